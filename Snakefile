@@ -1,0 +1,36 @@
+# Five papers on weakly supervised semantic segmentation, from images to tables. What there is to ask for: snakemake --list
+from snakemake.utils import min_version, validate
+
+min_version("9.20")
+
+
+configfile: "config.yaml"
+
+
+validate(config, "workflow/schemas/config.schema.yaml")
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        targets(plan.dataset(DATASET).get("targets", "all")),
+    localrule: True
+
+
+onsuccess:
+    print(where_results_are())
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/localize.smk"
+include: "workflow/rules/refine.smk"
+include: "workflow/rules/segment.smk"
+include: "workflow/rules/measure.smk"
+include: "workflow/rules/report.smk"

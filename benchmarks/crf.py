@@ -1,0 +1,105 @@
+"""Dense CRF of two background exponents: shared lattices and a process pool against one plain call after the other.
+
+    python benchmarks/crf.py             # 16 images of 375×500, alphas 4 and 24, two processes
+    python benchmarks/crf.py --help
+
+The plain calls are those of the releases: per image and alpha, build the CRF, run it, keep the float32 result in a file.
+Both sides read the same images and score shard and write all results. The last line is ``ratio <plain time / ours>``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydensecrf.densecrf import DenseCRF2D
+from pydensecrf.utils import unary_from_softmax
+
+from wsss.data.index import Dataset, Record
+from wsss.refine.crf import crf_stage
+from wsss.stores import Scores, write_scores
+
+SETTINGS = {
+    "alphas": [4, 24],
+    "gaussian": {"sxy": 3, "compat": 3},
+    "bilateral": {"sxy": 80, "srgb": 13, "compat": 10},
+    "iterations": 10,
+}
+
+
+def photograph(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Smooth colours, edges and noise: ``height×width×3`` uint8."""
+    coarse = rng.integers(0, 256, (height // 32, width // 32, 3)).astype(np.uint8)
+    image = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    image[height // 4 : -height // 4, width // 4 : -width // 4] = rng.integers(0, 256, 3)
+    return np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
+
+
+def make(folder: Path, images: int, height: int, width: int, classes: int) -> tuple[Dataset, Path]:
+    """A data set of drawn images and the score shard of their classes."""
+    rng, records = np.random.default_rng(0), []
+    names = [f"class{c}" for c in range(classes)]
+    with write_scores(folder / "scores.npz") as store:
+        for n in range(images):
+            Image.fromarray(photograph(rng, height, width)).save(folder / f"{n:02}.png")
+            coarse = [Image.fromarray(rng.random((12, 16), np.float32)) for _ in names]
+            store.put(
+                f"{n:02}", range(1, classes + 1), np.stack([np.asarray(c.resize((width, height))) for c in coarse])
+            )
+            records.append(Record(f"{n:02}", f"{n:02}.png", None, (), tuple(names), width, height, "", None))
+    return Dataset("benchmark", names, folder, records), folder / "scores.npz"
+
+
+def plain(dataset: Dataset, shard: Path, folder: Path) -> None:
+    """What the releases do."""
+    scores = Scores([shard])
+    for image_id in dataset.ids:
+        image, (_, maps) = dataset.image(image_id), scores.get(image_id)
+        for alpha in SETTINGS["alphas"]:
+            planes = np.concatenate([np.power(1 - maps.max(0, keepdims=True), alpha), maps])
+            crf = DenseCRF2D(*image.shape[1::-1], len(planes))
+            crf.setUnaryEnergy(np.ascontiguousarray(unary_from_softmax(planes)))
+            crf.addPairwiseGaussian(**SETTINGS["gaussian"])
+            crf.addPairwiseBilateral(**SETTINGS["bilateral"], rgbim=np.copy(image))
+            q = np.array(crf.inference(SETTINGS["iterations"]), np.float32).reshape(planes.shape)
+            np.save(folder / f"{image_id}@{alpha}.npy", q)
+
+
+def same(ids: list[str], folder: Path, out: Path) -> bool:
+    results = Scores([out])
+    keys = [f"{image_id}@{alpha}" for image_id in ids for alpha in SETTINGS["alphas"]]
+    return all(np.array_equal(results.get(k)[1], np.load(folder / f"{k}.npy").astype(np.float16)) for k in keys)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--height", type=int, default=375)
+    parser.add_argument("--width", type=int, default=500)
+    parser.add_argument("--classes", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        dataset, shard = make(folder, args.images, args.height, args.width, args.classes)
+        start = time.perf_counter()
+        plain(dataset, shard, folder)
+        middle = time.perf_counter()
+        crf_stage({"crf": SETTINGS}, dataset, [shard], folder / "crf.npz", workers=args.workers)
+        end = time.perf_counter()
+        print(
+            f"{args.images} images of {args.height}×{args.width}, {args.classes} classes, alphas {SETTINGS['alphas']}"
+        )
+        print(f"plain calls        {middle - start:7.2f} s")
+        print(
+            f"{args.workers} processes        {end - middle:7.2f} s   same values: {same(dataset.ids, folder, folder / 'crf.npz')}"
+        )
+        print(f"ratio {(middle - start) / (end - middle):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Fixtures shared by the tests that run the real workflow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+TINY = {  # the smallest thing that goes through every stage
+    "builder": "shapes",
+    "options": {"seed": 1, "train": 12, "val": 6, "size": 64},
+    "pixels": 0.125,
+    "seeds": [0],
+}
+
+
+class Workflow:
+    """A clone of the sources in a folder of its own, with a small data set."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("Snakefile", "config.yaml", "workflow", "slurm", "profiles", "envs"):
+            source = ROOT / name
+            copy = shutil.copytree if source.is_dir() else shutil.copy
+            copy(source, folder / name)
+        config = yaml.safe_load((ROOT / "config.yaml").read_text())
+        config["datasets"]["shapes"].update(TINY)
+        steps = {"train": {"steps": 6, "batch_size": 4}}
+        for section in ("affinity", "irn", "segment"):
+            steps[section] = steps["train"] and {"train": dict(steps["train"])}
+        overrides = config["datasets"]["shapes"]["overrides"]
+        for section, settings in steps.items():
+            target = overrides.setdefault(section, {})
+            target = target.setdefault("train", {}) if section != "train" else target
+            target.update(settings if section == "train" else settings["train"])
+        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        self.env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "workflow")}
+
+    def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        result = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True)
+        if check and result.returncode:
+            raise AssertionError(f"{' '.join(command)}\n{result.stdout[-4000:]}\n{result.stderr[-8000:]}")
+        return result
+
+    def wsss(self, *arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "wsss.cli", *arguments]
+        return subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True)
+
+    def jobs(self, *arguments: str) -> dict[str, int]:
+        """Rules a dry run would execute, and how often."""
+        output = self("-n", "--quiet", "host", *arguments).stdout
+        lines = [line.split() for line in output.splitlines()]
+        start = next((i for i, words in enumerate(lines) if words[:2] == ["job", "count"]), None)
+        rows = [] if start is None else lines[start + 2 :]
+        counts = {}
+        for words in rows:
+            if len(words) != 2 or words[0] == "total":
+                break
+            counts[words[0]] = int(words[1])
+        return counts
+
+
+@pytest.fixture(scope="session")
+def workflow(tmp_path_factory) -> Workflow:
+    return Workflow(tmp_path_factory.mktemp("clone"))

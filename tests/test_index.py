@@ -1,0 +1,442 @@
+"""The index and its builders: what a data set's files say, and every fault in them named before anything is trained."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsss.data import build, voc
+from wsss.data.coco import decode_rle, paint
+from wsss.data.index import Dataset, Record
+from wsss.data.labels import from_csv, from_npy, from_xml
+from wsss.errors import Problems, WsssError
+from wsss.files import sha256
+from wsss.stores import png_bytes
+
+CLASSES = voc.CLASSES
+IDS = ("2007_000032", "2007_000039", "2008_000008")
+BIRD = "<annotation><object><name>bird</name></object></annotation>"
+LABELS = {"2007_000032": ("aeroplane", "person"), "2007_000039": ("tvmonitor",), "2008_000008": ("horse", "person")}
+
+
+def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def mask(width: int, height: int, *values: int) -> np.ndarray:
+    label = np.zeros((height, width), np.uint8)
+    label[0, : len(values)] = values
+    return label
+
+
+def write_csv(path, rows) -> None:
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+
+
+@pytest.fixture
+def devkit(tmp_path):
+    """A VOC folder with three images; the last has no mask and is in the list of all images only."""
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    for name in ("JPEGImages", "SegmentationClass", "Annotations", "ImageSets/Segmentation"):
+        (root / name).mkdir(parents=True)
+    for k, image_id in enumerate(IDS):
+        photograph(20 + k, 10, k).save(root / "JPEGImages" / f"{image_id}.jpg")
+        objects = "".join(
+            f"<object><name>{name}</name><difficult>{k % 2}</difficult><part><name>head</name></part></object>"
+            for name in LABELS[image_id]
+        )
+        (root / "Annotations" / f"{image_id}.xml").write_text(f"<annotation>{objects}</annotation>")
+    for k, image_id in enumerate(IDS[:2]):
+        values = [CLASSES.index(name) + 1 for name in LABELS[image_id]]
+        (root / "SegmentationClass" / f"{image_id}.png").write_bytes(png_bytes(mask(20 + k, 10, *values, 255)))
+    lists = root / "ImageSets" / "Segmentation"
+    (lists / "train.txt").write_text(f"{IDS[0]}\n")
+    (lists / "val.txt").write_text(f"{IDS[1]}\n\n")
+    pairs = (f"/JPEGImages/{i}.jpg /SegmentationClassAug/{i}.png\n" for i in (IDS[0], IDS[2]))
+    (lists / "train_aug.txt").write_text("".join(pairs))
+    return root
+
+
+def config(root, **options) -> dict:
+    lists = {"train": "train.txt", "val": "val.txt", "train_aug": "train_aug.txt"}
+    return {"name": "toy", "builder": "voc", "root": str(root), "lists": lists, "unmasked": ["train_aug"], **options}
+
+
+@pytest.fixture
+def index(devkit, tmp_path):
+    build(config(devkit), tmp_path / "out")
+    return Dataset.load(tmp_path / "out")
+
+
+def findings(root, tmp_path, **options) -> list[str]:
+    with pytest.raises(Problems) as caught:
+        build(config(root, **options), tmp_path / "out")
+    assert not (tmp_path / "out" / "index.csv").exists()
+    return caught.value.findings
+
+
+# ---- the table
+
+
+def test_a_voc_folder_becomes_an_index(index, devkit):
+    assert index.name == "toy"
+    assert index.classes == CLASSES
+    assert index.ids == list(IDS)
+    assert [record.split for record in index.records] == [("train", "train_aug"), ("val",), ("train_aug",)]
+    assert [record.labels for record in index.records] == [LABELS[i] for i in IDS]
+    assert index.records[2].mask is None
+    for record in index.records:
+        assert (record.width, record.height) == index.image(record.id).shape[1::-1]
+        assert record.sha256 == sha256(devkit / record.image)
+    assert index.records[0].mask_sha256 == sha256(devkit / "SegmentationClass" / f"{IDS[0]}.png")
+
+
+def test_images_masks_and_labels(index):
+    labels = index.split("train_aug").labels()
+    assert labels.shape == (2, 20)
+    assert labels.dtype == np.float32
+    assert np.flatnonzero(labels[0]).tolist() == [0, 14]
+    assert np.flatnonzero(labels[1]).tolist() == [12, 14]
+    image, label = index.image(IDS[0]), index.mask(IDS[0])
+    assert image.shape == (10, 20, 3)
+    assert image.dtype == label.dtype == np.uint8
+    assert label[0, :4].tolist() == [1, 15, 255, 0]
+
+
+@pytest.mark.parametrize("above", [0, 1, 2])
+def test_the_root_may_be_a_folder_above(devkit, tmp_path, above):
+    root = [devkit, devkit.parent, devkit.parent.parent][above]
+    build(config(root), tmp_path / "out")
+    assert len(Dataset.load(tmp_path / "out")) == 3
+
+
+def test_no_file_of_the_user_is_touched(devkit, tmp_path):
+    before = {path: (path.stat().st_mtime_ns, path.is_dir() or sha256(path)) for path in devkit.rglob("*")}
+    build(config(devkit), tmp_path / "out")
+    assert {path: (path.stat().st_mtime_ns, path.is_dir() or sha256(path)) for path in devkit.rglob("*")} == before
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dataset.json", "index.csv"]
+
+
+def test_splits(index):
+    assert index.split("train").ids == [IDS[0]]
+    assert index.split("train_aug").without(index.split("train")).ids == [IDS[2]]
+    with pytest.raises(WsssError, match=r"no image in split 'test': choose one of train, train_aug, val$"):
+        index.split("test")
+    with pytest.raises(WsssError, match="choose one of"):
+        index.split("train").split("val")
+
+
+def test_missing_mask_unknown_id_and_lost_file(index, devkit):
+    with pytest.raises(WsssError, match=f"'{IDS[2]}'.*has no mask"):
+        index.mask(IDS[2])
+    with pytest.raises(WsssError, match="no image 'x'"):
+        index.image("x")
+    (devkit / "JPEGImages" / f"{IDS[0]}.jpg").unlink()
+    with pytest.raises(WsssError, match=rf"{IDS[0]}\.jpg: cannot be read"):
+        index.image(IDS[0])
+    path = devkit / "JPEGImages" / f"{IDS[1]}.jpg"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(WsssError, match=rf"{IDS[1]}\.jpg: cannot be read"):
+        index.image(IDS[1])
+
+
+def test_saving_what_was_loaded_gives_the_same_bytes(index, tmp_path):
+    index.save(tmp_path / "again")
+    for name in ("index.csv", "dataset.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_ids_of_any_form_survive(tmp_path):
+    ids = ["COCO_train2014_000000000009", "a.b.c", "site-1/cam 2/0001", "käfer, grün", '"quoted"']
+    records = [Record(i, f"{k}.jpg", None, ("x", "y"), ("a",), 1, 1, "0", None) for k, i in enumerate(ids)]
+    Dataset("any", ["a"], tmp_path, records).save(tmp_path / "out")
+    loaded = Dataset.load(tmp_path / "out")
+    assert loaded.ids == ids
+    assert loaded.records == records
+    assert loaded.root.resolve() == tmp_path.resolve()
+
+
+def test_a_relative_root_moves_with_its_index(devkit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    build(config("VOCdevkit"), "out")
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["root"] == "../VOCdevkit/VOC2012"
+    (tmp_path / "moved").mkdir()
+    for name in ("out", "VOCdevkit"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    assert Dataset.load("moved/out").image(IDS[0]).shape == (10, 20, 3)
+
+
+def test_loading_what_is_no_index(tmp_path):
+    with pytest.raises(WsssError, match=r"dataset\.json: no such file"):
+        Dataset.load(tmp_path)
+    (tmp_path / "dataset.json").write_text('{"name": "x", "classes": ["a"], "root": "."}')
+    with pytest.raises(WsssError, match=r"index\.csv: no such file"):
+        Dataset.load(tmp_path)
+    for text in ("a,b\n1,2\n", "id,image,mask,split,labels,width,height,sha256,mask_sha256\na,b,c\n"):
+        (tmp_path / "index.csv").write_text(text)
+        with pytest.raises(WsssError, match=r"index\.csv: not an index"):
+            Dataset.load(tmp_path)
+
+
+# ---- faults
+
+
+def test_every_fault_is_reported_in_one_go(devkit, tmp_path):
+    """Each fault on an image of its own; the report has all of them and nothing else."""
+    names = ["truncated", "large", "strange", "unlabelled", "text", "fine", "gone", "colour"]
+    for k, name in enumerate(names[:-2] + names[-1:]):
+        photograph(20, 10, k).save(devkit / "JPEGImages" / f"{name}.jpg")
+        (devkit / "SegmentationClass" / f"{name}.png").write_bytes(png_bytes(mask(20, 10, 3)))
+        (devkit / "Annotations" / f"{name}.xml").write_text(BIRD)
+    jpeg = devkit / "JPEGImages" / "truncated.jpg"
+    jpeg.write_bytes(jpeg.read_bytes()[: jpeg.stat().st_size * 9 // 10])
+    (devkit / "JPEGImages" / "text.jpg").write_text("not found")
+    (devkit / "SegmentationClass" / "large.png").write_bytes(png_bytes(mask(21, 10, 3)))
+    (devkit / "SegmentationClass" / "strange.png").write_bytes(png_bytes(mask(20, 10, 20, 21, 254, 255)))
+    photograph(20, 10).save(devkit / "SegmentationClass" / "colour.png")
+    (devkit / "Annotations" / "unlabelled.xml").unlink()
+    (devkit / "Annotations" / "gone.xml").write_text("<annotation><object><name>dragon</name></object></annotation>")
+    (devkit / "ImageSets" / "Segmentation" / "train.txt").write_text("\n".join([IDS[0], *names, "fine"]))
+
+    found = findings(devkit, tmp_path)
+    expected = {
+        "train.txt: 'fine' is listed twice",
+        "truncated.jpg: cannot be decoded (image file is truncated",
+        "text.jpg: cannot be decoded (is no image)",
+        "large.png: is 21x10 but its image is 20x10",
+        "strange.png: values 21, 254 are neither 0 to 20 nor 255",
+        "colour.png: mode RGB",
+        "unlabelled: no image-level label",
+        "gone.jpg: listed, but there is no such file",
+        "gone: label 'dragon' is none of the 20 classes",
+    }
+    assert len(found) == len(expected)
+    for text in expected:
+        assert sum(text in finding for finding in found) == 1, text
+
+
+def test_a_mask_is_needed_unless_the_split_says_otherwise(devkit, tmp_path):
+    assert [
+        f"{IDS[2]}.png: listed, but there is no such file" in f for f in findings(devkit, tmp_path, unmasked=[])
+    ] == [True]
+    build(config(devkit, masks=None, unmasked=[]), tmp_path / "out")
+    assert all(record.mask is None for record in Dataset.load(tmp_path / "out").records)
+    with pytest.raises(WsssError, match=r"Aug: no such folder; set masks"):
+        build(config(devkit, masks="SegmentationClassAug"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("image_id", ["../escape", "/absolute", "a/../../b"])
+def test_ids_that_leave_the_folder_are_refused(devkit, tmp_path, image_id):
+    (devkit / "ImageSets" / "Segmentation" / "train.txt").write_text(f"{IDS[0]}\n{image_id}\n")
+    assert any(f"'{image_id}': not usable as an id" in finding for finding in findings(devkit, tmp_path))
+
+
+def test_wrong_settings_name_the_key(devkit, tmp_path):
+    with pytest.raises(WsssError, match=r"unknown option 'mask': choose one of .*masks"):
+        build(config(devkit, mask="x"), tmp_path)
+    with pytest.raises(WsssError, match="option 'root' is missing"):
+        build(config(devkit) | {"root": None}, tmp_path)
+    with pytest.raises(WsssError, match="unknown data set builder 'vok': choose one of coco, folder, shapes, voc"):
+        build(config(devkit) | {"builder": "vok"}, tmp_path)
+    with pytest.raises(WsssError, match=r"tmp: has no JPEGImages|has no JPEGImages"):
+        build(config(tmp_path / "out"), tmp_path)
+    with pytest.raises(WsssError, match=r"trian\.txt: cannot be read"):
+        build(config(devkit, lists={"train": "trian.txt"}), tmp_path)
+
+
+# ---- labels
+
+
+def test_labels_from_a_csv_and_a_released_file_are_those_of_the_xml(devkit, tmp_path):
+    expected = from_xml(devkit / "Annotations", IDS)
+    assert expected == {i: tuple(sorted(names)) for i, names in LABELS.items()}
+    marks = {i: [int(name in names) for name in CLASSES] for i, names in expected.items()}
+    write_csv(devkit / "image_labels.csv", [["id", *CLASSES], *([i, *row] for i, row in marks.items())])
+    assert from_csv(devkit / "image_labels.csv") == (CLASSES, expected)
+
+    as_text = {i: np.array(row, np.float32) for i, row in marks.items()}
+    as_number = {np.int32(i.replace("_", "")): row for i, row in as_text.items()}
+    for number, table in enumerate((as_text, as_number, {int(i): row for i, row in as_number.items()})):
+        path = tmp_path / f"cls_labels{number}.npy"
+        np.save(path, table)
+        assert from_npy(path, CLASSES) == expected
+        build(config(devkit, labels=str(path)), tmp_path / "out")
+        assert np.array_equal(Dataset.load(tmp_path / "out").labels(), np.array(list(marks.values()), np.float32))
+
+
+def test_protocols_of_old_numpy_are_read(tmp_path):
+    """Python 2 and numpy 1 wrote other module names and byte strings."""
+    table = {"2007_000032": np.ones(20, np.float32)}
+    for protocol in (2, 3, 4):
+        data = pickle.dumps(np.array(table, dtype=object), protocol=protocol)
+        with (tmp_path / "old.npy").open("wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": ()})
+            stream.write(data.replace(b"numpy._core", b"numpy.core") if protocol < 4 else data)
+        assert from_npy(tmp_path / "old.npy", CLASSES) == {"2007_000032": tuple(CLASSES)}
+
+
+class _Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_hostile_label_file_runs_nothing(tmp_path):
+    np.save(tmp_path / "evil.npy", {"2007_000032": _Trap(tmp_path / "harm")}, allow_pickle=True)
+    with pytest.raises(WsssError, match=r"evil\.npy: not a table of labels.*refused"):
+        from_npy(tmp_path / "evil.npy", CLASSES)
+    assert not (tmp_path / "harm").exists()
+    np.save(tmp_path / "short.npy", {"2007_000032": np.ones(3)})
+    with pytest.raises(WsssError, match=r"shape \(3,\), not \(20,\)"):
+        from_npy(tmp_path / "short.npy", CLASSES)
+    (tmp_path / "noise.npy").write_bytes(b"hello")
+    for name in ("noise.npy", "missing.npy"):
+        with pytest.raises(WsssError, match=name):
+            from_npy(tmp_path / name, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([["image", "a"], ["x", "1"]], "first line must name a column 'id'"),
+        ([["id", "a"], ["x", "2"]], "line 2: column 'a' is '2'"),
+        ([["id", "a"], ["x", "1"], ["x", "0"]], "line 3: id 'x' occurs twice"),
+        ([["id", "a", "b"], ["x", "1"]], "line 2: has more or fewer cells"),
+    ],
+)
+def test_faulty_tables_of_labels(tmp_path, rows, message):
+    write_csv(tmp_path / "labels.csv", rows)
+    with pytest.raises(WsssError, match=message):
+        from_csv(tmp_path / "labels.csv")
+
+
+def test_faulty_annotation(devkit, tmp_path):
+    (devkit / "Annotations" / f"{IDS[0]}.xml").write_text("<annotation>")
+    with pytest.raises(WsssError, match=rf"{IDS[0]}\.xml: not valid XML"):
+        build(config(devkit), tmp_path / "out")
+
+
+# ---- other builders
+
+
+def test_test_images_need_neither_labels_nor_masks(devkit, tmp_path):
+    test = tmp_path / "test" / "VOCdevkit" / "VOC2012"
+    (test / "JPEGImages").mkdir(parents=True)
+    (test / "ImageSets" / "Segmentation").mkdir(parents=True)
+    photograph(9, 8).save(test / "JPEGImages" / "2008_000006.jpg")
+    (test / "ImageSets" / "Segmentation" / "test.txt").write_text("2008_000006\n")
+    build(config(devkit, test_root=str(tmp_path / "test")), tmp_path / "out")
+    dataset = Dataset.load(tmp_path / "out").split("test")
+    assert dataset.ids == ["2008_000006"]
+    assert dataset.image("2008_000006").shape == (8, 9, 3)
+    assert dataset.labels().sum() == 0
+
+
+def own_folder(tmp_path):
+    """A user's images in sub-folders and several formats, with names in the CSV."""
+    root = tmp_path / "mine"
+    for k, name in enumerate(["a/1.JPG", "a/2.x.png", "b/1.jpeg"]):
+        (root / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        photograph(12, 9, k).save(root / "images" / name)
+    (root / "masks" / "a").mkdir(parents=True)
+    (root / "masks" / "a" / "1.png").write_bytes(png_bytes(mask(12, 9, 1, 2, 255)))
+    write_csv(root / "labels.csv", [["id", "labels"], ["a/1", "wood;rust"], ["a/2.x", " rust "], ["b/1", "wood"]])
+    (root / "train.txt").write_text("a/2.x\nb/1\n")
+    (root / "val.txt").write_text("a/1\n")
+    lists = {"train": "train.txt", "val": "val.txt"}
+    return root, {
+        "name": "mine",
+        "builder": "folder",
+        "root": str(root),
+        "lists": lists,
+        "masks": "masks",
+        "unmasked": ["train"],
+    }
+
+
+def test_a_folder_of_ones_own(tmp_path):
+    _, settings = own_folder(tmp_path)
+    build(settings, tmp_path / "out")
+    dataset = Dataset.load(tmp_path / "out")
+    assert dataset.classes == ["rust", "wood"]
+    assert dataset.ids == ["a/2.x", "b/1", "a/1"]
+    assert dataset.labels().tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert dataset.mask("a/1")[0, :3].tolist() == [1, 2, 255]
+    build(settings | {"classes": ["wood", "rust"]}, tmp_path / "out")
+    assert Dataset.load(tmp_path / "out").labels().tolist() == [[0, 1], [1, 0], [1, 1]]
+
+
+def test_faults_of_a_folder(tmp_path):
+    root, settings = own_folder(tmp_path)
+    photograph(4, 4).save(root / "images" / "b" / "1.png")
+    (root / "val.txt").write_text("a/1\nmissing\n")
+    with pytest.raises(Problems) as caught:
+        build(settings | {"unmasked": [], "classes": ["wood"]}, tmp_path / "out")
+    text = str(caught.value)
+    assert "has the same id 'b/1'" in text
+    assert "listed image 'missing' is not there" in text
+    assert "'a/2.x' has no mask" in text
+    assert "a/2.x: label 'rust' is none of the 1 classes" in text
+    with pytest.raises(WsssError, match=r"pictures: no such folder"):
+        build(settings | {"images": "pictures"}, tmp_path / "out")
+
+
+def coco_folder(tmp_path):
+    """Two images: two overlapping polygons and a run-length code; one with a crowd only. A third has no annotation."""
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    images = [{"id": k, "file_name": f"COCO_toy_{k:012d}.jpg", "width": 8, "height": 6} for k in (9, 25, 30)]
+    square = [[1, 1, 5, 1, 5, 5, 1, 5]]
+    right = [[3, 0, 7, 0, 7, 3, 3, 3]]
+    code = {"counts": [42, 6], "size": [6, 8]}  # the last column
+    annotations = [
+        {"id": 1, "image_id": 9, "category_id": 90, "segmentation": square, "iscrowd": 0},
+        {"id": 2, "image_id": 9, "category_id": 13, "segmentation": right, "iscrowd": 0},
+        {"id": 3, "image_id": 9, "category_id": 1, "segmentation": code, "iscrowd": 0},
+        {"id": 4, "image_id": 25, "category_id": 13, "segmentation": code, "iscrowd": 1},
+    ]
+    categories = [{"id": 1, "name": "person"}, {"id": 13, "name": "stop sign"}, {"id": 90, "name": "toothbrush"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    for name in ("train", "val"):
+        (root / name).mkdir()
+        for image in images:
+            image["file_name"] = f"COCO_{name}_{image['id']:012d}.jpg"
+            photograph(8, 6, image["id"]).save(root / name / image["file_name"])
+        (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(content))
+    return root, content
+
+
+def test_coco(tmp_path):
+    root, _ = coco_folder(tmp_path)
+    settings = {"name": "coco", "builder": "coco", "root": str(root), "sets": {"train": "train", "val": "val"}}
+    build(settings, tmp_path / "out")
+    dataset = Dataset.load(tmp_path / "out")
+    assert dataset.classes == ["person", "stop sign", "toothbrush"]
+    assert dataset.split("train").ids == ["COCO_train_000000000009", "COCO_train_000000000025"]
+    assert len(dataset.split("val")) == 2
+    assert dataset.split("train").labels().tolist() == [[1, 1, 1], [0, 1, 0]]
+    label = dataset.mask("COCO_train_000000000009")
+    expected = np.zeros((6, 8), int)
+    expected[1:5, 1:5] = 3
+    expected[0:3, 3:7] = 2  # painted later
+    expected[:, 7] = 1
+    assert np.array_equal(label, expected)
+    assert (dataset.mask("COCO_train_000000000025") == 0).all()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dataset.json", "index.csv", "masks"]
+
+
+def test_run_length_codes():
+    rle = decode_rle([1, 2, 4, 3, 2], 3, 4)  # zeros first, column by column
+    assert rle.astype(int).T.ravel().tolist() == [0, 1, 1, 0, 0, 0, 0, 1, 1, 1, 0, 0]
+    with pytest.raises(WsssError, match="annotation 7: a compressed run-length code"):
+        paint([{"id": 7, "category_id": 1, "segmentation": {"counts": "abc"}}], {1: 1}, 2, 2)

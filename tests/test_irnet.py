@@ -1,0 +1,486 @@
+"""IRNet: pairs and paths, losses, networks on other backbones, propagation, marks, instances, stages on files."""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import interpolate
+
+from wsss import backbones
+from wsss.backbones.weights import export_weights
+from wsss.data.index import Dataset, Record
+from wsss.data.transforms import normalise, to_tensor
+from wsss.errors import WsssError
+from wsss.plan.resolve import merge, method_settings
+from wsss.refine import irn_instances, irn_labels, irn_losses, irn_net, irn_walk
+from wsss.refine.irn import IrnSamples, irn_stage, mean_displacement, top_left
+from wsss.refine.irn_ap import average_precision
+from wsss.refine.labels import PairMarks, pair_marks
+from wsss.refine.paths import half_disc, pair_difference, pairs_within, path_affinity, straight_path
+from wsss.stores import IGNORE, Masks, Scores, write_masks, write_scores
+
+TINY = {"name": "tiny", "output_stride": None, "dilate": None}
+FAST = {"steps": 4, "batch_size": 2, "crop": 64, "workers": 0, "scale": [0.8, 1.2]}
+
+
+def settings(**over) -> dict:
+    return merge(method_settings("cam")["irn"], {"backbone": TINY, "train": FAST, **over}, "test")
+
+
+def net_on(backbone: dict) -> irn_net.IRNet:
+    torch.manual_seed(0)
+    return irn_net.build(settings(backbone={"output_stride": None, "dilate": None, **backbone}))
+
+
+def random_map(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# ---- pairs and paths
+
+
+def test_offsets_in_order():
+    reach = {1: 4, 2: 4, 3: 3, 4: 2}
+    rows = [(dy, dx) for dy, most in reach.items() for dx in range(-most, most + 1)]
+    assert half_disc(5) == [(0, 1), (0, 2), (0, 3), (0, 4), *rows]
+    assert len(half_disc(10)) == 152
+
+
+HISTOGRAMS = {
+    5: "2:2 3:2 4:4 5:2 6:4 7:2 8:8 10:6 11:4",
+    10: "2:2 3:2 4:4 5:2 6:6 7:4 8:10 9:2 10:12 11:4 12:12 13:2 14:8 15:8 16:22 18:16 19:6 20:20 21:4 22:6",
+}
+
+
+@pytest.mark.parametrize("radius", HISTOGRAMS)
+def test_path_lengths(radius: int):
+    lengths = [len(pair.path) for pair in pairs_within(radius)]
+    expected = {int(k): int(v) for k, v in (entry.split(":") for entry in HISTOGRAMS[radius].split())}
+    assert Counter(lengths) == expected
+
+
+def test_paths_lead_from_end_to_end():
+    for dy, dx in half_disc(10):
+        path = set(straight_path(dy, dx))
+        assert {(0, 0), (dy, dx)} <= path
+        assert path == {(dy - y, dx - x) for y, x in path}  # the same path backwards
+    assert set(straight_path(0, 3)) == {(0, 0), (0, 1), (0, 2), (0, 3)}
+    assert set(straight_path(1, -1)) == {(0, 0), (0, -1), (1, 0), (1, -1)}
+
+
+def test_affinity_sees_the_highest_boundary_on_the_way():
+    boundary = torch.zeros(1, 9, 17)
+    boundary[0, :, 8] = 0.75  # a wall
+    affinity = path_affinity(boundary, 5)[0]  # sources: rows 0 to 4, columns 4 to 12
+    for p, pair in enumerate(pairs_within(5)):
+        for column in range(4, 13):
+            crosses = min(column, column + pair.dx) <= 8 <= max(column, column + pair.dx)
+            expected = 0.25 if crosses else 1.0
+            assert (affinity[p, :, column - 4] == expected).all(), (pair, column)
+
+
+def test_gradient_of_affinity_is_that_of_the_maximum():
+    boundary = random_map(2, 6, 9).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda b: path_affinity(b, 4), boundary, fast_mode=True)
+
+
+def test_map_too_small_for_the_radius():
+    with pytest.raises(WsssError, match="4×4"):
+        path_affinity(torch.zeros(1, 4, 4), 5)
+
+
+# ---- losses
+
+
+def test_marks_of_pairs():
+    label = torch.full((1, 9, 17), 3)
+    label[0, :, 8:] = 0
+    label[0, 0] = IGNORE
+    marks = pair_marks(label, 5)
+    assert not any(mark[0, :, 0].any() for mark in marks)  # sources in the ignored row
+    total = sum(mark.int() for mark in marks)
+    assert total.max() == 1  # every pair is of one kind
+    assert total[0, :, 1:].all()  # all other pairs count: their ends lie in rows 1 to 8
+    right = next(p for p, pair in enumerate(pairs_within(5)) if (pair.dy, pair.dx) == (0, 1))
+    assert marks.neg[0, right, 1].nonzero().flatten().tolist() == [7 - 4]
+
+
+def test_losses_vanish_for_perfect_outputs():
+    """Two squares on background: displacements to their centres and a boundary that separates them."""
+    label, dp, boundary = torch.zeros(1, 24, 24), torch.zeros(1, 2, 24, 24), torch.zeros(1, 24, 24)
+    for top, left in ((2, 2), (12, 12)):
+        square = (slice(top, top + 8), slice(left, left + 8))
+        label[0][square] = 1
+        ring = torch.ones(10, 10)
+        ring[1:-1, 1:-1] = 0
+        boundary[0, top - 1 : top + 9, left - 1 : left + 9] += ring
+        axes = torch.meshgrid(*(torch.arange(8.0) for _ in "yx"), indexing="ij")
+        for axis, place in enumerate(axes):
+            dp[0, axis][square] = 3.5 - place
+    boundary = boundary.clamp(max=1)
+    label[boundary > 0.5] = IGNORE
+    marks = pair_marks(label, 5)
+    difference = pair_difference(dp, 5)
+    inside = PairMarks(marks.bg, marks.fg & (path_affinity(boundary, 5) == 1), marks.neg)
+    terms = irn_losses.displacement_terms(difference, inside, 5)
+    assert terms["dp_fg"] < 1e-6
+    assert terms["dp_bg"] == 0
+    assert irn_losses.boundary_terms(path_affinity(boundary, 5), inside)["boundary_neg"] < 1e-4
+    assert irn_losses.displacement_terms(-difference, inside, 5)["dp_fg"] > 1
+
+
+# ---- network
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [{"name": "resnet18"}, {"name": "tiny"}, {"name": "mobilenet_v2"}, {"name": "mobilenet_v2", "output_stride": 32}],
+    ids=lambda spec: "-".join(map(str, spec.values())),
+)
+@torch.no_grad()
+def test_any_backbone_gives_maps_at_stride_4(backbone: dict):
+    net = net_on(backbone).eval()
+    edge, dp = net(torch.zeros(2, 3, 75, 101))
+    assert edge.shape == (2, 19, 26)
+    assert dp.shape == (2, 2, 19, 26)
+
+
+def test_backbone_without_a_tap_at_stride_4():
+    coarse = backbones.build({"name": "tiny"})
+    coarse.strides = {**coarse.strides, "conv3": 8}
+    with pytest.raises(WsssError, match="tap conv3 has stride 4"):
+        irn_net.IRNet(coarse, settings())
+
+
+def test_only_the_branches_learn():
+    net = net_on({"name": "tiny"}).train()
+    before = {name: value.clone() for name, value in net.backbone.state_dict().items()}
+    labels = torch.zeros(2, 16, 16, dtype=torch.uint8)
+    labels[:, 4:12, 4:12] = 1
+    losses = net.losses({"image": random_map(2, 3, 64, 64), "label": labels, "id": ["a", "b"]}, "irn", None)
+    assert set(losses) == set(irn_losses.WEIGHTS)
+    sum(losses.values()).backward()
+    groups = net.parameter_groups("irn")
+    assert [group["lr_scale"] for group in groups] == [1, 10]
+    learning = {id(p) for group in groups for p in group["params"]}
+    assert learning == {id(p) for p in net.parameters() if p.grad is not None}
+    assert all(torch.equal(value, before[name]) for name, value in net.backbone.state_dict().items())
+
+
+@torch.no_grad()
+def test_large_images_are_not_cut():
+    net = net_on({"name": "tiny"}).eval()
+    edge, dp = irn_net.boundary_and_displacement(net, random_map(3, 90, 133), crop=64)
+    assert edge.shape == (23, 34)
+    assert dp.shape == (2, 23, 34)
+    assert edge[-1].std() > 0  # the last row is computed, not filled
+    mirrored, _ = irn_net.boundary_and_displacement(net, random_map(3, 90, 132).flip(-1), crop=64)
+    straight, _ = irn_net.boundary_and_displacement(net, random_map(3, 90, 132), crop=64)
+    torch.testing.assert_close(mirrored.flip(-1), straight)
+
+
+@torch.no_grad()
+def test_official_file_is_a_model(tmp_path):
+    spec = {"backbone": {"name": "resnet50", "output_stride": 16, "dilate": False}}
+    torch.manual_seed(1)
+    net = irn_net.build(settings(**spec)).eval()
+    net.mean_shift.running_mean += torch.tensor([1.0, -2.0])
+    export_weights(net, "irn", tmp_path / "res50_irn.pth")
+    again = irn_net.load(settings(**spec), tmp_path / "res50_irn.pth", torch.device("cpu"))
+    image = random_map(1, 3, 40, 40)
+    for ours, theirs in zip(net(image), again(image), strict=True):
+        assert torch.equal(ours, theirs)
+    with pytest.raises(WsssError, match=r"res50_irn\.pth"):
+        irn_net.load(settings(), tmp_path / "res50_irn.pth", torch.device("cpu"))
+
+
+# ---- propagation
+
+
+def dense_walk(cam: np.ndarray, edge: np.ndarray, beta: float, steps: int, radius: int) -> np.ndarray:
+    """The definition with full matrices, pair by pair."""
+    h, w = edge.shape
+    cells = [(y, x) for y in range(h) for x in range(w)]
+    affinity = np.eye(h * w)
+    for i, (y, x) in enumerate(cells):
+        for dy, dx in half_disc(radius):
+            if (y + dy, x + dx) in cells:
+                barrier = max(edge[y + py, x + px] for py, px in straight_path(dy, dx))
+                j = cells.index((y + dy, x + dx))
+                affinity[i, j] = affinity[j, i] = 1 - barrier
+    transition = affinity**beta
+    transition /= transition.sum(0)
+    start = (cam * (1 - edge)).reshape(len(cam), -1)
+    return (start @ np.linalg.matrix_power(transition, steps)).reshape(cam.shape)
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (3, 11), (1, 5)])
+def test_propagation_is_the_dense_definition(shape: tuple[int, int]):
+    cam, edge = random_map(3, *shape, seed=1), random_map(*shape, seed=2)
+    walked = irn_walk.propagate(cam, edge, beta=6, log_steps=5, radius=4).numpy()
+    dense = dense_walk(cam.double().numpy(), edge.double().numpy(), 6, 32, 4)
+    np.testing.assert_allclose(walked, dense, atol=1e-6)
+    np.testing.assert_array_equal(walked.argmax(0), dense.argmax(0))
+
+
+def test_scores_stay_in_their_range_and_behind_the_wall():
+    cam = torch.zeros(2, 12, 20)
+    cam[0, 6, 3], cam[1] = 1, 0.5
+    edge = torch.zeros(12, 20)
+    edge[:, 10] = 1
+    walked = irn_walk.propagate(cam, edge, beta=10, log_steps=8, radius=5)
+    assert walked[0].min() >= 0
+    assert walked[0].max() < 1
+    assert walked[0, :, :10].min() > 0  # everywhere on its side
+    assert walked[0, :, 10:].max() == 0  # nowhere else
+    inside = [x for x in range(20) if x != 10]
+    torch.testing.assert_close(walked[1][:, inside], torch.full((12, 19), 0.5))  # a constant stays one
+
+
+def test_labels_of_empty_and_flat_scores():
+    irn = settings()
+    edge = torch.zeros(5, 6)
+    nothing = irn_walk.semantic_labels(torch.zeros(0, 5, 6), edge, np.zeros(0, np.uint8), (18, 23), irn)
+    flat = irn_walk.semantic_labels(torch.zeros(1, 5, 6), edge, np.array([4], np.uint8), (18, 23), irn)
+    assert nothing.shape == flat.shape == (18, 23)
+    assert not nothing.any()
+    assert not flat.any()
+
+
+# ---- marks
+
+
+def test_marks_keep_the_doubtful_out():
+    image = np.full((40, 60, 3), 30, np.uint8)
+    image[10:30, 20:40] = (200, 180, 40)
+    image[:, 50:] = (40, 90, 160)
+    scores = np.zeros((1, 40, 60), np.float32)
+    scores[0, 10:30, 20:40] = 0.9
+    scores[0, :, 50:] = 0.2  # between the thresholds
+    label = irn_labels.ir_label(image, np.array([7], np.uint8), scores, settings())
+    assert set(np.unique(label)) == {0, 7, IGNORE}
+    assert (label[12:28, 22:38] == 7).all()
+    assert (label[:, 52:] == IGNORE).all()
+    assert (label[:8, :18] == 0).all()
+    assert not irn_labels.ir_label(image, np.zeros(0, np.uint8), scores[:0], settings()).any()
+
+
+# ---- instances
+
+
+def two_whirls() -> tuple[torch.Tensor, torch.Tensor]:
+    """Displacements to the centres of two discs of one class, and its class map."""
+    y, x = torch.meshgrid(torch.arange(20.0), torch.arange(40.0), indexing="ij")
+    centre = torch.where(x < 20, 9.0, 30.0)
+    dp = torch.stack([10 - y, centre - x])
+    cam = ((dp.norm(dim=0) < 8).float() + 0.01)[None]
+    return dp, cam
+
+
+def test_two_objects_of_one_class_are_two_instances():
+    dp, cam = two_whirls()
+    groups = irn_instances.clusters(dp, 300, 2.5)
+    assert len(groups) == 2
+    assert groups[0][:, :20].all()
+    assert groups[1][:, 20:].all()
+    edge = torch.zeros(20, 40)
+    edge[:, 19:21] = 1
+    found = irn_instances.detect(cam, edge, dp, np.array([5], np.uint8), (80, 160), settings())
+    assert found.classes.tolist() == [5, 5]
+    assert found.masks.shape == (2, 80, 160)
+    assert not (found.masks[0] & found.masks[1]).any()
+    assert found.masks[0][:, :72].mean() > 0.9
+    truth = (np.array([5, 5]), np.stack([found.masks[1], found.masks[0]]))
+    assert average_precision([(found, truth)])["map"] == 1
+
+
+def test_cells_outside_every_patch_form_a_group():
+    dp = torch.zeros(2, 6, 8)
+    dp[1, :, 5:] = 9  # pushed to the right border, where displacements are long
+    groups = irn_instances.clusters(dp, 300, 2.5)
+    assert groups.sum(0).eq(1).all()
+    assert groups[0].nonzero()[:, 1].unique().tolist() == [5, 6, 7]
+
+
+def test_image_without_instances_round_trips(tmp_path):
+    empty = irn_instances.detect(
+        torch.zeros(0, 5, 6), torch.zeros(5, 6), torch.zeros(2, 5, 6), np.zeros(0, np.uint8), (18, 23), settings()
+    )
+    dp, cam = two_whirls()
+    full = irn_instances.detect(cam, torch.zeros(20, 40), dp, np.array([5], np.uint8), (77, 159), settings())
+    with irn_instances.write_instances(tmp_path / "a.npz") as put:
+        put("x/empty", empty)
+        put("full", full)
+    read = dict(irn_instances.read_instances([tmp_path / "a.npz"]))
+    assert list(read) == ["full", "x/empty"]
+    for name, written in (("x/empty", empty), ("full", full)):
+        for ours, theirs in zip(read[name], written, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+            assert ours.dtype == theirs.dtype
+
+
+def boxes(*columns: tuple[int, int]) -> np.ndarray:
+    masks = np.zeros((len(columns), 4, 40), bool)
+    for mask, (left, right) in zip(masks, columns, strict=True):
+        mask[:, left:right] = True
+    return masks
+
+
+def test_average_precision_by_hand():
+    """Class 1: hit, miss, hit, duplicate over three true instances; class 2 is never found; class 3 is never true."""
+    found = (
+        np.array([0.9, 0.8, 0.7, 0.6, 0.95]),
+        np.array([1, 1, 1, 1, 3]),
+        boxes((0, 10), (30, 40), (10, 20), (0, 9), (0, 40)),
+    )
+    truth = (np.array([1, 1, 1, 2]), boxes((0, 10), (10, 19), (20, 24), (0, 40)))
+    result = average_precision([(found, truth)])
+    # precision at the two hits: 1 and 2/3; the third instance is never reached
+    assert result["ap"] == {1: pytest.approx(1 / 3 * 1 + 1 / 3 * 2 / 3), 2: 0.0}
+    assert result["map"] == pytest.approx(np.mean(list(result["ap"].values())))
+    nothing = (np.zeros(0), np.zeros(0, int), boxes())
+    assert np.isnan(average_precision([(nothing, nothing[1:])])["map"])
+
+
+def test_scores_rank_over_images():
+    """A confident miss in one image costs precision in another."""
+    truth = (np.array([1]), boxes((0, 10)))
+    nothing = (np.zeros(0, int), boxes())
+    hit, miss = (np.array([0.5]), np.array([1]), boxes((0, 10))), (np.array([0.9]), np.array([1]), boxes((0, 10)))
+    assert average_precision([(hit, truth), (miss, nothing)])["map"] == pytest.approx(0.5)
+
+
+# ---- stages
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Dataset:
+    """Four dark images with a bright square; the last has no class."""
+    records = []
+    for i, size in enumerate([(64, 80), (72, 60), (60, 60), (65, 67)]):
+        rng = np.random.default_rng(i)
+        image = rng.integers(0, 60, (*size, 3), dtype=np.uint8)
+        if i < 3:
+            image[16:48, 12:44, i % 3] += 180
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+        labels = (("red", "green", "red")[i],) if i < 3 else ()
+        records.append(Record(f"im{i}", f"{i}.png", None, ("train", "seed"), labels, size[1], size[0], "", None))
+    return Dataset("squares", ["red", "green"], tmp_path, records)
+
+
+@pytest.fixture
+def scores(dataset, tmp_path):
+    """What a classifier might say: the middle of each square."""
+    path = tmp_path / "scores.npz"
+    with write_scores(path) as store:
+        for record, label in zip(dataset.records, dataset.labels(), strict=True):
+            planes = np.zeros((int(label.sum()), record.height, record.width), np.float32)
+            planes[:, 20:44, 16:40] = 1
+            store.put(record.id, np.flatnonzero(label) + 1, planes)
+    return [path]
+
+
+def config(**over) -> dict:
+    return {"seed": 3, "dataset": {"splits": {"train": "train", "seed": "seed"}}, "irn": settings(**over)}
+
+
+def test_from_scores_to_masks_and_instances(dataset, scores, tmp_path):
+    marks = [tmp_path / f"marks{i}.zip" for i in range(2)]
+    for i, path in enumerate(marks):
+        irn_labels.irn_labels_stage(config(), dataset, scores, path, (i, 2), workers=2)
+    irn_labels.irn_labels_stage(config(), dataset, scores, tmp_path / "whole.zip")
+    assert Masks(marks).ids == dataset.ids
+    for image_id in dataset.ids:
+        assert np.array_equal(Masks(marks).get(image_id), Masks([tmp_path / "whole.zip"]).get(image_id))
+    assert Masks(marks).get("im1")[32, 28] == 2
+
+    irn_stage(config(), dataset, marks, tmp_path / "net", "cpu")
+    net = irn_net.load(settings(), tmp_path / "net" / "model.pt", torch.device("cpu"))
+    views = [top_left(dataset.image(i), FAST["crop"], net.backbone.input) for i in dataset.ids]
+    assert net.mean_shift.running_mean.abs().max() > 1e-3
+    torch.testing.assert_close(mean_displacement(net, views), torch.zeros(2), atol=1e-5, rtol=0)
+
+    model = tmp_path / "net" / "model.pt"
+    irn_walk.irn_walk_stage(config(), dataset, scores, model, tmp_path / "walk.zip", device="cpu")
+    for i in range(2):
+        irn_walk.irn_walk_stage(config(), dataset, scores, model, tmp_path / f"walk{i}.zip", (i, 2), "cpu")
+    whole, parts = Masks([tmp_path / "walk.zip"]), Masks([tmp_path / f"walk{i}.zip" for i in range(2)])
+    for record in dataset.records:
+        mask = whole.get(record.id)
+        assert mask.shape == (record.height, record.width)
+        assert set(np.unique(mask)) <= {0, *(dataset.classes.index(name) + 1 for name in record.labels)}
+        assert np.array_equal(mask, parts.get(record.id))
+    assert whole.get("im0")[32, 28] == 1
+
+    irn_instances.irn_instances_stage(config(), dataset, scores, model, tmp_path / "instances.npz", device="cpu")
+    found = dict(irn_instances.read_instances([tmp_path / "instances.npz"]))
+    assert list(found) == dataset.ids
+    assert found["im1"].classes.tolist() == [2] * len(found["im1"].masks)
+    assert len(found["im3"].masks) == 0
+    with zipfile.ZipFile(tmp_path / "instances.npz") as archive:
+        assert archive.testzip() is None
+
+
+def test_training_repeats_and_learns(dataset, scores, tmp_path):
+    marks = tmp_path / "marks.zip"
+    irn_labels.irn_labels_stage(config(), dataset, scores, marks)
+    with_steps = config(train={**FAST, "steps": 25, "optimizer": {"lr": 0.05}})
+    for name in ("a", "b"):
+        irn_stage(with_steps, dataset, [marks], tmp_path / name, "cpu")
+    assert (tmp_path / "a" / "model.pt").read_bytes() == (tmp_path / "b" / "model.pt").read_bytes()
+    rows = [line.split(",") for line in (tmp_path / "a" / "losses.csv").read_text().splitlines()[1:]]
+    totals = Counter()
+    for step, _, _, _, value in rows:
+        totals[int(step)] += float(value)
+    assert totals[max(totals)] < 0.8 * totals[min(totals)]
+
+
+def test_samples_at_both_strides(dataset, tmp_path):
+    with write_masks(tmp_path / "marks.zip") as store:
+        for record in dataset.records:
+            label = np.full((record.height, record.width), IGNORE, np.uint8)
+            label[16:48, 12:44] = 1
+            store.put(record.id, label)
+    train = {**settings()["train"], "scale": [1.0, 1.0], "flip": 0.0}
+    sample = IrnSamples(dataset, [tmp_path / "marks.zip"], train).get(0, np.random.default_rng(0))
+    assert sample["image"].shape == (3, 64, 64)
+    assert sample["label"].shape == (16, 16)
+    bright = interpolate(sample["image"][None, :1], scale_factor=0.25, mode="area")[0, 0] > 1
+    assert ((sample["label"] == 1) == bright).float().mean() > 0.95
+
+
+def test_scores_of_cells():
+    full = to_tensor(normalise(np.random.default_rng(0).integers(0, 256, (18, 23, 3), dtype=np.uint8)))
+    cells = irn_walk.to_cells(full)
+    assert cells.shape == (3, 5, 6)
+    assert cells.min() >= 0
+    torch.testing.assert_close(cells.amax((1, 2)), torch.ones(3), atol=1e-3, rtol=0)
+
+
+def test_loader_processes_read_the_same_marks(dataset, scores, tmp_path):
+    marks = tmp_path / "marks.zip"
+    irn_labels.irn_labels_stage(config(), dataset, scores, marks)
+    for workers in (0, 2):
+        irn_stage(config(train={**FAST, "workers": workers}), dataset, [marks], tmp_path / f"net{workers}", "cpu")
+    assert (tmp_path / "net0" / "losses.csv").read_text() == (tmp_path / "net2" / "losses.csv").read_text()
+
+
+def test_missing_marks_are_named(dataset, tmp_path):
+    with write_masks(tmp_path / "marks.zip") as store:
+        store.put("im0", np.zeros((64, 80), np.uint8))
+    with pytest.raises(WsssError, match="no marks for image 'im1'"):
+        irn_stage(config(), dataset, [tmp_path / "marks.zip"], tmp_path / "net", "cpu")
+
+
+def test_missing_scores_are_named(dataset, scores, tmp_path):
+    other = Dataset("squares", dataset.classes, dataset.root, [dataset.records[0]])
+    extra = Record("unseen", "0.png", None, ("train",), ("red",), 80, 64, "", None)
+    with pytest.raises(WsssError, match="no result for image 'unseen'"):
+        irn_labels.irn_labels_stage(config(), other._with([extra]), scores, tmp_path / "x.zip")
+    assert not (tmp_path / "x.zip").exists()
+    assert len(Scores(scores)) == len(dataset)

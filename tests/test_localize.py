@@ -1,0 +1,218 @@
+"""CAM inference: fusion of scales and mirror images, normalisations, shards, and what a model file must be."""
+
+from __future__ import annotations
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from wsss.data.index import Dataset, Record
+from wsss.data.transforms import multi_scale
+from wsss.errors import WsssError
+from wsss.localize import NORMALISE, RELU, ahead, load_method, localize, multi_scale_cam
+from wsss.methods import build
+from wsss.plan.resolve import method_settings
+from wsss.stores import Scores
+
+CLASSES = ("disc", "square", "stripe")
+TINY = {"name": "tiny", "weights": None, "freeze": [], "freeze_norm": False}
+SIZES = [(40, 56), (33, 47), (48, 48), (57, 31), (44, 44)]
+
+
+def settings(method: str = "cam", **localize_settings) -> dict:
+    config = method_settings(method)
+    config["backbone"] = dict(TINY)
+    config["localize"].update({"scales": [1.0, 0.5, 1.5]} | localize_settings)
+    return config
+
+
+def network(config: dict, n_classes: int = len(CLASSES)):
+    torch.manual_seed(0)
+    return build(config, n_classes).eval()
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (45, 62, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Dataset:
+    """Five noise images of different sizes; the second has no class, the third has two."""
+    rng, records = np.random.default_rng(1), []
+    labels = [("disc",), (), ("square", "stripe"), ("stripe",), ("disc",)]
+    for i, (height, width) in enumerate(SIZES):
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        records.append(Record(f"im{i}", f"{i}.png", None, ("train",), labels[i], width, height, "", None))
+    return Dataset("noise", CLASSES, tmp_path, records)
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save(network(settings()).state_dict(), path)
+    return path
+
+
+# ---- fusion
+
+
+@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("relu", RELU)
+def test_fusion_equals_one_pass_after_the_other(image, relu, flip):
+    """Each view alone, resized, then mirrored back: the order of the published scripts."""
+    config = settings(relu=relu, flip=flip)
+    method, label = network(config), np.array([1, 0, 1], np.float32)
+    total = 0
+    for i, x in enumerate(multi_scale(image, config["localize"]["scales"], flip)):
+        with torch.no_grad():
+            maps = method.localize(x[None], torch.from_numpy(label)[None])[:, [0, 2]]
+        maps = F.relu(maps) if relu == "before" else maps
+        maps = F.interpolate(maps, image.shape[:2], mode="bilinear", align_corners=False)[0]
+        maps = F.relu(maps) if relu == "after" else maps
+        total = total + (maps.flip(2) if flip and i % 2 else maps)
+    total = F.relu(total) if relu == "sum" else total
+    ours = multi_scale_cam(method, image, label, config["localize"])
+    assert ours.shape == (2, *image.shape[:2])
+    assert torch.allclose(ours, total / (total.amax((1, 2), keepdim=True) + 1e-5), atol=1e-4)
+
+
+def test_seam_scores_reach_from_slightly_negative_to_one(image):
+    config = settings("seam")
+    scores = multi_scale_cam(network(config), image, np.ones(3, np.float32), config["localize"])
+    assert torch.allclose(scores.amax((1, 2)), torch.ones(3), atol=1e-3)
+    assert (scores.amin((1, 2)) < 0).all()
+
+
+def test_normalisations_worked_by_hand():
+    v = torch.tensor([[[1.0, 2.0, 5.0]]])
+    expected = {
+        "max": [0.2, 0.4, 1.0],
+        "minmax": [0.0, 0.25, 1.0],
+        "floor": [-0.25, 0.25, 1.0],  # the least value is set to 0 before 1 is subtracted
+        "range": [0.0, 0.25, 1.0],
+    }
+    assert NORMALISE.keys() == expected.keys()
+    for name, values in expected.items():
+        assert torch.allclose(NORMALISE[name](v)[0, 0], torch.tensor(values), atol=1e-4), name
+
+
+@pytest.mark.parametrize("name", NORMALISE)
+def test_normalisations_bear_an_empty_map_and_leave_their_input(name):
+    v = torch.zeros(2, 3, 4)
+    assert NORMALISE[name](v).isfinite().all()
+    assert torch.equal(v, torch.zeros(2, 3, 4))
+    assert NORMALISE[name](v[:0]).shape == (0, 3, 4)
+
+
+@pytest.mark.parametrize(("key", "known"), [("relu", "before, after, sum, none"), ("normalise", "floor, max")])
+def test_an_unknown_choice_names_the_known_ones(image, key, known):
+    config = settings(**{key: "softmax"})
+    with pytest.raises(WsssError, match=f"'softmax': choose one of {known}"):
+        multi_scale_cam(network(config), image, np.ones(3, np.float32), config["localize"])
+
+
+# ---- the stage
+
+
+def test_scores_of_a_data_set(dataset, model, tmp_path):
+    config = settings()
+    localize(config, dataset, model, (0, 1), tmp_path / "all.npz", device="cpu")
+    scores = Scores([tmp_path / "all.npz"])
+    assert scores.ids == dataset.ids
+    method = load_method(config, 3, model)
+    for image_id, label, size in zip(dataset.ids, dataset.labels(), SIZES, strict=True):
+        classes, planes = scores.get(image_id)
+        assert classes.tolist() == (np.flatnonzero(label) + 1).tolist()
+        assert planes.shape == (len(classes), *size)
+        expected = multi_scale_cam(method, dataset.image(image_id), label, config["localize"]).numpy()
+        np.testing.assert_array_equal(planes, expected.astype(np.float16))
+
+
+def test_the_number_of_shards_does_not_matter(dataset, model, tmp_path):
+    parts = [tmp_path / f"{i}.npz" for i in range(3)]
+    localize(settings(), dataset, model, (0, 1), tmp_path / "all.npz", device="cpu")
+    for i, part in enumerate(parts):
+        localize(settings(), dataset, model, (i, 3), part, device="cpu")
+    whole, cut = Scores([tmp_path / "all.npz"]), Scores(parts)
+    assert cut.ids == whole.ids
+    for image_id in whole.ids:
+        for one, other in zip(whole.get(image_id), cut.get(image_id), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_bf16_stays_close_to_float32(dataset, model, tmp_path):
+    for precision in ("float32", "bf16"):
+        localize(settings(precision=precision), dataset, model, (0, 1), tmp_path / f"{precision}.npz", device="cpu")
+    exact, rounded = Scores([tmp_path / "float32.npz"]), Scores([tmp_path / "bf16.npz"])
+    gap = np.concatenate([np.abs(exact.get(i)[1] - rounded.get(i)[1]).ravel() for i in exact.ids])
+    assert 0 < gap.max() < 0.1
+
+
+def test_a_corrupt_image_is_named_and_leaves_no_shard(dataset, model, tmp_path):
+    (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:200])
+    with pytest.raises(WsssError, match=r"3\.png: cannot be read"):
+        localize(settings(), dataset, model, (0, 1), tmp_path / "all.npz", device="cpu")
+    assert not list(tmp_path.glob("*.npz"))
+
+
+def test_ahead_keeps_the_order():
+    with ThreadPoolExecutor(2) as pool:
+        assert list(ahead(pool, lambda i: i * i, range(11), n=3)) == [i * i for i in range(11)]
+
+
+# ---- model files
+
+
+def test_a_model_needs_no_file_that_its_training_started_from(model):
+    config = settings()
+    config["backbone"]["weights"] = "/nowhere/imagenet.pth"
+    assert not load_method(config, 3, model).training
+
+
+def test_a_model_of_another_backbone_is_named(model):
+    config = settings()
+    config["backbone"]["name"] = "mobilenet_v2"
+    with pytest.raises(WsssError, match=r"model\.pt: not a model of .* backbone mobilenet_v2, 3 classes\): \d+ tens"):
+        load_method(config, 3, model)
+
+
+def test_a_model_of_other_classes_is_named(model):
+    with pytest.raises(WsssError, match=r"4 classes\): 1 tensors differ, first 'fc8.weight'"):
+        load_method(settings(), 4, model)
+
+
+def test_a_model_of_another_method_is_named(model):
+    """CAM's tensors are all in SEAM's model, and more."""
+    state = network(settings()).state_dict() | {"f9.weight": torch.zeros(1)}
+    with pytest.raises(WsssError, match=r"method cam, .*: 1 tensors differ, first 'f9.weight'"):
+        load_method(settings(), 3, state)
+
+
+def test_a_model_that_holds_code_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (tmp_path.joinpath("ran").touch, ())
+
+    path = tmp_path / "evil.pt"
+    path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(WsssError, match=r"evil\.pt: not a readable model"):
+        load_method(settings(), 3, path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [{"step": 3}, [torch.zeros(1)]])
+def test_a_file_that_is_no_model_is_named(content, tmp_path):
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(WsssError, match=r"other\.pt: not a model: it holds more than named tensors"):
+        load_method(settings(), 3, tmp_path / "other.pt")
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(WsssError, match=r"model\.pt: no such model; train it first"):
+        load_method(settings(), 3, tmp_path / "model.pt")

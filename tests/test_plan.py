@@ -1,0 +1,173 @@
+"""Runs, their settings, shared folders, and what a table needs."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wsss.errors import WsssError
+from wsss.files import write_yaml
+from wsss.plan import Plan, drawings
+from wsss.plan.resolve import merge, methods, resolve, shrink, stand_in
+
+ROOT = Path(__file__).parent.parent
+
+PAPER = {
+    "title": "A paper",
+    "citation": "@misc{a}",
+    "runs": {
+        "first": {"method": "cam"},
+        "twin": {"method": "cam", "localize": {"attention": "gradcam"}},
+        "longer": {"method": "cam", "train": {"epochs": 99}},
+        "strict": {"method": "cam", "measure": {"fixed": 0.4}},
+    },
+    "tables": {
+        "t": {
+            "title": "T",
+            "caption": "C",
+            "columns": [{"key": "a", "label": "A"}, {"key": "b", "label": "B", "stage": "crf"}],
+            "rows": [
+                {"label": "one", "run": "first", "reported": {"a": 40.0, "b": 50.0}},
+                {"label": "quoted", "literature": "somebody 2019", "reported": {"a": 30.0}},
+            ],
+        }
+    },
+}
+
+
+@pytest.fixture
+def make_plan(tmp_path):
+    def make(paper=PAPER, **changes) -> Plan:
+        config = yaml.safe_load((ROOT / "config.yaml").read_text())
+        config.update({"papers": ["a"], **changes})
+        write_yaml(tmp_path / "a.yaml", paper)
+        return Plan(config, tmp_path)
+
+    return make
+
+
+def test_a_stage_is_shared_up_to_where_settings_differ(make_plan):
+    plan = make_plan()
+    assert plan.home("shapes", "a", "twin", 0, "train") == plan.home("shapes", "a", "first", 0, "train")
+    assert plan.home("shapes", "a", "twin", 0, "seed") != plan.home("shapes", "a", "first", 0, "seed")
+    assert plan.home("shapes", "a", "longer", 0, "train") == Path("results/shapes/a/longer/seed0/train")
+
+
+def test_measuring_settings_share_the_scores_but_not_the_metrics(make_plan):
+    plan = make_plan()
+    assert plan.home("shapes", "a", "strict", 0, "seed") == plan.home("shapes", "a", "first", 0, "seed")
+    assert plan.metrics("shapes", "a", "strict", 0, "seed") != plan.metrics("shapes", "a", "first", 0, "seed")
+
+
+def test_stage_config_holds_what_determines_the_stage_and_no_more(make_plan):
+    plan = make_plan()
+    config = plan.stage_config("shapes", "a", "first", 3, "train")
+    assert set(config) == {"dataset", "seed", "backbone", "method", "train"}
+    assert config["seed"] == 3
+    assert "crf" in plan.stage_config("shapes", "a", "first", 3, "walk")
+
+
+def test_layers_of_settings(make_plan):
+    spec = {"overrides": {"train": {"batch_size": 2}}, "methods": {"cam": {"train": {"batch_size": 3}}}}
+    run = {"method": "cam"}
+    assert resolve("d", spec, run, "s", {})["train"]["batch_size"] == 3
+    run["train"] = {"batch_size": 5}
+    assert resolve("d", spec, run, "s", {})["train"]["batch_size"] == 5
+    assert resolve("d", spec, run, "s", {"train": {"batch_size": 7}})["train"]["batch_size"] == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": {"epoch": 3}}, r"a\.yaml, run first: unknown key 'train\.epoch': choose one of .*epochs"),
+        ({"crff": {}}, "unknown key 'crff'"),
+        ({"method": "camm"}, "unknown method 'camm': choose one of .*cam"),
+    ],
+)
+def test_a_wrong_key_is_named(make_plan, change, message):
+    paper = copy.deepcopy(PAPER)
+    paper["runs"]["first"].update(change)
+    with pytest.raises(WsssError, match=message):
+        make_plan(paper).resolve("shapes", "a", "first")
+
+
+def test_every_method_resolves_for_every_configured_data_set(make_plan):
+    for method in methods():
+        plan = make_plan({**PAPER, "runs": {"first": {"method": method}}, "tables": {}})
+        for dataset in plan.config["datasets"]:
+            config = plan.resolve(dataset, "a", "first")
+            assert config["method"]["name"] == method
+            assert config["train"]["epochs"] > 0
+
+
+def test_a_reference_to_another_run_is_its_model(make_plan):
+    paper = copy.deepcopy(PAPER)
+    paper["runs"]["child"] = {"method": "cam", "backbone": {"weights": "run:twin"}}
+    plan = make_plan(paper)
+    model = "results/shapes/a/first/seed2/train/model.pt"
+    assert plan.references("shapes", "a", "child", 2, "train") == [model]
+    assert plan.stage_config("shapes", "a", "child", 2, "train")["backbone"]["weights"] == model
+
+
+def test_sizes_shrink_with_the_data_set():
+    config = {"train": {"crop": 448, "long_side": [448, 768], "batch_size": 8}, "x": {"crop": None}}
+    assert shrink(config, 0.25) == {
+        "train": {"crop": 112, "long_side": [112, 192], "batch_size": 8},
+        "x": {"crop": None},
+    }
+
+
+def test_a_backbone_is_replaced_wherever_it_stands():
+    config = {"backbone": {"name": "big", "freeze": ["a"]}, "method": {"ordinary": {"backbone": {"name": "big"}}}}
+    small = stand_in(config, {"big": {"name": "tiny", "freeze": []}})
+    assert small["backbone"] == {"name": "tiny", "freeze": []}
+    assert small["method"]["ordinary"]["backbone"]["name"] == "tiny"
+
+
+def test_merge_leaves_its_arguments_alone():
+    base, over = {"a": {"b": [1]}}, {"a": {"b": [2]}}
+    assert merge(base, over, "s") == {"a": {"b": [2]}}
+    assert base == {"a": {"b": [1]}}
+
+
+def test_table_cells_take_settings_from_column_row_and_cell(make_plan):
+    table = drawings.table(make_plan(), "shapes", "a", "t")
+    (a, b), (quoted, _) = (row["cells"] for row in table["rows"])
+    assert a["metrics"] == ["results/shapes/a/first/seed0/metrics/seed_seed.json"]
+    assert b["metrics"] == ["results/shapes/a/first/seed0/metrics/crf_seed.json"]
+    assert b["reported"] == 50.0
+    assert "metrics" not in quoted
+    assert quoted["literature"] == "somebody 2019"
+    assert "data set shapes, backbone tiny" in a["not_comparable"]
+    assert drawings.inputs(table) == sorted(a["metrics"] + b["metrics"])
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ("run", "nobody", "unknown run 'nobody'"),
+        ("stage", "sed", "unknown stage 'sed': choose one of seed"),
+        ("metric", "iuo", "unknown metric 'iuo': choose one of miou"),
+    ],
+)
+def test_a_wrong_cell_is_named(make_plan, where, value, message):
+    paper = copy.deepcopy(PAPER)
+    paper["tables"]["t"]["rows"][0][where] = value
+    with pytest.raises(WsssError, match=rf"a\.yaml, table t: {message}"):
+        make_plan(paper)
+
+
+def test_a_paper_file_with_an_unknown_key_is_named(make_plan):
+    with pytest.raises(WsssError, match=r"a\.yaml: tables\.t.*captoin"):
+        make_plan({**PAPER, "tables": {"t": {**PAPER["tables"]["t"], "captoin": "x"}}})
+
+
+def test_pseudo_label_images_split_into_measured_ones_and_the_rest(make_plan):
+    plan = make_plan(shards=2)
+    assert plan.parts("shapes", "train") == ["seed"]
+    assert plan.parts("voc12", "train") == ["seed", "rest"]
+    assert plan.shards(Path("h"), "seed", "shapes", "train") == ["h/seed-0-of-2.npz", "h/seed-1-of-2.npz"]
+    assert len(plan.shards(Path("h"), "walk", "voc12", "train", "val")) == 6

@@ -1,0 +1,58 @@
+"""What the repository says of itself: pins, the README's commands, the size of the front door."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+def locked() -> dict[str, str]:
+    lock = tomllib.loads((ROOT / "uv.lock").read_text())
+    return {package["name"]: package["version"] for package in lock["package"] if "version" in package}
+
+
+def test_the_conda_environment_has_the_locks_pins():
+    environment = yaml.safe_load((ROOT / "envs/wsss.yaml").read_text())
+    pins = dict(pin.split("==") for pin in environment["dependencies"][-1]["pip"])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert set(pins) == {re.match(r"[\w.-]+", requirement).group().lower() for requirement in project}
+    assert pins == {name: locked()[name] for name in pins}
+
+
+def test_the_readme_starts_with_two_commands_that_make_knows():
+    first = re.search(r"```\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1).splitlines()
+    assert first == ["make demo", "make test"]
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
+    assert {"demo", "test"} <= set(targets)
+
+
+def test_ci_calls_the_readmes_test_command_and_nothing_else():
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    assert [line for line in lines if not line.startswith(("#", "set ", "cd "))] == ["make test"]
+
+
+def test_the_snakefile_is_a_table_of_contents():
+    assert len((ROOT / "Snakefile").read_text().splitlines()) < 60
+
+
+def test_the_package_imports_no_snakemake_and_the_plan_no_torch():
+    code = "import sys, wsss.plan, wsss.cli; print([m for m in ('snakemake', 'torch') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+    sources = "".join(path.read_text() for path in (ROOT / "workflow/wsss").rglob("*.py"))
+    assert not re.search(r"^\s*(import|from) snakemake", sources, re.M)
+
+
+def test_help_lists_the_stages_in_pipeline_order():
+    result = subprocess.run([sys.executable, "-m", "wsss.cli", "--help"], capture_output=True, text=True, check=True)
+    commands = re.findall(r"^    (\S+)", result.stdout, re.M)
+    order = ["download", "index", "train", "localize", "crf", "affinity", "walk", "irnet", "irn"]
+    order += ["deeplab", "predict", "measure", "table", "figure", "audit"]
+    assert [command for command in commands if command in order] == order

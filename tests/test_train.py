@@ -1,0 +1,197 @@
+"""The training loop: the same bytes however it is interrupted, and a clear stop when it must."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from wsss.errors import Stopped, WsssError
+from wsss.files import sha256
+from wsss.train import Schedule, collate, fit, poly, split
+
+TRAIN = {
+    "epochs": 4,
+    "steps": None,
+    "batch_size": 4,
+    "checkpoint_every": 5,
+    "optimizer": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "poly_power": 0.9},
+}
+
+
+class Regression(nn.Module):
+    """A task with dropout and two optimizers, so that generator state and both schedules matter."""
+
+    phases = ("weight", "bias")
+
+    def __init__(self, pause: float = 0.0):
+        super().__init__()
+        self.layer, self.pause = nn.Linear(3, 1), pause
+
+    def parameter_groups(self, phase):
+        return [{"params": [getattr(self.layer, phase)], "lr_scale": 1.0, "decay_scale": 1.0}]
+
+    def active_phases(self, progress):
+        return self.phases if progress.epoch else self.phases[:1]
+
+    def losses(self, batch, phase, progress):
+        time.sleep(self.pause)
+        predicted = self.layer(nn.functional.dropout(batch["x"], 0.3))
+        return {"mse": nn.functional.mse_loss(predicted, batch["y"])}
+
+
+class Points:
+    def __init__(self, n=22, bad: int | None = None):
+        self.x = torch.from_numpy(np.random.default_rng(3).normal(size=(n, 3)).astype(np.float32))
+        self.bad = bad
+
+    def __len__(self):
+        return len(self.x)
+
+    def get(self, index, rng):
+        x = self.x[index] + torch.from_numpy(rng.normal(size=3).astype(np.float32)) * 0.1
+        y = torch.tensor([float("nan")]) if index == self.bad else x.sum()[None]
+        return {"id": f"point{index}", "x": x, "y": y}
+
+
+def train_once(out: Path, pause: float = 0.0, **changes) -> Path:
+    torch.manual_seed(1)
+    return fit(Regression(pause), Points(), {**TRAIN, **changes}, 11, out, "cpu")
+
+
+def test_same_run_gives_the_same_bytes(tmp_path):
+    assert sha256(train_once(tmp_path / "a")) == sha256(train_once(tmp_path / "b"))
+    assert (tmp_path / "a/losses.csv").read_bytes() == (tmp_path / "b/losses.csv").read_bytes()
+
+
+def test_loader_processes_do_not_change_the_result(tmp_path):
+    assert sha256(train_once(tmp_path / "a")) == sha256(train_once(tmp_path / "b", workers=2))
+
+
+def test_another_seed_gives_another_result(tmp_path):
+    torch.manual_seed(1)
+    other = fit(Regression(), Points(), TRAIN, 12, tmp_path / "b", "cpu")
+    assert sha256(train_once(tmp_path / "a")) != sha256(other)
+
+
+def interrupted(out: Path, how: signal.Signals) -> subprocess.Popen:
+    """Start the same training in a process of its own and end it once it has a checkpoint."""
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from pathlib import Path; "
+    code += f"from test_train import train_once; train_once(Path({str(out)!r}), pause=0.05)"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (out / "checkpoint.pt").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, how)
+    _, process.errors = process.communicate(timeout=30)
+    return process
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path, how):
+    process = interrupted(tmp_path / "stopped", how)
+    assert process.returncode != 0
+    assert not (tmp_path / "stopped/model.pt").exists()
+    resumed, whole = train_once(tmp_path / "stopped"), train_once(tmp_path / "whole")
+    assert sha256(resumed) == sha256(whole)
+    assert (tmp_path / "stopped/losses.csv").read_bytes() == (tmp_path / "whole/losses.csv").read_bytes()
+    assert not (tmp_path / "stopped/checkpoint.pt").exists()
+
+
+def test_sigterm_is_a_clean_stop(tmp_path):
+    process = interrupted(tmp_path / "stopped", signal.SIGTERM)
+    assert Stopped.exit_code == 143
+    assert "run the same command again" in process.errors
+    state = torch.load(tmp_path / "stopped/checkpoint.pt", weights_only=True)
+    assert 5 <= state["step"] < Schedule(22, TRAIN).steps
+
+
+def test_a_checkpoint_of_other_settings_is_not_used(tmp_path, capsys):
+    interrupted(tmp_path / "a", signal.SIGKILL)
+    changed = {"optimizer": {**TRAIN["optimizer"], "lr": 0.01}}
+    assert sha256(train_once(tmp_path / "a", **changed)) == sha256(train_once(tmp_path / "b", **changed))
+    assert "belongs to other settings" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/checkpoint.pt").write_bytes(b"half a file")
+    with pytest.raises(WsssError, match=r"a/checkpoint\.pt: not a readable checkpoint.*delete it"):
+        train_once(tmp_path / "a")
+
+
+def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path):
+    with pytest.raises(WsssError, match=r"loss 'mse' is nan at step \d+, images .*point7.*: lower"):
+        fit(Regression(), Points(bad=7), TRAIN, 11, tmp_path, "cpu")
+    assert not (tmp_path / "model.pt").exists()
+
+
+def test_no_image_to_train_on(tmp_path):
+    with pytest.raises(WsssError, match="no training image"):
+        fit(Regression(), Points(n=0), TRAIN, 11, tmp_path, "cpu")
+
+
+def test_schedule_counts_steps_and_epochs():
+    schedule = Schedule(22, TRAIN)
+    assert schedule.steps == 20
+    assert [schedule.progress(s).epoch for s in (0, 4, 5, 19)] == [0, 0, 1, 3]
+
+
+def test_steps_spread_the_schedules_epochs():
+    schedule = Schedule(22, {**TRAIN, "steps": 8})
+    assert schedule.steps == 8
+    assert [schedule.progress(s).epoch for s in range(8)] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_batch_size_grows_with_the_schedule():
+    schedule = Schedule(20, {**TRAIN, "batch_size": {0: 4, 2: 10}})
+    sizes = [len(batch) for batch in schedule.batches(seed=0, start=0)]
+    assert sizes == [4] * 10 + [10] * 4
+    assert schedule.poly_steps == 20  # as released: every epoch counted at the first size
+
+
+def test_every_pass_is_a_permutation_and_a_late_start_sees_the_same_batches():
+    batches = list(Schedule(20, TRAIN).batches(seed=5, start=0))
+    assert sorted(index for batch in batches[:5] for _, _, index in batch) == list(range(20))
+    assert batches[:5] != batches[5:10]
+    assert list(Schedule(20, TRAIN).batches(seed=5, start=7)) == batches[7:]
+
+
+def test_poly_keeps_its_last_value():
+    assert poly(0, 10, 0.9) == 1
+    assert poly(9, 10, 0.9) == pytest.approx(0.1**0.9)
+    assert poly(25, 10, 0.9) == poly(9, 10, 0.9)
+    assert poly(5, 10, 0) == 1
+
+
+def test_micro_batches_cover_the_batch():
+    batch = collate([Points().get(i, np.random.default_rng(0)) for i in range(5)])
+    parts = split(batch, 2)
+    assert [part["id"] for part in parts] == [["point0", "point1"], ["point2", "point3", "point4"]]
+    assert torch.equal(torch.cat([part["x"] for part in parts]), batch["x"])
+
+
+def test_accumulation_is_the_mean_over_micro_batches(tmp_path):
+    """One step over two equal micro-batches equals one over the whole batch when the loss is a mean."""
+
+    class Plain(Regression):
+        def losses(self, batch, phase, progress):
+            return {"mse": nn.functional.mse_loss(self.layer(batch["x"]), batch["y"])}
+
+    def run(name, accumulate):
+        torch.manual_seed(1)
+        settings = {**TRAIN, "steps": 1, "accumulate": accumulate}
+        return torch.load(fit(Plain(), Points(), settings, 11, tmp_path / name, "cpu"), weights_only=True)
+
+    whole, halves = run("whole", 1), run("halves", 2)
+    assert torch.allclose(whole["layer.weight"], halves["layer.weight"], atol=1e-7)

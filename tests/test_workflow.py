@@ -1,0 +1,134 @@
+"""The real workflow on the smallest data set: what runs, what does not run again, and what an audit sees."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+TABLE = "results/shapes/tables/seam_table2"
+BASELINE = "results/shapes/seam/baseline/seed0"
+
+
+@pytest.fixture(scope="module")
+def made(workflow):
+    """Everything that `snakemake` makes when nothing is named."""
+    workflow()
+    return workflow
+
+
+def test_a_table_needs_its_own_runs_and_nothing_else(workflow):
+    jobs = workflow.jobs("seam_table2")
+    assert jobs["train"] == 2  # CAM and SEAM; Grad-CAM and Grad-CAM++ share CAM's network
+    assert jobs["localize"] == 4
+    assert jobs["measure"] == 4
+    assert jobs["table"] == 1
+    assert not {"crf", "affinity", "walk", "deeplab", "figure"} & set(jobs)
+
+
+def test_every_target_has_a_plan(workflow):
+    names = [line.split()[0] for line in workflow.wsss("targets").stdout.splitlines()]
+    assert {"seam_table2", "seam_table5"} <= set(names)
+    workflow("-n", "--quiet", "all", *names)
+
+
+def test_everything_is_made_once(made):
+    table = list(csv.DictReader((made.folder / TABLE / "table.csv").open()))
+    assert [row["row"] for row in table[:2]] == ["CAM", "GradCAM"]
+    assert all(0 <= float(row["ours"]) <= 100 for row in table)
+    assert {"table.md", "table.tex", "table.html"} <= {p.name for p in (made.folder / TABLE).iterdir()}
+    for picture in (made.folder / "results/shapes/figures").glob("*/figure.png"):
+        assert picture.stat().st_size > 5000
+    assert made.jobs() == {}
+
+
+def test_results_of_one_run_are_shared(made):
+    assert not (made.folder / "results/shapes/seam/gradcam/seed0/train").exists()
+    assert (made.folder / "results/shapes/seam/gradcam/seed0/seed").exists()
+
+
+def test_the_whole_chain_is_clean_and_an_edit_is_found(made):
+    clean = made.wsss("audit", f"{TABLE}/table.csv")
+    assert clean.returncode == 0, clean.stdout
+    for stage in ("table", "measure", "localize", "train", "index"):
+        assert f"\n  {stage} " in clean.stdout
+    model = made.folder / BASELINE / "train/model.pt"
+    content = model.read_bytes()
+    try:
+        model.write_bytes(content + b"x")
+        found = made.wsss("audit", f"{TABLE}/table.csv")
+    finally:
+        model.write_bytes(content)
+    assert found.returncode == 1
+    assert f"modified: {BASELINE}/train/model.pt" in found.stdout
+
+
+def test_touching_a_model_runs_nothing_again(made):
+    (made.folder / BASELINE / "train/model.pt").touch()
+    assert made.jobs() == {}
+
+
+def test_measuring_otherwise_does_not_train_again(made):
+    jobs = made.jobs("--config", 'overrides={"measure": {"fixed": 0.3}}', "seam_table2")
+    assert "train" not in jobs
+    assert jobs["measure"] == 4
+
+
+def test_the_number_of_shards_changes_no_result(made):
+    whole = json.loads((made.folder / BASELINE / "metrics/walk_seed.json").read_text())
+    made("--config", "shards=3", f"{BASELINE}/metrics/walk_seed.json")
+    assert len(list((made.folder / BASELINE / "walk").glob("seed-*-of-3.zip"))) == 3
+    assert json.loads((made.folder / BASELINE / "metrics/walk_seed.json").read_text()) == whole
+    shards = [made.folder / BASELINE / f"seed/seed-{i}-of-3.npz" for i in range(3)]
+    names = [name for shard in shards for name in zipfile.ZipFile(shard).namelist()]
+    assert sorted(names) == sorted(zipfile.ZipFile(made.folder / BASELINE / "seed/seed-0-of-1.npz").namelist())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "datset=shapes"], "datset"),
+        (["--config", "dataset=nowhere"], "unknown data set 'nowhere'"),
+        (["--config", 'papers=["nobody"]'], "nobody.yaml"),
+        (["seam_table99"], "seam_table99"),
+    ],
+)
+def test_a_wrong_word_is_named(workflow, arguments, message):
+    result = workflow("-n", *arguments, check=False)
+    assert result.returncode != 0
+    assert message in result.stdout + result.stderr
+
+
+def test_bad_input_stops_before_training(workflow, tmp_path):
+    """A folder data set with a truncated image: the index names it, and no training job starts."""
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a whole file")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("id,cat\na,1\n")
+    config = {
+        "dataset": "mine",
+        "datasets": {
+            "mine": {
+                "builder": "folder",
+                "options": {"images": str(images), "labels": str(labels), "classes": ["cat"]},
+                "splits": {"train": "train", "seed": "train", "val": "train"},
+                "seeds": [0],
+                "targets": ["seam_table2"],
+            }
+        },
+    }
+    path = Path(workflow.folder / "mine.yaml")
+    path.write_text(json.dumps(config))
+    result = workflow("--configfile", "mine.yaml", check=False)
+    assert result.returncode != 0
+    assert "a.jpg" in result.stdout + result.stderr
+    assert "localrule train" not in result.stderr
+    assert not (workflow.folder / "results/mine/seam").exists() or not list(
+        (workflow.folder / "results/mine/seam").rglob("model.pt")
+    )

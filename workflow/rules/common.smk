@@ -1,0 +1,103 @@
+# Shared by the files beside it: the plan, path patterns, resources.
+import sys
+from pathlib import Path
+
+import yaml
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+shell.prefix(f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH; ")
+
+from wsss.errors import WsssError
+from wsss.plan import Plan, drawings
+
+try:
+    plan = Plan(config)
+except WsssError as error:
+    raise WorkflowError(str(error))
+
+DATASET = config["dataset"]
+RESULTS = config["results"]
+DATA = f"{RESULTS}/{{dataset}}/data"
+HOME = f"{RESULTS}/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
+SHARD = "{part}-{i}-of-{n}"
+LOG = f"{RESULTS}/logs/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
+TEE = "2>&1 | tee {log}"
+ENV = "../../envs/wsss.yaml"
+
+
+wildcard_constraints:
+    dataset=r"[^/]+",
+    paper=r"[^/]+",
+    run=r"[^/]+",
+    seed=r"\d+",
+    part="seed|rest|val|test",
+    i=r"\d+",
+    n=r"\d+",
+
+
+def home(w, stage):
+    """Folder of a stage of the run that the wildcards name."""
+    return str(plan.home(w.dataset, w.paper, w.run, w.seed, stage))
+
+
+def model(stage):
+    """The model a stage of the same run trained."""
+    return lambda w: f"{home(w, stage)}/model.pt"
+
+
+def same_shard(stage, suffix):
+    """The shard of an earlier stage that covers the same images."""
+    return lambda w: f"{home(w, stage)}/{w.part}-{w.i}-of-{w.n}.{suffix}"
+
+
+def train_shards(stage):
+    """All shards of an earlier stage over the training images."""
+    return lambda w: plan.inputs(w.dataset, w.paper, w.run, w.seed, stage, stage)
+
+
+def weights(stage):
+    """Models of other runs and weight files that the stage's settings name."""
+    return lambda w: plan.references(w.dataset, w.paper, w.run, w.seed, stage)
+
+
+def label_masks(w):
+    """What DeepLab is trained on: pseudo masks, or nothing when it is the ground truth of the index."""
+    labels = plan.resolve(w.dataset, w.paper, w.run)["segment"]["labels"]
+    return [] if labels == "ground_truth" else train_shards(labels)(w)
+
+
+def measured_shards(w):
+    """The shards of a stage's result over the images of a split."""
+    return plan.shards(home(w, w.stage), w.stage, w.dataset, w.split)
+
+
+def targets(names):
+    """Folders of tables and figures, by name; "all" is every one of the configured papers."""
+    known = {name: folder for name, _, folder in drawings.targets(plan, DATASET)}
+    names = list(known) if names == "all" else names
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise WorkflowError(
+            f"unknown target {', '.join(unknown)}: choose from {', '.join(known)}"
+        )
+    return [f"{known[name]}/record.json" for name in names]
+
+
+def where_results_are():
+    """The last thing a run says."""
+    made = [
+        folder
+        for _, _, folder in drawings.targets(plan, DATASET)
+        if Path(folder, "record.json").is_file()
+    ]
+    return "\n".join(
+        ["", "Done. Tables and figures:", *(f"  {folder}" for folder in made)]
+    )
+
+
+def minutes(light, heavy):
+    """Run time to ask a cluster for: the small data set is quick."""
+    return lambda w, attempt: (light if w.dataset == "shapes" else heavy) * attempt
+
+
+GPU = config["gpus"]

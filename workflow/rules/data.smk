@@ -1,0 +1,71 @@
+# Images and the index table that names, checks and hashes them.
+
+
+rule configure_data:
+    output:
+        f"{DATA}/config.yaml",
+    log:
+        f"{RESULTS}/logs/{{dataset}}/configure_data.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        text=lambda w: yaml.safe_dump(plan.data_config(w.dataset)),
+    run:
+        Path(output[0]).write_text(params.text)
+
+
+rule index:
+    input:
+        config=f"{DATA}/config.yaml",
+        source=lambda w: plan.data_source(w.dataset),
+    output:
+        index=f"{DATA}/index.csv",
+        about=f"{DATA}/dataset.json",
+        record=f"{DATA}/record.json",
+    log:
+        f"{RESULTS}/logs/{{dataset}}/index.log",
+    conda:
+        ENV
+    resources:
+        runtime=60,
+    params:
+        out=subpath(output.index, parent=True),
+        code=plan.code("data"),
+    shell:
+        f"wsss index --config {{input.config}} --out {{params.out}} {TEE}"
+
+
+rule download:
+    output:
+        touch(f"{RESULTS}/downloads/{{name}}/.complete"),
+    log:
+        f"{RESULTS}/logs/download_{{name}}.log",
+    localrule: True
+    conda:
+        ENV
+    resources:
+        runtime=360,
+    params:
+        out=lambda w: f"{RESULTS}/downloads/{w.name}",
+    shell:
+        f"wsss download {{wildcards.name}} --out {{params.out}} {TEE}"
+
+
+rule augment:
+    input:
+        f"{RESULTS}/downloads/voc2012/.complete",
+        f"{RESULTS}/downloads/sbd/.complete",
+    output:
+        touch(f"{RESULTS}/downloads/voc12/.complete"),
+    log:
+        f"{RESULTS}/logs/augment.log",
+    conda:
+        ENV
+    resources:
+        runtime=60,
+    params:
+        downloads=lambda w, input: Path(input[0]).parent.parent,
+    shell:
+        f"wsss augment --voc {{params.downloads}}/voc2012 --sbd {{params.downloads}}/sbd"
+        f" --out {{params.downloads}}/voc12 {TEE}"

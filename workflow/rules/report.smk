@@ -1,0 +1,91 @@
+# Tables and figures: one rule each, named <paper>_<table>, so that "snakemake seam_table2" is all there is to type.
+
+for name, kind, folder in drawings.targets(plan, DATASET):
+
+    rule:
+        name:
+            name
+        input:
+            f"{folder}/record.json",
+        localrule: True
+
+
+rule plan_drawing:
+    output:
+        f"{RESULTS}/{{dataset}}/{{kind}}/{{paper}}_{{name}}/config.yaml",
+    log:
+        f"{RESULTS}/logs/{{dataset}}/{{kind}}/configure_{{paper}}_{{name}}.log",
+    wildcard_constraints:
+        kind="tables|figures",
+        paper="[^/_]+",
+    localrule: True
+    conda:
+        ENV
+    params:
+        text=lambda w: yaml.safe_dump(
+            drawings.spec(plan, w.dataset, w.kind, w.paper, w.name)
+        ),
+    run:
+        Path(output[0]).write_text(params.text)
+
+
+rule table:
+    input:
+        plan=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/config.yaml",
+        metrics=lambda w: drawings.inputs(
+            drawings.spec(plan, w.dataset, "tables", w.paper, w.name)
+        ),
+    output:
+        csv=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/table.csv",
+        md=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/table.md",
+        tex=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/table.tex",
+        html=report(
+            f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/table.html",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"paper": "{paper}", "table": "{name}", "data set": "{dataset}"},
+        ),
+        record=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/record.json",
+    log:
+        f"{RESULTS}/logs/{{dataset}}/tables/{{paper}}_{{name}}.log",
+    wildcard_constraints:
+        paper="[^/_]+",
+    conda:
+        ENV
+    params:
+        out=subpath(output.csv, parent=True),
+        title=lambda w: drawings.about(plan, "tables", w.paper, w.name)["title"],
+        caption=lambda w: drawings.about(plan, "tables", w.paper, w.name)["caption"],
+        code=plan.code("report"),
+    shell:
+        f"wsss table --plan {{input.plan}} --metrics {{input.metrics}} --out {{params.out}} {TEE}"
+
+
+rule figure:
+    input:
+        plan=f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/config.yaml",
+        files=lambda w: drawings.inputs(
+            drawings.spec(plan, w.dataset, "figures", w.paper, w.name)
+        ),
+    output:
+        pdf=f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/figure.pdf",
+        png=report(
+            f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/figure.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"paper": "{paper}", "figure": "{name}", "data set": "{dataset}"},
+        ),
+        record=f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/record.json",
+    log:
+        f"{RESULTS}/logs/{{dataset}}/figures/{{paper}}_{{name}}.log",
+    wildcard_constraints:
+        paper="[^/_]+",
+    conda:
+        ENV
+    params:
+        out=subpath(output.pdf, parent=True),
+        title=lambda w: drawings.about(plan, "figures", w.paper, w.name)["title"],
+        caption=lambda w: drawings.about(plan, "figures", w.paper, w.name)["caption"],
+        code=plan.code("report"),
+    shell:
+        f"wsss figure --plan {{input.plan}} --inputs {{input.files}} --out {{params.out}} {TEE}"

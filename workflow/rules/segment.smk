@@ -1,0 +1,77 @@
+# DeepLab on the pseudo masks, or on ground truth for the upper bound.
+
+
+rule deeplab:
+    input:
+        config=f"{HOME}/deeplab/config.yaml",
+        index=f"{DATA}/index.csv",
+        masks=label_masks,
+        weights=weights("deeplab"),
+    output:
+        model=f"{HOME}/deeplab/model.pt",
+        losses=f"{HOME}/deeplab/losses.csv",
+        record=f"{HOME}/deeplab/record.json",
+    log:
+        f"{LOG}/deeplab.log",
+    conda:
+        ENV
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=24000,
+        runtime=minutes(60, 1440),
+    params:
+        device=config["device"],
+        data=subpath(input.index, parent=True),
+        out=subpath(output.model, parent=True),
+        code=plan.code("deeplab"),
+    shell:
+        "WSSS_THREADS={threads} wsss deeplab --config {input.config} --data {params.data} --masks {input.masks}"
+        " --weights {input.weights}"
+        f" --out {{params.out}} --device {{params.device}} {TEE}"
+
+
+rule predict:
+    input:
+        config=f"{HOME}/segment/config.yaml",
+        index=f"{DATA}/index.csv",
+        model=model("deeplab"),
+    output:
+        masks=f"{HOME}/segment/{SHARD}.zip",
+        record=f"{HOME}/segment/{SHARD}.record.json",
+    log:
+        f"{LOG}/segment_{SHARD}.log",
+    conda:
+        ENV
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=12000,
+        runtime=minutes(30, 720),
+    params:
+        device=config["device"],
+        data=subpath(input.index, parent=True),
+        code=plan.code("segment"),
+    shell:
+        "WSSS_THREADS={threads} wsss predict --config {input.config} --data {params.data} --model {input.model}"
+        " --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
+        f" --out {{output.masks}} --device {{params.device}} --workers {{threads}} {TEE}"
+
+
+rule submission:
+    input:
+        index=f"{DATA}/index.csv",
+        masks=lambda w: plan.shards(home(w, "segment"), "segment", w.dataset, "test"),
+    output:
+        archive=f"{HOME}/submission/results.tgz",
+        record=f"{HOME}/submission/results.record.json",
+    log:
+        f"{LOG}/submission.log",
+    conda:
+        ENV
+    resources:
+        runtime=30,
+    params:
+        data=subpath(input.index, parent=True),
+    shell:
+        f"wsss submission --data {{params.data}} --masks {{input.masks}} --part test --out {{output.archive}} {TEE}"

@@ -1,0 +1,1 @@
+"""Weakly supervised semantic segmentation, reproduced: data, backbones, methods, refinement, measuring, lineage."""

@@ -1,0 +1,122 @@
+"""What every backbone promises: named taps, an edit hook, and frozen parts that stay frozen in ``train()``.
+
+B batch, C channels, H W image size, h w = ceil(H / stride), ceil(W / stride) of a tap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from wsss.errors import WsssError
+
+Edit = Callable[[int, Tensor], Tensor]
+
+
+class Backbone(nn.Module):
+    """A fully convolutional feature extractor.
+
+    ``channels`` and ``strides`` describe the taps ``conv2`` ... ``conv6``; ``input`` names the pixel convention it was
+    made for: ``rgb`` (RGB / 255, ImageNet mean and standard deviation) or ``vgg_bgr`` (BGR minus mean, unscaled).
+    """
+
+    input = "rgb"
+    channels: dict[str, int]
+    strides: dict[str, int]
+
+    def __init__(self):
+        super().__init__()
+        self._frozen: tuple[str, ...] = ()
+        self._fixed_norms = False
+
+    @property
+    def stride(self) -> int:
+        """Pixels per cell of ``conv6``."""
+        return self.strides["conv6"]
+
+    def stages(self) -> Iterator[tuple[str | None, Callable[[Tensor], Tensor]]]:
+        """The network as ``(tap or None, function)`` in order; ``edit`` is called after each."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, edit: Edit | None = None) -> dict[str, Tensor]:
+        """Map normalised images ``B×3×H×W`` to taps ``B×C×h×w``; ``conv6`` is the last feature map.
+
+        ``edit(depth, feature)`` replaces the image (depth 0) and the output of every stage (1, 2, ...).
+        """
+        taps = {}
+        x = edit(0, x) if edit else x
+        for depth, (tap, stage) in enumerate(self.stages(), start=1):
+            x = edit(depth, stage(x)) if edit else stage(x)
+            if tap:
+                taps[tap] = x
+        return taps
+
+    def fix(self, freeze: Iterable[str] = (), freeze_norm: bool | str = False) -> Backbone:
+        """Freeze the modules named in ``freeze`` and the batch norms; returns itself.
+
+        ``freeze_norm``: ``True`` fixes statistics and affine parameters (PSA, SEAM, OC-CSE, AEFT, ACR),
+        ``"statistics"`` the statistics only (IRN), ``False`` neither.
+        """
+        modules = dict(self.named_modules())
+        for name in freeze:
+            if not name or name not in modules:
+                known = ", ".join(child for child, _ in self.named_children())
+                raise WsssError(f"backbone.freeze: no module '{name}' in {type(self).__name__}; it has {known}")
+            modules[name].requires_grad_(False)
+        if freeze_norm not in (True, False, "statistics"):
+            raise WsssError(f"backbone.freeze_norm: '{freeze_norm}' is none of true, false, statistics")
+        self._frozen, self._fixed_norms = tuple(freeze), bool(freeze_norm)
+        if freeze_norm is True:
+            for norm in self._norms():
+                norm.requires_grad_(False)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As ``nn.Module.train``, but frozen modules and fixed norms remain in evaluation mode."""
+        super().train(mode)
+        for name in self._frozen:
+            self.get_submodule(name).eval()
+        if self._fixed_norms:
+            for norm in self._norms():
+                norm.eval()
+        return self
+
+    def _norms(self) -> Iterator[nn.Module]:
+        return (module for module in self.modules() if isinstance(module, _BatchNorm))
+
+
+def offered(name: str, output_stride: int, choices: tuple[int, ...]) -> int:
+    """``output_stride`` if the backbone offers it, else a one-line error."""
+    if output_stride not in choices:
+        raise WsssError(f"backbone.output_stride: {name} offers {', '.join(map(str, choices))}, not {output_stride}")
+    return output_stride
+
+
+def probability(dropout: float) -> float:
+    """``dropout`` if it is a probability, else a one-line error."""
+    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise WsssError(f"backbone.dropout: '{dropout}' is no probability in [0, 1)")
+    return dropout
+
+
+def limit_stride(stages: Iterable[nn.Module], stride: int, output_stride: int, dilate: bool = True) -> None:
+    """Remove every stride that would exceed ``output_stride`` and dilate all later 3×3 convolutions instead.
+
+    ``stride`` is the stride of the input of ``stages``. The finer network, sampled at the coarse cells, equals the
+    original one ("à trous"; DeepLab, arXiv:1606.00915, 3.1). ``dilate=False`` only removes the strides, as IRN does.
+    """
+    rate = 1
+    for stage in stages:
+        convs = [module for module in stage.modules() if isinstance(module, nn.Conv2d)]
+        step = max((conv.stride[0] for conv in convs), default=1)
+        if stride * step <= output_stride and rate == 1:
+            stride *= step
+            continue
+        for conv in convs:  # a 1×1 convolution is a shortcut: it loses its stride, too, but spans no neighbours
+            strided, conv.stride = conv.stride[0] > 1, (1, 1)
+            if conv.kernel_size[0] > 1 and dilate:
+                conv.dilation = (conv.dilation[0] * rate,) * 2
+                conv.padding = (conv.padding[0] * rate,) * 2
+                rate *= 2 if strided else 1

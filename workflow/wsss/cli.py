@@ -1,0 +1,336 @@
+"""``wsss``: every stage of the pipeline as a command, in pipeline order. The rules run exactly these."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsss.errors import WsssError
+from wsss.files import read_yaml
+
+IN, OUT = "input", "output"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One option; ``role`` says whether its paths are hashed as inputs or outputs of the job."""
+
+    flag: str
+    help: str
+    role: str | None = None
+    many: bool = False
+    default: object = None
+    required: bool = True
+
+
+CONFIG = Argument("--config", "resolved settings of this stage (config.yaml in its folder)", IN)
+DATA = Argument("--data", "folder of the data set's index", IN)
+OUTPUT = Argument("--out", "what to write", OUT)
+PART = Argument("--part", "images to work on: seed, rest, val or test", default="seed", required=False)
+SHARD = Argument("--shard", "i/n: the i-th of n equal parts of them, counted from 0", default="0/1", required=False)
+DEVICE = Argument("--device", "auto, cpu, cuda, or cuda:<number of GPUs>", default="auto", required=False)
+WORKERS = Argument("--workers", "processes for work on the CPU", default="1", required=False)
+SCORES = Argument("--scores", "score shards", IN, many=True)
+MASKS = Argument("--masks", "mask shards", IN, many=True, required=False)
+MODEL = Argument("--model", "model.pt of the step before", IN)
+WEIGHTS = Argument("--weights", "models and weight files that the settings name", IN, many=True, required=False)
+PLAN = Argument("--plan", "what to draw up, as written by the rule", IN)
+METRICS = Argument("--metrics", "metrics files it reads", IN, many=True, required=False)
+
+
+@dataclass(frozen=True)
+class Command:
+    name: str
+    help: str
+    run: Callable[[argparse.Namespace], None]
+    arguments: tuple[Argument, ...]
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def command(name: str, *arguments: Argument):
+    """Register a function as a sub-command; its docstring is the help text."""
+
+    def register(function: Callable) -> Callable:
+        COMMANDS[name] = Command(name, function.__doc__.splitlines()[0], function, arguments)
+        return function
+
+    return register
+
+
+# ---- data
+
+
+@command("download", Argument("name", "voc2012, sbd or voc2012-test"), Argument("--out", "folder to unpack into"))
+def _download(args) -> None:
+    """Fetch, verify and unpack a public data set; an interrupted download goes on where it stopped."""
+    from wsss.data import download
+
+    download.fetch(args.name, Path(args.out))
+
+
+@command("augment", Argument("--voc", "VOC2012 folder", IN), Argument("--sbd", "SBD folder", IN), OUTPUT)
+def _augment(args) -> None:
+    """Derive VOC's train_aug list and masks from VOC 2012 and SBD."""
+    from wsss.data import download
+
+    download.augment(Path(args.voc), Path(args.sbd), Path(args.out))
+
+
+@command("index", CONFIG, OUTPUT)
+def _index(args) -> None:
+    """Build a data set's index table and check every file it names."""
+    from wsss import data
+
+    data.build(read_yaml(args.config), Path(args.out))
+
+
+# ---- classifier
+
+
+@command("train", CONFIG, DATA, OUTPUT, WEIGHTS, DEVICE)
+def _train(args) -> None:
+    """Train a method's networks on image-level labels."""
+    import torch
+
+    from wsss.data.samples import ClassificationSamples
+    from wsss.methods import build
+    from wsss.train import fit
+
+    config, dataset = read_yaml(args.config), _images(args, role="train")
+    torch.manual_seed(config["seed"])
+    method = build(config, len(dataset.classes))
+    fit(method, ClassificationSamples(dataset, config["train"]), config["train"], config["seed"], args.out, args.device)
+
+
+@command("localize", CONFIG, DATA, MODEL, OUTPUT, PART, SHARD, DEVICE)
+def _localize(args) -> None:
+    """Compute CAM scores of images with a trained method."""
+    from wsss.localize import localize
+
+    localize(read_yaml(args.config), _images(args), args.model, _shard(args), args.out, args.device)
+
+
+# ---- refinement
+
+
+@command("crf", CONFIG, DATA, SCORES, OUTPUT, PART, SHARD, WORKERS)
+def _crf(args) -> None:
+    """Refine scores with a dense CRF, once per background exponent."""
+    from wsss.refine.crf import crf_stage
+
+    crf_stage(read_yaml(args.config), _images(args), args.scores, args.out, _shard(args), int(args.workers))
+
+
+@command("affinity", CONFIG, DATA, SCORES, OUTPUT, WEIGHTS, DEVICE)
+def _affinity(args) -> None:
+    """Train AffinityNet on the confident areas of the CRF results."""
+    from wsss.refine.affinity import affinity_stage
+
+    affinity_stage(read_yaml(args.config), _images(args, role="train"), args.scores, args.out, args.device)
+
+
+@command("walk", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE)
+def _walk(args) -> None:
+    """Turn scores into pseudo masks by a random walk over the learned affinities."""
+    from wsss.refine.walk import walk_stage
+
+    walk_stage(read_yaml(args.config), _images(args), args.scores, args.model, args.out, _shard(args), args.device)
+
+
+@command("irn-labels", CONFIG, DATA, SCORES, OUTPUT, PART, SHARD, WORKERS)
+def _irn_labels(args) -> None:
+    """Mark confident foreground and background for IRNet."""
+    from wsss.refine.irn_labels import irn_labels_stage
+
+    irn_labels_stage(read_yaml(args.config), _images(args), args.scores, args.out, _shard(args), int(args.workers))
+
+
+@command("irnet", CONFIG, DATA, MASKS, OUTPUT, WEIGHTS, DEVICE)
+def _irnet(args) -> None:
+    """Train IRNet's boundary and displacement branches on these marks."""
+    from wsss.refine.irn import irn_stage
+
+    irn_stage(read_yaml(args.config), _images(args, role="train"), args.masks, args.out, args.device)
+
+
+@command("irn", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE)
+def _irn(args) -> None:
+    """Turn scores into pseudo masks by propagation up to IRNet's boundaries."""
+    from wsss.refine.irn_walk import irn_walk_stage
+
+    irn_walk_stage(read_yaml(args.config), _images(args), args.scores, args.model, args.out, _shard(args), args.device)
+
+
+# ---- segmentation
+
+
+@command("deeplab", CONFIG, DATA, MASKS, OUTPUT, WEIGHTS, DEVICE)
+def _deeplab(args) -> None:
+    """Train a DeepLab on pseudo masks, or on ground truth for the upper bound."""
+    from wsss.segment import segment_stage
+
+    segment_stage(read_yaml(args.config), _images(args, role="train"), args.masks or None, args.out, args.device)
+
+
+@command("predict", CONFIG, DATA, MODEL, OUTPUT, PART, SHARD, DEVICE, WORKERS)
+def _predict(args) -> None:
+    """Segment images with a trained DeepLab."""
+    from wsss.segment import predict_stage
+
+    config, images = read_yaml(args.config), _images(args)
+    predict_stage(config, images, args.model, args.out, _shard(args), args.device, int(args.workers))
+
+
+@command("submission", DATA, Argument("--masks", "mask shards", IN, many=True), OUTPUT, PART)
+def _submission(args) -> None:
+    """Pack predictions as the archive that the VOC test server takes, and check it."""
+    from wsss.segment.submission import submission
+
+    submission(args.masks, _images(args), args.out)
+
+
+# ---- measuring and reporting
+
+
+@command("measure", CONFIG, DATA, Argument("--scores", "score shards", IN, True, (), False), MASKS, OUTPUT, PART)
+def _measure(args) -> None:
+    """Compare scores or masks with ground truth."""
+    from wsss.measure import measure_stage
+
+    measure_stage(read_yaml(args.config), _images(args), args.out, list(args.scores) or None, args.masks or None)
+
+
+@command("table", PLAN, METRICS, OUTPUT)
+def _table(args) -> None:
+    """Write one table of a paper as CSV, Markdown, LaTeX and HTML."""
+    from wsss.report import write_table
+
+    write_table(read_yaml(args.plan), Path(args.out))
+
+
+@command("figure", PLAN, Argument("--inputs", "files it draws", IN, True, (), False), OUTPUT)
+def _figure(args) -> None:
+    """Draw one figure as PDF and PNG."""
+    from wsss.report import draw_figure
+
+    draw_figure(read_yaml(args.plan), Path(args.out))
+
+
+@command(
+    "targets",
+    Argument("--config", "configuration file", default="config.yaml", required=False),
+    Argument("--dataset", "data set, if not the configured one", required=False),
+)
+def _targets(args) -> None:
+    """List every table and figure that can be asked for, and its state."""
+    from wsss.plan.state import listing, load_plan
+
+    plan = load_plan(args.config)
+    rows = listing(plan, args.dataset or plan.config["dataset"])
+    wide = [max(len(row[i]) for row in rows) for i in (0, 1)]
+    for name, title, state in rows:
+        print(f"{name:<{wide[0]}}  {title:<{wide[1]}}  {state}")
+
+
+# ---- lineage
+
+
+@command("audit", Argument("target", "a result: table, figure, metrics, masks, model ..."))
+def _audit(args) -> None:
+    """Re-hash everything a result rests on; name what does not match and exit with 1."""
+    from wsss.provenance.audit import audit, describe
+
+    seen = audit(args.target)
+    print(describe(args.target, seen))
+    if seen.findings:
+        sys.exit(1)
+
+
+def _images(args, role: str | None = None):
+    """The images of a part (or role) of the data set that the stage's settings name."""
+    from wsss.data.index import Dataset
+
+    dataset = Dataset.load(args.data)
+    part = role or args.part
+    if part == "test" and not hasattr(args, "config"):
+        return dataset.split("test")
+    splits = read_yaml(args.config)["dataset"]["splits"]
+    if part == "rest":
+        return dataset.split(splits["train"]).without(dataset.split(splits["seed"]))
+    return dataset.split(splits[part])
+
+
+def _shard(args) -> tuple[int, int]:
+    try:
+        i, n = (int(number) for number in args.shard.split("/"))
+    except ValueError:
+        raise WsssError(f"--shard {args.shard}: give it as i/n, for example 0/4") from None
+    if not 0 <= i < n:
+        raise WsssError(f"--shard {args.shard}: i runs from 0 to n - 1")
+    return i, n
+
+
+# ---- running
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="wsss", description=__doc__.replace("``", ""))
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+    for entry in COMMANDS.values():
+        sub = commands.add_parser(entry.name, help=entry.help, description=entry.help)
+        for argument in entry.arguments:
+            options = {"help": argument.help}
+            if argument.flag.startswith("-"):
+                options |= {"required": argument.required, "default": argument.default}
+                options |= {"nargs": "*"} if argument.many else {}
+            sub.add_argument(argument.flag, **options)
+    return top
+
+
+def _paths(entry: Command, args: argparse.Namespace, role: str) -> list[str]:
+    found: list[str] = []
+    for argument in entry.arguments:
+        value = getattr(args, argument.flag.lstrip("-").replace("-", "_"))
+        if argument.role == role and value:
+            found.extend(value if argument.many else [value])
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    entry = COMMANDS[args.command]
+    try:
+        _limit_threads()
+        outputs = _paths(entry, args, OUT)
+        if not outputs:
+            entry.run(args)
+            return
+        from wsss.provenance.record import recorded
+
+        config = read_yaml(args.config) if getattr(args, "config", None) else None
+        with recorded(entry.name, _paths(entry, args, IN), outputs, config, getattr(args, "device", "cpu")):
+            entry.run(args)
+    except WsssError as error:
+        print(f"wsss {entry.name}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _limit_threads() -> None:
+    """As many threads as the rule was given, not as the machine has cores: jobs run side by side."""
+    if threads := os.environ.get("WSSS_THREADS"):
+        os.environ.setdefault("OMP_NUM_THREADS", threads)
+        import torch
+
+        torch.set_num_threads(int(threads))
+
+
+if __name__ == "__main__":
+    main()

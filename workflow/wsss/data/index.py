@@ -1,0 +1,165 @@
+"""The index: one table that names, labels and fingerprints every image of a data set.
+
+``index.csv`` has one row per image, ``dataset.json`` the name, the foreground classes and the folder that the paths in
+the table start from. Everything downstream reads images through this table and none looks at a data set's own layout.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from wsss.errors import WsssError
+from wsss.files import atomic, read_json, write_json
+
+SEPARATOR = ";"  # between the names of a cell
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image: a row of ``index.csv``."""
+
+    id: str
+    image: str  # path, from the data set's root
+    mask: str | None  # path, from the data set's root
+    split: tuple[str, ...]
+    labels: tuple[str, ...]  # class names
+    width: int
+    height: int
+    sha256: str
+    mask_sha256: str | None
+
+    def row(self) -> dict[str, str]:
+        """The record as text cells."""
+        cells = {key: "" if value is None else value for key, value in asdict(self).items()}
+        return {k: SEPARATOR.join(v) if isinstance(v, tuple) else str(v) for k, v in cells.items()}
+
+    @classmethod
+    def from_row(cls, row: dict[str, str]) -> Record:
+        names = {key: tuple(filter(None, row[key].split(SEPARATOR))) for key in ("split", "labels")}
+        optional = {key: row[key] or None for key in ("mask", "mask_sha256")}
+        return cls(**{**row, **names, **optional, "width": int(row["width"]), "height": int(row["height"])})
+
+
+COLUMNS = [field.name for field in fields(Record)]
+
+
+class Dataset:
+    """Images with image-level labels and, for some, masks.
+
+    Args:
+        name: what tables and figures call it.
+        classes: names of the ``C`` foreground classes; class ``c`` has the value ``c + 1`` in masks.
+        root: folder that the records' paths start from.
+        records: one per image, in order.
+    """
+
+    def __init__(self, name: str, classes: Sequence[str], root: str | Path, records: Sequence[Record]):
+        self.name, self.classes, self.root, self.records = name, list(classes), Path(root), list(records)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Dataset:
+        """Read ``index.csv`` and ``dataset.json`` of ``folder``."""
+        folder = Path(folder)
+        about = read_json(folder / "dataset.json")
+        path = folder / "index.csv"
+        try:
+            with path.open(newline="", encoding="utf-8") as stream:
+                records = [Record.from_row(row) for row in csv.DictReader(stream)]
+            return cls(about["name"], about["classes"], folder / about["root"], records)
+        except FileNotFoundError:
+            raise WsssError(f"{path}: no such file; run `wsss index`") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise WsssError(f"{path}: not an index of this project ({error}); run `wsss index` again") from None
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``index.csv`` and ``dataset.json``. A root below ``folder``, or a relative one, stays relative."""
+        folder = Path(folder)
+        below = self.root.resolve().is_relative_to(folder.resolve())
+        root = os.path.relpath(self.root, folder) if below or not self.root.is_absolute() else self.root
+        with atomic(folder / "index.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(record.row() for record in self.records)
+        write_json(folder / "dataset.json", {"name": self.name, "classes": self.classes, "root": Path(root).as_posix()})
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def ids(self) -> list[str]:
+        return [record.id for record in self.records]
+
+    def _with(self, records: list[Record]) -> Dataset:
+        return Dataset(self.name, self.classes, self.root, records)
+
+    def split(self, name: str) -> Dataset:
+        """The images of a split; an unknown (or empty) split is an error."""
+        chosen = [record for record in self.records if name in record.split]
+        if not chosen:
+            known = sorted({split for record in self.records for split in record.split})
+            raise WsssError(f"data set '{self.name}' has no image in split '{name}': choose one of {', '.join(known)}")
+        return self._with(chosen)
+
+    def without(self, other: Dataset) -> Dataset:
+        """The images that ``other`` does not have."""
+        return self._with([record for record in self.records if record.id not in other._by_id])
+
+    def labels(self) -> np.ndarray:
+        """Image-level labels, ``N×C`` float32 of 0 and 1, in the order of ``records``."""
+        column = {name: c for c, name in enumerate(self.classes)}
+        labels = np.zeros((len(self.records), len(self.classes)), np.float32)
+        for row, record in zip(labels, self.records, strict=True):
+            row[[column[name] for name in record.labels]] = 1
+        return labels
+
+    @cached_property
+    def _by_id(self) -> dict[str, Record]:
+        return {record.id: record for record in self.records}
+
+    def record(self, image_id: str) -> Record:
+        if image_id not in self._by_id:
+            raise WsssError(f"data set '{self.name}' has no image '{image_id}' here")
+        return self._by_id[image_id]
+
+    def image(self, image_id: str) -> np.ndarray:
+        """``H×W×3`` uint8 RGB."""
+        with _opened(self.root / self.record(image_id).image) as picture:
+            return np.array(picture.convert("RGB"))
+
+    def mask(self, image_id: str) -> np.ndarray:
+        """``H×W`` uint8: 0 background, c + 1 class, 255 ignore."""
+        path = self.record(image_id).mask
+        if path is None:
+            raise WsssError(f"image '{image_id}' of data set '{self.name}' has no mask; use a split that has masks")
+        with _opened(self.root / path) as picture:
+            return np.array(picture)
+
+
+class _opened:
+    """Opens a picture; a failure to open or decode it names the file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> Image.Image:
+        try:
+            self.picture = Image.open(self.path)
+        except OSError as error:
+            raise self._unreadable(error) from None
+        return self.picture
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.picture.close()
+        if isinstance(error, OSError):
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: OSError) -> WsssError:
+        return WsssError(f"{self.path}: cannot be read as an image ({error}); restore it and run `wsss index` again")

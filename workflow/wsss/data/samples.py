@@ -1,0 +1,32 @@
+"""What classifiers are trained on: augmented images with image-level labels. No mask is read."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from wsss.data.index import Dataset
+from wsss.data.transforms import classification_view
+
+
+class ClassificationSamples:
+    """Training samples of a classifier: ``id``, ``image`` (``3×H×W`` float32) and ``labels`` (``C`` float32, 0 or 1).
+
+    Args:
+        dataset: the training split.
+        train: a method's settings; read are ``view``, ``crop``, ``long_side``, ``flip``, ``jitter``, ``jitter_p`` and
+            ``input`` (what the backbone expects: ``rgb``, the default, or ``vgg_bgr``).
+    """
+
+    def __init__(self, dataset: Dataset, train: dict):
+        self.dataset = dataset
+        self.labels = torch.from_numpy(dataset.labels())  # N C
+        self.view = classification_view(train)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def get(self, index: int, rng: np.random.Generator) -> dict:
+        image_id = self.dataset.records[index].id
+        image = self.view(self.dataset.image(image_id), rng)
+        return {"id": image_id, "image": image, "labels": self.labels[index]}

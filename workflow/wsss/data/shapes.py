@@ -1,0 +1,89 @@
+"""``builder: shapes``: the embedded data set, drawn from a seed in the layout of VOC 2012.
+
+1 to 3 objects before a cluttered scene, partly hiding each other. The scene tends to go with the first class, as
+water goes with boats. Masks have VOC's border of "ignore" around every object.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import maximum_filter, minimum_filter
+
+from wsss.data.drawing import BADGES, SCENES, Body, background, paint_object
+from wsss.data.index import Dataset
+from wsss.data.settings import known
+from wsss.data.voc import read_voc
+from wsss.errors import WsssError
+from wsss.files import write_text
+from wsss.stores import IGNORE, png_bytes
+
+MIN_VISIBLE = 0.6  # share of an object, and of its badge, that later objects must leave visible
+CO_OCCURRENCE = 0.5  # probability that the scene is the one of the first object's class
+JPEG_QUALITY = 92
+
+
+def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One image (``size×size×3`` uint8) and its mask (``size×size`` uint8: 0, c + 1, 255)."""
+    first = int(rng.integers(len(classes)))
+    habitat = first if rng.random() < CO_OCCURRENCE else int(rng.integers(len(SCENES)))
+    canvas = background(habitat, size, rng)
+    owner = np.full((size, size), -1)  # which object is seen
+    visible: list[tuple[int, np.ndarray, np.ndarray]] = []  # class, whole object, its badge
+    wanted = rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2])
+    for _ in range(12):
+        if len(visible) == wanted:
+            break
+        body = Body.draw(size, rng)
+        inside = body.depth(size) > 0
+        if not all(_stays_visible(owner == k, inside, parts) for k, (_, *parts) in enumerate(visible)):
+            continue
+        c = int(rng.integers(len(classes))) if visible else first
+        canvas = paint_object(canvas, body, BADGES[classes[c]], rng)
+        owner[inside] = len(visible)
+        visible.append((c, inside, inside & (np.hypot(*body.badge_frame(size)) < 1)))
+    label = np.array([0, *(c + 1 for c, *_ in visible)], np.uint8)[owner + 1]
+    label[maximum_filter(owner, 3) != minimum_filter(owner, 3)] = IGNORE
+    return np.uint8(np.clip(canvas, 0, 1) * 255 + 0.5), label
+
+
+def _stays_visible(seen: np.ndarray, inside: np.ndarray, parts: list[np.ndarray]) -> bool:
+    remaining = seen & ~inside
+    return all((remaining & part).sum() >= MIN_VISIBLE * part.sum() for part in parts)
+
+
+def draw_dataset(folder: Path, classes: list[str], size: int, seed: int, counts: dict[str, int]) -> None:
+    """Write ``JPEGImages``, ``SegmentationClass``, ``ImageSets`` and ``image_labels.csv`` below ``folder``."""
+    for name in ("JPEGImages", "SegmentationClass"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    rows = []
+    for turn, (split, count) in enumerate(counts.items()):
+        ids = [f"{split}_{i:04d}" for i in range(count)]
+        for i, image_id in enumerate(ids):
+            image, label = scene(size, classes, np.random.default_rng([seed, turn, i]))
+            Image.fromarray(image).save(folder / "JPEGImages" / f"{image_id}.jpg", quality=JPEG_QUALITY, subsampling=0)
+            (folder / "SegmentationClass" / f"{image_id}.png").write_bytes(png_bytes(label))
+            rows.append([image_id, *(int((label == c + 1).any()) for c in range(len(classes)))])
+        write_text(folder / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{i}\n" for i in ids))
+    with (folder / "image_labels.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([["id", *classes], *rows])
+
+
+def build(config: dict, out_dir: Path) -> Dataset:
+    """Draw the data set below ``out_dir`` and index it.
+
+    Options: ``seed``, ``train`` and ``val`` (numbers of images), ``size`` (pixels per side), ``classes`` (a number; 6).
+    """
+    settings = known(config, ("seed", "train", "val", "size"), {"classes": 6})
+    n = settings["classes"]
+    if not 2 <= n <= len(BADGES):
+        raise WsssError(f"data set '{config['name']}': classes is {n}; there are badges for 2 to {len(BADGES)}")
+    classes = list(BADGES)[:n]
+    counts = {split: settings[split] for split in ("train", "val")}
+    root = out_dir / "VOC"
+    draw_dataset(root, classes, settings["size"], settings["seed"], counts)
+    lists = {split: f"{split}.txt" for split in counts}
+    return read_voc(config["name"], classes, root, lists, "image_labels.csv", "SegmentationClass")

@@ -1,0 +1,239 @@
+"""From photographs to network inputs. Every random draw comes from the ``numpy.random.Generator`` that is passed in.
+
+Images are ``H×W×3`` uint8 RGB until they are normalised. "Padding with the mean colour" is a zero after normalisation.
+PSA, SEAM and IRN agree on these transforms; where they do not, the function says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms import functional as tf
+
+from wsss.errors import WsssError, choose
+from wsss.stores import IGNORE
+
+LEVELS = np.arange(256)[:, None]  # the 256 values of a pixel; a table of them gives the bits of the float64 formula
+RGB_TABLE = ((LEVELS / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).astype(np.float32)  # ImageNet mean, std
+BGR_TABLE = (LEVELS - [104.008, 116.669, 122.675]).astype(np.float32)  # Caffe's mean, blue first
+INPUTS = {"rgb": (RGB_TABLE, [0, 1, 2]), "vgg_bgr": (BGR_TABLE, [2, 1, 0])}  # table, order of channels
+
+
+def normalise(image: np.ndarray, input: str = "rgb") -> np.ndarray:
+    """``H×W×3`` uint8 RGB -> ``H×W×3`` float32 as the backbone expects it: ``rgb`` or ``vgg_bgr``."""
+    table, order = choose(INPUTS, input, "network input")
+    return np.stack([table[image[..., source], c] for c, source in enumerate(order)], axis=-1)
+
+
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    """``H×W×3`` float32 -> ``3×H×W`` contiguous tensor."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bicubic with Pillow's antialiasing, on uint8."""
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def resize_label(label: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Nearest neighbour, for ``H×W`` uint8 label maps."""
+    return np.asarray(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
+
+
+def long_side_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Height and width after the longer side became ``long_side``; halves round to even."""
+    factor = long_side / max(height, width)
+    return (long_side, round(width * factor)) if height > width else (round(height * factor), long_side)
+
+
+def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Height and width times ``scale``; halves round to even."""
+    return round(height * scale), round(width * scale)
+
+
+def multi_scale(image: np.ndarray, scales: Sequence[float], flip: bool, input: str = "rgb") -> list[torch.Tensor]:
+    """Network inputs of one image, ``3×h×w`` each: every scale, followed by its mirrored copy if ``flip``."""
+    inputs = []
+    for scale in scales:
+        tensor = to_tensor(normalise(resize(image, *scaled_size(*image.shape[:2], scale)), input))
+        inputs += [tensor, tensor.flip(-1)] if flip else [tensor]
+    return inputs
+
+
+def colour_jitter(image: np.ndarray, strengths: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+    """Change brightness, contrast, saturation and hue by random amounts in random order (torchvision's ColorJitter).
+
+    The first three factors are uniform in ``[1 - s, 1 + s]``, the hue's shift in ``[-s, s]`` turns of the circle.
+    """
+    *factors, hue = strengths
+    draws = [rng.uniform(max(0, 1 - s), 1 + s) for s in factors] + [rng.uniform(-hue, hue)]
+    steps = (tf.adjust_brightness, tf.adjust_contrast, tf.adjust_saturation, tf.adjust_hue)
+    picture = Image.fromarray(image)
+    for which in rng.permutation(4):
+        if strengths[which]:
+            picture = steps[which](picture, draws[which])
+    return np.asarray(picture)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which part of an axis is cut out, and where in the crop it lands."""
+
+    source: slice
+    target: slice
+
+    @classmethod
+    def draw(cls, length: int, size: int, rng: np.random.Generator) -> Window:
+        """Random offset of the crop in a longer axis, or of a shorter axis in the crop."""
+        offset = int(rng.integers(abs(length - size) + 1))
+        kept = min(length, size)
+        inside, whole = slice(offset, offset + kept), slice(0, kept)
+        return cls(inside, whole) if length > size else cls(whole, inside)
+
+
+def random_crop(
+    arrays: Sequence[np.ndarray], size: int, fills: Sequence[float], rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Crop ``H×W`` or ``H×W×K`` arrays at one random place to ``size×size``; ``fills`` are the values outside."""
+    height, width = arrays[0].shape[:2]
+    y, x = Window.draw(height, size, rng), Window.draw(width, size, rng)
+    crops = []
+    for array, fill in zip(arrays, fills, strict=True):
+        crop = np.full((size, size, *array.shape[2:]), fill, array.dtype)
+        crop[y.target, x.target] = array[y.source, x.source]
+        crops.append(crop)
+    return crops
+
+
+def random_resized_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A box of 8 to 100 % of the area and aspect 3/4 to 4/3, resized bilinearly (torchvision's RandomResizedCrop)."""
+    height, width = image.shape[:2]
+    for _ in range(10):
+        area = height * width * rng.uniform(0.08, 1.0)
+        aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < h <= height and 0 < w <= width:
+            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+            break
+    else:  # an image so long that no box fits: its middle, at the nearest admissible aspect
+        h, w = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
+        top, left = (height - h) // 2, (width - w) // 2
+    box = Image.fromarray(image[top : top + h, left : left + w])
+    return np.asarray(box.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _jittered(image: np.ndarray, jitter: Sequence[float] | None, p: float, rng: np.random.Generator) -> np.ndarray:
+    return colour_jitter(image, jitter, rng) if jitter and rng.random() < p else image
+
+
+@dataclass(frozen=True)
+class TrainView:
+    """A classifier's training input: random long side, mirroring, jitter, random crop padded with the mean colour.
+
+    ``(image H×W×3, rng) -> 3×crop×crop``. ``long_side`` is ``[low, high]`` in pixels, both included, or null.
+    """
+
+    crop: int
+    long_side: Sequence[int] | None
+    flip: float
+    jitter: Sequence[float] | None
+    jitter_p: float = 1.0
+    input: str = "rgb"
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        if self.long_side:
+            low, high = self.long_side
+            image = resize(image, *long_side_size(*image.shape[:2], int(rng.integers(low, high + 1))))
+        image = image[:, ::-1] if rng.random() < self.flip else image
+        image = _jittered(np.ascontiguousarray(image), self.jitter, self.jitter_p, rng)
+        return to_tensor(*random_crop([normalise(image, self.input)], self.crop, [0], rng))
+
+
+@dataclass(frozen=True)
+class ResizedCropView:
+    """EADER's training input: ``(image H×W×3, rng) -> 3×crop×crop`` by RandomResizedCrop, mirroring, jitter."""
+
+    crop: int
+    flip: float
+    jitter: Sequence[float] | None
+    jitter_p: float = 1.0
+    input: str = "rgb"
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        image = random_resized_crop(image, self.crop, rng)
+        image = image[:, ::-1] if rng.random() < self.flip else image
+        return to_tensor(normalise(_jittered(np.ascontiguousarray(image), self.jitter, self.jitter_p, rng), self.input))
+
+
+@dataclass(frozen=True)
+class MaskedView:
+    """Image and label map for DeepLab and IRNet: joint scaling, mirroring and crop; outside is mean colour and ignored.
+
+    ``(image H×W×3, label H×W, rng) -> (3×crop×crop float32, crop×crop uint8)``. The size changes by a factor uniform in
+    ``scale`` (YudeWang, IRN) or to a long side uniform in ``long_side`` (AEFT); at most one of them is given.
+    """
+
+    crop: int
+    scale: Sequence[float] | None
+    flip: float
+    long_side: Sequence[int] | None = None
+    jitter: Sequence[float] | None = None
+    jitter_p: float = 1.0
+    input: str = "rgb"
+
+    def __post_init__(self) -> None:
+        if self.scale and self.long_side:
+            raise WsssError("scale and long_side are both given: set one of them to null")
+
+    def __call__(
+        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        size = image.shape[:2]
+        if self.scale:
+            size = scaled_size(*size, rng.uniform(*self.scale))
+        if self.long_side:
+            low, high = self.long_side
+            size = long_side_size(*size, int(rng.integers(low, high + 1)))
+        if size != image.shape[:2]:
+            image, label = resize(image, *size), resize_label(label, *size)
+        if rng.random() < self.flip:
+            image, label = image[:, ::-1], label[:, ::-1]
+        image = _jittered(np.ascontiguousarray(image), self.jitter, self.jitter_p, rng)
+        image, label = random_crop([normalise(image, self.input), label], self.crop, [0, IGNORE], rng)
+        return to_tensor(image), torch.from_numpy(label)
+
+
+@dataclass(frozen=True)
+class ScoredView:
+    """Image and score planes for AffinityNet: jitter, joint crop, joint mirroring, no scaling.
+
+    ``(image H×W×3, scores K×H×W, rng) -> (3×crop×crop, K×crop×crop)``, float32. PSA crops before it normalises, so the
+    image is padded with black, not with the mean colour; scores are 0 there.
+    """
+
+    crop: int
+    flip: float
+    jitter: Sequence[float] | None
+    jitter_p: float = 1.0
+    input: str = "rgb"
+
+    def __call__(
+        self, image: np.ndarray, scores: np.ndarray, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        image = _jittered(image, self.jitter, self.jitter_p, rng)
+        image, scores = random_crop([image, scores.transpose(1, 2, 0)], self.crop, [0, 0], rng)
+        if rng.random() < self.flip:
+            image, scores = image[:, ::-1], scores[:, ::-1]
+        return to_tensor(normalise(image, self.input)), to_tensor(scores)
+
+
+def classification_view(train: dict) -> Callable[[np.ndarray, np.random.Generator], torch.Tensor]:
+    """The view that the settings ``train`` of a method describe: ``view`` is ``long_side`` or ``resized_crop``."""
+    views = {"long_side": TrainView, "resized_crop": ResizedCropView}
+    view = choose(views, train.get("view", "long_side"), "train.view")
+    return view(**{key: train[key] for key in view.__dataclass_fields__ if key in train})

@@ -1,0 +1,125 @@
+"""``builder: voc``: a folder in the layout of PASCAL VOC 2012, whole or in part. Nothing is written to it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsss.data import labels as read
+from wsss.data.index import Dataset
+from wsss.data.settings import known
+from wsss.data.verify import UNLABELLED, Entry, indexed
+from wsss.errors import WsssError
+
+# fmt: off
+CLASSES = [
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+]
+# fmt: on
+FOLDERS = (".", "VOC2012", "VOCdevkit/VOC2012")  # where below the given root the images may be
+LISTS = "ImageSets/Segmentation"
+PAIR = re.compile(r"^\s*/?JPEGImages/(?P<id>.+)\.jpg(\s+\S+)?\s*$")  # a line of PSA's lists
+
+
+def voc_folder(root: str | Path) -> Path:
+    """The folder with ``JPEGImages``: ``root`` itself, or the VOC2012 folder in it."""
+    for below in FOLDERS:
+        if (Path(root) / below / "JPEGImages").is_dir():
+            return Path(root) / below
+    raise WsssError(f"{root}: has no JPEGImages, VOC2012 or VOCdevkit/VOC2012; set root to the VOC 2012 folder")
+
+
+def read_list(path: Path) -> list[str]:
+    """Ids of a list with one id per line, or with lines like ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise WsssError(f"{path}: cannot be read ({error.strerror}); set lists to files of ids") from None
+    matches = ((PAIR.match(line), line.strip()) for line in lines if line.strip())
+    return [match["id"] if match else line for match, line in matches]
+
+
+def inside(root: Path, name: str | Path) -> Path:
+    """``name`` as a path of its own, or below ``root``."""
+    return root / name if (root / name).exists() or not Path(name).exists() else Path(name)
+
+
+def find_labels(root: Path, source: str, classes: list[str], ids: list[str]) -> read.Labels:
+    """Labels from ``source``: a folder of XML, a CSV, a cls_labels.npy; ``auto``: Annotations or image_labels.csv."""
+    if source == "auto":
+        present = [name for name in ("Annotations", "image_labels.csv") if (root / name).exists()]
+        if not present:
+            raise WsssError(f"{root}: has neither Annotations nor image_labels.csv; set labels to what has them")
+        source = present[0]
+    path = inside(root, source)
+    if path.is_dir():
+        return read.from_xml(path, ids)
+    return read.from_npy(path, classes) if path.suffix == ".npy" else read.from_csv(path)[1]
+
+
+def listed(folder: Path, lists: dict[str, str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Image id -> its splits, in the order of the lists (split -> name or path), and ids found twice in a list."""
+    splits: dict[str, list[str]] = {}
+    findings = []
+    for split, name in lists.items():
+        path = inside(folder, name)
+        for image_id in read_list(path):
+            of_image = splits.setdefault(image_id, [])
+            if split in of_image:
+                findings.append(f"{path}: '{image_id}' is listed twice")
+            else:
+                of_image.append(split)
+    return splits, findings
+
+
+def read_voc(
+    name: str,
+    classes: list[str],
+    root: Path,
+    lists: dict[str, str],
+    labels: str = "auto",
+    masks: str | None = None,
+    unmasked: Sequence[str] = (),
+    test_root: Path | None = None,
+) -> Dataset:
+    """Index the images of ``lists``; the options are those of ``build``."""
+    splits, findings = listed(root / LISTS, lists)
+    if masks and not (root / masks).is_dir():
+        raise WsssError(f"{root / masks}: no such folder; set masks to SegmentationClass, SegmentationClassAug or null")
+    labels_of = find_labels(root, labels, classes, list(splits))
+
+    def mask_of(image_id: str, of_image: list[str]) -> str | None:
+        path = f"{masks}/{image_id}.png"
+        needed = not set(of_image) <= {*unmasked, UNLABELLED}
+        return path if masks and (needed or (root / path).is_file()) else None
+
+    entries = [
+        Entry(i, f"JPEGImages/{i}.jpg", mask_of(i, of_image), tuple(of_image), labels_of.get(i))
+        for i, of_image in splits.items()
+    ]
+    if test_root:
+        folder = Path(os.path.relpath(test_root / "JPEGImages", root)).as_posix()
+        test_ids = read_list(test_root / LISTS / "test.txt")
+        entries += [Entry(i, f"{folder}/{i}.jpg", None, (UNLABELLED,), None) for i in test_ids]
+    return indexed(name, classes, root, entries, findings)
+
+
+def build(config: dict, out_dir: Path) -> Dataset:
+    """Index VOC 2012, or a part of it.
+
+    Options:
+        root: the VOC2012 folder, or one above it.
+        lists: split -> file in ImageSets/Segmentation, or path.
+        labels: a folder of XML, a CSV or a cls_labels.npy; auto: what the folder has.
+        masks: folder of PNGs, or null.
+        unmasked: splits whose images need no mask.
+        test_root: VOC2012 folder with the test images, which become the split test; or null.
+    """
+    optional = {"labels": "auto", "masks": "SegmentationClass", "unmasked": [], "test_root": None}
+    settings = known(config, ("root", "lists"), optional)
+    options = {key: settings[key] for key in ("lists", "labels", "masks", "unmasked")}
+    test_root = voc_folder(settings["test_root"]) if settings["test_root"] else None
+    return read_voc(config["name"], CLASSES, voc_folder(settings["root"]), **options, test_root=test_root)

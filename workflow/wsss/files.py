@@ -1,0 +1,76 @@
+"""Files that are either complete or absent: temporary name first, then one rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from wsss.errors import WsssError
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on failure.
+
+    The temporary name keeps the suffix, because some writers choose their format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value) -> None:
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: str | Path):
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WsssError(f"{path}: no such file; run the step that makes it") from None
+    except json.JSONDecodeError as error:
+        raise WsssError(f"{path}: not valid JSON ({error}); delete it and run the step that makes it again") from None
+
+
+def write_yaml(path: str | Path, value) -> None:
+    write_text(path, yaml.safe_dump(value, sort_keys=True, allow_unicode=True, width=120))
+
+
+def read_yaml(path: str | Path):
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WsssError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise WsssError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def sha256(path: str | Path) -> str:
+    """Hex SHA-256 of a file, or of a folder as the digest of its sorted ``relative-name digest`` lines."""
+    path = Path(path)
+    if path.is_dir():
+        lines = (f"{p.relative_to(path).as_posix()} {sha256(p)}\n" for p in sorted(path.rglob("*")) if p.is_file())
+        return digest("".join(lines))
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest(text: str) -> str:
+    """Hex SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,185 @@
+"""CAM scores of images: inference over scales and mirror images, once for all methods.
+
+K present classes, C foreground classes, H W image size, h w size of a method's class maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsss.data.transforms import multi_scale
+from wsss.errors import WsssError, choose
+from wsss.methods import Method, build
+from wsss.methods.base import EPS, max_norm, resize
+from wsss.progress import bar
+from wsss.stores import write_scores
+from wsss.train import make_fabric
+
+AHEAD = 4  # images that are decoded and rescaled while the network is busy
+RELU = ("before", "after", "sum", "none")
+
+
+def _extremes(v: Tensor) -> tuple[Tensor, Tensor]:
+    return v.amin((1, 2), keepdim=True), v.amax((1, 2), keepdim=True)
+
+
+def by_max(v: Tensor) -> Tensor:
+    """v / (max + e). PSA, IRN, OC-CSE, AEFT."""
+    return v / (_extremes(v)[1] + EPS)
+
+
+def by_minmax(v: Tensor) -> Tensor:
+    """ReLU(v - min - e) / (max - min + e). ACR."""
+    return max_norm(v[None])[0]
+
+
+def by_floor(v: Tensor) -> Tensor:
+    """As ``by_minmax``, but values below min + e become -(min + e) / (max - min + e), not 0. SEAM.
+
+    SEAM sets them to 0 before it subtracts min + e; the exponent of the background score sees the difference.
+    """
+    low, high = _extremes(v)
+    return (v.masked_fill(v < low + EPS, 0) - low - EPS) / (high - low + EPS)
+
+
+def by_range(v: Tensor) -> Tensor:
+    """(v - min) / (max - min); a constant map becomes 0. EADER."""
+    low, high = _extremes(v)
+    return (v - low) / torch.where(high > low, high - low, 1.0)
+
+
+NORMALISE = {"max": by_max, "minmax": by_minmax, "floor": by_floor, "range": by_range}
+
+
+def views(image: np.ndarray, scales: Sequence[float], flip: bool, convention: str) -> list[Tensor]:
+    """The network inputs of an ``H×W×3`` uint8 image: one per scale, ``1×3×h×w``, or ``2×3×h×w`` with mirror image."""
+    inputs, step = multi_scale(image, scales, flip, convention), 2 if flip else 1
+    return [torch.stack(inputs[i : i + step]) for i in range(0, len(inputs), step)]
+
+
+@torch.no_grad()
+def summed(method: Method, inputs: list[Tensor], label: np.ndarray, size: tuple[int, int], relu: str) -> Tensor:
+    """Class maps ``K×H×W`` of the classes present in ``label`` (``C``), summed over inputs ``1|2×3×h×w``.
+
+    The second image of an input is the mirror image of the first. Mirroring commutes with resizing, so unless a ReLU
+    comes in between, both maps are added before they are resized.
+    """
+    if relu not in RELU:
+        raise WsssError(f"localize.relu: unknown '{relu}': choose one of {', '.join(RELU)}")
+    device = next(method.parameters()).device
+    labels = torch.as_tensor(label, dtype=torch.float32, device=device)[None]  # 1 C
+    present = labels[0].nonzero().flatten()  # K
+    total = torch.zeros(len(present), *size, device=device)
+    for x in inputs if len(present) else ():
+        x = x.to(device, non_blocking=True)  # 1|2 3 h w
+        maps = method.localize(x, labels.expand(len(x), -1))[:, present].float()  # 1|2 K h w
+        maps = F.relu(maps) if relu == "before" else maps
+        maps = torch.cat([maps[:1], maps[1:].flip(3)])
+        maps = maps if relu == "after" else maps.sum(0, keepdim=True)  # 1|2 K h w
+        maps = resize(maps, size)  # 1|2 K H W
+        total += (F.relu(maps) if relu == "after" else maps).sum(0)
+    return F.relu(total) if relu == "sum" else total
+
+
+def scores_of(method: Method, inputs: list[Tensor], label: np.ndarray, size: tuple[int, int], settings: dict) -> Tensor:
+    """The sum of :func:`summed`, normalised per class."""
+    normalised = choose(NORMALISE, settings["normalise"], "localize.normalise")
+    return normalised(summed(method, inputs, label, size, settings["relu"]))
+
+
+def multi_scale_cam(method: Method, image: np.ndarray, label: np.ndarray, settings: dict) -> Tensor:
+    """Scores ``K×H×W`` of the ``K`` classes present in ``label`` (``C``, 0 or 1) for an ``H×W×3`` uint8 RGB image.
+
+    ``settings`` is the section ``localize``. The class maps of each scale and its mirror image are mirrored back,
+    resized to H×W (bilinear, half-pixel centres), summed and normalised per class.
+    """
+    inputs = views(image, settings["scales"], settings["flip"], method.backbone.input)
+    return scores_of(method, inputs, label, image.shape[:2], settings)
+
+
+def load_method(config: dict, n_classes: int, state: str | Path | dict[str, Tensor]) -> Method:
+    """The trained method in evaluation mode; ``state`` is the ``model.pt`` of a training, or its content.
+
+    Raises WsssError when the file cannot be read, or was trained with another method, backbone or number of classes.
+    """
+    source = "model"
+    if not isinstance(state, dict):
+        source, state = str(state), _read(state)
+    method = build(_untrained(config), n_classes)
+    own = method.state_dict()
+    wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
+    wrong += [name for name in state if name not in own]
+    if wrong:
+        expected = f"method {config['method']['name']}, backbone {config['backbone']['name']}, {n_classes} classes"
+        raise WsssError(
+            f"{source}: not a model of this configuration ({expected}): {len(wrong)} tensors differ, first "
+            f"'{wrong[0]}'; train it with these settings, or use the settings it was trained with"
+        )
+    method.load_state_dict(state)
+    return method.eval()
+
+
+def _read(path: str | Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WsssError(f"{path}: no such model; train it first") from None
+    except Exception as error:  # a damaged file can fail in any way; the cure is the same
+        reason = " ".join(str(error).split())[:120]
+        raise WsssError(f"{path}: not a readable model ({reason}); delete it and train again") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WsssError(f"{path}: not a model: it holds more than named tensors; give the model.pt of a training")
+    return state
+
+
+def _untrained(value):
+    """``config`` without the weights that its backbones start training from: the model holds all weights."""
+    if not isinstance(value, dict):
+        return value
+    config = {key: _untrained(inner) for key, inner in value.items()}
+    if isinstance(config.get("backbone"), dict):
+        config["backbone"]["weights"] = None
+    return config
+
+
+def localize(
+    config: dict, dataset, model: str | Path, shard: tuple[int, int], out: str | Path, device: str = "auto"
+) -> None:
+    """Write the scores of the ``i``-th of ``n`` interleaved parts of ``dataset``'s images to the shard file ``out``.
+
+    The planes of an image are its classes ascending, under label values c + 1. Equal for any number of shards.
+    """
+    settings, (i, n) = config["localize"], shard
+    fabric = make_fabric(device.partition(":")[0], settings["precision"])
+    method = load_method(config, len(dataset.classes), model).to(fabric.device)
+    if fabric.device.type == "cuda":
+        method = method.to(memory_format=torch.channels_last)
+    labels = dict(zip(dataset.ids, dataset.labels(), strict=True))
+    ids = dataset.ids[i::n]
+
+    def load(image_id: str) -> tuple[list[Tensor], tuple[int, int]]:
+        image = dataset.image(image_id)
+        return views(image, settings["scales"], settings["flip"], method.backbone.input), image.shape[:2]
+
+    with write_scores(out) as store, fabric.autocast(), ThreadPoolExecutor(max(1, AHEAD // 2)) as pool:
+        loaded = ahead(pool, load, ids)
+        for image_id, (inputs, size) in bar(zip(ids, loaded, strict=True), out=out, unit="image", total=len(ids)):
+            scores = scores_of(method, inputs, labels[image_id], size, settings)
+            store.put(image_id, np.flatnonzero(labels[image_id]) + 1, scores.cpu().numpy())
+
+
+def ahead(pool: ThreadPoolExecutor, function: Callable, items: Iterable, n: int = AHEAD) -> Iterator:
+    """``map`` in order, with up to ``n`` results computed before they are asked for."""
+    waiting = []
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > n:
+            yield waiting.pop(0).result()
+    yield from (future.result() for future in waiting)

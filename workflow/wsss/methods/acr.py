@@ -1,0 +1,255 @@
+"""ACR: Kweon, Yoon and Yoon, "Weakly Supervised Semantic Segmentation via Adversarial Learning of Classifier and
+Reconstructor", CVPR 2023. Seed on VOC train: 60.3 mIoU (poster), 59.9 (released weights); classifier alone 48.4.
+
+If a segment is complete, nothing outside tells what it looks like. A reconstructor learns to paint the image inside a
+class map from the features outside it, and outside it from those inside; the classifier learns maps it fails on.
+
+Symbol   Here                  |  Shapes: B batch, C foreground classes, D feature channels, H W image, h w cells.
+M(a)     max_norm(ReLU(a))     |  B C h w
+t, c_t   target, ``class_map`` |  B; B 1 H W    map of one present class per image, in [0, 1], at image size
+F, D     features, decoder     |  B D h w; upsampled B D H W -> B 3 H W, in the normalised image's units
+g        srf_mask              |  B 1 H W       Spatially Random Feeding: cells where features may be taken away
+u, v     hidden_maps           |  B 1 H W       u = c_t g, v = (1 - c_t) g
+e_t e_nt judged_maps           |  B 1 H W       where the classifier's reconstructions are judged
+RU       reconstructor_loss    |  features are fed outside u (outside v), the error counts inside u (inside v)
+CU       classifier_loss       |  features are fed inside c_t (outside c_t), the error counts where c_t = 0 (inside c_t)
+
+Departures (release sangrockEG/ACR@443dff9; default as released; no text but the poster's was at hand)
+D1  L1 errors are means over all pixels of the image, not over the judged area.                            release
+D2  e_t is hard ([c_t = 0]), e_nt soft (c_t) and only where t wins among all classes, present or not.      release
+D3  R_full sees detached features: reconstruction of the whole image trains the decoder alone.             release
+D4  .3 and .5 of RU are constants in the release; here ``method.reconstructor.t`` and ``.nt``.
+D5  100 epochs are run on a schedule of 40; the last 60 have learning rate 6e-7. Here ``train.epochs`` is 40.
+D6  10 times the learning rate for transposed convolutions only; the momentum is 5e-4.                     release
+D7  the release's classifier also owns heads and a decoder that it never uses; they are not built here.
+D8  the "pre-trained" strategy and "no SRF" are rows of the poster without a switch in the release: our reading is
+    ``method.strategy: pretrained`` (``method.stages``) and ``method.srf: null`` (g = 1 everywhere).
+D9  features of a backbone whose taps differ in resolution are joined at the finest; depth and width of the decoder
+    can be lowered for small crops.                                                                        ours
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsss import backbones
+from wsss.errors import WsssError, choose
+from wsss.methods.base import Method, head, max_norm, multilabel_soft_margin, poly_groups, resize
+from wsss.methods.turns import waiting
+from wsss.methods.unet import UNet
+
+if TYPE_CHECKING:
+    from wsss.train import Progress
+
+Decoder = Callable[[Tensor], Tensor]
+TAPS = ("conv4", "conv5", "conv6")  # what the reconstructor paints from
+
+
+def draw_target(labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One present class per image, uniformly. ``B×C`` of 0 and 1 -> ``B``."""
+    lots = torch.rand(labels.shape, generator=generator, device=labels.device)
+    return (labels * (1 - lots)).argmax(1)  # 1 - lots > 0: a present class always beats an absent one
+
+
+def draw_cells(batch: int, grid: int, share: float, device, generator: torch.Generator | None = None) -> Tensor:
+    """``B×1×grid×grid`` of 0 and 1; a cell is 1 with probability ``share``."""
+    return (torch.rand((batch, 1, grid, grid), generator=generator, device=device) < share).float()
+
+
+def srf_mask(cells: Tensor, size: tuple[int, int]) -> Tensor:
+    """g: the cells, each a block of pixels; ``B×1×H×W``."""
+    return F.interpolate(cells, size, mode="nearest")
+
+
+def class_map(cam: Tensor, labels: Tensor, target: Tensor, size: tuple[int, int]) -> Tensor:
+    """c_t = up(M(cam) y)_t, ``B×1×H×W`` in [0, 1], from ``B×C×h×w``."""
+    present = max_norm(F.relu(cam.float())) * labels[:, :, None, None]  # B C h w
+    return resize(present.gather(1, _index(target, present)), size)
+
+
+def hidden_maps(c_t: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """u and v: what is taken away of the target's features, and of all others'."""
+    return c_t * g, (1 - c_t) * g
+
+
+def judged_maps(cam: Tensor, c_t: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """e_t and e_nt, ``B×1×H×W``, without gradient."""
+    winner = resize(cam.detach().float(), c_t.shape[2:]).argmax(1, keepdim=True)  # B 1 H W
+    return (c_t.detach() == 0).float(), c_t.detach() * (winner == target.view(-1, 1, 1, 1))
+
+
+def l1(reconstruction: Tensor, images: Tensor, weight: Tensor) -> Tensor:
+    """Error of each image, weighted per pixel, as a mean over all pixels and channels (D1). ``B``."""
+    return ((reconstruction.float() - images) * weight).abs().mean((1, 2, 3))
+
+
+def reconstructor_loss(
+    images: Tensor, logits: Tensor, labels: Tensor, features: Tensor, decoder: Decoder, c_t: Tensor, g: Tensor, w: dict
+) -> dict[str, Tensor]:
+    """RU: w_cls BCE + w_full |R_full - x| + w_t |R_t - x| u + w_nt |R_nt - x| v.
+
+    ``w`` are the weights ``cls``, ``full``, ``t``, ``nt``, and ``min_fed``: an image of which no more pixels are fed
+    says nothing in the t term.
+    """
+    u, v = hidden_maps(c_t, g)  # B 1 H W
+    fed = resize(features, images.shape[2:])  # B D H W
+    error_full = l1(decoder(fed.detach()), images, torch.ones_like(u))  # B   D3
+    error_t = l1(decoder(fed * (1 - u)), images, u)  # B
+    error_nt = l1(decoder(fed * (1 - v)), images, v)  # B
+    valid = ((1 - u).sum((1, 2, 3)) > w["min_fed"]).float()  # B
+    return {
+        "cls": w["cls"] * multilabel_soft_margin(logits, labels),
+        "full": w["full"] * error_full.mean(),
+        "t": w["t"] * (error_t * valid).sum() / valid.sum().clamp(min=1),
+        "nt": w["nt"] * error_nt.mean(),
+    }
+
+
+def classifier_loss(
+    images: Tensor,
+    logits: Tensor,
+    labels: Tensor,
+    cam: Tensor,
+    target: Tensor,
+    features: Tensor,
+    decoder: Decoder,
+    w: dict,
+) -> dict[str, Tensor]:
+    """CU: w_cls BCE - w_t |R_t - x| e_t - w_nt |R_nt - x| e_nt; the gradient reaches ``cam`` through what is fed.
+
+    ``w`` are the weights ``cls``, ``t``, ``nt``; a term of weight 0 is not computed.
+    """
+    losses = {"cls": w["cls"] * multilabel_soft_margin(logits, labels)}
+    if not (w["t"] or w["nt"]):
+        return losses
+    fed = resize(features, images.shape[2:])  # B D H W
+    c_t = class_map(cam, labels, target, images.shape[2:])  # B 1 H W
+    e_t, e_nt = judged_maps(cam, c_t, target)
+    if w["t"]:
+        losses["t"] = -w["t"] * l1(decoder(fed * c_t), images, e_t).mean()
+    if w["nt"]:
+        losses["nt"] = -w["nt"] * l1(decoder(fed * (1 - c_t)), images, e_nt).mean()
+    return losses
+
+
+class Classifier(nn.Module):
+    """A backbone and two 1×1 convolutions: CAM = fc9(ReLU(fc8(feature))), logits = GAP(CAM)."""
+
+    def __init__(self, spec: dict, hidden: int, n_classes: int):
+        super().__init__()
+        self.backbone = backbones.build(spec)
+        self.fc8 = head(self.backbone.channels["conv6"], hidden)
+        self.fc9 = head(hidden, n_classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """CAM ``B×C×h×w`` and logits ``B×C`` of images ``B×3×H×W``."""
+        cam = self.cam(self.backbone(images)["conv6"])
+        return cam, cam.mean((2, 3))
+
+    def cam(self, feature: Tensor) -> Tensor:
+        return self.fc9(F.relu(self.fc8(feature)))
+
+
+class Reconstructor(Classifier):
+    """A classifier that also reduces three taps to one feature map, and the decoder that paints the image from it."""
+
+    def __init__(self, spec: dict, settings: dict, n_classes: int):
+        super().__init__(spec, settings["hidden"], n_classes)
+        channels = dict(zip(TAPS, settings["feature_channels"], strict=True))
+        self.dr1 = head(self.backbone.channels["conv4"], channels["conv4"])
+        self.dr2 = head(self.backbone.channels["conv5"], channels["conv5"])
+        self.fc_recon = head(self.backbone.channels["conv6"], channels["conv6"])
+        self.genUnet = UNet(sum(channels.values()), 3, settings["unet_depth"], settings["unet_width"])
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``B×C`` and features ``B×D×h×w``."""
+        taps = self.backbone(images)
+        return self.cam(taps["conv6"]).mean((2, 3)), self.features(taps)
+
+    def features(self, taps: dict[str, Tensor]) -> Tensor:
+        reduced = [self.dr1(taps["conv4"]), self.dr2(taps["conv5"]), self.fc_recon(taps["conv6"])]
+        size = reduced[0].shape[2:]  # the finest                                                   D9
+        return torch.cat([f if f.shape[2:] == size else resize(f, size) for f in reduced], 1)
+
+
+class Acr(Method):
+    def __init__(self, config: dict, n_classes: int):
+        nn.Module.__init__(self)  # not Method's: the backbone of the class maps lies inside ``classifier``
+        self.n_classes, self.settings = n_classes, config["method"]
+        strategies = {"adversarial": (), "pretrained": tuple(self.settings["stages"])}
+        self.stages = choose(strategies, self.settings["strategy"], "method.strategy")  # where one begins, in shares
+        self.classifier = Classifier(config["backbone"], self.settings["hidden"], n_classes)
+        opposed = self.settings["classifier"]["t"] or self.settings["classifier"]["nt"]
+        self.phases = ("reconstructor", "classifier") if opposed else ("classifier",)
+        self.reconstructor = Reconstructor(config["backbone"], self.settings, n_classes) if opposed else None
+        if opposed:
+            _check_crop(config["train"]["crop"], self.settings["unet_depth"])
+
+    @property
+    def backbone(self) -> backbones.Backbone:
+        return self.classifier.backbone
+
+    def parameter_groups(self, phase: str) -> list[dict]:
+        network = self.get_submodule(phase)
+        rising = [module for module in network.modules() if isinstance(module, nn.ConvTranspose2d)]  # D6
+        return poly_groups([network], new=rising)
+
+    def active_phases(self, progress: Progress) -> tuple[str, ...]:
+        if not self.stages or self.reconstructor is None:
+            return self.phases
+        return ("reconstructor",) if self._stage(progress) == 1 else ("classifier",)
+
+    def _stage(self, progress: Progress) -> int:
+        """Of the pre-trained strategy (D8): 0 classifier alone, 1 reconstructor on it, 2 classifier against that."""
+        return sum(progress.step >= begin * progress.steps for begin in self.stages)
+
+    def losses(self, batch: dict, phase: str, progress: Progress) -> dict[str, Tensor]:
+        # both phases of a step draw alike: the loop seeds torch anew at every step
+        draws = torch.Generator(batch["image"].device).manual_seed(torch.initial_seed() ^ 1)
+        target = draw_target(batch["labels"], draws)  # B
+        if phase == "reconstructor":
+            return self._reconstructor_losses(batch["image"], batch["labels"], target, progress, draws)
+        alone = bool(self.stages) and self._stage(progress) == 0
+        return self._classifier_losses(batch["image"], batch["labels"], target, alone)
+
+    def _reconstructor_losses(self, images, labels, target, progress, draws) -> dict[str, Tensor]:
+        with torch.no_grad(), waiting(self.classifier):
+            cam, _ = self.classifier(images)  # B C h w
+        c_t = class_map(cam, labels, target, images.shape[2:])  # B 1 H W
+        g = torch.ones_like(c_t)
+        if srf := self.settings["srf"]:
+            share = srf["share"] + srf["per_epoch"] * progress.epoch
+            g = srf_mask(draw_cells(len(images), srf["grid"], share, images.device, draws), images.shape[2:])
+        logits, features = self.reconstructor(images)
+        weights = self.settings["reconstructor"]
+        return reconstructor_loss(images, logits, labels, features, self.reconstructor.genUnet, c_t, g, weights)
+
+    def _classifier_losses(self, images, labels, target, alone: bool) -> dict[str, Tensor]:
+        cam, logits = self.classifier(images)  # B C h w; B C
+        if alone or self.reconstructor is None:
+            return {"cls": self.settings["classifier"]["cls"] * multilabel_soft_margin(logits, labels)}
+        with waiting(self.reconstructor) as waits:
+            with torch.no_grad():
+                features = waits.features(waits.backbone(images))  # B D h w
+            weights = self.settings["classifier"]
+            return classifier_loss(images, logits, labels, cam, target, features, waits.genUnet, weights)
+
+    def localize(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self.classifier(images)[0]
+
+
+def _index(target: Tensor, maps: Tensor) -> Tensor:
+    return target.view(-1, 1, 1, 1).expand(-1, 1, *maps.shape[2:])
+
+
+def _check_crop(crop: int, depth: int) -> None:
+    if crop % 2**depth:
+        raise WsssError(
+            f"train.crop: ACR's decoder halves {depth} times, so {crop} must be a multiple of {2**depth}; "
+            "change train.crop or method.unet_depth"
+        )

@@ -1,0 +1,248 @@
+"""AEFT: Yoon et al., ECCV 2022, "Adversarial Erasing Framework via Triplet with Gated Pyramid Pooling Layer".
+
+Seeds 54.2 mIoU on VOC train with the gated pyramid pooling (GPP) layer alone, 56.0 with the triplet (paper).
+The triplet: an anchor image, the same image with its foreground erased (positive), and one of other classes (negative).
+
+Symbol     Here             |  Shapes: B batch, C foreground classes, H W image size, h w = H / 8, W / 8 on ResNet38d.
+A          cam              |  B C h w   fc9(ReLU(fc8(F)))
+G_k        pyramid          |  B C h w   A averaged in k×k bins and resized back, k = 2, 4, 8, 16
+G          pool             |  B C h w   gate(gate(gate(G_2, G_4), G_8), G_16), "gpp"
+z          signed_logits    |  B C       GAP(ReLU(A) ReLU(G)) - GAP(ReLU(-A) ReLU(-G)), the sign-preserving attention
+x+         x mask_positive  |  B 3 H W   positive image
+L_cls      BCE(z, y)        |  over the first 8 images of the batch
+L_attract  attract_soft     |  mean |P(G(x)) y - P(G(x+)) y|, P = GAP(ReLU(.))
+L_repel    repel            |  hinge on the distance of anchor and negative in normalised G
+L          W_cls L_cls + W_attract L_attract + W_repel L_repel; before epoch T only the first
+Departures of the release KAIST-vilab/AEFT@dc81899, the default, from the paper or from what one would expect
+D1  L_cls sees 8 images also when phase 2 has batches of 32 (``method.cls_images``).
+D2  x+ is x times the soft foreground below TH0 and 0 above, so background goes, too. Before the release it was
+    x [foreground < TH0] (``method.mask``: soft or hard). Nothing is detached.
+D3  L_attract is the L1 distance; before the release the squared one of L2-normalised vectors, summed over classes (the
+    norm is taken over all classes here: with one class alone, nothing would be left to attract). The poster's "Attract
+    (Rigid)", BCE of x+ with all labels, is not released (``method.attract``: soft, soft_l2 or rigid).
+D4  there is no triplet margin between L_attract and L_repel. Labels of anchor and negative are disjoint, so their
+    distance is the sum of both squared norms, and L_repel lifts both until that sum is ``method.margin``.
+D5  only the activated region of the anchor is left out; the negative's threshold of 1 keeps its whole map.
+D6  an anchor whose batch has no image of other classes ends the released run; here it is left out of L_repel.
+D7  new layers learn at the rate of the backbone; PSA's fc8 at ten times that (``method.new_lr``).
+D8  the poly schedule counts every epoch as if its batches were those of phase 1 (``wsss.train``): with 10582 images
+    52880 steps, of which 31056 are made, so the rate ends at 0.45 of its start.
+D9  bn8 of the release is never used and does not exist here. Localization shows A, not G.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsss.errors import WsssError, choose
+from wsss.methods.base import EPS, Method, head, max_norm, multilabel_soft_margin, poly_groups, resize
+
+
+class Output(NamedTuple):
+    """What the network says about a batch: A ``B×C×h×w``, G ``B×C×h×w``, z ``B×C``."""
+
+    cam: Tensor
+    gpp: Tensor
+    logits: Tensor
+
+
+# ---- Gated pyramid pooling
+
+
+class Gate(nn.Module):
+    """Blend two maps; at each cell and for each sign one weight per map, shared by the classes."""
+
+    def __init__(self, n_classes: int):
+        super().__init__()
+        self.att_p = _attention(n_classes)
+        self.att_n = _attention(n_classes)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._rectified(self.att_p, x, y) - self._rectified(self.att_n, -x, -y)
+
+    @staticmethod
+    def _rectified(attention: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        x, y = F.relu(x), F.relu(y)
+        a = attention(torch.cat([x, y], 1))  # B 2 h w
+        return (x * a[:, :1] + y * a[:, 1:]) / 2
+
+
+def _attention(n_classes: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(2 * n_classes, 2, 3, padding=1, bias=False), nn.Sigmoid())
+
+
+def pyramid(cam: Tensor, levels: list[int]) -> list[Tensor]:
+    """G_k of every level: ``B×C×h×w`` averaged in k×k bins, then resized to h×w."""
+    return [resize(F.adaptive_avg_pool2d(cam, level), cam.shape[2:]) for level in levels]
+
+
+def signed_logits(cam: Tensor, gpp: Tensor) -> Tensor:
+    """z: cells where both maps agree in sign vote for or against a class; ``B×C×h×w``, twice -> ``B×C``."""
+    return (F.relu(cam) * F.relu(gpp) - F.relu(-cam) * F.relu(-gpp)).mean((2, 3))
+
+
+# ---- Triplet
+
+
+def foreground(cam: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """The largest normalised map of the present classes, ``B×1×H×W`` in [0, 1)."""
+    most = int(labels.sum(1).max())  # images have few of the C classes: only that many maps are upsampled
+    present, classes = labels.topk(max(most, 1))  # B K
+    maps = cam.gather(1, classes[:, :, None, None].expand(-1, -1, *cam.shape[2:]))  # B K h w
+    maps = max_norm(resize(F.relu(maps), size)) * present[:, :, None, None]  # B K H W
+    return maps.amax(1, keepdim=True)
+
+
+def mask_soft(fg: Tensor, threshold: float) -> Tensor:
+    """As released: the foreground where it is below the threshold, else 0."""
+    return fg * (fg < threshold)
+
+
+def mask_hard(fg: Tensor, threshold: float) -> Tensor:
+    """Plain erasing: 1 where the foreground is below the threshold, else 0."""
+    return (fg < threshold).to(fg.dtype)
+
+
+def attract_soft(anchor: Output, positive: Output, labels: Tensor) -> Tensor:
+    """L_attract: L1 distance of the pooled G of present classes, mean over images and all classes."""
+    return ((_pooled(anchor.gpp) - _pooled(positive.gpp)) * labels).abs().mean()
+
+
+def attract_soft_l2(anchor: Output, positive: Output, labels: Tensor) -> Tensor:
+    """Squared distance of the L2-normalised vectors, summed over present classes, mean over images."""
+    a, p = (F.normalize(_pooled(output.gpp), eps=EPS) for output in (anchor, positive))
+    return ((a - p) * labels).square().sum(1).mean()
+
+
+def attract_rigid(anchor: Output, positive: Output, labels: Tensor) -> Tensor:
+    """The erased image must still be classified with all labels."""
+    return multilabel_soft_margin(positive.logits, labels)
+
+
+def _pooled(gpp: Tensor) -> Tensor:
+    return F.relu(gpp).mean((2, 3))  # B C
+
+
+def sample_partner(labels: Tensor) -> Tensor:
+    """A random other image without a common class for each image, itself if there is none; ``B×C`` -> ``B``."""
+    disjoint = ((labels @ labels.T) == 0).to(labels.dtype)  # B B
+    alone = (disjoint.sum(1) == 0).to(labels.dtype)
+    return torch.multinomial(disjoint + alone.diag(), 1).squeeze(1)
+
+
+def repel(
+    cam: Tensor, gpp: Tensor, labels: Tensor, partner: Tensor, threshold: float, margin: float, min_hard: int
+) -> Tensor:
+    """L_repel: mean of ReLU(margin - d) over the hard pairs (d < margin), if there are more than ``min_hard`` of them.
+
+    d is the squared distance of an anchor, averaged where its class map is below ``threshold``, and its partner.
+    Partners that share a class are no pair (D6).
+    """
+    f = gpp / (gpp.abs().amax((2, 3), keepdim=True) + EPS)  # B C h w
+    cam_n = max_norm(F.relu(cam.detach())) * labels[:, :, None, None]  # B C h w, only compared
+    a = _masked_mean(f, cam_n < threshold) * labels  # B C
+    b = _masked_mean(f, cam_n < 1.0) * labels  # B C
+    d = (a - b[partner]).square().sum(1)  # B
+    hard = (d < margin) & ((labels * labels[partner]).sum(1) == 0)
+    n = hard.sum()
+    return (F.relu(margin - d) * hard).sum() / n.clamp(min=1) * (n > min_hard)
+
+
+def _masked_mean(f: Tensor, where: Tensor) -> Tensor:
+    return (f * where).sum((2, 3)) / (where.sum((2, 3)) + EPS)
+
+
+MASKS = {"soft": mask_soft, "hard": mask_hard}
+ATTRACT = {"soft": attract_soft, "soft_l2": attract_soft_l2, "rigid": attract_rigid}
+
+
+def triplet_losses(
+    anchor: Output, images: Tensor, labels: Tensor, partner: Tensor, network: Callable[[Tensor], Output], settings: dict
+) -> dict[str, Tensor]:
+    """The weighted L_attract and L_repel. ``network`` looks at the positive images; a term of weight 0 is not made."""
+    weights, terms = settings["weights"], {}
+    if weights["attract"]:
+        mask = choose(MASKS, settings["mask"], "method.mask")
+        loss = choose(ATTRACT, settings["attract"], "method.attract")
+        fg = foreground(anchor.cam, labels, images.shape[2:])
+        positive = network(images * mask(fg, settings["erase_above"]))
+        terms["attract"] = weights["attract"] * loss(anchor, positive, labels)
+    if weights["repel"]:
+        rule = {key: settings[key] for key in ("margin", "min_hard")}
+        loss = repel(anchor.cam, anchor.gpp, labels, partner, settings["repel_below"], **rule)
+        terms["repel"] = weights["repel"] * loss
+    return terms
+
+
+def classification_loss(logits: Tensor, labels: Tensor, settings: dict) -> Tensor:
+    """The weighted L_cls of the first ``cls_images`` images (D1)."""
+    n = settings["cls_images"]
+    return settings["weights"]["cls"] * multilabel_soft_margin(logits[:n], labels[:n])
+
+
+# ---- Method
+
+
+def pooling_of(settings: dict) -> tuple[str, list[int]]:
+    """``method.pooling`` as how levels are fused and which: ``single:4`` is level 4 alone, the others use all."""
+    pooling, levels = str(settings["pooling"]), list(settings["levels"])
+    kind, _, level = pooling.partition(":")
+    if kind == "single" and level.isdigit() and int(level) > 0:
+        return "average", [int(level)]
+    if pooling == "fine_to_coarse":
+        return "gated", levels[::-1]
+    if pooling not in ("coarse_to_fine", "average"):
+        raise WsssError(
+            f"method.pooling: '{pooling}' is none of coarse_to_fine, fine_to_coarse, average, single:<level>"
+        )
+    return ("average" if pooling == "average" else "gated"), levels
+
+
+class Aeft(Method):
+    def __init__(self, config: dict, n_classes: int):
+        super().__init__(config, n_classes)
+        self.settings = config["method"]
+        width = self.settings["width"]
+        self.fc8 = head(self.backbone.channels["conv6"], width)
+        self.fc9 = head(width, n_classes)
+        self.fusion, self.levels = pooling_of(self.settings)
+        self.gates = [f"gconv{i}" for i in range(1, len(self.levels))] if self.fusion == "gated" else []
+        for name in self.gates:
+            setattr(self, name, Gate(n_classes))
+
+    def parameter_groups(self, phase: str) -> list[dict]:
+        new = [module for name, module in self.named_children() if name != "backbone"]
+        return poly_groups([self.backbone], new=new, new_scale=self.settings["new_lr"])
+
+    def forward(self, images: Tensor) -> Output:
+        cam = self.localize(images).float()  # B C h w; bf16 has too few digits for what follows
+        gpp = self.pool(cam)  # B C h w
+        return Output(cam, gpp, signed_logits(cam, gpp))
+
+    def pool(self, cam: Tensor) -> Tensor:
+        """G: the levels of A, fused by gates in their order, or averaged."""
+        first, *others = pyramid(cam, self.levels)
+        if not self.gates:
+            return (first + sum(others)) / len(self.levels)
+        for name, level in zip(self.gates, others, strict=True):
+            first = getattr(self, name)(first, level)
+        return first
+
+    def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
+        return self.terms(batch["image"], batch["labels"], sample_partner(batch["labels"]), progress.epoch)
+
+    def terms(self, images: Tensor, labels: Tensor, partner: Tensor, epoch: int) -> dict[str, Tensor]:
+        """All weighted losses of images ``B×3×H×W``, labels ``B×C`` and given negatives ``B`` in a schedule's epoch."""
+        anchor = self(images)
+        terms = {"cls": classification_loss(anchor.logits, labels, self.settings)}
+        if epoch >= self.settings["triplet_from"]:
+            terms |= triplet_losses(anchor, images, labels, partner, self, self.settings)
+        return terms
+
+    def localize(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.fc9(F.relu(self.fc8(self.backbone(images)["conv6"])))

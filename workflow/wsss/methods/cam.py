@@ -1,0 +1,103 @@
+"""CAM: Zhou et al., CVPR 2016, arXiv:1512.04150, trained as PSA does (Ahn and Kwak, CVPR 2018, arXiv:1803.10464).
+
+The baseline of SEAM (47.43 mIoU on VOC train), AEFT and ACR (48.4), the ordinary classifier of OC-CSE (47.8), and the
+seeds of PSA (48.0) and IRN (48.3).
+
+Symbol   Here                  |  Shapes: B batch, C foreground classes, D feature channels, h w = cells of a tap.
+F_k      features              |  B D h w
+w_k^c    fc8.weight            |  C D
+M_c      class_maps            |  B C h w   M_c = sum_k w_k^c F_k                                          Zhou, Eq. (2)
+y^c      logits                |  B C       y^c = sum_k w_k^c GAP(F_k) = GAP(M_c)                                Zhou, 2
+a_k^c    grad_cam_weights      |  B D       mean over cells of g = dy^c / dF_k       Grad-CAM, arXiv:1610.02391, Eq. (1)
+         grad_cam_pp_weights   |  B D       sum over cells of alpha ReLU(g)              Grad-CAM++, arXiv:1710.11063, 3
+Departures
+D1  Grad-CAM and Grad-CAM++ are taken at the tap ``localize.tap``. At conv6, before GAP and a linear head, each cell has
+    g = w_k^c / (h w), and Grad-CAM is CAM / (h w). SEAM's Table 2 (46.53, 47.37 against CAM's 47.43) names no layer.
+D2  Grad-CAM++ differentiates exp(y^c); the factor exp(y^c) is the same for all k and is left to the normalisation.
+D3  PSA's VGG16 shows sqrt(ReLU(M_c)), no other network does (``method.power`` 0.5).                      psa@9493e59
+D4  PSA and its heirs have no bias in the head and put Dropout2d before it; IRN has no dropout.             irn@a2ece00
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsss.errors import choose
+from wsss.methods.base import Method, head, multilabel_soft_margin, poly_groups
+
+
+def grad_cam_weights(features: Tensor, g: Tensor) -> Tensor:
+    """a_k: mean over cells of the gradient. ``B×D×h×w``, twice -> ``B×D``."""
+    return g.mean((2, 3))
+
+
+def grad_cam_pp_weights(features: Tensor, g: Tensor) -> Tensor:
+    """a_k: sum over cells of alpha ReLU(g), alpha = g^2 / (2 g^2 + g^3 sum_cells F_k) = 1 / (2 + g sum_cells F_k)."""
+    g = F.relu(g)  # alpha matters only where g > 0                                 B D h w
+    total = F.relu(features.sum((2, 3), keepdim=True))  # >= 0 for rectified features B D 1 1
+    return (g / (2 + g * total)).sum((2, 3))  # B D
+
+
+ATTENTION = {"gradcam": grad_cam_weights, "gradcam++": grad_cam_pp_weights}
+
+
+class Cam(Method):
+    def __init__(self, config: dict, n_classes: int):
+        super().__init__(config, n_classes)
+        settings = config["method"]
+        self.drop = nn.Dropout2d(settings["dropout"])
+        self.fc8 = head(self.backbone.channels["conv6"], n_classes)
+        self.power, self.norm_decay = settings["power"], settings["norm_decay"]
+        self.shown = config.get("localize", {})  # not there while training
+
+    def parameter_groups(self, phase: str) -> list[dict]:
+        return poly_groups([self.backbone], new=[self.fc8], norm_decay=self.norm_decay)
+
+    def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
+        features = self.backbone(batch["image"])["conv6"]
+        return {"cls": multilabel_soft_margin(self.logits(self.drop(features)), batch["labels"])}
+
+    def logits(self, features: Tensor) -> Tensor:
+        """y^c, ``B×C``, of features ``B×D×h×w``."""
+        return self.fc8(F.adaptive_avg_pool2d(features, 1)).flatten(1)
+
+    def class_maps(self, features: Tensor) -> Tensor:
+        """M_c, ``B×C×h×w``, of features ``B×D×h×w``; with a power of 0.5 its rectified root (D3)."""
+        maps = self.fc8(features)
+        return maps if self.power == 1 else F.relu(maps) ** self.power
+
+    def localize(self, images: Tensor, labels: Tensor) -> Tensor:
+        if self.shown["attention"] == "cam":
+            return self.class_maps(self.backbone(images)["conv6"])
+        weights = choose(ATTENTION, self.shown["attention"], "localize.attention")
+        return self.grad_maps(images, labels, weights, self.shown["tap"])
+
+    def grad_maps(self, images: Tensor, labels: Tensor, weights, tap: str, closed: bool | None = None) -> Tensor:
+        """sum_k a_k^c F_k of the classes present in ``labels``, zero for others; ``B×C×h×w`` of the tap.
+
+        ``closed`` takes g = w / (h w) instead of differentiating, exact at conv6 and the default there.
+        """
+        closed = tap == "conv6" if closed is None else closed
+        with torch.set_grad_enabled(not closed):
+            taps = self.backbone(images.detach().requires_grad_(not closed))
+            features = choose(taps, tap, "localize.tap")
+            logits = self.logits(taps["conv6"])
+        gradient = self._uniform_gradient if closed else partial(_gradient, logits)
+        maps = features.new_zeros(*labels.shape, *features.shape[2:])
+        for c in labels.any(0).nonzero().flatten().tolist():
+            a = weights(features.detach(), gradient(features, c))  # B D
+            maps[:, c] = torch.einsum("bd,bdhw->bhw", a, features.detach())
+        return maps * labels[:, :, None, None]
+
+    def _uniform_gradient(self, features: Tensor, c: int) -> Tensor:
+        return (self.fc8.weight[c, :, 0, 0].detach() / features[0, 0].numel())[None, :, None, None].expand_as(features)
+
+
+def _gradient(logits: Tensor, features: Tensor, c: int) -> Tensor:
+    """g of class c for every image, ``B×D×h×w``: images do not mix, so one backward pass serves them all."""
+    one = F.one_hot(torch.full((len(logits),), c, device=logits.device), logits.shape[1]).to(logits)
+    return torch.autograd.grad(logits, features, one, retain_graph=True)[0]

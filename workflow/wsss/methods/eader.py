@@ -1,0 +1,210 @@
+"""EADER: Stammes et al., "Find it if You Can: End-to-End Adversarial Erasing for Weakly-Supervised Semantic
+Segmentation", arXiv:2011.04626. CAM on VOC val: 43.89 mIoU at alpha = .05, 41.37 at alpha = 0 (thesis slides).
+
+A localizer G classifies images and shows where; an adversary F classifies images from which a class was erased there.
+G learns maps that leave F nothing to see, F to see what is left.
+
+Symbol    Here               |  Shapes: B batch, C foreground classes, D channels, P pairs (image i, present class c),
+A         features           |  H W image, h w cells of the last feature map.
+a_ic      attention          |  P 1 H W    in [0, 1]; Grad-CAM or CAM of the pair
+M_ic      soft_mask          |  P 1 H W    sigmoid(omega (a - sigma))
+x~_ic     erased             |  P 3 H W    x (1 - M), the mean colour where erased
+p, q_ic   probabilities      |  B C of G(x); P C of F(x~)
+L_loc     localizer_loss     |  BCE(p, y)
+L_am      localizer_loss     |  mean q_ic[c]: attention mining
+L_reg     localizer_loss     |  mean a_ic
+L_G       their sum          |  L_loc + alpha L_am + beta L_reg
+L_adv     adversary_loss     |  BCE(q_ic, y_i)
+
+Departures (release ErikStammes/EADER@9d81e40; default as released)
+D1  L_am and L_reg are means over pairs; the slides divide an image's sums over its classes by C: ``method.average``.
+D2  L_adv asks for all labels of the image, the erased class included.                                      release
+D3  200 steps train G, the next 200 F, and so on (``method.alternate_steps``); the slides leave the order open.
+D4  both networks stay in training mode, so the batch norms of each also follow the other's steps: ``method.follow``.
+D5  Grad-CAM's channel weights are constants, CAM's are trained through; only Grad-CAM has a ReLU before normalisation.
+D6  (ours) Grad-CAM without its backward pass: before GAP and a linear head, the gradient of y_c is w_c / (h w), and
+    the normalisation removes the h w. ``gcam_backward`` differentiates as the release does; equal up to rounding.
+D7  the released evaluation never leaves training mode, so each image is normalised by its own statistics:
+    ``localize.norm: image``; ``running`` (default) uses the trained ones. Which made the published table is unknown.
+D8  alpha = 0 in the table may mean F without influence (``alpha: 0``) or no F at all (``adversary: null``): then all
+    steps train G with L_loc alone.
+D9  EADER inside PSA (slides, integrability) has no released code: ``method.head: psa`` with PSA's backbone, head,
+    parameter groups and optimizer, and F at ``adversary.lr_scale`` times its rate, is our reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from wsss import backbones
+from wsss.errors import choose
+from wsss.methods.base import Method, multilabel_soft_margin, poly_groups, resize
+from wsss.methods.turns import waiting
+
+if TYPE_CHECKING:
+    from wsss.train import Progress
+
+Head = Callable[[Tensor], Tensor]  # features B D h w -> logits B C
+
+
+def gcam(features: Tensor, image: Tensor, cls: Tensor, head: nn.Linear) -> Tensor:
+    """ReLU(w_c A_i) with constant w, ``P×h×w``: Grad-CAM of a linear head over GAP, times h w (D6)."""
+    return F.relu(torch.einsum("bdhw,cd->bchw", features, head.weight.detach())[image, cls])
+
+
+def gcam_backward(features: Tensor, image: Tensor, cls: Tensor, head: nn.Linear) -> Tensor:
+    """Grad-CAM by differentiating the head: ReLU(w_ic A_i), w_ic = mean over cells of d logit_ic / d A_i. ``P×h×w``."""
+    weights = features.new_empty(len(image), features.shape[1])  # P D
+    with torch.enable_grad():
+        watched = features.detach().requires_grad_()
+        logits = head(watched.mean((2, 3)))  # B C
+        for c in cls.unique().tolist():  # one backward pass per class: images do not mix
+            gradient = torch.autograd.grad(logits[:, c].sum(), watched, retain_graph=True)[0]
+            weights[cls == c] = gradient.mean((2, 3))[image[cls == c]]
+    return F.relu(torch.einsum("pdhw,pd->phw", features[image], weights))
+
+
+def cam(features: Tensor, image: Tensor, cls: Tensor, head: nn.Linear) -> Tensor:
+    """w_c A_i, ``P×h×w``; the gradient also reaches w (D5)."""
+    return torch.einsum("bdhw,cd->bchw", features, head.weight)[image, cls]
+
+
+ATTENTION = {"gcam": gcam, "gcam_backward": gcam_backward, "cam": cam}
+
+
+def attention(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """a: maps ``P×h×w`` at image size, minimum 0 and maximum 1 (or all 0). ``P×1×H×W``."""
+    maps = resize(maps[:, None].float(), size)
+    maps = maps - maps.amin((2, 3), keepdim=True)
+    high = maps.amax((2, 3), keepdim=True)
+    return maps / torch.where(high == 0, 1.0, high)
+
+
+def soft_mask(attention: Tensor, omega: float, sigma: float) -> Tensor:
+    """M: a smooth step at ``sigma``."""
+    return torch.sigmoid(omega * (attention - sigma))
+
+
+def localizer_loss(
+    logits: Tensor, labels: Tensor, attention: Tensor, found: Tensor, cls: Tensor, w: dict
+) -> dict[str, Tensor]:
+    """L_G = L_loc + alpha L_am + beta L_reg. ``found`` are F's logits of the erased images, ``P×C``.
+
+    ``w`` has ``alpha``, ``beta`` and ``average``: "pairs", or "classes" for the slides' 1 / C (D1).
+    """
+    mined = torch.sigmoid(found.float()).gather(1, cls[:, None])  # P 1    q_ic[c]
+    divisor = {"pairs": len(cls), "classes": labels.numel()}[w["average"]]
+    return {
+        "loc": multilabel_soft_margin(logits, labels),
+        "am": w["alpha"] * mined.sum() / divisor,
+        "reg": w["beta"] * attention.mean((1, 2, 3)).sum() / divisor,
+    }
+
+
+def adversary_loss(found: Tensor, labels: Tensor, image: Tensor) -> dict[str, Tensor]:
+    """L_adv: the erased image still has all labels of the image it was made from (D2)."""
+    return {"adv": multilabel_soft_margin(found, labels[image])}
+
+
+class Adversary(nn.Module):
+    """F: a backbone, GAP and a linear layer. ``B×3×H×W`` -> ``B×C`` logits."""
+
+    def __init__(self, spec: dict, n_classes: int):
+        super().__init__()
+        self.backbone = backbones.build(spec)
+        self.fc = nn.Linear(self.backbone.channels["conv6"], n_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.backbone(images)["conv6"].mean((2, 3)))
+
+
+class Eader(Method):
+    """``backbone`` and ``fc`` are the localizer."""
+
+    def __init__(self, config: dict, n_classes: int):
+        super().__init__(config, n_classes)
+        self.settings = settings = config["method"]
+        self.psa = choose({"linear": False, "psa": True}, settings["head"], "method.head")
+        self.maps = choose(ATTENTION, settings["attention"], "method.attention")
+        choose({"pairs": 0, "classes": 0}, settings["average"], "method.average")
+        self.image_norm = config.get("localize", {}).get("norm", "running") == "image"  # no section while training
+        self.fc = nn.Linear(self.backbone.channels["conv6"], n_classes, bias=not self.psa)
+        self.drop = nn.Dropout(0.5 if self.psa else 0.0)
+        if self.psa:
+            nn.init.xavier_uniform_(self.fc.weight)
+        adversary = settings["adversary"]
+        self.adversary = Adversary(adversary["backbone"], n_classes) if adversary else None
+        self.phases = ("localizer", "adversary") if adversary else ("localizer",)
+
+    def parameter_groups(self, phase: str) -> list[dict]:
+        if phase == "adversary":
+            return _one_group([self.adversary], self.settings["adversary"]["lr_scale"])
+        return poly_groups([self.backbone], new=[self.fc]) if self.psa else _one_group([self.backbone, self.fc])
+
+    def active_phases(self, progress: Progress) -> tuple[str, ...]:
+        """D3: blocks of ``alternate_steps`` (G, F) steps; without an adversary always the localizer."""
+        if self.adversary is None:
+            return self.phases
+        steps, others = self.settings["alternate_steps"]
+        return ("localizer",) if progress.step % (steps + others) < steps else ("adversary",)
+
+    def losses(self, batch: dict, phase: str, progress: Progress) -> dict[str, Tensor]:
+        images, labels, follow = batch["image"], batch["labels"], self.settings["follow"]
+        if self.adversary is None:
+            return {"loc": multilabel_soft_margin(self._logits(self._features(images)), labels)}
+        image, cls = labels.nonzero(as_tuple=True)  # P, P
+        if phase == "adversary":
+            with torch.no_grad(), waiting(self.backbone, training=follow):
+                a = self.attention(self._features(images), image, cls, images.shape[2:])
+            return adversary_loss(self.adversary(self.erase(images, a, image)), labels, image)
+        features = self._features(images)  # B D h w
+        a = self.attention(features, image, cls, images.shape[2:])  # P 1 H W
+        with waiting(self.adversary, training=follow):
+            found = self.adversary(self.erase(images, a, image))  # P C
+        return localizer_loss(self._logits(features), labels, a, found, cls, self.settings)
+
+    def attention(self, features: Tensor, image: Tensor, cls: Tensor, size: tuple[int, int]) -> Tensor:
+        """a of the pairs (``image``, ``cls``), ``P×1×H×W``."""
+        return attention(self.maps(features, image, cls, self.fc), size)
+
+    def erase(self, images: Tensor, attention: Tensor, image: Tensor) -> Tensor:
+        """x~ = x (1 - M), ``P×3×H×W``."""
+        return images[image] * (1 - soft_mask(attention, self.settings["omega"], self.settings["sigma"]))
+
+    def localize(self, images: Tensor, labels: Tensor) -> Tensor:
+        with image_statistics(self.backbone) if self.image_norm else nullcontext():
+            parts = images.split(1) if self.image_norm else [images]
+            features = torch.cat([self._features(part) for part in parts])
+        return torch.einsum("bdhw,cd->bchw", features, self.fc.weight)
+
+    def _features(self, images: Tensor) -> Tensor:
+        return self.backbone(images)["conv6"]
+
+    def _logits(self, features: Tensor) -> Tensor:
+        return self.fc(self.drop(features.mean((2, 3))))
+
+
+@contextmanager
+def image_statistics(network: nn.Module) -> Iterator[None]:
+    """Inside, batch norms normalise by the statistics of what they see and do not record them (D7)."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    before = [(norm.training, norm.track_running_stats) for norm in norms]
+    for norm in norms:
+        norm.training, norm.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        for norm, (training, track) in zip(norms, before, strict=True):
+            norm.training, norm.track_running_stats = training, track
+
+
+def _one_group(networks: list[nn.Module], lr_scale: float = 1.0) -> list[dict]:
+    learning = [p for network in networks for p in network.parameters() if p.requires_grad]
+    return [{"params": learning, "lr_scale": lr_scale, "decay_scale": 1.0}]

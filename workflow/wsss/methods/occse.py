@@ -1,0 +1,155 @@
+"""OC-CSE: Kweon et al., ICCV 2021, "Unlocking the Potential of Ordinary Classifier".
+
+Seeds 56.0 mIoU on VOC train (paper), 47.8 for the ordinary classifier that teaches it (supplement, Table I).
+A frozen ordinary classifier (OC) looks at the image from which CGNet's class map of one present class t is erased: it
+should miss t and still find all other classes. What it still sees of t, or sees no more of the others, trains the map.
+
+Symbol   Here              |  Shapes: B batch, C foreground classes, H W image size, h w = H / 8, W / 8 on ResNet38d.
+A        cam               |  B C h w   class maps of CGNet; z = GAP(A)                                    B C
+t        target            |  B         one present class per image
+m        erasing_mask      |  B 1 H W   ReLU(upsampled A_t), divided by its maximum
+z'       erased_logits     |  B C       OC(x (1 - m))
+L_cls    BCE(z, y)
+L_erase  erasing_loss      |  BCE(z', y without t)
+L        L_cls + w_e L_erase, w_e = cc_init + cc_slope * epoch
+Departures of the release KAIST-vilab/OC-CSE@a833aea, the default, from the paper or from what one would expect
+D1  m is divided by the maximum over the whole batch, so faint maps erase little (``method.maximum``: batch or image).
+D2  nothing is detached: the gradient reaches A through m, and through the maximum.
+D3  new layers learn at the rate of the backbone; PSA's fc8 at ten times that (``method.new_lr``).
+D4  the release keeps, and never uses, gradients of the OC's weights; here they are not computed. Same gradient of A.
+D5  masking inside the OC (``method.masking_depth`` > 0) and other OC backbones (supplement, A and B) are not released.
+    Here the map is resized to the feature at that depth, then divided by its maximum there.
+D6  an OC that takes other pixels than CGNet (VGG16) gets the same image converted; the erased colour is its own mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsss import backbones
+from wsss.backbones.base import Edit
+from wsss.backbones.formats import read_state
+from wsss.backbones.naming import KINDS
+from wsss.backbones.weights import load_official
+from wsss.errors import WsssError, choose
+from wsss.methods.base import EPS, Method, head, multilabel_soft_margin, poly_groups, resize
+
+OrdinaryClassifier = Callable[[Tensor, Edit], Tensor]  # (images, edit hook) -> logits
+
+MAXIMUM = {"batch": (0, 1, 2, 3), "image": (1, 2, 3)}  # axes the mask's maximum is taken over (D1)
+# Mean and scale of the pixel conventions, per channel of RGB in 0..255; vgg_bgr also reverses the channels.
+PIXELS = {
+    "rgb": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "vgg_bgr": ((122.675, 116.669, 104.008), (1.0, 1.0, 1.0)),
+}
+
+
+def sample_target(labels: Tensor) -> Tensor:
+    """t: one class of every row of ``B×C`` labels, each present class equally likely -> ``B``. No row may be empty."""
+    return torch.multinomial(labels, 1).squeeze(1)
+
+
+def erasing_mask(cam: Tensor, target: Tensor, size: tuple[int, int], maximum: str = "batch") -> Tensor:
+    """m: the target's map of ``B×C×h×w`` as a mask ``B×1×H×W`` in [0, 1)."""
+    one = torch.arange(len(cam), device=cam.device)
+    m = F.relu(resize(cam[one, target][:, None], size))  # B 1 H W
+    return m / (m.amax(choose(MAXIMUM, maximum, "method.maximum"), keepdim=True) + EPS)
+
+
+def erased_logits(
+    images: Tensor, cam: Tensor, target: Tensor, ordinary: OrdinaryClassifier, depth: int = 0, maximum: str = "batch"
+) -> Tensor:
+    """z': what the ordinary classifier says when the target is erased at masking depth ``depth`` (0: the image)."""
+
+    def erase(at: int, feature: Tensor) -> Tensor:
+        return feature * (1 - erasing_mask(cam, target, feature.shape[2:], maximum)) if at == depth else feature
+
+    return ordinary(images, erase)
+
+
+def erasing_loss(logits: Tensor, labels: Tensor, target: Tensor) -> Tensor:
+    """L_erase: the target must be gone, every other class must have remained. ``B×C``, ``B×C``, ``B`` -> scalar."""
+    return multilabel_soft_margin(logits, labels.scatter(1, target[:, None], 0))
+
+
+def convert(images: Tensor, source: str, target: str) -> Tensor:
+    """Images of one pixel convention (``Backbone.input``) in another, ``B×3×H×W``."""
+    if source == target:
+        return images
+    (mean, scale), (new_mean, new_scale) = (
+        (images.new_tensor(value)[:, None, None] for value in PIXELS[name]) for name in (source, target)
+    )
+    rgb = images.flip(1) if source == "vgg_bgr" else images
+    rgb = (rgb * scale + mean - new_mean) / new_scale
+    return rgb.flip(1) if target == "vgg_bgr" else rgb
+
+
+class Ordinary(nn.Module):
+    """The ordinary classifier: trained beforehand, frozen, always in evaluation mode. Its logits are GAP(fc8(F)).
+
+    ``spec`` has ``backbone`` and ``weights``: PSA's classifier or what training ``cam`` wrote, with this backbone.
+    """
+
+    def __init__(self, spec: dict, n_classes: int, source: str):
+        super().__init__()
+        if not spec["weights"]:
+            raise WsssError("method.ordinary.weights: name a trained classifier (a file or run:<paper>/<run>)")
+        self.source = source  # pixel convention of the images it is given
+        self.backbone = backbones.build(spec["backbone"])
+        self.fc8 = head(self.backbone.channels["conv6"], n_classes)
+        state = {name.removeprefix("backbone."): value for name, value in read_state(spec["weights"]).items()}
+        load_official(self, state, KINDS["psa"], spec["weights"])
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Ordinary:
+        return super().train(False)
+
+    def forward(self, images: Tensor, edit: Edit | None = None) -> Tensor:
+        """Logits ``B×C`` of images ``B×3×H×W``; ``edit`` as in ``Backbone.forward``."""
+        return self.fc8(self.backbone(convert(images, self.source, self.backbone.input), edit)["conv6"]).mean((2, 3))
+
+
+class OcCse(Method):
+    def __init__(self, config: dict, n_classes: int):
+        super().__init__(config, n_classes)
+        settings = config["method"]
+        self.fc8 = head(self.backbone.channels["conv6"], n_classes)
+        self.ordinary = Ordinary(settings["ordinary"], n_classes, self.backbone.input)
+        self.cc_init, self.cc_slope = settings["cc_init"], settings["cc_slope"]
+        self.maximum, self.depth = settings["maximum"], settings["masking_depth"]
+        self.new_lr = settings["new_lr"]
+        self._check_depth()
+
+    def parameter_groups(self, phase: str) -> list[dict]:
+        return poly_groups([self.backbone], new=[self.fc8], new_scale=self.new_lr)
+
+    def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
+        return self.terms(batch["image"], batch["labels"], sample_target(batch["labels"]), progress.epoch)
+
+    def terms(self, images: Tensor, labels: Tensor, target: Tensor, epoch: int) -> dict[str, Tensor]:
+        """L_cls and w_e L_erase of images ``B×3×H×W``, labels ``B×C`` and given target classes ``B``."""
+        cam = self.localize(images).float()  # B C h w; bf16 has too few digits for what follows
+        z_erased = erased_logits(images, cam, target, self.ordinary, self.depth, self.maximum)  # B C
+        return {
+            "cls": multilabel_soft_margin(cam.mean((2, 3)), labels),
+            "erase": self.erase_weight(epoch) * erasing_loss(z_erased, labels, target),
+        }
+
+    def erase_weight(self, epoch: int) -> float:
+        """w_e: rises by ``cc_slope`` per epoch of the schedule."""
+        return self.cc_init + self.cc_slope * epoch
+
+    def localize(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.fc8(self.backbone(images)["conv6"])
+
+    @torch.no_grad()
+    def _check_depth(self) -> None:
+        """A depth the ordinary classifier does not have would mask nothing, and nobody would notice."""
+        depths = []
+        self.ordinary(torch.zeros(1, 3, 32, 32), lambda at, feature: depths.append(at) or feature)
+        if self.depth not in depths:
+            raise WsssError(f"method.masking_depth: this ordinary classifier has 0 to {depths[-1]}, not {self.depth}")

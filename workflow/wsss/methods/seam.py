@@ -1,0 +1,222 @@
+"""SEAM: Wang et al., CVPR 2020, arXiv:2004.04581. mIoU on VOC train: CAM 55.41, with CRF 56.83, with random walk 63.61.
+
+Paper   Symbol  Here                  |  Shapes: B batch, C foreground classes, K = C + 1 (channel 0 is background),
+Eq. 3   A       EquivariantTransform  |  D features, h w = stride 8, P = h w, H W = image, H' W' = transformed image.
+Eq. 6   y       pixel_correlation     |  Views: _o original, _t transformed, compared in the frame of A(I):
+Eq. 7-8 L_cls   classification_loss   |  cam_o = A(F(I)), cam_t = F(A(I)); revised_o, revised_t after PCM likewise.
+Eq. 9   L_ER    er_loss               |  Compared maps are max-normalised, absent classes 0.
+Eq. 10  L_ECR   ecr_loss
+Eq. 11          with_background, keep_strongest
+Eq. 12  L       seam_losses
+Departures of the release, SEAM@3212261 and the default here, from the paper ("->": how to follow the paper)
+D1  a further term L_rvmin: small revised maps on the least active quarter of the pixels       -> method.weights.rvmin 0
+D2  class scores are means of the CAM upsampled to the image (align_corners), not of the CAM    -> method.as_paper: [D2]
+D3  L_ER is a mean over all C channels: n present classes count n / C                               -> method.weights.er
+D4  OHEM keeps the largest 20 % of (channel, pixel) entries of an image, not of its pixels      -> method.as_paper: [D4]
+D5  L_ER and L_ECR compare maps normalised to [0, 1] per class, of the present classes; PCM gets maps divided by their
+    maximum, of all classes: an absent one competes for the strongest class of a cell
+D6  the background of the original CAM is 1 - max (Eq. 11) in PCM and in the target of L_ECR; the revised map keeps the
+    background that PCM made of it. Channel 0 of the CAM head itself is never used
+D7  SGD has momentum 0.0005, the weight decay handed over at the wrong place            -> train.optimizer.momentum 0.9
+D8  the features of "stage 3 and stage 4" are the activated inputs of b5 and b6 (taps conv4, conv5)
+D9  the release only rescales; flip, rotation and translation (Table 3) are ours: drawn per image, translation by 15
+    pixels in a random direction per axis, zeros from outside
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsss.errors import WsssError
+from wsss.methods.base import EPS, Method, head, max_norm, multilabel_soft_margin, poly_groups, resize
+
+COLUMNS = 4096  # cells of a map that PCM handles at once: bounds its memory, not its result
+
+
+# ---- pixel correlation module
+
+
+def with_background(maps: Tensor) -> Tensor:
+    """Eq. 11: channel 0 of ``B×K×h×w`` replaced by 1 - max over the foreground."""
+    foreground = maps[:, 1:]
+    return torch.cat([1 - foreground.amax(1, keepdim=True), foreground], 1)
+
+
+def keep_strongest(maps: Tensor) -> Tensor:
+    """``B×K×h×w`` with all foreground values but the largest of each cell set to zero; channel 0 is untouched."""
+    foreground = maps[:, 1:]
+    strongest = foreground == foreground.amax(1, keepdim=True)
+    return torch.cat([maps[:, :1], foreground * strongest], 1)
+
+
+def pixel_correlation(q: Tensor, features: Tensor, columns: int = COLUMNS) -> Tensor:
+    """Eq. 6: y_j = sum_i q_i A_ij, A_ij = ReLU(cos(f_i, f_j)), each column of A divided by its sum.
+
+    ``q`` is ``B×K×h×w``, ``features`` ``B×D×h×w``; returns ``B×K×h×w``. ``columns`` of A exist at a time.
+    """
+    B, K, h, w = q.shape
+    f = features.flatten(2)  # B D P
+    f = f / (f.norm(dim=1, keepdim=True) + EPS)  # B D P   eps is added, as released
+    q_and_1 = torch.cat([q.flatten(2), q.new_ones(B, 1, h * w)], 1)  # B K+1 P   the row of ones sums the columns of A
+    sums = torch.cat([q_and_1 @ F.relu(f.mT @ f_j) for f_j in f.split(columns, dim=2)], 2)  # B K+1 P
+    return (sums[:, :K] / (sums[:, K:] + EPS)).view(B, K, h, w)
+
+
+# ---- losses
+
+
+def classification_loss(cam: Tensor, labels: Tensor) -> Tensor:
+    """Eq. 7: multi-label soft margin of the pooled CAM. ``B×K×H×W``, ``B×C`` -> scalar."""
+    return multilabel_soft_margin(cam[:, 1:].mean((2, 3)), labels)
+
+
+def rvmin_loss(revised: Tensor, y: Tensor, keep: float) -> Tensor:
+    """D1: mean of the revised map of the strongest present class over the ``keep`` least active pixels of an image."""
+    v = (revised * y)[:, 1:].amax(1).flatten(1)  # B H*W
+    return F.relu(v.topk(int(keep * v.shape[1]), dim=1, largest=False).values).mean()
+
+
+def er_loss(cam_o: Tensor, cam_t: Tensor) -> Tensor:
+    """Eq. 9: | A(F(I)) - F(A(I)) |, mean over foreground channels and pixels (D3)."""
+    return (cam_o[:, 1:] - cam_t[:, 1:]).abs().mean()
+
+
+def ecr_loss(revised: Tensor, cam: Tensor, keep: float | None, per_pixel: bool = False) -> Tensor:
+    """One half of Eq. 10: pulls the revised maps of a view to the CAM of the *other* view, which gets no gradient.
+
+    ``keep`` is the share of hardest (channel, pixel) entries that count (D4), or of pixels; ``None``: all (no OHEM).
+    """
+    target = keep_strongest(with_background(cam.detach()))
+    gap = (target - revised).abs().flatten(2)  # B K P
+    gap = gap.mean(1) if per_pixel else gap.flatten(1)
+    return gap.mean() if keep is None else gap.topk(int(keep * gap.shape[1]), dim=1).values.mean()
+
+
+def seam_losses(views: tuple[dict, dict], labels: Tensor, A, settings: dict) -> dict[str, Tensor]:
+    """Eq. 12 and D1: the weighted terms cls, er, ecr and rvmin.
+
+    ``views`` are the original and the transformed image's ``{"pooled", "cam", "revised"}``, maps ``B×K×H×W`` and
+    ``B×K×H'×W'`` before any normalisation; ``pooled`` is what is averaged to class scores. ``A`` takes ``B×K×H×W`` to
+    ``B×K×H'×W'``.
+    """
+    weights = settings["weights"]
+    o, t = views
+    y = F.pad(labels, (1, 0), value=1.0)[:, :, None, None]  # B K 1 1   background is always present
+    cls = (classification_loss(o["pooled"], labels) + classification_loss(t["pooled"], labels)) / 2
+    losses = {"cls": weights["cls"] * cls}
+
+    cam_o, cam_t = A(max_norm(F.relu(o["cam"]))) * y, max_norm(F.relu(t["cam"])) * y  # B K H' W'
+    if settings["er"]:
+        losses["er"] = weights["er"] * er_loss(cam_o, cam_t)
+    if settings["pcm"]:
+        revised_o, revised_t = A(max_norm(F.relu(o["revised"]))) * y, max_norm(F.relu(t["revised"])) * y
+        keep, per_pixel = settings["ohem"], "D4" in settings["as_paper"]
+        ecr = ecr_loss(revised_o, cam_t, keep, per_pixel) + ecr_loss(revised_t, cam_o, keep, per_pixel)
+        losses["ecr"] = weights["ecr"] * ecr
+        rvmin = [rvmin_loss(view["revised"], y, settings["rvmin_keep"]) for view in views]
+        losses["rvmin"] = weights["rvmin"] * sum(rvmin) / 2
+    return losses
+
+
+# ---- equivariant transform
+
+
+class EquivariantTransform:
+    """Eq. 3: one draw of A for a batch: flip, rotation and translation of each image, then rescaling of all.
+
+    Draws from torch's global generator. Without flip, rotation and translation it only rescales, as released.
+    """
+
+    def __init__(self, size: tuple[int, int], batch: int, settings: dict):
+        self.size = tuple(int(side * settings["rescale"]) for side in size)
+        flip, degrees, pixels = settings["flip"], settings["rotation"], settings["translation"]
+        self.moves = bool(flip or degrees or pixels)
+        mirror = 1 - 2 * (torch.rand(batch) < flip).float()  # B   -1 mirrors
+        angle = math.radians(degrees) * (2 * torch.rand(batch) - 1)
+        shift = pixels * (2 * torch.randint(2, (2, batch)) - 1)  # 2 B   x, y
+        H, W = size
+        cos, sin, zero = angle.cos(), angle.sin(), 0 * angle
+        self.affine = torch.stack(  # B 2 3   output to input coordinates, both -1..1 over the image's sides
+            [
+                torch.stack([mirror * cos, -sin * H / W, 2 * shift[0] / W + zero], 1),
+                torch.stack([mirror * sin * W / H, cos, 2 * shift[1] / H + zero], 1),
+            ],
+            1,
+        )
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """``B×D×H×W`` -> ``B×D×H'×W'``, bilinear."""
+        if self.moves:
+            grid = F.affine_grid(self.affine.to(maps), list(maps.shape), align_corners=False)
+            maps = F.grid_sample(maps, grid, align_corners=False)
+        return resize(maps, self.size, align_corners=True)
+
+
+# ---- network
+
+
+class Seam(Method):
+    def __init__(self, config: dict, n_classes: int):
+        super().__init__(config, n_classes)
+        self.settings = config["method"]
+        if unknown := set(self.settings["as_paper"]) - {"D2", "D4"}:
+            raise WsssError(f"method.as_paper: {', '.join(sorted(unknown))}: choose from D2, D4")
+        channels = self.backbone.channels
+        self.drop = nn.Dropout2d(self.settings["dropout"])
+        self.fc8 = head(channels["conv6"], n_classes + 1)
+        if self.settings["pcm"]:
+            self.f8_3 = nn.Conv2d(channels["conv4"], 64, 1, bias=False)
+            self.f8_4 = nn.Conv2d(channels["conv5"], 128, 1, bias=False)
+            self.f9 = head(3 + 64 + 128, 192, gain=4)
+            nn.init.kaiming_normal_(self.f8_3.weight)
+            nn.init.kaiming_normal_(self.f8_4.weight)
+
+    def parameter_groups(self, phase: str) -> list[dict]:
+        new = [self.fc8, self.f8_3, self.f8_4, self.f9] if self.settings["pcm"] else [self.fc8]
+        return poly_groups([self.backbone], new)
+
+    def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
+        images = batch["image"]
+        A = EquivariantTransform(images.shape[2:], len(images), self.settings)
+        return seam_losses((self.view(images), self.view(A(images))), batch["labels"], A, self.settings)
+
+    def view(self, images: Tensor) -> dict[str, Tensor]:
+        """One branch of the siamese network: ``B×K×H×W`` raw CAM and revised CAM of images ``B×3×H×W``."""
+        cam, revised = self.maps(images)
+        size = images.shape[2:]
+        maps = {"cam": resize(cam, size, align_corners=True)}
+        if revised is not None:
+            maps["revised"] = resize(revised, size, align_corners=True)
+        return {**maps, "pooled": cam if "D2" in self.settings["as_paper"] else maps["cam"]}
+
+    def maps(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Raw CAM ``B×K×h×w`` and, with PCM, the revised CAM ``B×K×h×w``, at stride 8."""
+        taps = self.backbone(images)
+        cam = self.fc8(self.drop(taps["conv6"])).float()
+        if not self.settings["pcm"]:
+            return cam, None
+        return cam, pixel_correlation(self.correlated(cam), self.f9(self.features(images, taps)).float())
+
+    @staticmethod
+    def correlated(cam: Tensor) -> Tensor:
+        """3.4: what PCM spreads: CAM over its maximum, the strongest class of each cell, and 1 - max. ``B×K×h×w``.
+
+        No gradient passes: PCM trains f8_3, f8_4 and f9 only.
+        """
+        p = F.relu(cam.detach())
+        return keep_strongest(with_background(F.relu(p - EPS) / (p.amax((2, 3), keepdim=True) + EPS)))  # B K h w
+
+    def features(self, images: Tensor, taps: dict[str, Tensor]) -> Tensor:
+        """3.3: image, conv4 and conv5 at stride 8, ``B×195×h×w``; no gradient reaches the backbone."""
+        size = taps["conv6"].shape[2:]
+        low = [F.relu(conv(taps[tap].detach())) for conv, tap in ((self.f8_3, "conv4"), (self.f8_4, "conv5"))]
+        return torch.cat([resize(maps, size, align_corners=True) for maps in (images, *low)], 1)
+
+    def localize(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Revised CAM at image size (the release upsamples it twice), or the CAM at stride 8 when there is no PCM."""
+        cam, revised = self.maps(images)
+        return cam[:, 1:] if revised is None else resize(revised[:, 1:], images.shape[2:], align_corners=True)

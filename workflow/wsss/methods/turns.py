@@ -1,0 +1,27 @@
+"""Two networks that are trained in turns: how the one that waits is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def waiting(network: nn.Module, training: bool = False) -> Iterator[nn.Module]:
+    """Inside, ``network`` is in evaluation mode (unless ``training``) and its parameters are constants.
+
+    A gradient passes through to its input; what a graph recorded inside needs stays valid after leaving.
+    """
+    before = network.training
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    network.train(training and before)
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield network
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        network.train(before)

@@ -1,0 +1,159 @@
+"""What a table or figure is drawn from: its spec with every run resolved to the files it reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wsss.errors import choose
+from wsss.plan import papers, stages
+from wsss.plan.plan import Plan
+
+
+def table(plan: Plan, dataset: str, paper: str, name: str) -> dict:
+    """The table's spec; each cell with a run carries ``metrics``, one file per seed, and the run's settings that matter."""
+    spec = plan.papers[paper]
+    about = choose(spec["tables"], name, f"table of {paper}")
+    rows = [
+        {
+            "label": row["label"],
+            "attributes": row.get("attributes", {}),
+            "note": row.get("note"),
+            "cells": [_with_metrics(plan, dataset, paper, c) for c in cells],
+        }
+        for row, cells in papers.rows(spec, name)
+    ]
+    columns = [{"key": c["key"], "label": c["label"]} for c in about["columns"]]
+    head = {k: about.get(k) for k in ("title", "caption", "note", "transpose")}
+    attributes = about.get("attributes", [])
+    common = _common(plan, dataset, paper)
+    return {"name": name, **common, **head, "attributes": attributes, "columns": columns, "rows": rows}
+
+
+def _common(plan: Plan, dataset: str, paper: str) -> dict:
+    spec = plan.papers[paper]
+    seeds = plan.dataset(dataset)["seeds"]
+    return {"paper": paper, "paper_title": spec["title"], "dataset": dataset, "seeds": seeds}
+
+
+def _companion(plan: Plan, dataset: str, spec: dict) -> str | None:
+    """The data set a cell or figure is about: ``dataset``, or the one beside it in the role it names, if there is one."""
+    if role := spec.get("companion"):
+        return plan.dataset(dataset).get("companions", {}).get(role)
+    return dataset
+
+
+def _with_metrics(plan: Plan, dataset: str, paper: str, cell: dict) -> dict:
+    if not cell.get("run"):
+        return cell
+    measured = _companion(plan, dataset, cell)
+    if measured is None:
+        return {**cell, "missing": f"no {cell['companion']} data set beside {dataset}"}
+    if cell["split"] == "test":
+        return {**cell, "missing": "test masks are not public; the VOC server measures what `wsss submission` packs"}
+    owner, run = papers.owner_of(cell["run"], paper)
+    if owner not in plan.papers:
+        return {**cell, "missing": f"paper {owner} is not among those configured"}
+    spec = plan.dataset(measured)
+    files = [plan.metrics(measured, owner, run, seed, cell["stage"], cell["split"]) for seed in spec["seeds"]]
+    resolved = {**cell, "run": f"{owner}/{run}", "dataset": measured, "metrics": files}
+    if not spec.get("published"):
+        backbone = plan.resolve(measured, owner, run)["backbone"]["name"]
+        resolved["not_comparable"] = f"data set {measured}, backbone {backbone}"
+    return resolved
+
+
+def figure(plan: Plan, dataset: str, paper: str, name: str) -> dict:
+    """The figure's spec; each entry of ``series`` or ``columns`` carries the files it is drawn from.
+
+    ``series`` entries (curves, bars) carry ``metrics`` like table cells. ``columns`` entries (picture grids) with a run
+    carry ``files``: the shards of that stage over the images of ``split``, first seed; with a run and a ``kind``, the
+    run's ``model`` and its ``config``. Figures of a table carry its ``rows``, with the cells they show.
+    """
+    spec = choose(plan.papers[paper].get("figures", {}), name, f"figure of {paper}")
+    on = _companion(plan, dataset, spec) or dataset
+    drawn = {"name": name, **_common(plan, on, paper), **spec}
+    if "table" in spec:
+        of = table(plan, on, paper, spec["table"])
+        shown = [spec[key] for key in ("column", "x", "y") if key in spec]
+        at = [[column["key"] for column in of["columns"]].index(key) for key in shown]
+        drawn["columns_shown"] = [of["columns"][i] for i in at]
+        drawn["rows"] = [{**row, "cells": [row["cells"][i] for i in at]} for row in of["rows"]]
+    if "series" in spec:
+        full = [papers.cell({}, {"key": "", **entry}) | entry for entry in spec["series"]]
+        drawn["series"] = [_with_metrics(plan, on, paper, entry) for entry in full]
+    if "columns" in spec:
+        split = spec.get("split", "seed")
+        drawn["columns"] = [_with_files(plan, on, paper, entry, split) for entry in spec["columns"]]
+        drawn["data"] = str(plan.data(on))
+        drawn["images_of"] = plan.dataset(on)["splits"][split]
+    return drawn
+
+
+def _with_files(plan: Plan, dataset: str, paper: str, entry: dict, split: str) -> dict:
+    if "run" not in entry:
+        return entry
+    owner, run = papers.owner_of(entry["run"], paper)
+    seed = plan.dataset(dataset)["seeds"][0]
+    if "kind" in entry:
+        model = str(plan.home(dataset, owner, run, seed, "train") / "model.pt")
+        return {**entry, "model": model, "config": plan.stage_config(dataset, owner, run, seed, "seed")}
+    stage = entry.get("stage", "seed")
+    home = plan.home(dataset, owner, run, seed, stage)
+    drawn = {**entry, "stage": stage, "files": plan.shards(home, stage, dataset, split)}
+    if stage == "crf":  # which exponent to show
+        drawn["metrics"] = [plan.metrics(dataset, owner, run, seed, stage, split)]
+    return drawn
+
+
+def inputs(drawing: dict) -> list[str]:
+    """Every file a drawing reads."""
+    cells = [cell for row in drawing.get("rows", []) for cell in row["cells"]]
+    entries = [*cells, *drawing.get("series", []), *drawing.get("columns", [])]
+    files = [path for entry in entries for key in ("metrics", "files") for path in entry.get(key, [])]
+    files += [entry["model"] for entry in entries if "model" in entry]
+    if "data" in drawing:
+        files.append(str(Path(drawing["data"]) / "index.csv"))
+    return sorted(set(files))
+
+
+def spec(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> dict:
+    """The resolved spec of a table (``kind`` tables) or figure (figures)."""
+    choose(plan.papers, paper, "paper")
+    return {"tables": table, "figures": figure}[kind](plan, dataset, paper, name)
+
+
+def about(plan: Plan, kind: str, paper: str, name: str) -> dict:
+    """A drawing's entry in its paper file."""
+    return choose(choose(plan.papers, paper, "paper")[kind], name, f"one of the {kind} of {paper}")
+
+
+def everything(plan: Plan) -> list[tuple[str, str, str]]:
+    """(paper, tables or figures, name) of all that the configured papers show."""
+    return [
+        (paper, kind, name)
+        for paper, content in plan.papers.items()
+        for kind in ("tables", "figures")
+        for name in content.get(kind, {})
+    ]
+
+
+def obstacle(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> str | None:
+    """Why a drawing cannot be made for a data set. (Tables can: their cells say what is missing.)"""
+    drawing = about(plan, kind, paper, name)
+    if _companion(plan, dataset, drawing) is None:
+        return f"no {drawing['companion']} data set beside {dataset}"
+    return None
+
+
+def folder(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> str:
+    """Where a drawing is written."""
+    return str(plan.results / dataset / kind / f"{paper}_{name}")
+
+
+def targets(plan: Plan, dataset: str) -> list[tuple[str, str, str]]:
+    """Everything a person can ask for by name: (``<paper>_<name>``, tables or figures, its folder)."""
+    return [
+        (f"{paper}_{name}", kind, folder(plan, dataset, kind, paper, name))
+        for paper, kind, name in everything(plan)
+        if obstacle(plan, dataset, kind, paper, name) is None
+    ]

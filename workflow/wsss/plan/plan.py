@@ -1,0 +1,178 @@
+"""The plan: which runs there are, which folder holds each stage of them, and which files feed which."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from wsss.errors import choose
+from wsss.files import digest
+from wsss.plan import papers, stages
+from wsss.plan.resolve import PACKAGE, REFERENCE, resolve
+
+# code that decides a stage's result; an edit elsewhere does not make it stale
+CODE = {
+    "train": ("backbones", "data", "methods", "train.py"),
+    "seed": ("backbones", "data", "methods", "localize.py", "stores.py"),
+    "crf": ("refine/crf.py", "stores.py"),
+    "affinity": ("backbones", "data", "refine", "train.py"),
+    "walk": ("backbones", "data", "refine", "stores.py"),
+    "irn_labels": ("refine", "stores.py"),
+    "irnet": ("backbones", "data", "refine", "train.py"),
+    "irn": ("backbones", "data", "refine", "stores.py"),
+    "deeplab": ("backbones", "data", "segment", "train.py"),
+    "segment": ("backbones", "data", "segment", "refine/crf.py", "stores.py"),
+    "metrics": ("measure", "stores.py"),
+    "report": ("report", "plan"),
+    "data": ("data",),
+}
+
+
+class Plan:
+    """Everything the rules and the command line need to know about one configuration."""
+
+    def __init__(self, config: dict, paper_folder: str | Path = PACKAGE.parent / "papers"):
+        self.config = config
+        self.results = Path(config["results"])
+        self.papers = papers.load(config["papers"], paper_folder)
+        self._order = [(paper, run) for paper, spec in self.papers.items() for run in spec["runs"]]
+
+    # ---- runs and their configuration
+
+    def dataset(self, name: str) -> dict:
+        return choose(self.config["datasets"], name, "data set")
+
+    @functools.cache  # noqa: B019  a plan lives as long as the process
+    def resolve(self, dataset: str, paper: str, run: str) -> dict:
+        """The run's complete configuration; references to other runs name their paper."""
+        spec = choose(choose(self.papers, paper, "paper")["runs"], run, f"run of {paper}")
+        config = resolve(
+            dataset, self.dataset(dataset), spec, f"{paper}.yaml, run {run}", self.config.get("overrides", {})
+        )
+        return replace_references(config, lambda owner, run: f"{REFERENCE}{owner or paper}/{run}")
+
+    def stage_config(self, dataset: str, paper: str, run: str, seed: int, stage: str) -> dict:
+        """The sections that determine ``stage``, as written beside its results."""
+        if stage == "metrics":
+            return self.measure_config(dataset, paper, run, seed)
+        config = self.resolve(dataset, paper, run)
+        names = stages.sections(stage, config)
+
+        def model(owner: str, other: str) -> str:
+            return str(self.home(dataset, owner, other, seed, "train") / "model.pt")
+
+        return {
+            "dataset": {"name": dataset, "splits": self.dataset(dataset)["splits"]},
+            "seed": int(seed),
+            **replace_references({name: config[name] for name in names}, model),
+        }
+
+    @functools.cache  # noqa: B019
+    def _key(self, dataset: str, paper: str, run: str, stage: str, extra: tuple[str, ...]) -> str:
+        """Digest of what determines a stage; a model of another run counts by what determines it."""
+        config = self.resolve(dataset, paper, run)
+        content = {name: config[name] for name in (*stages.sections(stage, config), *extra)}
+        known = replace_references(content, lambda owner, other: self._key(dataset, owner, other, "train", ()))
+        return digest(json.dumps(known, sort_keys=True))
+
+    @functools.cache  # noqa: B019
+    def owner(self, dataset: str, paper: str, run: str, stage: str, *extra: str) -> tuple[str, str]:
+        """The first declared run with the same configuration of ``stage`` (and ``extra``): its folder is shared."""
+        key = self._key(dataset, paper, run, stage, extra)
+        return next(pr for pr in self._order if self._key(dataset, *pr, stage, extra) == key)
+
+    # ---- paths
+
+    def home(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> Path:
+        """The folder of one stage of a run."""
+        paper, run = self.owner(dataset, paper, run, stage)
+        return self.results / dataset / paper / run / f"seed{seed}" / stage
+
+    def data_config(self, dataset: str) -> dict:
+        """What the index is built from. Without a folder of the user's own, VOC comes from the download."""
+        spec = self.dataset(dataset)
+        options = dict(spec["options"])
+        if spec["builder"] == "voc" and options.get("root") is None:
+            options["root"] = str(self.results / "downloads" / "voc12")
+        return {"name": dataset, "builder": spec["builder"], **options}
+
+    def data_source(self, dataset: str) -> list[str]:
+        """Marker of the download that the data set needs, if it needs one."""
+        spec = self.dataset(dataset)
+        needed = spec["builder"] == "voc" and spec["options"].get("root") is None
+        return [str(self.results / "downloads" / "voc12" / ".complete")] if needed else []
+
+    def data(self, dataset: str) -> Path:
+        return self.results / dataset / "data"
+
+    def parts(self, dataset: str, *roles: str) -> list[str]:
+        """The disjoint parts that make up the images of ``roles``; ``train`` is ``seed`` and, if any, ``rest``."""
+        splits = self.dataset(dataset)["splits"]
+        whole_train = ["seed"] if splits["train"] == splits["seed"] else ["seed", "rest"]
+        return [part for role in roles for part in (whole_train if role == "train" else [role])]
+
+    def shards(self, home: Path, stage: str, dataset: str, *roles: str) -> list[str]:
+        """The shard files of a stage that cover the images of ``roles``."""
+        suffix = "npz" if stage in stages.SCORES else "zip"
+        n = self.config["shards"]
+        return [f"{home}/{part}-{i}-of-{n}.{suffix}" for part in self.parts(dataset, *roles) for i in range(n)]
+
+    def inputs(
+        self, dataset: str, paper: str, run: str, seed: int, stage: str, producer: str, *roles: str
+    ) -> list[str]:
+        """The shards of ``producer`` that ``stage`` of the same run reads."""
+        home = self.home(dataset, paper, run, seed, producer)
+        return self.shards(home, producer, dataset, *(roles or ("train",)))
+
+    def references(self, dataset: str, paper: str, run: str, seed: int, stage: str) -> list[str]:
+        """Models of other runs, and weight files, that the configuration of ``stage`` names."""
+        found: list[str] = []
+
+        def collect(value, key: str) -> None:
+            if isinstance(value, dict):
+                for k, v in value.items():
+                    collect(v, k)
+            elif key == "weights" and isinstance(value, str):
+                found.append(value)
+
+        collect(self.stage_config(dataset, paper, run, seed, stage), "")
+        return sorted(set(found))
+
+    def metrics(self, dataset: str, paper: str, run: str, seed: int, stage: str, split: str | None = None) -> str:
+        """The metrics file of a stage's result on the images of a role."""
+        choose(dict.fromkeys(stages.MEASURED), stage, "measured stage")
+        paper, run = self.owner(dataset, paper, run, stage, "measure")
+        folder = self.results / dataset / paper / run / f"seed{seed}"
+        return str(folder / "metrics" / f"{stage}_{split or stages.default_split(stage)}.json")
+
+    def measure_config(self, dataset: str, paper: str, run: str, seed: int) -> dict:
+        splits = self.dataset(dataset)["splits"]
+        measure = self.resolve(dataset, paper, run)["measure"]
+        return {"dataset": {"name": dataset, "splits": splits}, "seed": int(seed), "measure": measure}
+
+    def result_kind(self, stage: str) -> str:
+        """What a stage's shards hold: ``scores`` or ``masks``."""
+        return "scores" if stage in stages.SCORES else "masks"
+
+    # ---- code
+
+    def code(self, stage: str) -> str:
+        """SHA-256 over the sources that decide a stage's result: a content trigger that no clone or touch changes."""
+        files = (p for name in CODE[stage] for p in _sources(PACKAGE / name))
+        return digest("".join(f"{p.relative_to(PACKAGE)} {digest(p.read_text())}\n" for p in files))
+
+
+def _sources(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.suffix in (".py", ".yaml")) if path.is_dir() else [path]
+
+
+def replace_references(value, replacement: Callable[[str, str], str]):
+    """``value`` with every ``run:<paper>/<run>`` in it replaced by ``replacement(paper, run)``; paper may be empty."""
+    if isinstance(value, dict):
+        return {k: replace_references(v, replacement) for k, v in value.items()}
+    if isinstance(value, str) and value.startswith(REFERENCE):
+        owner, _, run = value.removeprefix(REFERENCE).rpartition("/")
+        return replacement(owner, run)
+    return value

@@ -1,0 +1,44 @@
+"""The stages of a run: which sections of its configuration determine each, and which stage feeds which."""
+
+from __future__ import annotations
+
+from wsss.errors import WsssError
+
+# stage -> sections that determine its result, beside data set and seed
+TRAIN = ("backbone", "method", "train")
+SEED = (*TRAIN, "localize")
+CRF = (*SEED, "crf")
+AFFINITY = (*CRF, "affinity")
+WALK = (*AFFINITY, "walk")
+IRN = (*SEED, "irn")
+
+CLOSURE = {
+    "train": TRAIN,
+    "seed": SEED,
+    "crf": CRF,
+    "affinity": AFFINITY,
+    "walk": WALK,
+    "irn_labels": IRN,
+    "irnet": IRN,
+    "irn": IRN,
+}
+
+LABELS = ("walk", "irn", "ground_truth")  # what DeepLab can be trained on
+SCORES = ("seed", "crf")  # stages whose result is class scores; the others' are label maps
+MEASURED = ("seed", "crf", "walk", "irn", "segment")
+
+
+def sections(stage: str, config: dict) -> tuple[str, ...]:
+    """The configuration sections that determine ``stage``. For DeepLab that depends on the labels it is trained on."""
+    if stage in CLOSURE:
+        return CLOSURE[stage]
+    labels = config["segment"]["labels"]
+    if labels not in LABELS:
+        raise WsssError(f"segment.labels: unknown '{labels}': choose one of {', '.join(LABELS)}")
+    trained_on = () if labels == "ground_truth" else CLOSURE[labels]
+    return {"deeplab": (*trained_on, "segment"), "segment": (*trained_on, "segment", "predict")}[stage]
+
+
+def default_split(stage: str) -> str:
+    """Pseudo labels are measured on images they are made for, the trained DeepLab on images it has not seen."""
+    return "val" if stage == "segment" else "seed"

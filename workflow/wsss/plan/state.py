@@ -1,0 +1,83 @@
+"""What there is to ask for, and how it stands: made, stale, or what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wsss.files import read_json, read_yaml, sha256
+from wsss.plan import drawings
+from wsss.plan.papers import check_schema, owner_of
+from wsss.plan.plan import Plan
+from wsss.plan.resolve import PACKAGE
+
+SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
+
+
+def load_plan(config_path: str | Path) -> Plan:
+    """The plan of a configuration file, checked as the workflow checks it."""
+    config = read_yaml(config_path)
+    check_schema(config, SCHEMA, config_path)
+    return Plan(config)
+
+
+def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str]]:
+    """(name, what it shows, state) of every table and figure."""
+    return [(entry["name"], entry["title"], entry["state"]) for entry in entries(plan, dataset)]
+
+
+def entries(plan: Plan, dataset: str) -> list[dict]:
+    """Every table and figure: ``name``, ``kind``, ``paper``, ``title``, ``caption``, ``folder``, ``state``, ``runs``."""
+    found = []
+    for paper, kind, name in drawings.everything(plan):
+        about = drawings.about(plan, kind, paper, name)
+        folder = drawings.folder(plan, dataset, kind, paper, name)
+        entry = {"name": f"{paper}_{name}", "kind": kind, "paper": paper, "folder": folder, "runs": []}
+        entry |= {"title": about["title"], "caption": about["caption"]}
+        entry["state"] = drawings.obstacle(plan, dataset, kind, paper, name)
+        if entry["state"] is None:
+            drawing = drawings.spec(plan, dataset, kind, paper, name)
+            entry["state"] = state(Path(folder), drawings.inputs(drawing))
+            entry["runs"] = _runs(plan, drawing)
+        found.append(entry)
+    return found
+
+
+def page(plan: Plan, dataset: str) -> dict:
+    """What the report page shows: the papers, and every table and figure with its state."""
+    papers = {name: {key: spec.get(key) for key in ("title", "citation", "note")} for name, spec in plan.papers.items()}
+    return {"dataset": dataset, "papers": papers, "entries": entries(plan, dataset)}
+
+
+def state(folder: Path, inputs: list[str]) -> str:
+    """``made``, ``stale: <file>`` or ``needs <n> of <m> results``."""
+    missing = [path for path in inputs if not Path(path).is_file()]
+    record = folder / "record.json"
+    if not record.is_file():
+        return f"needs {len(missing)} of {len(inputs)} results" if missing else "ready to be drawn"
+    for path, expected in read_json(record)["inputs"].items():
+        if not Path(path).is_file() or sha256(path) != expected:
+            return f"stale: {path} has changed"
+    return "made"
+
+
+def _runs(plan: Plan, drawing: dict) -> list[dict]:
+    """The runs a drawing rests on: name, data set, method, seeds, and the folder of each training."""
+    cells = [cell for row in drawing.get("rows", []) for cell in row["cells"] if "metrics" in cell]
+    entries = [*cells, *drawing.get("series", []), *drawing.get("columns", [])]
+    found = {}
+    for entry in entries:
+        if "run" not in entry or "missing" in entry:
+            continue
+        owner, run = owner_of(entry["run"], drawing["paper"])
+        dataset = entry.get("dataset", drawing["dataset"])
+        seeds = plan.dataset(dataset)["seeds"]
+        config = plan.resolve(dataset, owner, run)
+        found[dataset, owner, run] = {
+            "run": f"{owner}/{run}",
+            "dataset": dataset,
+            "method": config["method"]["name"],
+            "backbone": config["backbone"]["name"],
+            "seeds": seeds,
+            "trainings": [str(plan.home(dataset, owner, run, seed, "train")) for seed in seeds],
+        }
+    return list(found.values())

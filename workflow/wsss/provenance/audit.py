@@ -1,0 +1,123 @@
+"""Re-hash everything a target rests on and name what does not match."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wsss.errors import WsssError
+from wsss.files import read_json, sha256
+from wsss.provenance.record import find_record, record_path
+
+
+@dataclass
+class Audit:
+    """What an audit saw. ``findings`` are (kind, path, explanation)."""
+
+    records: dict[Path, dict] = field(default_factory=dict)
+    hashes: dict[str, str | None] = field(default_factory=dict)
+    findings: list[tuple[str, str, str]] = field(default_factory=list)
+    images: int = 0
+
+    def hash(self, path: str) -> str | None:
+        if path not in self.hashes:
+            self.hashes[path] = sha256(path) if Path(path).exists() else None
+        return self.hashes[path]
+
+    def note(self, kind: str, path: str | Path, explanation: str) -> None:
+        if (kind, str(path), explanation) not in self.findings:
+            self.findings.append((kind, str(path), explanation))
+
+
+def audit(target: str | Path) -> Audit:
+    """Check the record of ``target`` and every record below it.
+
+    Kinds of findings: ``modified`` (not what its record says), ``missing``, ``stale`` (made from something that has
+    changed since), ``untraced`` (no record says where it comes from).
+
+    Raises:
+        WsssError: there is no record for ``target`` itself.
+    """
+    target = Path(target)
+    start = find_record(target) or (record_path(target) if record_path(target).is_file() else None)
+    if start is None:
+        raise WsssError(f"{target}: no record says where this comes from; make it with its rule (snakemake {target})")
+    seen = Audit()
+    _walk(start, seen)
+    return seen
+
+
+def _walk(record: Path, seen: Audit) -> None:
+    if record in seen.records:
+        return
+    content = seen.records[record] = read_json(record)
+    for path, expected in content["outputs"].items():
+        _compare(path, expected, "modified", f"differs from what '{content['command']}' wrote", seen)
+        if Path(path).name == "index.csv" and Path(path).is_file():
+            _check_images(Path(path), seen)
+    for path, expected in content["inputs"].items():
+        _compare(
+            path, expected, "stale", f"changed after '{content['command']}' made {_first_output(content)} from it", seen
+        )
+        if _is_result(path, record) and find_record(path) is None and Path(path).name != "config.yaml":
+            seen.note("untraced", path, "has no record")
+    for parent, expected in content["parents"].items():
+        if not Path(parent).is_file():
+            seen.note("missing", parent, f"record of an input of {_first_output(content)}")
+            continue
+        if seen.hash(parent) != expected:
+            seen.note("stale", _first_output(content), f"{parent} was written again after it")
+        _walk(Path(parent), seen)
+
+
+def _compare(path: str, expected: str, kind: str, explanation: str, seen: Audit) -> None:
+    actual = seen.hash(path)
+    if actual is None:
+        seen.note("missing", path, "is gone")
+    elif actual != expected:
+        seen.note(kind, path, explanation)
+
+
+def _first_output(content: dict) -> str:
+    return next(iter(content["outputs"]), content["command"])
+
+
+def _is_result(path: str, record: Path) -> bool:
+    """Inputs from outside the results tree (a user's images, released weights) are pinned by hash only."""
+    return Path(path).parts[:1] == record.parts[:1]
+
+
+def _check_images(index: Path, seen: Audit) -> None:
+    """The index lists the hash of every image and mask: they are part of the chain."""
+    root = Path(read_json(index.with_name("dataset.json"))["root"])
+    root = root if root.is_absolute() else index.parent / root
+    for path, expected in _listed(index, root):
+        seen.images += 1
+        _compare(str(path), expected, "modified", f"differs from {index}", seen)
+
+
+def _listed(index: Path, root: Path) -> Iterator[tuple[Path, str]]:
+    with index.open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            yield root / row["image"], row["sha256"]
+            if row["mask"]:
+                yield root / row["mask"], row["mask_sha256"]
+
+
+def describe(target: str | Path, seen: Audit) -> str:
+    """The audit as text: the chain from the target down, then what was found."""
+    lines = [f"{target}", ""]
+    for record, content in seen.records.items():
+        code = content["code"]
+        commit = (code["commit"] or "no commit")[:12] + ("+changes" if code["dirty"] else "")
+        lines.append(f"  {content['command']:<12} {_first_output(content)}")
+        lines.append(
+            f"  {'':<12} record {sha256(record)[:16]}  {content['ended']}  {content['seconds']:.0f} s  {commit}"
+        )
+    files = len(seen.hashes) - len(seen.records)
+    lines += ["", f"{len(seen.records)} records, {max(files, 0)} files and {seen.images} images and masks re-hashed."]
+    if not seen.findings:
+        return "\n".join([*lines, "Everything matches its record."])
+    return "\n".join([*lines, *(f"{kind}: {path}: {text}" for kind, path, text in sorted(seen.findings))])

@@ -1,0 +1,181 @@
+"""AffinityNet: do two near cells show the same class? (PSA, Ahn and Kwak, CVPR 2018, arXiv:1803.10464, 3.1 to 3.3)
+
+B batch, D feature channels, H W pixels, h w cells at the stride of the tap conv4, P pairs of a source cell, h' w'
+source cells (see ``labels``). Names of layers are those of the released weights (jiwoon-ahn/psa, YudeWang/SEAM).
+
+Departures of the releases from the paper; the default is the release:
+D1  heads read BN-ReLU inputs of later stages, and the backbone is trained along with them     network/resnet38_aff.py
+D2  the momentum is the weight decay, as in all of PSA's training (section ``affinity.train``)  tool/torchutils.py
+Departures of this file from the releases:
+D3  on maps smaller than twice the radius the radius shrinks, in training, too (SEAM: at inference; PSA: never)
+D4  other backbones: heads of the same widths, features coarser than conv4 are upsampled to it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsss import backbones
+from wsss.backbones.formats import read_state
+from wsss.backbones.weights import import_weights
+from wsss.errors import WsssError
+from wsss.refine.labels import AffinitySamples, clamp_radius, pair_marks
+from wsss.refine.paths import at, half_disc
+from wsss.train import fit
+
+EPS = 1e-5
+HEADS = (("8_3", "conv4", 64, 8), ("8_4", "conv5", 128, 16), ("8_5", "conv6", 256, 32))  # name, tap, width, groups
+NEW_LR = 10.0  # learning rate of new layers, times the backbone's
+NORMED = "vgg16"  # the backbone whose heads have group norms
+VGG_DILATION = 4  # of fc6; the classifier has 1
+
+
+class _PairDistance(torch.autograd.Function):
+    """Mean absolute difference of the features of each pair, by shifted views.
+
+    Backward computes the differences again: with autograd each of the P offsets would keep ``B×D×h'×w'`` floats.
+    """
+
+    @staticmethod
+    def forward(ctx, features: Tensor, radius: int) -> Tensor:
+        ctx.save_for_backward(features)
+        ctx.radius = radius
+        source = at(features, (0, 0), radius)
+        return torch.stack([(source - at(features, o, radius)).abs_().mean(1) for o in half_disc(radius)], 1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor):
+        (features,) = ctx.saved_tensors
+        total, radius = torch.zeros_like(features), ctx.radius
+        source, total_source = at(features, (0, 0), radius), at(total, (0, 0), radius)
+        grad = grad / features.shape[1]
+        for p, offset in enumerate(half_disc(radius)):
+            share = (source - at(features, offset, radius)).sign_() * grad[:, p : p + 1]  # B D h' w'
+            total_source.add_(share)
+            at(total, offset, radius).sub_(share)
+        return total, None
+
+
+def pair_affinity(features: Tensor, radius: int) -> Tensor:
+    """``a_ij = exp(-mean_d |f_i - f_j|)`` (Eq. 3 with a mean): ``B×D×h×w`` -> ``B×P×h'×w'``."""
+    return torch.exp(-_PairDistance.apply(features, radius))
+
+
+def affinity_terms(affinity: Tensor, labels: Tensor, radius: int) -> dict[str, Tensor]:
+    """Cross entropy of affinities ``B×P×h'×w'`` under label maps ``B×h×w``, weighted 1/4, 1/4, 1/2 (3.3).
+
+    Every mean runs over the pairs of its kind in the whole batch.
+    """
+    marks = pair_marks(labels, radius)
+    same, different = -torch.log(affinity + EPS), -torch.log(1 + EPS - affinity)
+
+    def mean(values: Tensor, where: Tensor) -> Tensor:
+        return (values * where).sum() / (where.sum() + EPS)
+
+    return {
+        "bg": mean(same, marks.bg) / 4,
+        "fg": mean(same, marks.fg) / 4,
+        "neg": mean(different, marks.neg) / 2,
+    }
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 1, bias=False)
+
+
+class AffinityNet(nn.Module):
+    """The network and its training task. ``stride``: pixels per cell of its features."""
+
+    phases = ("affinity",)
+
+    def __init__(self, backbone: backbones.Backbone, radius: int):
+        super().__init__()
+        self.backbone, self.radius, self.stride = backbone, radius, backbone.strides["conv4"]
+        normed = isinstance(backbone, backbones.BACKBONES[NORMED])
+        for name, tap, width, groups in HEADS:
+            conv = _conv(backbone.channels[tap], width)
+            nn.init.kaiming_normal_(conv.weight)
+            setattr(self, f"f{name}", conv)
+            setattr(self, f"gn{name}", nn.GroupNorm(groups, width) if normed else nn.Identity())
+        width = sum(width for _, _, width, _ in HEADS)
+        self.f9 = _conv(width, width)
+        nn.init.xavier_uniform_(self.f9.weight, gain=4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images ``B×3×H×W`` -> features ``B×448×h×w``."""
+        taps = self.backbone(images)
+        size = taps["conv4"].shape[-2:]
+        parts = []
+        for name, tap, _, _ in HEADS:
+            part = F.elu(getattr(self, f"gn{name}")(getattr(self, f"f{name}")(taps[tap])))
+            if part.shape[-2:] != size:  # D4
+                part = F.interpolate(part, size, mode="bilinear", align_corners=False)
+            parts.append(part)
+        return F.elu(self.f9(torch.cat(parts, 1)))
+
+    # ---- training task
+
+    def parameter_groups(self, phase: str) -> list[dict]:
+        """New convolutions at ten times the rate; biases at twice the rate, without decay."""
+        new = [self.f8_3.weight, self.f8_4.weight, self.f8_5.weight, self.f9.weight]
+        ids = {id(parameter) for parameter in new}
+        rest = [(n, p) for n, p in self.named_parameters() if p.requires_grad and id(p) not in ids]
+        biases = [p for n, p in rest if n.endswith(".bias")]
+        weights = [p for n, p in rest if not n.endswith(".bias")]
+        return [
+            {"params": weights, "lr_scale": 1.0, "decay_scale": 1.0},
+            {"params": biases, "lr_scale": 2.0, "decay_scale": 0.0},
+            {"params": new, "lr_scale": NEW_LR, "decay_scale": 1.0},
+        ]
+
+    def active_phases(self, progress) -> tuple[str, ...]:
+        return self.phases
+
+    def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
+        """The three terms on ``image`` ``B×3×H×W`` and ``label`` ``B×h×w`` (255 ignore)."""
+        features = self(batch["image"]).float()
+        radius = clamp_radius(self.radius, *features.shape[-2:])
+        return affinity_terms(pair_affinity(features, radius), batch["label"], radius)
+
+
+def build(config: dict) -> AffinityNet:
+    """AffinityNet on the run's ``backbone`` (its initial weights included) with the settings of ``affinity``."""
+    spec = config["backbone"]
+    if spec["name"] == NORMED:
+        spec = {**spec, "fc6_dilation": VGG_DILATION}
+    return AffinityNet(backbones.build(spec), config["affinity"]["radius"])
+
+
+def load(config: dict, path: str | Path) -> AffinityNet:
+    """A trained AffinityNet in evaluation mode, from ``model.pt`` or from a file of the releases.
+
+    Raises:
+        WsssError: the file is no AffinityNet with this backbone.
+    """
+    net = build({**config, "backbone": {**config["backbone"], "weights": None}})
+    state = read_state(path)
+    if not any(name.startswith("backbone.") for name in state):
+        import_weights(path, net, "psa")
+        return net.eval()
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise WsssError(f"{path}: not an AffinityNet with backbone {config['backbone']['name']} ({reason})") from None
+    return net.eval()
+
+
+def affinity_stage(
+    config: dict, dataset, crf_paths: Sequence[str | Path], out_dir: str | Path, device: str = "auto"
+) -> Path:
+    """Train AffinityNet on the confident cells of CRF results; returns ``model.pt`` in ``out_dir``."""
+    torch.manual_seed(config["seed"])
+    net = build(config)
+    samples = AffinitySamples(dataset, crf_paths, config, net.stride, net.backbone.input)
+    return fit(net, samples, config["affinity"]["train"], config["seed"], Path(out_dir), device)

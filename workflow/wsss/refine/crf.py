@@ -1,0 +1,157 @@
+"""Dense CRF (Krähenbühl and Koltun, arXiv:1210.5644) on class scores, by pydensecrf.
+
+K labels (background first), H W image size. Parameter sets are mappings of ``gaussian`` (``sxy``, ``compat``),
+``bilateral`` (``sxy``, ``srgb``, ``compat``) and ``iterations``; Potts compatibility, symmetric normalisation.
+
+The kernels depend on the image alone: with several background exponents, or several label maps, the lattices are built
+once and only the unary term is exchanged. The result has the same bits as separate calls.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+from pydensecrf.densecrf import DenseCRF2D
+
+from wsss.errors import WsssError
+from wsss.progress import bar
+from wsss.refine import check_size
+from wsss.stores import Scores, write_scores
+
+FLOOR = 1e-5  # scores below it count as it, so that no label is impossible
+QUEUED = 3  # images per process that are worked on or waiting to be written
+
+
+def with_background(scores: np.ndarray, alpha: float) -> np.ndarray:
+    """Put the background score ``(1 - max_c score_c)^alpha`` (PSA, SEAM) before ``C×H×W`` scores: ``(C+1)×H×W``."""
+    return np.concatenate([(1 - scores.max(0, keepdims=True)) ** alpha, scores])
+
+
+def unary_from_scores(scores: np.ndarray) -> np.ndarray:
+    """Energies ``-log(score)`` of ``K×H×W`` scores, clipped to ``[1e-5, 1]``; they need not sum to 1."""
+    return -np.log(np.clip(scores, FLOOR, 1.0))
+
+
+def unary_from_labels(labels: np.ndarray, n_labels: int, gt_prob: float) -> np.ndarray:
+    """Energies ``K×H×W`` of an ``H×W`` map of label indices that is right with probability ``gt_prob`` (IRN: 0.7)."""
+    energies = np.full((n_labels, *labels.shape), -np.log((1 - gt_prob) / max(n_labels - 1, 1)), np.float32)
+    np.put_along_axis(energies, labels[None].astype(np.intp), -np.log(gt_prob), axis=0)
+    return energies
+
+
+def dense_crf(image: np.ndarray, unaries: Iterable[np.ndarray], settings: dict) -> list[np.ndarray]:
+    """Label probabilities after mean-field inference, one ``K×H×W`` float32 array per unary term.
+
+    Args:
+        image: ``H×W×3`` uint8 RGB.
+        unaries: energies, ``K×H×W`` each with the same ``K``; from :func:`unary_from_scores` or
+            :func:`unary_from_labels`.
+        settings: the parameter set.
+
+    Raises:
+        WsssError: an energy is not of the image's size.
+    """
+    unaries = list(unaries)
+    height, width = image.shape[:2]
+    n_labels = len(unaries[0])
+    for unary in unaries:
+        if unary.shape != (n_labels, height, width):
+            raise WsssError(f"dense CRF: unary term {unary.shape} does not fit {n_labels} labels on {height}×{width}")
+    crf = DenseCRF2D(width, height, n_labels)
+    gaussian, bilateral = settings["gaussian"], settings["bilateral"]
+    crf.addPairwiseGaussian(sxy=gaussian["sxy"], compat=gaussian["compat"])
+    crf.addPairwiseBilateral(
+        sxy=bilateral["sxy"],
+        srgb=bilateral["srgb"],
+        rgbim=np.array(image, np.uint8, order="C"),  # a copy: pydensecrf refuses read-only arrays
+        compat=bilateral["compat"],
+    )
+
+    def infer(unary: np.ndarray) -> np.ndarray:
+        crf.setUnaryEnergy(np.ascontiguousarray(unary.reshape(n_labels, -1), np.float32))
+        return np.array(crf.inference(settings["iterations"]), np.float32).reshape(unary.shape)
+
+    return [infer(unary) for unary in unaries]
+
+
+def crf_stage(
+    config: dict,
+    dataset,
+    score_paths: Sequence[str | Path],
+    out: str | Path,
+    shard: tuple[int, int] = (0, 1),
+    workers: int = 1,
+) -> None:
+    """Refine the scores of the ``i``-th of ``n`` interleaved parts of ``dataset``'s images, once per ``crf.alphas``.
+
+    Results are label probabilities under the key ``<image id>@<alpha>``, planes ``[background, *classes]``. They depend
+    neither on the number of shards nor on that of processes.
+
+    Raises:
+        WsssError: an image has no class, or its scores are not of its size; names the image.
+    """
+    i, n = shard
+    ids = dataset.ids[i::n]
+    job = (dataset, list(score_paths), config["crf"])
+    with write_scores(out) as store:
+        refined = zip(ids, _refined(job, ids, workers), strict=True)
+        for image_id, results in bar(refined, out=out, unit="image", total=len(ids)):
+            for alpha, classes, scores in results:
+                store.put(f"{image_id}@{alpha}", classes, scores)
+
+
+class _Job:
+    """What one process needs; the score files are opened by the process that reads them."""
+
+    def __init__(self, dataset, score_paths: list, settings: dict):
+        self.dataset, self.scores, self.settings = dataset, Scores(score_paths), settings
+
+    def __call__(self, image_id: str) -> list[tuple[float, list[int], np.ndarray]]:
+        """Of each alpha: itself, the label values of the planes, and the planes ``K×H×W`` float16."""
+        image = self.dataset.image(image_id)
+        classes, scores = self.scores.get(image_id)
+        if not len(classes):
+            raise WsssError(f"image '{image_id}' has no class, so there is nothing to refine; take it out of the split")
+        check_size(image_id, image, scores)
+        alphas = self.settings["alphas"]
+        unaries = [unary_from_scores(with_background(scores, alpha)) for alpha in alphas]
+        refined = dense_crf(image, unaries, self.settings)
+        labels = [0, *classes.tolist()]
+        return [(alpha, labels, q.astype(np.float16)) for alpha, q in zip(alphas, refined, strict=True)]
+
+
+_job: _Job  # of a worker process
+
+
+def _start(*job) -> None:
+    global _job
+    _job = _Job(*job)
+
+
+def _work(image_id: str):
+    return _job(image_id)
+
+
+def _refined(job: tuple, ids: list[str], workers: int) -> Iterator[list]:
+    """The results of all images in the order of ``ids``; a bounded number of them waits in memory."""
+    if workers == 1:
+        yield from map(_Job(*job), ids)
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in whatever state they are
+    waiting: deque = deque()
+    try:
+        with ProcessPoolExecutor(workers, spawn, _start, job) as pool:
+            for image_id in ids:
+                waiting.append(pool.submit(_work, image_id))
+                if len(waiting) >= QUEUED * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise WsssError(f"a CRF process died, probably for want of memory; lower --workers from {workers}") from None

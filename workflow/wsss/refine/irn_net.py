@@ -1,0 +1,171 @@
+"""IRNet: class boundaries and displacements to instance centroids (Ahn et al., CVPR 2019, arXiv:1904.05044).
+
+B batch, H W image pixels, h w = ceil(H / 4), ceil(W / 4) cells of the boundary map and the displacement field.
+
+Departures of the release jiwoon-ahn/irn@a2ece00 from the paper; the default is the release:
+D1  the mean displacement of the images is measured after training and subtracted at inference   step/train_irn.py
+D2  boundaries average the logits of the image and its mirror image, displacements do not        net/resnet50_irn.py
+Departures of this file from the release:
+D3  images larger than the training crop are padded to the network's stride; the release cuts them to 512 pixels
+D4  other backbones: taps finer than stride 4 are max-pooled to it, coarser ones upsampled by their own factor
+D5  crops of less than 21 cells (84 pixels) take a smaller radius, so that they hold pairs at all
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsss import backbones
+from wsss.backbones.formats import read_state
+from wsss.backbones.weights import import_weights
+from wsss.errors import WsssError
+from wsss.refine import irn_losses
+from wsss.refine.labels import clamp_radius, pair_marks
+from wsss.refine.paths import pair_difference, path_affinity
+
+STRIDE = 4  # image pixels per cell of the two outputs
+TAPS = ("conv2", "conv3", "conv4", "conv5", "conv6")
+OFFICIAL_NAME = "resnet50.conv1.weight"  # in files of the release only
+
+
+class MeanShift(nn.Module):
+    """Subtracts the mean displacement of the data set in evaluation mode (D1)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.training else x - self.running_mean.view(1, -1, 1, 1)
+
+
+def _branch(inputs: int, outputs: int, groups: int, scale: int = 1) -> nn.Sequential:
+    """1×1 convolution, group norm, upsampling, ReLU: the order of the release."""
+    upsample = [nn.Upsample(scale_factor=scale, mode="bilinear", align_corners=False)] if scale > 1 else []
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 1, bias=False), nn.GroupNorm(groups, outputs), *upsample, nn.ReLU(inplace=True)
+    )
+
+
+def _cut(x: Tensor, like: Tensor) -> Tensor:
+    return x[..., : like.shape[-2], : like.shape[-1]]
+
+
+class IRNet(nn.Module):
+    """The network and its training task. Names of heads are those of the released weights."""
+
+    phases = ("irn",)
+
+    def __init__(self, backbone: backbones.Backbone, settings: dict):
+        super().__init__()
+        strides, channels = backbone.strides, backbone.channels
+        if strides["conv3"] != STRIDE:
+            raise WsssError("irn.backbone: IRNet needs a backbone whose tap conv3 has stride 4, such as resnet50")
+        self.radius, self.dp_lr_scale = settings["train_radius"], settings["dp_lr_scale"]
+        self.backbone = backbone.requires_grad_(False).eval()
+        to_cells = [max(1, strides[tap] // STRIDE) for tap in TAPS]  # upsampling factors
+        for k, tap in enumerate(TAPS):
+            setattr(self, f"fc_edge{k + 1}", _branch(channels[tap], 32, 4, to_cells[k]))
+        self.fc_edge6 = nn.Conv2d(5 * 32, 1, 1)
+
+        c2, c3, c4, c5, c6 = (channels[tap] for tap in TAPS)
+        middle = strides["conv4"]
+        self.fc_dp1 = _branch(c2, 64, 8)
+        self.fc_dp2 = _branch(c3, 128, 16)
+        self.fc_dp3 = _branch(c4, 256, 16)
+        self.fc_dp4 = _branch(c5, 256, 16, strides["conv5"] // middle)
+        self.fc_dp5 = _branch(c6, 256, 16, strides["conv6"] // middle)
+        self.fc_dp6 = _branch(768, 256, 16, middle // STRIDE)
+        self.fc_dp7 = nn.Sequential(*_branch(448, 256, 16), nn.Conv2d(256, 2, 1, bias=False))
+        self.mean_shift = MeanShift(2)
+
+    def train(self, mode: bool = True) -> IRNet:
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def side_outputs(self, images: Tensor) -> list[Tensor]:
+        """The five taps of the frozen backbone, none of them finer than stride 4 (D4)."""
+        with torch.no_grad():
+            taps = self.backbone(images)
+        halvings = {tap: (STRIDE // self.backbone.strides[tap]).bit_length() - 1 for tap in TAPS}
+        for tap in TAPS:
+            for _ in range(halvings[tap]):
+                taps[tap] = F.max_pool2d(taps[tap], 3, stride=2, padding=1)
+        return [taps[tap] for tap in TAPS]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images ``B×3×H×W`` -> boundary logits ``B×h×w``, displacements ``B×2×h×w`` (dy, dx, in cells)."""
+        x = self.side_outputs(images)
+        edges = [_cut(getattr(self, f"fc_edge{k + 1}")(side), x[1]) for k, side in enumerate(x)]
+        edge = self.fc_edge6(torch.cat(edges, 1))
+
+        dp3 = self.fc_dp3(x[2])
+        dp456 = self.fc_dp6(torch.cat([dp3, _cut(self.fc_dp4(x[3]), dp3), _cut(self.fc_dp5(x[4]), dp3)], 1))
+        dp = self.fc_dp7(torch.cat([self.fc_dp1(x[0]), self.fc_dp2(x[1]), _cut(dp456, x[1])], 1))
+        return edge.squeeze(1), self.mean_shift(dp)
+
+    # ---- training task
+
+    def parameter_groups(self, phase: str) -> list[dict]:
+        """The boundary branch at the base rate, the displacement branch at ``dp_lr_scale`` times it."""
+        groups = {"fc_edge": 1.0, "fc_dp": self.dp_lr_scale}
+        return [
+            {"params": [p for name, p in self.named_parameters() if name.startswith(branch)], **_scales(scale)}
+            for branch, scale in groups.items()
+        ]
+
+    def active_phases(self, progress) -> tuple[str, ...]:
+        return self.phases
+
+    def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
+        """The five terms on ``image`` ``B×3×H×W`` and ``label`` ``B×h×w`` (255 ignore), each with its weight."""
+        edge, dp = self(batch["image"])
+        radius = clamp_radius(self.radius, *edge.shape[1:])  # D5
+        marks = pair_marks(batch["label"], radius)
+        boundary = irn_losses.boundary_terms(path_affinity(torch.sigmoid(edge.float()), radius), marks)
+        displacement = irn_losses.displacement_terms(pair_difference(dp.float(), radius), marks, radius)
+        return {name: irn_losses.WEIGHTS[name] * value for name, value in {**boundary, **displacement}.items()}
+
+
+def _scales(scale: float) -> dict:
+    return {"lr_scale": scale, "decay_scale": 1.0}
+
+
+def build(settings: dict) -> IRNet:
+    """IRNet with the settings of section ``irn``."""
+    return IRNet(backbones.build(settings["backbone"]), settings)
+
+
+def load(settings: dict, path: str | Path, device: torch.device) -> IRNet:
+    """A trained IRNet in evaluation mode, from ``model.pt`` or from a file the release wrote."""
+    net = build({**settings, "backbone": {**settings["backbone"], "weights": None}})
+    if OFFICIAL_NAME in (state := read_state(path)):
+        import_weights(path, net, "irn")
+        return net.to(device).eval()
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise WsssError(f"{path}: not an IRNet with backbone {settings['backbone']['name']} ({reason})") from None
+    return net.to(device).eval()
+
+
+@torch.no_grad()
+def boundary_and_displacement(net: IRNet, image: Tensor, crop: int) -> tuple[Tensor, Tensor]:
+    """Boundary probability ``h×w`` and displacements ``2×h×w`` of one normalised image ``3×H×W``.
+
+    Zeros at the right and bottom make the image at least ``crop`` wide and high, the size the group norms were trained
+    on; beyond that they only fill the network's stride (D3).
+    """
+    _, height, width = image.shape
+    step = max(STRIDE, net.backbone.stride)
+    bottom, right = (max(crop, -(-size // step) * step) - size for size in (height, width))
+    views = F.pad(torch.stack([image, image.flip(-1)]), (0, right, 0, bottom))
+    h, w = -(-height // STRIDE), -(-width // STRIDE)
+    edge, dp = (output[..., :h, :w] for output in net(views))
+    return torch.sigmoid((edge[0] + edge[1].flip(-1)) / 2), dp[0]

@@ -1,0 +1,189 @@
+"""Pseudo masks by a random walk of the scores over learned affinities (PSA, arXiv:1803.10464, 3.4; SEAM; AEFT).
+
+B batch, K label planes (background first), H W pixels, h w cells, n = h w, P pairs of a source cell, D = 2P + 1 <= 69
+cells that one step can come from, the cell itself among them.
+
+    T = W / column sums,  W_ij = a_ij^beta,  W_ii = 1;     scores after t steps: x T^t,  t = 2^log_steps
+
+The releases square a dense n×n matrix ``log_steps`` times. Here T stays sparse and meets K planes only: a t-step walk
+costs 6 sqrt(t) products with D n entries, not log_steps products of n×n matrices. W is symmetric, so T has real
+eigenvalues in [-1, 1] and its power is a short sum of Chebyshev polynomials (see :func:`walk_coefficients`).
+
+Departures from the releases (jiwoon-ahn/psa@9493e59, YudeWang/SEAM@3212261):
+D1  float64 in the walk; its distance from the releases is that of their float32 from exact arithmetic
+D2  planes of absent classes, which stay zero, are left out; scores are the stored float16 ones
+D3  the radius shrinks on maps smaller than twice the radius, as in SEAM; PSA keeps it
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsss.data.transforms import normalise, to_tensor
+from wsss.progress import bar
+from wsss.refine import affinity, check_size
+from wsss.refine.crf import dense_crf, unary_from_scores
+from wsss.refine.labels import clamp_radius, pool
+from wsss.refine.paths import half_disc
+from wsss.stores import Scores, write_masks
+from wsss.train import make_fabric
+
+MEAN_COLOUR = (123, 116, 103)  # ImageNet's, what padding looks like to the CRF
+SIGMAS = 6  # polynomials beyond this many standard deviations of the walk have weights below 1e-8 in all
+
+
+def neighbour_weights(affinity: Tensor, size: tuple[int, int], radius: int, beta: float) -> tuple[Tensor, list]:
+    """``W`` as a stencil: ``B×D×h×w`` with ``a^beta`` of the neighbour at each of the D offsets, 0 where none is.
+
+    ``affinity`` is ``B×P×h'×w'``; a pair counts in both directions. Also returns the offsets, in reading order.
+    """
+    (h, w), margin = size, radius - 1
+    half = half_disc(radius)
+    offsets = sorted([(0, 0), *half, *((-dy, -dx) for dy, dx in half)])
+    weights = affinity.new_zeros(len(affinity), len(offsets), h, w)
+    weights[:, offsets.index((0, 0))] = 1
+    for p, (dy, dx) in enumerate(half):
+        value = affinity[:, p] ** beta
+        at_source = (slice(None), offsets.index((dy, dx)), slice(0, h - margin), slice(margin, w - margin))
+        at_target = (
+            slice(None),
+            offsets.index((-dy, -dx)),
+            slice(dy, dy + h - margin),
+            slice(margin + dx, w - margin + dx),
+        )
+        weights[at_source], weights[at_target] = value, value
+    return weights, offsets
+
+
+def transition_matrix(weights: Tensor, offsets: Sequence[tuple[int, int]]) -> Tensor:
+    """``T`` transposed, sparse ``Bn×Bn``, one block per image: row j holds what cells i give to the score of j."""
+    B, D, h, w = weights.shape
+    shares = (weights / weights.sum(1, keepdim=True)).permute(0, 2, 3, 1).reshape(B * h * w, D)
+    shift = torch.tensor([dy * w + dx for dy, dx in offsets], device=weights.device)
+    columns = torch.arange(B * h * w, device=weights.device).unsqueeze(1) + shift
+    present = shares > 0
+    starts = F.pad(present.sum(1).cumsum(0), (1, 0))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            starts.int(), columns[present].int(), shares[present], (B * h * w,) * 2, check_invariants=False
+        )
+
+
+def walk_coefficients(steps: int) -> list[float]:
+    """``c_k`` with ``x^steps = sum_k c_k T_k(x)`` on [-1, 1], ``T_k`` Chebyshev's polynomials.
+
+    ``x^t`` is the mean of ``T_|S|(x)`` over the end points S of t fair coin tosses, so all but ``6 sqrt(t)`` terms can
+    be dropped: the rest weighs 2e-9 (Sachdeva and Vishnoi, Faster Algorithms via Approximation Theory, 2014, 3).
+    """
+    degree = min(steps, math.ceil(SIGMAS * math.sqrt(steps)))
+    chance = [math.comb(steps, (steps - k) // 2) / 2**steps * ((steps - k) % 2 == 0) for k in range(degree + 1)]
+    return [chance[0], *(2 * c for c in chance[1:])]
+
+
+def random_walk(scores: Tensor, affinity: Tensor, radius: int, beta: float, log_steps: int) -> Tensor:
+    """Scores ``B×K×h×w`` after ``2^log_steps`` steps over affinities ``B×P×h'×w'``; of the same shape and type."""
+    B, K, h, w = scores.shape
+    transition = transition_matrix(*neighbour_weights(affinity.double(), (h, w), radius, beta))
+    coefficients = walk_coefficients(2**log_steps)
+    before = scores.double().permute(0, 2, 3, 1).reshape(B * h * w, K)  # T_0 x
+    now = transition @ before  # T_1 x
+    total = coefficients[0] * before + coefficients[1] * now
+    for c in coefficients[2:]:
+        before, now = now, torch.addmm(before, transition, now, beta=-1, alpha=2)  # T_k+1 = 2 x T_k - T_k-1
+        if c:
+            total.add_(now, alpha=c)
+    return total.reshape(B, h, w, K).permute(0, 3, 1, 2).to(scores.dtype)
+
+
+def label_planes(scores: Tensor, alpha: float, n_classes: int) -> Tensor:
+    """Put the background score ``(1 - max)^alpha`` before ``C×H×W`` scores of present classes: ``(C+1)×H×W``.
+
+    The maximum runs over all ``n_classes`` classes; absent ones score 0.
+    """
+    best = scores.amax(0, keepdim=True) if len(scores) else scores.new_zeros(1, *scores.shape[1:])
+    best = best.clamp(min=0) if len(scores) < n_classes else best
+    return torch.cat([(1 - best) ** alpha, scores])
+
+
+def upsample(walked: Tensor, stride: int) -> Tensor:
+    """``K×h×w`` -> ``K×(h stride)×(w stride)``, bilinear, half-pixel centres."""
+    return F.interpolate(walked[None], scale_factor=stride, mode="bilinear", align_corners=False)[0]
+
+
+def pad(image: np.ndarray, stride: int, fill: Sequence[float]) -> np.ndarray:
+    """``H×W×3`` with ``fill`` at the right and bottom up to multiples of ``stride``."""
+    height, width = image.shape[:2]
+    padded = np.empty((height + -height % stride, width + -width % stride, 3), image.dtype)
+    padded[:] = fill
+    padded[:height, :width] = image
+    return padded
+
+
+def smooth(image: np.ndarray, planes: np.ndarray, labels: np.ndarray, n_labels: int, settings: dict) -> np.ndarray:
+    """One CRF iteration on ``K×H×W`` planes of the label values ``labels``: probabilities of all labels, ``L×H×W``.
+
+    Absent classes take part with score 0, as in the releases: they share in the normalisation.
+    """
+    scores = np.zeros((n_labels, *planes.shape[1:]), np.float32)
+    scores[labels] = planes
+    return dense_crf(image, [unary_from_scores(scores)], {**settings, "iterations": 1})[0]
+
+
+class Walker:
+    """Turns the scores of one image into its pseudo mask."""
+
+    def __init__(self, config: dict, n_classes: int, model_path: str | Path, device: torch.device):
+        self.walk, self.crf, self.n_classes, self.device = config["walk"], config["crf"], n_classes, device
+        self.net = affinity.load(config, model_path).to(device)
+
+    @torch.no_grad()
+    def __call__(self, image: np.ndarray, classes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """``H×W×3`` uint8, label values ``C`` and scores ``C×H×W`` of the present classes -> labels ``H×W`` uint8."""
+        height, width = image.shape[:2]
+        stride, labels = self.net.stride, np.concatenate([[0], classes]).astype(np.uint8)
+        pixels = pad(normalise(image, self.net.backbone.input), stride, (0, 0, 0))
+        features = self.net(to_tensor(pixels)[None].to(self.device))
+        planes = label_planes(torch.from_numpy(scores).to(self.device), self.walk["alpha"], self.n_classes)
+        cells = pool(planes, stride)[None]  # 1 K h w
+        radius = clamp_radius(self.net.radius, *cells.shape[-2:])
+        pairs = affinity.pair_affinity(features, radius)
+        walked = random_walk(cells, pairs, radius, self.walk["beta"], self.walk["log_steps"])[0]
+        walked = upsample(walked, stride)
+        if self.walk["crf"]:
+            padded = pad(image, stride, MEAN_COLOUR)
+            best = smooth(padded, walked.cpu().numpy(), labels, self.n_classes + 1, self.crf).argmax(0)
+            return best[:height, :width].astype(np.uint8)
+        return labels[walked[:, :height, :width].argmax(0).cpu().numpy()]
+
+
+def walk_stage(
+    config: dict,
+    dataset,
+    score_paths: Sequence[str | Path],
+    model_path: str | Path,
+    out: str | Path,
+    shard: tuple[int, int] = (0, 1),
+    device: str = "auto",
+) -> None:
+    """Write pseudo masks of the ``i``-th of ``n`` interleaved parts of ``dataset``'s images to the mask shard ``out``.
+
+    Raises:
+        WsssError: scores are missing or not of the image's size (names the image), or the model does not fit.
+    """
+    i, n = shard
+    ids, stored = dataset.ids[i::n], Scores(score_paths)
+    walker = Walker(config, len(dataset.classes), model_path, make_fabric(device.partition(":")[0], "float32").device)
+    with write_masks(out) as store:
+        for image_id in bar(ids, out=out, unit="image"):
+            image, (classes, scores) = dataset.image(image_id), stored.get(image_id)
+            check_size(image_id, image, scores)
+            store.put(image_id, walker(image, classes, scores))

@@ -1,0 +1,139 @@
+"""Per-image results in few files: one zip per shard, written once, read by image id.
+
+Scores are float16 ``.npy`` pairs, deflated; masks are palette PNGs. Both are plain zip files: unzip, numpy and Pillow
+read them without this project.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from wsss.errors import WsssError
+from wsss.files import atomic
+
+IGNORE = 255
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed time stamp, so that equal content is equal bytes
+
+
+def voc_palette() -> list[int]:
+    """The 256-colour VOC palette as 768 bytes: bit k of the class index goes to bit 7 - k // 3 of channel k % 3."""
+    palette = np.zeros((256, 3), dtype=int)
+    for index in range(256):
+        for bit in range(8):
+            for channel in range(3):
+                palette[index, channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
+    return palette.ravel().tolist()
+
+
+def png_bytes(labels: np.ndarray) -> bytes:
+    """Encode an ``H×W`` uint8 label map (0 background, c + 1 class, 255 ignore) as a VOC palette PNG."""
+    image = Image.fromarray(np.ascontiguousarray(labels, dtype=np.uint8))
+    image.putpalette(voc_palette())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+class _ZipWriter:
+    def __init__(self, archive: zipfile.ZipFile):
+        self._archive = archive
+
+    def _put(self, name: str, data: bytes, compression: int) -> None:
+        info = zipfile.ZipInfo(name, ZIP_EPOCH)
+        info.compress_type = compression
+        self._archive.writestr(info, data, compresslevel=1)
+
+
+class ScoreWriter(_ZipWriter):
+    def put(self, image_id: str, classes: Iterable[int], scores: np.ndarray) -> None:
+        """Add one image: ``scores`` ``K×H×W`` and the label values (0 background, c + 1 class) of its ``K`` planes."""
+        for name, array in (("classes", np.asarray(list(classes), np.uint8)), ("scores", scores.astype(np.float16))):
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+            self._put(f"{image_id}/{name}.npy", buffer.getvalue(), zipfile.ZIP_DEFLATED)
+
+
+class MaskWriter(_ZipWriter):
+    def put(self, image_id: str, labels: np.ndarray) -> None:
+        """Add one ``H×W`` uint8 label map."""
+        self._put(f"{image_id}.png", png_bytes(labels), zipfile.ZIP_STORED)
+
+
+@contextmanager
+def write_scores(path: str | Path) -> Iterator[ScoreWriter]:
+    """Open a score shard (``.npz``) for writing; it appears under its name only when the block ends well."""
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        yield ScoreWriter(archive)
+
+
+@contextmanager
+def write_masks(path: str | Path) -> Iterator[MaskWriter]:
+    """Open a mask shard (``.zip`` of PNGs) for writing; it appears under its name only when the block ends well."""
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        yield MaskWriter(archive)
+
+
+class _Shards:
+    """Read access by id over any number of shard files; the order of the shards does not matter."""
+
+    def __init__(self, paths: Iterable[str | Path]):
+        self._where: dict[str, zipfile.ZipFile] = {}
+        for path in paths:
+            try:
+                archive = zipfile.ZipFile(path)
+            except (OSError, zipfile.BadZipFile) as error:
+                raise WsssError(
+                    f"{path}: cannot be read ({error}); delete it and run the step that makes it again"
+                ) from None
+            for name in archive.namelist():
+                image_id = self._id_of(name)
+                if self._where.setdefault(image_id, archive) is not archive:
+                    raise WsssError(f"{path}: image '{image_id}' is in another shard too; delete both and run again")
+
+    @property
+    def ids(self) -> list[str]:
+        return sorted(self._where)
+
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._where
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def _read(self, image_id: str, name: str) -> io.BytesIO:
+        if image_id not in self._where:
+            raise WsssError(f"no result for image '{image_id}'; the step before did not cover it")
+        return io.BytesIO(self._where[image_id].read(name))
+
+
+class Scores(_Shards):
+    """Class scores of images."""
+
+    @staticmethod
+    def _id_of(name: str) -> str:
+        return name.rsplit("/", 1)[0]
+
+    def get(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``classes`` (``K``, uint8 label values) and ``scores`` (``K×H×W``, float32)."""
+        classes = np.lib.format.read_array(self._read(image_id, f"{image_id}/classes.npy"), allow_pickle=False)
+        scores = np.lib.format.read_array(self._read(image_id, f"{image_id}/scores.npy"), allow_pickle=False)
+        return classes, scores.astype(np.float32)
+
+
+class Masks(_Shards):
+    """Label maps of images."""
+
+    @staticmethod
+    def _id_of(name: str) -> str:
+        return name.removesuffix(".png")
+
+    def get(self, image_id: str) -> np.ndarray:
+        """Return the ``H×W`` uint8 label map."""
+        return np.asarray(Image.open(self._read(image_id, f"{image_id}.png")))

@@ -1,0 +1,340 @@
+"""The one training loop: every classifier, AffinityNet, IRNet and DeepLab go through ``fit``.
+
+Every random draw is a function of (seed, step): the order of the images, each sample's augmentation and torch's own
+generator, which is seeded anew at each step. So a run that was killed and resumed gives the same bytes as one that was
+not, whatever the number of loader processes.
+"""
+
+from __future__ import annotations
+
+import csv
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch.utils.data import DataLoader
+
+from wsss.errors import Stopped, WsssError
+from wsss.files import atomic, digest, write_json
+from wsss.progress import bar
+
+LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
+PRECISION = {"float32": "32-true", "bf16": "bf16-mixed"}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands. ``epoch`` is the schedule's epoch, also when ``train.steps`` shortens the run."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+
+
+class Samples(Protocol):
+    """What a task is trained on. All randomness of a sample comes from ``rng``."""
+
+    def __len__(self) -> int: ...
+
+    def get(self, index: int, rng: np.random.Generator) -> dict: ...
+
+
+class Schedule:
+    """Steps, epochs and batch sizes of a run over ``n`` images.
+
+    ``batch_size`` is a number, or a mapping from the schedule's epoch to the size from there on. An epoch drops its
+    last, incomplete batch. ``steps`` overrides the number of updates; the schedule's epochs are then spread over them.
+    """
+
+    def __init__(self, n: int, train: dict):
+        self.n, self.epochs = n, train["epochs"]
+        sizes = train["batch_size"] if isinstance(train["batch_size"], dict) else {0: train["batch_size"]}
+        self._sizes = sorted((int(epoch), min(int(size), n)) for epoch, size in sizes.items())
+        per_epoch = [n // self.batch_size(epoch) for epoch in range(self.epochs)]
+        self._ends = np.cumsum(per_epoch)
+        self._fixed = train.get("steps")
+        self.steps = int(self._fixed or self._ends[-1])
+        # released poly schedules count every epoch at its first batch size, even when the size grows later
+        self.poly_steps = float(self.steps * (per_epoch[0] * self.epochs) / self._ends[-1])
+
+    def batch_size(self, epoch: int) -> int:
+        return [size for start, size in self._sizes if start <= epoch][-1]
+
+    def progress(self, step: int) -> Progress:
+        spread = (
+            step * self.epochs // self.steps if self._fixed else int(np.searchsorted(self._ends, step, side="right"))
+        )
+        return Progress(step, self.steps, spread, self.epochs)
+
+    def batches(self, seed: int, start: int) -> Iterator[list[tuple[int, int, int]]]:
+        """For each step from ``start``, its samples as (step, slot, image index); every pass is a new permutation."""
+        order, passes = np.empty(0, int), 0
+        for step in range(self.steps):
+            size = self.batch_size(self.progress(step).epoch)
+            if len(order) < size:
+                order = np.random.default_rng([seed, passes]).permutation(self.n)
+                passes += 1
+            batch, order = order[:size], order[size:]
+            if step >= start:
+                yield [(step, slot, int(index)) for slot, index in enumerate(batch)]
+
+
+def poly(step: int, steps: float, power: float) -> float:
+    """Learning rate factor ``(1 - step / steps)^power``; the last value is kept once ``steps`` is reached."""
+    return (1 - min(step, steps - 1) / steps) ** power
+
+
+class _Loaded(torch.utils.data.Dataset):
+    def __init__(self, samples: Samples, seed: int):
+        self.samples, self.seed = samples, seed
+
+    def __getitem__(self, key: tuple[int, int, int]) -> dict:
+        step, slot, index = key
+        return self.samples.get(index, np.random.default_rng([self.seed, step, slot]))
+
+
+def collate(samples: list[dict]) -> dict:
+    """Stack tensors and arrays; other values (ids) become lists."""
+
+    def column(values: list):
+        return (
+            torch.stack([torch.as_tensor(v) for v in values])
+            if isinstance(values[0], torch.Tensor | np.ndarray)
+            else values
+        )
+
+    return {key: column([sample[key] for sample in samples]) for key in samples[0]}
+
+
+def _first_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def build_optimizer(groups: list[dict], settings: dict) -> torch.optim.Optimizer:
+    """SGD or Adam over a task's parameter groups; ``lr_scale`` and ``decay_scale`` multiply the base values."""
+    lr, decay = settings["lr"], settings["weight_decay"]
+    groups = [
+        {"params": list(g["params"]), "lr": lr * g["lr_scale"], "weight_decay": decay * g["decay_scale"]}
+        for g in groups
+    ]
+    groups = [{**g, "base_lr": g["lr"]} for g in groups if g["params"]]
+    if settings.get("name", "sgd") == "adam":
+        return torch.optim.Adam(groups, lr=lr, betas=tuple(settings.get("betas", (0.9, 0.999))))
+    return torch.optim.SGD(groups, lr=lr, momentum=settings["momentum"])
+
+
+def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's learning rate to ``factor`` times its base value."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+
+
+class LossLog:
+    """``losses.csv``: one row per step, phase and term."""
+
+    FIELDS = ("step", "epoch", "phase", "term", "value")
+
+    def __init__(self, path: Path, first_step: int):
+        self.path = path
+        kept = []
+        if first_step and path.exists():
+            with path.open(newline="") as stream:
+                kept = [row for row in csv.reader(stream) if row and row[0].isdigit() and int(row[0]) < first_step]
+        with atomic(path) as temporary, temporary.open("w", newline="") as stream:
+            csv.writer(stream).writerows([self.FIELDS, *kept])
+        self._pending: list[tuple[Progress, list[str], str, dict]] = []
+
+    def add(self, progress: Progress, ids: list[str], phase: str, losses: dict) -> None:
+        self._pending.append((progress, ids, phase, {term: value.detach() for term, value in losses.items()}))
+
+    def flush(self) -> dict[str, float]:
+        """Write what came since the last time and return the means; a value that is not finite ends the run."""
+        rows, values = [], {}
+        for progress, ids, phase, losses in self._pending:
+            for term, value in losses.items():
+                number = float(value)
+                if not np.isfinite(number):
+                    raise WsssError(
+                        f"loss '{term}' is {number} at step {progress.step}, images {', '.join(ids)}: "
+                        "lower train.optimizer.lr, or look at these images"
+                    )
+                rows.append((progress.step, progress.epoch, phase, term, f"{number:.6g}"))
+                values.setdefault(term, []).append(number)
+        with self.path.open("a", newline="") as stream:
+            csv.writer(stream).writerows(rows)
+        self._pending.clear()
+        return {term: float(np.mean(numbers)) for term, numbers in values.items()}
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """``device``: auto, cpu, cuda or cuda:<n>, where n > 1 is a number of GPUs trained on together."""
+    if precision not in PRECISION:
+        raise WsssError(f"unknown precision '{precision}': choose one of {', '.join(PRECISION)}")
+    name, _, count = device.partition(":")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise WsssError(
+            f"device '{device}': no CUDA device is visible; use --device cpu, or check CUDA_VISIBLE_DEVICES"
+        )
+    devices = int(count or 1)
+    strategy = "ddp_find_unused_parameters_true" if devices > 1 else "auto"
+    return Fabric(accelerator=name, devices=devices, strategy=strategy, precision=PRECISION[precision])
+
+
+def fit(task, samples: Samples, train: dict, seed: int, out_dir: Path | str, device: str = "auto") -> Path:
+    """Train ``task`` on ``samples`` and write ``model.pt`` (its state dict), ``losses.csv`` and ``training.json``.
+
+    Args:
+        task: see ``docs/architecture.md``, Task.
+        train: epochs, steps, batch_size, optimizer, and optionally precision, workers, accumulate, checkpoint_every.
+        out_dir: also holds ``checkpoint.pt`` while training runs; a run that finds one of its settings goes on from it.
+
+    Raises:
+        Stopped: SIGTERM came; the checkpoint is written.
+        WsssError: a loss is not finite, or there is nothing to train on.
+    """
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    if len(samples) == 0:
+        raise WsssError(f"{out_dir}: there is no training image; check the split and the step before")
+    schedule = Schedule(len(samples), train)
+    fabric = make_fabric(device, train.get("precision", "float32"))
+    fabric.launch()
+    torch.manual_seed(seed)
+    optimizers = {phase: build_optimizer(task.parameter_groups(phase), train["optimizer"]) for phase in task.phases}
+    settings = digest(repr((sorted(train.items(), key=str), seed, len(samples), type(task).__name__)))
+    start = _resume(out_dir / "checkpoint.pt", task, optimizers, settings)
+
+    model, *wrapped = fabric.setup(task, *optimizers.values())
+    model.mark_forward_method("losses")
+    loop = _Loop(fabric, model, dict(zip(task.phases, wrapped, strict=True)), schedule, train, seed)
+    log = LossLog(out_dir / "losses.csv", start)
+    every = train.get("checkpoint_every", 500)
+    model.train()
+    with OnSigterm() as stop, bar(out=out_dir, unit="step", total=schedule.steps, initial=start) as shown:
+        for step, batch in enumerate(loop.loader(samples, start), start):
+            for phase, losses in loop.step(batch, step):
+                log.add(schedule.progress(step), batch["id"], phase, losses)
+            shown.update()
+            done = step + 1
+            if done % LOG_EVERY == 0 or done == schedule.steps or stop:
+                shown.set_postfix({term: f"{value:.3g}" for term, value in log.flush().items()})
+            if (done % every == 0 and done < schedule.steps) or stop:
+                log.flush()
+                _checkpoint(fabric, out_dir / "checkpoint.pt", task, optimizers, settings, done)
+            if stop:
+                raise Stopped(f"stopped at step {done} of {schedule.steps}; run the same command again to go on")
+
+    if fabric.is_global_zero:
+        save_state({name: tensor.cpu() for name, tensor in task.state_dict().items()}, out_dir / "model.pt")
+        write_json(
+            out_dir / "training.json", {"steps": schedule.steps, "images": len(samples), "epochs": schedule.epochs}
+        )
+        (out_dir / "checkpoint.pt").unlink(missing_ok=True)
+    return out_dir / "model.pt"
+
+
+class _Loop:
+    """What one step needs, apart from where its results go."""
+
+    def __init__(self, fabric: Fabric, model, optimizers: dict, schedule: Schedule, train: dict, seed: int):
+        self.fabric, self.model, self.optimizers = fabric, model, optimizers
+        self.schedule, self.train, self.seed = schedule, train, seed
+        self.power = train["optimizer"]["poly_power"]
+
+    def loader(self, samples: Samples, start: int) -> Iterator[dict]:
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        batches = [batch[rank::world] for batch in self.schedule.batches(self.seed, start)]
+        loader = DataLoader(
+            _Loaded(samples, self.seed),
+            batch_sampler=batches,
+            num_workers=self.train.get("workers", 0),
+            collate_fn=collate,
+            worker_init_fn=_first_thread,
+            pin_memory=self.fabric.device.type == "cuda",
+        )
+        return iter(self.fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+
+    def step(self, batch: dict, step: int) -> Iterator[tuple[str, dict]]:
+        """One update of every active phase; yields (phase, losses)."""
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, step, self.fabric.global_rank]).generate_state(1)[0]))
+        progress = self.schedule.progress(step)
+        factor = poly(step, self.schedule.poly_steps, self.power)
+        for phase in self.model.active_phases(progress):
+            optimizer = self.optimizers[phase]
+            scale_learning_rates(optimizer, factor)
+            optimizer.zero_grad(set_to_none=True)
+            micro_batches = split(batch, self.train.get("accumulate", 1))
+            for micro_batch in micro_batches:
+                losses = self.model.losses(micro_batch, phase, progress)
+                self.fabric.backward(sum(losses.values()) / len(micro_batches))
+            optimizer.step()
+            yield phase, losses
+
+
+def split(batch: dict, parts: int) -> list[dict]:
+    """Cut a batch into ``parts`` nearly equal micro-batches."""
+    size = len(batch["id"])
+    bounds = np.linspace(0, size, min(parts, size) + 1).astype(int)
+    return [{key: value[a:b] for key, value in batch.items()} for a, b in pairwise(bounds)]
+
+
+def save_state(state: dict, path: Path) -> None:
+    """Write tensors with ``torch.save``; through a stream, because a file name would become part of the bytes."""
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        torch.save(state, stream)
+
+
+def _checkpoint(fabric: Fabric, path: Path, task, optimizers: dict, settings: str, step: int) -> None:
+    if fabric.is_global_zero:
+        states = {phase: optimizer.state_dict() for phase, optimizer in optimizers.items()}
+        save_state({"step": step, "settings": settings, "model": task.state_dict(), "optimizers": states}, path)
+    fabric.barrier()
+
+
+def _resume(path: Path, task, optimizers: dict, settings: str) -> int:
+    """Load a checkpoint of the same settings, if there is one, and return the step to go on from."""
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail in any way; the cure is the same
+        raise WsssError(
+            f"{path}: not a readable checkpoint ({str(error).splitlines()[0]}); delete it to start again"
+        ) from None
+    if state["settings"] != settings:
+        print(f"{path}: belongs to other settings, starting at step 0", file=sys.stderr)
+        return 0
+    task.load_state_dict(state["model"])
+    for phase, optimizer in optimizers.items():
+        optimizer.load_state_dict(state["optimizers"][phase])
+    return state["step"]
+
+
+class OnSigterm:
+    """True after SIGTERM, so that the loop can finish its step and write a checkpoint first."""
+
+    def __init__(self):
+        self._asked = False
+
+    def __bool__(self) -> bool:
+        return self._asked
+
+    def __enter__(self):
+        self._before = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def _ask(self, *_) -> None:
+        self._asked = True
+
+    def __exit__(self, *_) -> None:
+        signal.signal(signal.SIGTERM, self._before)
