@@ -3,7 +3,7 @@
     python benchmarks/crf.py             # 16 images of 375×500, alphas 4 and 24, two processes
     python benchmarks/crf.py --help
 
-The plain calls are those of the releases: per image and alpha, build the CRF, run it, keep the float32 result in a file.
+The plain calls are those of the releases: per image and alpha, build the CRF, run it, save the float32 result.
 Both sides read the same images and score shard and write all results. The last line is ``ratio <plain time / ours>``.
 """
 
@@ -69,10 +69,10 @@ def plain(dataset: Dataset, shard: Path, folder: Path) -> None:
             np.save(folder / f"{image_id}@{alpha}.npy", q)
 
 
-def same(ids: list[str], folder: Path, out: Path) -> bool:
+def largest_difference(ids: list[str], folder: Path, out: Path) -> float:
     results = Scores([out])
     keys = [f"{image_id}@{alpha}" for image_id in ids for alpha in SETTINGS["alphas"]]
-    return all(np.array_equal(results.get(k)[1], np.load(folder / f"{k}.npy").astype(np.float16)) for k in keys)
+    return max(float(np.abs(results.get(key)[1] - np.load(folder / f"{key}.npy")).max()) for key in keys)
 
 
 def main() -> None:
@@ -91,12 +91,11 @@ def main() -> None:
         middle = time.perf_counter()
         crf_stage({"crf": SETTINGS}, dataset, [shard], folder / "crf.npz", workers=args.workers)
         end = time.perf_counter()
+        difference = largest_difference(dataset.ids, folder, folder / "crf.npz")
+        print(f"{args.images} images of {args.height}×{args.width} with {args.classes} classes")
+        print(f"plain calls  {middle - start:7.2f} s")
         print(
-            f"{args.images} images of {args.height}×{args.width}, {args.classes} classes, alphas {SETTINGS['alphas']}"
-        )
-        print(f"plain calls        {middle - start:7.2f} s")
-        print(
-            f"{args.workers} processes        {end - middle:7.2f} s   same values: {same(dataset.ids, folder, folder / 'crf.npz')}"
+            f"{args.workers} processes  {end - middle:7.2f} s   stored as float16, largest difference {difference:.1e}"
         )
         print(f"ratio {(middle - start) / (end - middle):.2f}")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from wsss.data.transforms import multi_scale
 from wsss.errors import WsssError
+from wsss.localize import multi_scale_cam
 from wsss.methods.eader import ATTENTION, Eader, attention, image_statistics, localizer_loss, soft_mask
 from wsss.methods.turns import waiting
 from wsss.plan.resolve import method_settings, stand_in
@@ -141,6 +144,17 @@ def test_localize_gives_the_logits_before_pooling(batch):
         maps = eader.localize(batch["image"], batch["labels"])
         logits = eader.fc(eader.backbone(batch["image"])["conv6"].mean((2, 3)))
     torch.testing.assert_close(maps.mean((2, 3)) + eader.fc.bias, logits)
+
+
+def test_inference_settings_give_the_attention_of_training():
+    eader = build().eval()
+    image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+    labels = torch.tensor([[0.0, 1, 0, 1]])
+    scores = multi_scale_cam(eader, image, labels[0].numpy(), method_settings("eader")["localize"])
+    x = multi_scale(image, [1.0], False, "rgb")[0][None]
+    with torch.no_grad():
+        a = eader.attention(eader.backbone(x)["conv6"], *labels.nonzero(as_tuple=True), (40, 56))
+    torch.testing.assert_close(scores, a[:, 0])
 
 
 def test_image_statistics_see_one_image_and_leave_no_trace(batch):

@@ -206,7 +206,7 @@ def test_new_layers_learn_at_the_rate_of_the_backbone(weights):
 
 def test_bad_settings_are_one_line_errors(weights, tmp_path, batch):
     with pytest.raises(WsssError, match=r"method.ordinary.weights: name a trained classifier"):
-        occse("")
+        occse("").parameter_groups("classifier")
     with pytest.raises(WsssError, match=r"method.masking_depth: this ordinary classifier has 0 to 5, not 9"):
         occse(weights, masking_depth=9)
     with pytest.raises(WsssError, match=r"unknown method.maximum 'pixel': choose one of batch, image"):

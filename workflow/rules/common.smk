@@ -12,6 +12,7 @@ from wsss.plan import Plan, drawings
 
 try:
     plan = Plan(config)
+    plan.check(config["dataset"])
 except WsssError as error:
     raise WorkflowError(str(error))
 

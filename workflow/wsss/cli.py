@@ -105,7 +105,8 @@ def _train(args) -> None:
     config, dataset = read_yaml(args.config), _images(args, role="train")
     torch.manual_seed(config["seed"])
     method = build(config, len(dataset.classes))
-    fit(method, ClassificationSamples(dataset, config["train"]), config["train"], config["seed"], args.out, args.device)
+    samples = ClassificationSamples(dataset, {**config["train"], "input": method.backbone.input})
+    fit(method, samples, config["train"], config["seed"], args.out, args.device)
 
 
 @command("localize", CONFIG, DATA, MODEL, OUTPUT, PART, SHARD, DEVICE)

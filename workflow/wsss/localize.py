@@ -146,6 +146,8 @@ def _untrained(value):
     config = {key: _untrained(inner) for key, inner in value.items()}
     if isinstance(config.get("backbone"), dict):
         config["backbone"]["weights"] = None
+        if "weights" in config:  # of the whole network around that backbone
+            config["weights"] = None
     return config
 
 

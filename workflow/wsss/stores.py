@@ -7,6 +7,7 @@ read them without this project.
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -81,21 +82,31 @@ def write_masks(path: str | Path) -> Iterator[MaskWriter]:
 
 
 class _Shards:
-    """Read access by id over any number of shard files; the order of the shards does not matter."""
+    """Read access by id over any number of shard files; the order of the shards does not matter.
+
+    Files are opened by the process that reads them: processes that share an open file share its position, too.
+    """
 
     def __init__(self, paths: Iterable[str | Path]):
-        self._where: dict[str, zipfile.ZipFile] = {}
-        for path in paths:
-            try:
-                archive = zipfile.ZipFile(path)
-            except (OSError, zipfile.BadZipFile) as error:
-                raise WsssError(
-                    f"{path}: cannot be read ({error}); delete it and run the step that makes it again"
-                ) from None
-            for name in archive.namelist():
+        self._where: dict[str, str] = {}
+        self._archives: dict[tuple[int, str], zipfile.ZipFile] = {}
+        for path in map(str, paths):
+            for name in self._open(path).namelist():
                 image_id = self._id_of(name)
-                if self._where.setdefault(image_id, archive) is not archive:
+                if self._where.setdefault(image_id, path) != path:
                     raise WsssError(f"{path}: image '{image_id}' is in another shard too; delete both and run again")
+
+    def _open(self, path: str) -> zipfile.ZipFile:
+        key = (os.getpid(), path)
+        if key not in self._archives:
+            try:
+                self._archives[key] = zipfile.ZipFile(path)
+            except (OSError, zipfile.BadZipFile) as error:
+                raise WsssError(f"{path}: cannot be read ({error}); delete it and run the step that makes it") from None
+        return self._archives[key]
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_archives": {}}
 
     @property
     def ids(self) -> list[str]:
@@ -110,7 +121,7 @@ class _Shards:
     def _read(self, image_id: str, name: str) -> io.BytesIO:
         if image_id not in self._where:
             raise WsssError(f"no result for image '{image_id}'; the step before did not cover it")
-        return io.BytesIO(self._where[image_id].read(name))
+        return io.BytesIO(self._open(self._where[image_id]).read(name))
 
 
 class Scores(_Shards):

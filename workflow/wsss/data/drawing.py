@@ -63,7 +63,7 @@ class Body:
 
     def depth(self, size: int) -> np.ndarray:
         """``size×size``: how far each pixel lies inside the outline, roughly in pixels; negative outside."""
-        dx, dy = self._offsets(size, self.x, self.y)
+        dx, dy = self.offsets(size, self.x, self.y)
         u, v = dx * np.cos(self.turn) + dy * np.sin(self.turn), dy * np.cos(self.turn) - dx * np.sin(self.turn)
         u, v = u / np.sqrt(self.stretch), v * np.sqrt(self.stretch)
         angle = np.arctan2(v, u)
@@ -72,7 +72,7 @@ class Body:
 
     def badge_frame(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """``size×size`` coordinates u, v of each pixel, 1 at the badge's rim."""
-        dx, dy = self._offsets(size, *self.badge)
+        dx, dy = self.offsets(size, *self.badge)
         scale = BADGE_RADIUS * self.radius
         return (
             (dx * np.cos(self.turn) + dy * np.sin(self.turn)) / scale,
@@ -80,7 +80,7 @@ class Body:
         )
 
     @staticmethod
-    def _offsets(size: int, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
+    def offsets(size: int, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
         rows, columns = np.mgrid[:size, :size]
         return columns - x, rows - y
 
@@ -152,9 +152,9 @@ def paint_object(canvas: np.ndarray, body: Body, badge: Badge, rng: np.random.Ge
     """The canvas with an object on it: a lit, even body of a random colour and the badge of its class."""
     size = len(canvas)
     depth = body.depth(size)
-    colour = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.35, 0.60), rng.uniform(0.75, 0.95))
-    dx, dy = body._offsets(size, body.x, body.y)
-    light = -0.05 * (dx + dy) / body.radius + 0.012 * smooth_noise(size, 30, rng)
+    colour = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.20, 0.55), rng.uniform(0.50, 0.95))
+    dx, dy = body.offsets(size, body.x, body.y)
+    light = -0.10 * (dx + dy) / body.radius + 0.03 * smooth_noise(size, 30, rng) + 0.05 * smooth_noise(size, 6, rng)
     shadow = replace(body, x=body.x + 2, y=body.y + 2).depth(size)
     canvas = blend(blend(canvas, canvas * 0.6, shadow), _shade(colour, light), depth)
     u, v = body.badge_frame(size)

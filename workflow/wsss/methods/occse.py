@@ -91,18 +91,19 @@ def convert(images: Tensor, source: str, target: str) -> Tensor:
 class Ordinary(nn.Module):
     """The ordinary classifier: trained beforehand, frozen, always in evaluation mode. Its logits are GAP(fc8(F)).
 
-    ``spec`` has ``backbone`` and ``weights``: PSA's classifier or what training ``cam`` wrote, with this backbone.
+    ``spec`` has ``backbone`` and ``weights``: PSA's classifier or what training ``cam`` wrote, with this backbone. Without
+    weights it can be filled from a model file, but not be trained against.
     """
 
     def __init__(self, spec: dict, n_classes: int, source: str):
         super().__init__()
-        if not spec["weights"]:
-            raise WsssError("method.ordinary.weights: name a trained classifier (a file or run:<paper>/<run>)")
+        self.trained = bool(spec["weights"])
         self.source = source  # pixel convention of the images it is given
         self.backbone = backbones.build(spec["backbone"])
         self.fc8 = head(self.backbone.channels["conv6"], n_classes)
-        state = {name.removeprefix("backbone."): value for name, value in read_state(spec["weights"]).items()}
-        load_official(self, state, KINDS["psa"], spec["weights"])
+        if self.trained:
+            state = {name.removeprefix("backbone."): value for name, value in read_state(spec["weights"]).items()}
+            load_official(self, state, KINDS["psa"], spec["weights"])
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Ordinary:
@@ -125,6 +126,8 @@ class OcCse(Method):
         self._check_depth()
 
     def parameter_groups(self, phase: str) -> list[dict]:
+        if not self.ordinary.trained:
+            raise WsssError("method.ordinary.weights: name a trained classifier (a file or run:<paper>/<run>)")
         return poly_groups([self.backbone], new=[self.fc8], new_scale=self.new_lr)
 
     def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ NEEDS = {  # kind of figure -> what it must say
     "grid": ("columns",),
     "threshold_curve": ("series",),
     "class_bars": ("series",),
-    "table_bars": ("table", "column"),
+    "table_dots": ("table", "column"),
     "table_scatter": ("table", "x", "y"),
 }
 

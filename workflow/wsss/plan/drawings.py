@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from wsss.errors import choose
-from wsss.plan import papers, stages
+from wsss.plan import papers
 from wsss.plan.plan import Plan
 
 
 def table(plan: Plan, dataset: str, paper: str, name: str) -> dict:
-    """The table's spec; each cell with a run carries ``metrics``, one file per seed, and the run's settings that matter."""
+    """The table's spec; each cell with a run carries ``metrics``, one file per seed, and what is special about it."""
     spec = plan.papers[paper]
     about = choose(spec["tables"], name, f"table of {paper}")
     rows = [
@@ -36,7 +36,7 @@ def _common(plan: Plan, dataset: str, paper: str) -> dict:
 
 
 def _companion(plan: Plan, dataset: str, spec: dict) -> str | None:
-    """The data set a cell or figure is about: ``dataset``, or the one beside it in the role it names, if there is one."""
+    """The data set that a cell or figure is about: ``dataset``, or the one beside it in the role it names, or None."""
     if role := spec.get("companion"):
         return plan.dataset(dataset).get("companions", {}).get(role)
     return dataset

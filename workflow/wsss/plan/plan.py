@@ -53,6 +53,11 @@ class Plan:
         )
         return replace_references(config, lambda owner, run: f"{REFERENCE}{owner or paper}/{run}")
 
+    def check(self, dataset: str) -> None:
+        """Resolve every run, so that a wrong key is found before anything is computed."""
+        for paper, run in self._order:
+            self.resolve(dataset, paper, run)
+
     def stage_config(self, dataset: str, paper: str, run: str, seed: int, stage: str) -> dict:
         """The sections that determine ``stage``, as written beside its results."""
         if stage == "metrics":

@@ -2,7 +2,10 @@
 
     defaults.yaml <- methods/<method>.yaml <- data set <- data set, this method <- the paper's run <- command line
 
-Mappings merge key by key, all else is replaced. A key that the left side does not have is an error that names it.
+DeepLab's settings are then completed by the preset that ``segment.preset`` names, sizes shrunk and networks replaced as the
+data set says.
+
+Mappings merge key by key, all else is replaced (so are schedules, mappings from epochs). A key that the left side does not have is an error that names it.
 """
 
 from __future__ import annotations
@@ -13,10 +16,11 @@ from pathlib import Path
 
 from wsss.errors import WsssError
 from wsss.files import read_yaml
+from wsss.segment import presets
 
 PACKAGE = Path(__file__).parent.parent
 REFERENCE = "run:"  # "run:<paper>/<run>" (or "run:<run>" within a paper) stands for the model that run trained
-PIXEL_KEYS = {"crop", "long_side"}  # sizes that shrink with the images of a small data set
+PIXEL_KEYS = {"crop", "long_side", "translation"}  # sizes that shrink with the images of a small data set
 
 
 @functools.cache
@@ -47,7 +51,7 @@ def merge(base: dict, over: dict, source: str, path: str = "", *, new_keys: bool
         where = f"{path}{key}"
         if key not in base and not new_keys:
             raise WsssError(f"{source}: unknown key '{where}': choose one of {', '.join(map(str, base))}")
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
+        if isinstance(value, dict) and isinstance(base.get(key), dict) and not any(isinstance(k, int) for k in value):
             merged[key] = merge(base[key], value, source, f"{where}.", new_keys=new_keys)
         else:
             merged[key] = copy.deepcopy(value)
@@ -77,7 +81,7 @@ def resolve(dataset: str, spec: dict, run: dict, source: str, command_line: dict
     config = merge(config, spec.get("methods", {}).get(name), f"config.yaml, datasets.{dataset}.methods.{name}")
     config = merge(config, overrides, source)
     config = merge(config, command_line, "config.yaml, overrides")
-    config = shrink(config, spec.get("pixels", 1.0))
+    config = shrink(presets.resolve(config), spec.get("pixels", 1.0))
     return stand_in(config, spec.get("stand_ins", {}))
 
 

@@ -26,7 +26,7 @@ def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str]]:
 
 
 def entries(plan: Plan, dataset: str) -> list[dict]:
-    """Every table and figure: ``name``, ``kind``, ``paper``, ``title``, ``caption``, ``folder``, ``state``, ``runs``."""
+    """Every table and figure: name, kind, paper, title, caption, folder, state, and the runs it rests on."""
     found = []
     for paper, kind, name in drawings.everything(plan):
         about = drawings.about(plan, kind, paper, name)

@@ -25,6 +25,7 @@ from wsss.refine import check_size
 from wsss.stores import Scores, write_scores
 
 FLOOR = 1e-5  # scores below it count as it, so that no label is impossible
+SMALLEST = 2.0**-14  # the least normal float16; probabilities below it are stored as 0
 QUEUED = 3  # images per process that are worked on or waiting to be written
 
 
@@ -107,7 +108,7 @@ def crf_stage(
 
 
 class _Job:
-    """What one process needs; the score files are opened by the process that reads them."""
+    """What one process needs. It opens the score files itself: processes must not share positions in a file."""
 
     def __init__(self, dataset, score_paths: list, settings: dict):
         self.dataset, self.scores, self.settings = dataset, Scores(score_paths), settings
@@ -123,7 +124,12 @@ class _Job:
         unaries = [unary_from_scores(with_background(scores, alpha)) for alpha in alphas]
         refined = dense_crf(image, unaries, self.settings)
         labels = [0, *classes.tolist()]
-        return [(alpha, labels, q.astype(np.float16)) for alpha, q in zip(alphas, refined, strict=True)]
+        return [(alpha, labels, _half(q)) for alpha, q in zip(alphas, refined, strict=True)]
+
+
+def _half(q: np.ndarray) -> np.ndarray:
+    """Probabilities as float16. Tiny ones become 0: that is less than what large ones lose, and much faster."""
+    return np.where(q < SMALLEST, 0, q).astype(np.float16)
 
 
 _job: _Job  # of a worker process
@@ -143,10 +149,11 @@ def _refined(job: tuple, ids: list[str], workers: int) -> Iterator[list]:
     if workers == 1:
         yield from map(_Job(*job), ids)
         return
-    spawn = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in whatever state they are
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")  # a fork starts in no time
     waiting: deque = deque()
     try:
-        with ProcessPoolExecutor(workers, spawn, _start, job) as pool:
+        with ProcessPoolExecutor(workers, context, _start, job) as pool:
             for image_id in ids:
                 waiting.append(pool.submit(_work, image_id))
                 if len(waiting) >= QUEUED * workers:

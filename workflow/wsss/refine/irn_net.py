@@ -113,10 +113,11 @@ class IRNet(nn.Module):
 
     def parameter_groups(self, phase: str) -> list[dict]:
         """The boundary branch at the base rate, the displacement branch at ``dp_lr_scale`` times it."""
-        groups = {"fc_edge": 1.0, "fc_dp": self.dp_lr_scale}
+        named = list(self.named_parameters())
+        edge, dp = ([p for name, p in named if name.startswith(branch)] for branch in ("fc_edge", "fc_dp"))
         return [
-            {"params": [p for name, p in self.named_parameters() if name.startswith(branch)], **_scales(scale)}
-            for branch, scale in groups.items()
+            {"params": edge, "lr_scale": 1.0, "decay_scale": 1.0},
+            {"params": dp, "lr_scale": self.dp_lr_scale, "decay_scale": 1.0},
         ]
 
     def active_phases(self, progress) -> tuple[str, ...]:
@@ -130,10 +131,6 @@ class IRNet(nn.Module):
         boundary = irn_losses.boundary_terms(path_affinity(torch.sigmoid(edge.float()), radius), marks)
         displacement = irn_losses.displacement_terms(pair_difference(dp.float(), radius), marks, radius)
         return {name: irn_losses.WEIGHTS[name] * value for name, value in {**boundary, **displacement}.items()}
-
-
-def _scales(scale: float) -> dict:
-    return {"lr_scale": scale, "decay_scale": 1.0}
 
 
 def build(settings: dict) -> IRNet:

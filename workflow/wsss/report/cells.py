@@ -11,9 +11,10 @@ from wsss.files import read_json
 
 # The rule behind the verdict, in points of a percentage: stated once, printed under every table.
 CLOSE, NEAR, SIGMAS = 1.0, 3.0, 2.0
+EPS = 1e-9  # a difference of exactly 1 point is within 1 point, whatever its last bit
 RULE = (
     f"reproduced: within {CLOSE:g} point of the reported value, or within {SIGMAS:g} standard deviations (ours or the "
-    f"reported one, whichever is larger); partly: within {NEAR:g} points; not: beyond"
+    f"reported one, whichever is larger) and {NEAR:g} points; partly: within {NEAR:g} points; not: beyond"
 )
 
 
@@ -54,9 +55,9 @@ class Cell:
         points = 100 / self.scale
         distance = abs(self.difference) * points
         spread = max(self.spread or 0.0, self.reported_spread or 0.0) * points
-        if distance <= max(CLOSE, SIGMAS * spread):
-            return "reproduced"
-        return "partly" if distance <= NEAR else "not"
+        if distance > NEAR + EPS:  # a large spread excuses no more than this
+            return "not"
+        return "reproduced" if distance <= max(CLOSE, SIGMAS * spread) + EPS else "partly"
 
 
 def read_cell(spec: dict) -> Cell:

@@ -85,7 +85,7 @@ def _texts(entry: tuple[Cell, bool, tuple[int, int]], full: bool, reasons: Reaso
     if not full:
         return [reported]
     verdict = cell.verdict
-    difference = NONE if cell.difference is None else f"{cell.difference:+.{own_decimals}f}"
+    difference = NONE if cell.difference is None else f"{cell.difference:+.{own_decimals}f}".replace("-", "−")
     mark = (verdict if word else MARKS[verdict]) if verdict in MARKS else reasons.letter(verdict)
     return [reported, _number(cell.mean, cell.spread, own_decimals), difference, mark]
 

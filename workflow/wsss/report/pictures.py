@@ -1,6 +1,8 @@
-"""Pictures beside each other: images, ground truth, score maps, masks."""
+"""Pictures beside each other: images, ground truth, score maps, masks, and what models make of an image."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,38 +11,55 @@ from PIL import Image
 
 from wsss.data.index import Dataset
 from wsss.files import read_json
-from wsss.stores import Masks, Scores, voc_palette
+from wsss.report.colours import colour, heat
+from wsss.stores import Masks, Scores
 
-PALETTE = np.array(voc_palette(), np.uint8).reshape(256, 3)
-CELL = 0.95  # inches per picture
-SIDE = 240  # pixels of a picture's longer side in the figure
+WIDTH = 6.9  # inches: the text width of a two-column paper
+CELL = 1.15  # inches: a picture's width, if there is room
+ACROSS = 8  # pictures beside each other; fewer columns are set twice
+SIDE = 300  # pixels of a picture's longer side in the figure
 
 
 def draw_grid(plan: dict) -> Figure:
-    """One row per image, one column per entry of ``columns``.
+    """One row per image, one column per entry of ``columns``; few columns are set in several blocks side by side.
 
-    A column is ``{kind: image}``, ``{kind: truth}`` or a stage of a run: scores are drawn as heat over the image, masks in
-    VOC colours. The images are ``plan["images"]``, or ``plan["rows"]`` of them spread over the classes.
+    A column is ``{kind: image}``, ``{kind: truth}``, a stage of a run (scores as heat over the image, masks in VOC
+    colours), or what a run's model makes of the image (``insides.SHOW``). ``count`` images are shown, see ``pick``.
     """
     dataset = Dataset.load(plan["data"]).split(plan["images_of"])
-    ids = plan.get("images") or pick(dataset, plan.get("count", 8))
+    ids = pick(dataset, plan.get("count", 8))
     painters = [_painter(column, dataset) for column in plan["columns"]]
-    height = CELL * np.mean([dataset.image(i).shape[0] / dataset.image(i).shape[1] for i in ids])
+    blocks = max(1, min(ACROSS // len(painters), len(ids)))
+    lines = [ids[i : i + blocks] for i in range(0, len(ids), blocks)]
+    cell = min(CELL, WIDTH / (len(painters) * blocks))
+    heights = [max(_aspect(dataset, image_id) for image_id in line) * cell for line in lines]
+    widths = ([1.0] * len(painters) + [0.12]) * blocks
+
+    size = (cell * sum(widths[:-1]), sum(heights) + 0.03 * len(heights) + 0.25)
     figure, axes = plt.subplots(
-        len(ids), len(painters), figsize=(CELL * len(painters), height * len(ids) + 0.3), squeeze=False
+        len(lines),
+        len(widths) - 1,
+        figsize=size,
+        squeeze=False,
+        gridspec_kw={"width_ratios": widths[:-1], "height_ratios": heights},
     )
-    for image_id, row in zip(ids, axes, strict=True):
-        for paint, axis in zip(painters, row, strict=True):
-            axis.imshow(_reduced(paint(image_id)), aspect="auto")
-            axis.set_axis_off()
-    for column, axis in zip(plan["columns"], axes[0], strict=True):
-        axis.set_title(column["label"], fontsize=7, pad=3)
-    figure.subplots_adjust(0, 0, 1, 0.96, wspace=0.03, hspace=0.03)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for line, row in zip(lines, axes, strict=True):
+        for block, image_id in enumerate(line):
+            start = block * (len(painters) + 1)
+            for paint, axis in zip(painters, row[start:], strict=False):
+                axis.imshow(_reduced(paint(image_id)), interpolation="antialiased")
+                axis.set_anchor("N")
+    for block in range(blocks):
+        for column, axis in zip(plan["columns"], axes[0, block * (len(painters) + 1) :], strict=False):
+            axis.set_title(column["label"], fontsize=7, pad=3)
+    figure.subplots_adjust(0, 0, 1, 1 - 0.25 / size[1], wspace=0.04, hspace=0.04)
     return figure
 
 
 def pick(dataset: Dataset, count: int) -> list[str]:
-    """Ids spread over the classes by a rule that looks at nothing but labels: the first image of each class, in turn."""
+    """Ids spread over the classes by a rule that looks at labels alone: the first image of each class, in turn."""
     labels = dataset.labels()
     chosen: list[int] = []
     for turn in range(len(labels)):
@@ -53,12 +72,16 @@ def pick(dataset: Dataset, count: int) -> list[str]:
     return [dataset.records[i].id for i in chosen]
 
 
-def _painter(column: dict, dataset: Dataset):
+def _painter(column: dict, dataset: Dataset) -> Callable[[str], np.ndarray]:
     kind = column.get("kind")
     if kind == "image":
         return dataset.image
     if kind == "truth":
         return lambda image_id: colour(dataset.mask(image_id), dataset.image(image_id))
+    if kind:
+        from wsss.report.insides import painter  # it needs torch, other figures do not
+
+        return painter(column, dataset)
     if column["files"][0].endswith(".zip"):
         masks = Masks(column["files"])
         return lambda image_id: colour(masks.get(image_id), dataset.image(image_id))
@@ -81,16 +104,9 @@ def _argmax(classes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return classes[scores.argmax(0)]
 
 
-def colour(labels: np.ndarray, image: np.ndarray, strength: float = 0.75) -> np.ndarray:
-    """An ``H×W`` label map in VOC colours over its greyed image."""
-    grey = image.mean(2, keepdims=True).repeat(3, 2)
-    return (strength * PALETTE[labels] + (1 - strength) * grey).astype(np.uint8)
-
-
-def heat(score: np.ndarray, image: np.ndarray, strength: float = 0.6) -> np.ndarray:
-    """An ``H×W`` score in [0, 1] as heat over its image."""
-    shade = plt.get_cmap("inferno")(np.clip(score, 0, 1))[..., :3] * 255
-    return (strength * shade + (1 - strength) * image).astype(np.uint8)
+def _aspect(dataset: Dataset, image_id: str) -> float:
+    record = dataset.record(image_id)
+    return record.height / record.width
 
 
 def _reduced(picture: np.ndarray) -> np.ndarray:

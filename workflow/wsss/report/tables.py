@@ -12,16 +12,24 @@ from wsss.files import write_text
 from wsss.report.cells import Cell, read_cell
 from wsss.report.layout import view
 
-CSV_FIELDS = (
-    "row,attributes,column,reported,reported_spread,ours,spread,seeds,difference,verdict,"
-    "run,stage,metric,class,at,split,points,metrics"
-).split(",")
+CSV_FIELDS = [
+    *("row", "attributes", "column", "reported", "reported_spread", "ours", "spread", "seeds", "difference", "verdict"),
+    *("run", "stage", "metric", "class", "at", "split", "points", "metrics"),
+]
 
 LATEX = str.maketrans(
     {
         **{char: f"\\{char}" for char in "&%_#${}"},
         **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-        **{"±": r"$\pm$", "×": r"$\times$", "–": "--", "≈": r"$\approx$", "†": r"$\dagger$", "α": r"$\alpha$"},
+        **{
+            "±": r"$\pm$",
+            "×": r"$\times$",
+            "–": "--",
+            "−": "$-$",
+            "≈": r"$\approx$",
+            "†": r"$\dagger$",
+            "α": r"$\alpha$",
+        },
         **{"✓": r"$\checkmark$", "✗": r"$\times$", "…": r"\ldots{}", "<": "$<$", ">": "$>$", "|": r"$\vert$"},
     }
 )

@@ -2,32 +2,26 @@
 
 B batch, K classes with background, H W image size, h w = size of the logits, D channels of the tap conv6.
 
-| network         | head on conv6                                                 | source                                      |
-| largefov_aeft   | two 3×3 of dilation 12                                        | AEFT, Net_dl, networks/resnet38d.py         |
-| largefov_seam   | 3×3 of dilation 12, 1×1, each with batch norm; 1×1            | YudeWang's codebase, seamv1-pseudovoc       |
-| largefov_vgg16  | 3×3 of dilation 12 (fc6), 1×1 (fc7), 1×1                      | DeepLab-LargeFOV, arXiv:1412.7062           |
-| deeplab_v2      | sum of four 3×3 of dilation 6, 12, 18, 24                     | arXiv:1606.00915; kazuto1011                |
-| deeplab_v3plus  | spatial pyramid, then fusion with the stride-4 tap conv3      | arXiv:1802.02611; segmentation_models_pytorch |
+| network        | head on conv6                                        | source                                       |
+| largefov_aeft  | two 3×3 of dilation 12                               | AEFT, Net_dl, networks/resnet38d.py          |
+| largefov_seam  | 3×3 of dilation 12, 1×1, both with batch norm; 1×1   | YudeWang's codebase, seamv1-pseudovoc        |
+| largefov_vgg16 | 3×3 of dilation 12 (fc6), 1×1 (fc7), 1×1             | DeepLab-LargeFOV, arXiv:1412.7062            |
+| deeplab_v2     | sum of four 3×3 of dilation 6, 12, 18, 24            | arXiv:1606.00915; kazuto1011/deeplab-pytorch |
+| deeplab_v3plus | pyramid, then fusion with conv3 of stride 4          | arXiv:1802.02611; decoder of smp             |
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
-from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
 from torch import Tensor, nn
 
 from wsss import backbones
-from wsss.backbones.base import Backbone, offered
-from wsss.backbones.formats import read_state
-from wsss.backbones.naming import Naming
-from wsss.backbones.weights import load_official
+from wsss.backbones.base import Backbone
 from wsss.errors import WsssError, choose
-
-TAPS = ("conv2", "conv3", "conv4", "conv5", "conv6")
+from wsss.segment.encoders import TAPS, build_backbone
 
 
 def resize(maps: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
@@ -123,11 +117,13 @@ class DeepLabV2(Segmenter):
 
 
 class DeepLabV3Plus(Segmenter):
-    """The modules of segmentation_models_pytorch; features of any size are fused, not only multiples of 16."""
+    """The decoder of segmentation_models_pytorch (smp); features of any size are fused, not only multiples of 16."""
 
     align_corners = True
 
     def __init__(self, backbone: Backbone, n: int, width: int = 256):
+        from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder  # takes seconds
+
         super().__init__(backbone)
         stride = backbone.stride
         if backbone.strides["conv3"] != 4 or stride not in (8, 16):
@@ -145,40 +141,6 @@ class DeepLabV3Plus(Segmenter):
         fine = self.decoder.block1(taps["conv3"])
         coarse = resize(self.decoder.aspp(taps["conv6"]), fine.shape[2:], align_corners=True)
         return self.head(self.decoder.block2(torch.cat([coarse, fine], 1)))
-
-
-class Encoder(Backbone):
-    """An encoder of segmentation_models_pytorch, or with ``tu-`` before its name one of timm, as a backbone."""
-
-    def __init__(self, name: str, output_stride: int = 16):
-        super().__init__()
-        offered(name, output_stride, (8, 16, 32))
-        try:
-            self.encoder = smp.encoders.get_encoder(name, depth=5, weights=None, output_stride=output_stride)
-        except (KeyError, RuntimeError, NotImplementedError, ValueError) as error:
-            known = ", ".join(sorted(backbones.BACKBONES))
-            raise WsssError(
-                f"segment.backbone.name: '{name}' is none of {known}, and no encoder of "
-                f"segmentation_models_pytorch with stride {output_stride} ({str(error)[:60]})"
-            ) from None
-        self.channels = dict(zip(TAPS, self.encoder.out_channels[1:], strict=True))
-        self.strides = {tap: min(2 ** (i + 1), output_stride) for i, tap in enumerate(TAPS)}
-
-    def forward(self, x: Tensor, edit=None) -> dict[str, Tensor]:
-        return dict(zip(TAPS, self.encoder(x)[1:], strict=True))
-
-
-def build_backbone(spec: dict) -> Backbone:
-    """One of the project's backbones, or an encoder; see ``backbones.build`` for ``spec``."""
-    if spec["name"] in backbones.BACKBONES:
-        return backbones.build(spec)
-    if spec.get("dropout"):
-        raise WsssError(f"segment.backbone.dropout: '{spec['name']}' has none; set it to null")
-    encoder = Encoder(spec["name"], spec.get("output_stride") or 16)
-    if spec.get("weights"):  # files name the tensors as the encoder does, timm's without the wrapper's prefix
-        naming = Naming(lambda name: name.removeprefix("model."))
-        load_official(encoder.encoder, read_state(spec["weights"]), naming, str(spec["weights"]))
-    return encoder.fix(spec.get("freeze") or (), bool(spec.get("freeze_norm")))
 
 
 MODELS = {

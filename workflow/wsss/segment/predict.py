@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from itertools import batched
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor
 from wsss.data.transforms import multi_scale
 from wsss.errors import WsssError
 from wsss.progress import bar
-from wsss.refine.crf import dense_crf, unary_from_scores
+from wsss.segment.crf import refined
 from wsss.segment.models import Segmenter, resize
 from wsss.segment.presets import resolve
 from wsss.segment.stage import load_task
@@ -32,3 +31,103 @@ AHEAD = 4  # images that are decoded and rescaled while the network is busy
 QUEUED = 3  # probability maps per CRF process that are worked on or waiting
 FUSION = ("softmax", "logits", "max")
 MULTI_SCALE = (False, "image", "pass")
+
+
+def pass_logits(net: Segmenter, x: Tensor, size: tuple[int, int], settings: dict, loss: dict) -> Tensor:
+    """Logits ``B×K×H×W`` of one pass ``B×3×h×w`` at the image's ``size``.
+
+    With ``multi_scale`` they are the pixel-wise maximum over ``x`` and its resized copies at ``loss["scales"]`` of the
+    image's size (as AEFT releases it) or of the pass's own.
+    """
+    inputs = [x]
+    if settings["multi_scale"]:
+        base = size if settings["multi_scale"] == "image" else x.shape[2:]
+        inputs += [resize(x, scaled(base, s), loss["align_corners"]) for s in loss["scales"]]
+    return elementwise_max([resize(net(x).float(), size, net.align_corners) for x in inputs])
+
+
+@torch.no_grad()
+def probabilities(net: Segmenter, inputs: list[Tensor], size: tuple[int, int], settings: dict, loss: dict) -> Tensor:
+    """Class probabilities ``K×H×W`` from the passes of an image, ``1|2×3×h×w``: the second is mirrored.
+
+    ``fusion``: the mean of probabilities, the probabilities of mean logits, or the maximum of probabilities, which does
+    not sum to 1.
+    """
+    fusion, device, total = settings["fusion"], next(net.parameters()).device, None
+    for x in inputs:
+        logits = pass_logits(net, x.to(device, non_blocking=True), size, settings, loss)
+        logits = torch.cat([logits[:1], logits[1:].flip(3)])  # 1|2 K H W
+        each = logits if fusion == "logits" else logits.softmax(1)
+        fused = each.amax(0) if fusion == "max" else each.sum(0)
+        total = fused if total is None else total.maximum(fused) if fusion == "max" else total + fused
+    if fusion == "max":
+        return total
+    mean = total / sum(len(x) for x in inputs)
+    return mean.softmax(0) if fusion == "logits" else mean
+
+
+def in_order(futures: Iterable[Future], n: int) -> Iterator:
+    """The results of ``futures`` in order, of which at most ``n`` wait."""
+    waiting: deque[Future] = deque()
+    for future in futures:
+        waiting.append(future)
+        if len(waiting) > n:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def predict_stage(
+    config: dict,
+    dataset,
+    model_path: str | Path,
+    out: str | Path,
+    shard: tuple[int, int] = (0, 1),
+    device: str = "auto",
+    workers: int = 1,
+) -> None:
+    """Segment the ``i``-th of ``n`` interleaved parts of ``dataset``'s images into the mask shard ``out``.
+
+    The result depends neither on the number of shards nor on that of CRF processes (``workers``).
+    """
+    config, (i, n) = resolve(config), shard
+    settings, ids = check(config["predict"]), dataset.ids[i::n]
+    fabric = make_fabric(device.partition(":")[0], settings["precision"])
+    net = load_task(config["segment"], len(dataset.classes), model_path).net.to(fabric.device)
+    if fabric.device.type == "cuda":
+        net = net.to(memory_format=torch.channels_last)
+
+    def load(image_id: str) -> tuple[np.ndarray, list[Tensor]]:
+        image, step = dataset.image(image_id), 2 if settings["flip"] else 1
+        views = multi_scale(image, settings["scales"], settings["flip"], net.input)
+        return image, [torch.stack(views[k : k + step]) for k in range(0, len(views), step)]
+
+    with write_masks(out) as store, fabric.autocast(), ThreadPoolExecutor(1) as threads:
+        loaded = in_order((threads.submit(load, image_id) for image_id in ids), AHEAD)
+        predicted = (
+            (image, probabilities(net, inputs, image.shape[:2], settings, config["segment"]["loss"]))
+            for image, inputs in loaded
+        )
+        labels = _label_maps(predicted, settings["crf"], workers)
+        for image_id, label in bar(zip(ids, labels, strict=True), out=out, unit="image", total=len(ids)):
+            store.put(image_id, label)
+
+
+def check(settings: dict) -> dict:
+    """The section ``predict``, if its choices are known ones."""
+    for key, known in (("fusion", FUSION), ("multi_scale", MULTI_SCALE)):
+        if settings[key] not in known:
+            choice = ", ".join(str(value).lower() for value in known)
+            raise WsssError(f"predict.{key}: unknown '{settings[key]}': choose one of {choice}")
+    return settings
+
+
+def _label_maps(predicted: Iterable[tuple[np.ndarray, Tensor]], crf: dict, workers: int) -> Iterator[np.ndarray]:
+    """Label maps of images and their probabilities, in order; the CRF runs beside the network."""
+    if not crf["iterations"]:
+        yield from (scores.argmax(0).byte().cpu().numpy() for _, scores in predicted)
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in whatever state they are
+    with ProcessPoolExecutor(workers, spawn) if workers > 1 else ThreadPoolExecutor(1) as pool:
+        submit = partial(pool.submit, refined, crf=crf)
+        yield from in_order((submit(image, scores.cpu().numpy()) for image, scores in predicted), QUEUED * workers)

@@ -34,9 +34,7 @@ class SegmentationSamples:
         WsssError: an image has no label map, or one of another size; the line names the image.
     """
 
-    def __init__(
-        self, dataset: Dataset, mask_paths: Iterable[str | Path] | None, train: dict, convention: str = "rgb"
-    ):
+    def __init__(self, dataset: Dataset, mask_paths: Iterable[str | Path] | None, train: dict, convention: str = "rgb"):
         self.dataset = dataset
         self.paths = None if mask_paths is None else tuple(map(str, mask_paths))
         self.view = MaskedView(

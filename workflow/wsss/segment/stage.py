@@ -24,9 +24,7 @@ def segment_stage(
     """
     segment = resolve(config)["segment"]
     if (mask_paths is None) != (segment.get("labels") == "ground_truth"):
-        raise WsssError(
-            f"segment.labels is '{segment.get('labels')}': give mask shards, unless it is ground_truth"
-        )
+        raise WsssError(f"segment.labels is '{segment.get('labels')}': give mask shards, unless it is ground_truth")
     torch.manual_seed(config["seed"])
     task = SegmentTask(segment, len(dataset.classes))
     samples = SegmentationSamples(dataset, mask_paths, segment["train"], task.net.input)

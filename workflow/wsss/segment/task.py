@@ -79,7 +79,9 @@ class SegmentTask(nn.Module):
                 key = (scale * twice, 0.0 if name == "bias" or is_norm else 1.0)
                 if parameter.requires_grad:
                     groups.setdefault(key, []).append(parameter)
-        return [{"params": group, "lr_scale": lr, "decay_scale": decay} for (lr, decay), group in sorted(groups.items())]
+        return [
+            {"params": group, "lr_scale": lr, "decay_scale": decay} for (lr, decay), group in sorted(groups.items())
+        ]
 
     def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
         """Cross entropies of ``image`` ``B×3×H×W`` under ``label`` ``B×H×W``.

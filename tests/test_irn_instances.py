@@ -1,0 +1,97 @@
+"""Instance labels: groups of cells, detections, their files, and average precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from wsss.plan.resolve import method_settings
+from wsss.refine import irn_instances
+from wsss.refine.irn_ap import average_precision
+
+
+def settings() -> dict:
+    return method_settings("cam")["irn"]
+
+
+def two_whirls() -> tuple[torch.Tensor, torch.Tensor]:
+    """Displacements to the centres of two discs of one class, and its class map."""
+    y, x = torch.meshgrid(torch.arange(20.0), torch.arange(40.0), indexing="ij")
+    centre = torch.where(x < 20, 9.0, 30.0)
+    dp = torch.stack([10 - y, centre - x])
+    cam = ((dp.norm(dim=0) < 8).float() + 0.01)[None]
+    return dp, cam
+
+
+def test_two_objects_of_one_class_are_two_instances():
+    dp, cam = two_whirls()
+    groups = irn_instances.clusters(dp, 300, 2.5)
+    assert len(groups) == 2
+    assert groups[0][:, :20].all()
+    assert groups[1][:, 20:].all()
+    edge = torch.zeros(20, 40)
+    edge[:, 19:21] = 1
+    found = irn_instances.detect(cam, edge, dp, np.array([5], np.uint8), (80, 160), settings())
+    assert found.classes.tolist() == [5, 5]
+    assert found.masks.shape == (2, 80, 160)
+    assert not (found.masks[0] & found.masks[1]).any()
+    assert found.masks[0][:, :72].mean() > 0.9
+    truth = (np.array([5, 5]), np.stack([found.masks[1], found.masks[0]]))
+    assert average_precision([(found, truth)])["map"] == 1
+
+
+def test_cells_outside_every_patch_form_a_group():
+    dp = torch.zeros(2, 6, 8)
+    dp[1, :, 5:] = 9  # pushed to the right border, where displacements are long
+    groups = irn_instances.clusters(dp, 300, 2.5)
+    assert groups.sum(0).eq(1).all()
+    assert groups[0].nonzero()[:, 1].unique().tolist() == [5, 6, 7]
+
+
+def test_image_without_instances_round_trips(tmp_path):
+    empty = irn_instances.detect(
+        torch.zeros(0, 5, 6), torch.zeros(5, 6), torch.zeros(2, 5, 6), np.zeros(0, np.uint8), (18, 23), settings()
+    )
+    dp, cam = two_whirls()
+    full = irn_instances.detect(cam, torch.zeros(20, 40), dp, np.array([5], np.uint8), (77, 159), settings())
+    with irn_instances.write_instances(tmp_path / "a.npz") as put:
+        put("x/empty", empty)
+        put("full", full)
+    read = dict(irn_instances.read_instances([tmp_path / "a.npz"]))
+    assert list(read) == ["full", "x/empty"]
+    for name, written in (("x/empty", empty), ("full", full)):
+        for ours, theirs in zip(read[name], written, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+            assert ours.dtype == theirs.dtype
+
+
+def boxes(*columns: tuple[int, int]) -> np.ndarray:
+    masks = np.zeros((len(columns), 4, 40), bool)
+    for mask, (left, right) in zip(masks, columns, strict=True):
+        mask[:, left:right] = True
+    return masks
+
+
+def test_average_precision_by_hand():
+    """Class 1: hit, miss, hit, duplicate over three true instances; class 2 is never found; class 3 is never true."""
+    found = (
+        np.array([0.9, 0.8, 0.7, 0.6, 0.95]),
+        np.array([1, 1, 1, 1, 3]),
+        boxes((0, 10), (30, 40), (10, 20), (0, 9), (0, 40)),
+    )
+    truth = (np.array([1, 1, 1, 2]), boxes((0, 10), (10, 19), (20, 24), (0, 40)))
+    result = average_precision([(found, truth)])
+    # precision at the two hits: 1 and 2/3; the third instance is never reached
+    assert result["ap"] == {1: pytest.approx(1 / 3 * 1 + 1 / 3 * 2 / 3), 2: 0.0}
+    assert result["map"] == pytest.approx(np.mean(list(result["ap"].values())))
+    nothing = (np.zeros(0), np.zeros(0, int), boxes())
+    assert np.isnan(average_precision([(nothing, nothing[1:])])["map"])
+
+
+def test_scores_rank_over_images():
+    """A confident miss in one image costs precision in another."""
+    truth = (np.array([1]), boxes((0, 10)))
+    nothing = (np.zeros(0, int), boxes())
+    hit, miss = (np.array([0.5]), np.array([1]), boxes((0, 10))), (np.array([0.9]), np.array([1]), boxes((0, 10)))
+    assert average_precision([(hit, truth), (miss, nothing)])["map"] == pytest.approx(0.5)

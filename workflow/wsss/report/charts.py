@@ -1,0 +1,146 @@
+"""Curves, bars and points of numbers: thresholds, classes, and columns of tables."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from wsss.errors import WsssError
+from wsss.files import read_json
+from wsss.report.cells import operating_point, read_cell
+
+WIDTH = 6.9  # inches: the text width of a two-column paper
+PERCENT = {"miou", "precision", "recall", "iou"}
+AXIS = {
+    "miou": "mIoU (%)",
+    "precision": "precision (%)",
+    "recall": "recall (%)",
+    "iou": "IoU (%)",
+    "under": "under-activation",
+    "over": "over-activation",
+}
+REPORTED = {"marker": "o", "linestyle": "", "color": "#777777", "mfc": "white", "markersize": 5, "label": "reported"}
+OURS = {"marker": "o", "linestyle": "", "color": "#0072B2", "markersize": 5, "label": "ours"}
+LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]  # told apart without colour
+
+
+def threshold_curve(plan: dict) -> Figure:
+    """Metrics against the background threshold, one line per series; the band is the range over seeds.
+
+    ``metrics_shown`` are the columns of panels, the series' ``group`` their rows; ``log`` makes ordinates logarithmic.
+    """
+    names = plan.get("metrics_shown", ["miou"])
+    groups = list(dict.fromkeys(series.get("group", "") for series in plan["series"]))
+    size = (WIDTH if len(names) > 1 else WIDTH / 2, 2.2 * len(groups) + 0.3)
+    figure, axes = plt.subplots(len(groups), len(names), figsize=size, squeeze=False, sharex=True, sharey="col")
+    for row, group in zip(axes, groups, strict=True):
+        members = [series for series in plan["series"] if series.get("group", "") == group]
+        for name, axis in zip(names, row, strict=True):
+            for series, style in zip(members, LINES * len(members), strict=False):
+                _curve(axis, series, name, style)
+            axis.set_ylabel(AXIS[name])
+            axis.margins(x=0)
+            if plan.get("log") and name not in PERCENT:
+                axis.set_yscale("log")
+                axis.yaxis.set_major_formatter("{x:g}")
+                axis.yaxis.set_minor_formatter(NullFormatter())
+        if group:
+            row[0].set_title(group, loc="left", fontweight="bold")
+    for axis in axes[-1]:
+        axis.set_xlabel("background threshold")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=min(5, len(labels)), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    figure.tight_layout()
+    return figure
+
+
+def _curve(axis, series: dict, name: str, style) -> None:
+    sweeps = [read_json(path).get("sweep") for path in series["metrics"]]
+    if None in sweeps:
+        raise WsssError(f"{series['metrics'][0]}: has no threshold sweep; draw a stage whose result is CAM scores")
+    thresholds = sweeps[0]["thresholds"]
+    values = np.array([sweep[name] for sweep in sweeps], float) * (100 if name in PERCENT else 1)  # seeds, thresholds
+    (line,) = axis.plot(thresholds, values.mean(0), linestyle=style, label=series["label"])
+    axis.fill_between(thresholds, values.min(0), values.max(0), alpha=0.2, color=line.get_color(), linewidth=0)
+    if name == "miou":
+        best = int(np.nanargmax(values.mean(0)))
+        axis.plot(thresholds[best], values.mean(0)[best], "o", color=line.get_color(), markersize=4)
+
+
+def class_bars(plan: dict) -> Figure:
+    """Per-class IoU, one group of bars per class."""
+    series = plan["series"]
+    points = [[operating_point(read_json(p), s["at"], p)["iou"] for p in s["metrics"]] for s in series]
+    classes = read_json(series[0]["metrics"][0])["classes"]
+    figure, axis = plt.subplots(figsize=(WIDTH, 2.4))
+    width = 0.8 / len(series)
+    for i, (entry, values) in enumerate(zip(series, points, strict=True)):
+        at = np.arange(len(classes)) + (i - (len(series) - 1) / 2) * width
+        axis.bar(at, 100 * np.mean(values, axis=0), width, label=entry["label"])
+    many = len(classes) > 8
+    axis.set_xticks(range(len(classes)), classes, rotation=45 if many else 0, ha="right" if many else "center")
+    axis.set_ylabel(AXIS["iou"])
+    axis.legend(ncols=len(series), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
+def table_dots(plan: dict) -> Figure:
+    """One column of a table: rings for reported values, dots for ours with the standard deviation over seeds."""
+    entries = [(_name(row), read_cell(row["cells"][0])) for row in plan["rows"]]
+    entries = [(name, cell) for name, cell in entries if cell.reported is not None or cell.mean is not None]
+    figure, axis = plt.subplots(figsize=(WIDTH * 0.8, 0.2 * len(entries) + 0.7))
+    at = np.arange(len(entries))[::-1]
+    for y, (_, cell) in zip(at, entries, strict=True):
+        axis.axhline(y, color="#eeeeee", linewidth=0.8, zorder=0)
+        if cell.reported is not None:
+            axis.plot(cell.reported, y, **REPORTED)
+        if cell.mean is not None:
+            axis.errorbar(cell.mean, y, xerr=cell.spread, capsize=2, **OURS)
+    axis.set_ylim(-0.7, len(entries) - 0.3)
+    axis.margins(x=0.05)
+    axis.set_yticks(at, [name for name, _ in entries], fontsize=8)
+    axis.tick_params(axis="y", length=0)
+    label = plan["columns_shown"][0]["label"]
+    axis.set_xlabel(label if "%" in label else f"{label}, mIoU (%)")
+    _legend(axis)
+    return figure
+
+
+def table_scatter(plan: dict) -> Figure:
+    """Two columns of a table against each other: rings for reported values, dots for ours, a line between the two."""
+    figure, axis = plt.subplots(figsize=(WIDTH * 0.6, WIDTH * 0.5))
+    for number, row in enumerate(plan["rows"]):
+        x, y = (read_cell(cell) for cell in row["cells"])
+        reported, ours = _both(x.reported, y.reported), _both(x.mean, y.mean)
+        if reported and ours:
+            axis.plot(*zip(reported, ours, strict=True), color="#bbbbbb", linewidth=0.8, zorder=1)
+        if reported:
+            axis.plot(*reported, **REPORTED)
+        if ours:
+            axis.plot(*ours, **OURS)
+        if ours or reported:  # labels above and below in turn, so that close ones do not meet
+            offset = {"xytext": (4, 4 if number % 2 == 0 else -9), "textcoords": "offset points"}
+            axis.annotate(_name(row), ours or reported, fontsize=7, **offset)
+    axis.set_xlabel(plan["columns_shown"][0]["label"])
+    axis.set_ylabel(plan["columns_shown"][1]["label"])
+    axis.margins(0.15)
+    _legend(axis)
+    return figure
+
+
+def _both(x: float | None, y: float | None) -> tuple[float, float] | None:
+    return None if x is None or y is None else (x, y)
+
+
+def _name(row: dict) -> str:
+    words = [row["label"], *(word for word in row.get("attributes", {}).values() if word not in ("✓", "-"))]
+    return ", ".join(filter(None, words))
+
+
+def _legend(axis) -> None:
+    """A legend above the axis that names each kind of mark once."""
+    named = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    if named:
+        axis.legend(named.values(), named.keys(), ncols=len(named), loc="lower right", bbox_to_anchor=(1.0, 1.0))
