@@ -20,6 +20,7 @@ rule all:
     default_target: True
     input:
         targets(plan.dataset(DATASET).get("targets", "all")),
+        f"{RESULTS}/{DATASET}/report/index.html",
     localrule: True
 
 

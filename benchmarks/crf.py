@@ -94,9 +94,7 @@ def main() -> None:
         difference = largest_difference(dataset.ids, folder, folder / "crf.npz")
         print(f"{args.images} images of {args.height}×{args.width} with {args.classes} classes")
         print(f"plain calls  {middle - start:7.2f} s")
-        print(
-            f"{args.workers} processes  {end - middle:7.2f} s   stored as float16, largest difference {difference:.1e}"
-        )
+        print(f"{args.workers} processes  {end - middle:7.2f} s   float16, largest difference {difference:.1e}")
         print(f"ratio {(middle - start) / (end - middle):.2f}")
 
 

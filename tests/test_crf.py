@@ -64,11 +64,19 @@ def test_label_energies_are_those_of_pydensecrf():
 
 
 def test_the_crf_follows_the_image():
+    """Noise in the scores goes, the border between the colours is kept."""
     image, scores = picture(1, 40, 52)
-    [q] = dense_crf(image, [unary_from_scores(with_background(scores, 1))], SETTINGS)
+    scores = scores[:1] * 0.6 + 0.1  # below or above one half, by chance more often right than wrong
+    before = with_background(scores, 1)
+    [q] = dense_crf(image, [unary_from_scores(before)], SETTINGS)
     np.testing.assert_allclose(q.sum(0), 1, atol=1e-5)
-    assert (q.argmax(0)[:, 26:] == 1).all()
-    assert (with_background(scores, 1).argmax(0)[:, 26:] != 1).any()
+    truth = np.arange(52) >= 26
+
+    def right(planes: np.ndarray) -> float:
+        return float(((planes.argmax(0) == 1) == truth).mean())
+
+    assert 0.7 < right(before) < 0.95
+    assert right(q) > 0.99
 
 
 def test_read_only_images_and_wrong_sizes():

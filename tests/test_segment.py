@@ -21,7 +21,7 @@ from wsss.segment.models import MODELS, build
 from wsss.segment.predict import pass_logits, probabilities
 from wsss.segment.presets import FILE, SECTIONS, resolve
 from wsss.segment.samples import SegmentationSamples
-from wsss.segment.stage import load_task
+from wsss.segment.stage import load_task, unsettled_norms
 from wsss.segment.submission import check, submission
 from wsss.segment.task import SegmentTask, cross_entropy, resize_labels
 from wsss.stores import Masks, png_bytes, write_masks
@@ -301,6 +301,13 @@ def test_training_twice_gives_the_same_bytes(dataset, tmp_path):
     for name in ("a", "b"):
         segment_stage(config, dataset, None, tmp_path / name, "cpu")
     assert sha256(tmp_path / "a/model.pt") == sha256(tmp_path / "b/model.pt")
+
+
+def test_a_run_too_short_for_its_batch_statistics_says_so():
+    task = SegmentTask(settings("seam")["segment"], 2)
+    assert "keeps 91% of the initial batch statistics after 300 steps" in unsettled_norms(task, 300)
+    assert unsettled_norms(task, 20000) is None
+    assert unsettled_norms(SegmentTask(settings("aeft", backbone={"freeze_norm": True})["segment"], 2), 300) is None
 
 
 def test_labels_and_masks_must_agree(dataset, tmp_path):

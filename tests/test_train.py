@@ -195,3 +195,15 @@ def test_accumulation_is_the_mean_over_micro_batches(tmp_path):
 
     whole, halves = run("whole", 1), run("halves", 2)
     assert torch.allclose(whole["layer.weight"], halves["layer.weight"], atol=1e-7)
+
+
+def test_bf16_computes_in_bf16(tmp_path):
+    seen = []
+
+    class Watched(Regression):
+        def losses(self, batch, phase, progress):
+            seen.append(self.layer(batch["x"]).dtype)
+            return super().losses(batch, phase, progress)
+
+    fit(Watched(), Points(), {**TRAIN, "steps": 1, "precision": "bf16"}, 11, tmp_path, "cpu")
+    assert seen == [torch.bfloat16]

@@ -147,9 +147,9 @@ def test_stage_writes_masks_of_the_image_size(tmp_path, model, crf, device):
         mask = masks.get(record.id)
         assert mask.shape == (record.height, record.width)
         assert set(np.unique(mask)) == ({0, 2, 4} if record.labels else {0})
-    assert masks.get("0")[20, 15] == 2
-    assert masks.get("0")[20, 50] == 4
-    assert masks.get("0")[55, 40] == 0
+    truth = np.zeros((60, 83), int)
+    truth[10:30, 5:30], truth[10:30, 32:] = 2, 4
+    assert (masks.get("0") == truth).mean() > 0.96
 
 
 def test_result_does_not_depend_on_shards(tmp_path, model):

@@ -33,10 +33,10 @@ from wsss.train import build_optimizer
 
 VALUES = 1e-5  # of given tensors
 DEEP = 1e-4  # values, losses and statistics behind ResNet38d and the decoder
-GRADIENTS = 2e-3  # gradients behind them; L1 losses have no smooth gradient
+GRADIENTS = 5e-3  # gradients behind them; L1 losses have no smooth gradient
 # Without its BCE the classifier's gradient comes through the decoder's instance norms of few cells: float32 and float64
-# differ by 0.007 of its norm, we and the release by 0.006.
-ADVERSARIAL = 2e-2
+# differ by 0.007 of its norm, we and the release by 0.006 or 0.012, depending on the number of threads.
+ADVERSARIAL = 5e-2
 CASES = ("e0", "e30", "valid")
 golden = functools.cache(load)
 

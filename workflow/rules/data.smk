@@ -11,8 +11,8 @@ rule configure_data:
         ENV
     params:
         text=lambda w: yaml.safe_dump(plan.data_config(w.dataset)),
-    run:
-        Path(output[0]).write_text(params.text)
+    shell:
+        "printf %s {params.text:q} > {output}"
 
 
 rule index:

@@ -25,8 +25,8 @@ rule plan_drawing:
         text=lambda w: yaml.safe_dump(
             drawings.spec(plan, w.dataset, w.kind, w.paper, w.name)
         ),
-    run:
-        Path(output[0]).write_text(params.text)
+    shell:
+        "printf %s {params.text:q} > {output}"
 
 
 rule table:
@@ -89,3 +89,36 @@ rule figure:
         code=plan.code("report"),
     shell:
         f"wsss figure --plan {{input.plan}} --inputs {{input.files}} --out {{params.out}} {TEE}"
+
+
+rule configure_page:
+    output:
+        f"{RESULTS}/{{dataset}}/report/config.yaml",
+    log:
+        f"{RESULTS}/logs/{{dataset}}/configure_page.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        text=yaml.safe_dump({**config, "dataset": DATASET}),
+    shell:
+        "printf %s {params.text:q} > {output}"
+
+
+rule page:
+    input:
+        config=f"{RESULTS}/{{dataset}}/report/config.yaml",
+        records=targets(plan.dataset(DATASET).get("targets", "all")),
+    output:
+        html=f"{RESULTS}/{{dataset}}/report/index.html",
+        record=f"{RESULTS}/{{dataset}}/report/index.record.json",
+    log:
+        f"{RESULTS}/logs/{{dataset}}/page.log",
+    localrule: True
+    conda:
+        ENV
+    params:
+        code=plan.code("report"),
+    shell:
+        "wsss page --config {input.config} --dataset {wildcards.dataset} --inputs {input.records}"
+        f" --out {{output.html}} {TEE}"

@@ -15,8 +15,8 @@ rule configure:
         text=lambda w: yaml.safe_dump(
             plan.stage_config(w.dataset, w.paper, w.run, w.seed, w.stage)
         ),
-    run:
-        Path(output[0]).write_text(params.text)
+    shell:
+        "printf %s {params.text:q} > {output}"
 
 
 rule train:

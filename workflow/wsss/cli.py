@@ -224,6 +224,21 @@ def _figure(args) -> None:
 
 
 @command(
+    "page",
+    Argument("--config", "configuration of the workflow", IN),
+    Argument("--dataset", "data set whose tables and figures it shows"),
+    Argument("--inputs", "records of what it shows", IN, True, (), False),
+    OUTPUT,
+)
+def _page(args) -> None:
+    """Write one self-contained HTML page with all tables and figures and the state of each."""
+    from wsss.plan.state import load_plan, page
+    from wsss.report import write_page
+
+    write_page(page(load_plan(args.config), args.dataset), Path(args.out))
+
+
+@command(
     "targets",
     Argument("--config", "configuration file", default="config.yaml", required=False),
     Argument("--dataset", "data set, if not the configured one", required=False),

@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from torch.utils.data import DataLoader
 
 from wsss.errors import Stopped, WsssError
@@ -187,7 +188,13 @@ def make_fabric(device: str, precision: str) -> Fabric:
         )
     devices = int(count or 1)
     strategy = "ddp_find_unused_parameters_true" if devices > 1 else "auto"
-    return Fabric(accelerator=name, devices=devices, strategy=strategy, precision=PRECISION[precision])
+    return Fabric(
+        accelerator=name,
+        devices=devices,
+        strategy=strategy,
+        precision=PRECISION[precision],
+        plugins=LightningEnvironment(),  # also inside a Slurm allocation: Snakemake starts the jobs, not srun
+    )
 
 
 def fit(task, samples: Samples, train: dict, seed: int, out_dir: Path | str, device: str = "auto") -> Path:
@@ -275,7 +282,8 @@ class _Loop:
             optimizer.zero_grad(set_to_none=True)
             micro_batches = split(batch, self.train.get("accumulate", 1))
             for micro_batch in micro_batches:
-                losses = self.model.losses(micro_batch, phase, progress)
+                with self.fabric.autocast():
+                    losses = self.model.losses(micro_batch, phase, progress)
                 self.fabric.backward(sum(losses.values()) / len(micro_batches))
             optimizer.step()
             yield phase, losses

@@ -37,7 +37,7 @@ BADGES = {
     "zigzag": Badge(lambda u, v: np.sin(8 * (v + 0.35 * abs((u * 2.2) % 2 - 1))) > 0, COAL, (0.10, 0.80, 0.85)),
     "half": Badge(lambda u, v: u > 0, COAL, CREAM),
 }
-BADGE_RADIUS = 0.50  # of the body's
+BADGE_RADIUS = 0.42  # of the body's
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Body:
         x, y = size * rng.uniform(0.2, 0.8, 2)
         bumps = tuple((k, rng.uniform(0, 0.22) / k, rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4, 5))
         angle = rng.uniform(0, 2 * np.pi)  # the badge sits off the centre, so that one side of the body is far from it
-        badge = (x + 0.42 * radius * np.cos(angle), y + 0.42 * radius * np.sin(angle))
+        badge = (x + 0.50 * radius * np.cos(angle), y + 0.50 * radius * np.sin(angle))
         return cls(x, y, radius, rng.uniform(1.0, 1.5), angle + rng.normal(0, 0.4), bumps, badge)
 
     def depth(self, size: int) -> np.ndarray:

@@ -29,8 +29,7 @@ JPEG_QUALITY = 92
 def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """One image (``size×size×3`` uint8) and its mask (``size×size`` uint8: 0, c + 1, 255)."""
     first = int(rng.integers(len(classes)))
-    habitat = first if rng.random() < CO_OCCURRENCE else int(rng.integers(len(SCENES)))
-    canvas = background(habitat, size, rng)
+    canvas = background(habitat(first, rng), size, rng)
     owner = np.full((size, size), -1)  # which object is seen
     visible: list[tuple[int, np.ndarray, np.ndarray]] = []  # class, whole object, its badge
     wanted = rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2])
@@ -48,6 +47,11 @@ def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.n
     label = np.array([0, *(c + 1 for c, *_ in visible)], np.uint8)[owner + 1]
     label[maximum_filter(owner, 3) != minimum_filter(owner, 3)] = IGNORE
     return np.uint8(np.clip(canvas, 0, 1) * 255 + 0.5), label
+
+
+def habitat(first: int, rng: np.random.Generator) -> int:
+    """Which of the scenes an image shows whose first object is of class ``first``."""
+    return first % len(SCENES) if rng.random() < CO_OCCURRENCE else int(rng.integers(len(SCENES)))
 
 
 def _stays_visible(seen: np.ndarray, inside: np.ndarray, parts: list[np.ndarray]) -> bool:

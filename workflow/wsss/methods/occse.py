@@ -91,8 +91,8 @@ def convert(images: Tensor, source: str, target: str) -> Tensor:
 class Ordinary(nn.Module):
     """The ordinary classifier: trained beforehand, frozen, always in evaluation mode. Its logits are GAP(fc8(F)).
 
-    ``spec`` has ``backbone`` and ``weights``: PSA's classifier or what training ``cam`` wrote, with this backbone. Without
-    weights it can be filled from a model file, but not be trained against.
+    ``spec`` has ``backbone`` and ``weights``: PSA's classifier or what training ``cam`` wrote, with this backbone.
+    Without weights it can be filled from a model file, but not be trained against.
     """
 
     def __init__(self, spec: dict, n_classes: int, source: str):

@@ -54,7 +54,10 @@ def check(paper: str, specs: dict, folder: Path) -> None:
     """
     for kind, inspect in (("tables", _table), ("figures", _figure)):
         for name, spec in specs[paper].get(kind, {}).items():
-            inspect(spec, _Place(paper, specs, folder, kind, name))
+            place = _Place(paper, specs, folder, kind, name)
+            if kind == "figures" and name in specs[paper]["tables"]:
+                raise place.wrong("a table has this name, too; both would be asked for in the same words")
+            inspect(spec, place)
 
 
 def _table(table: dict, place: _Place) -> None:

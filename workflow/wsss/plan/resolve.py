@@ -2,10 +2,9 @@
 
     defaults.yaml <- methods/<method>.yaml <- data set <- data set, this method <- the paper's run <- command line
 
-DeepLab's settings are then completed by the preset that ``segment.preset`` names, sizes shrunk and networks replaced as the
-data set says.
-
-Mappings merge key by key, all else is replaced (so are schedules, mappings from epochs). A key that the left side does not have is an error that names it.
+Mappings merge key by key, all else is replaced (so are schedules, mappings from epochs). A key that the left side does
+not have is an error that names it. DeepLab's settings are then completed by the preset that ``segment.preset`` names,
+sizes shrunk and networks replaced as the data set says.
 """
 
 from __future__ import annotations

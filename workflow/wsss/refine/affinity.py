@@ -45,8 +45,11 @@ class _PairDistance(torch.autograd.Function):
     def forward(ctx, features: Tensor, radius: int) -> Tensor:
         ctx.save_for_backward(features)
         ctx.radius = radius
-        source = at(features, (0, 0), radius)
-        return torch.stack([(source - at(features, o, radius)).abs_().mean(1) for o in half_disc(radius)], 1)
+        source, offsets = at(features, (0, 0), radius), half_disc(radius)
+        distance = features.new_empty(len(source), len(offsets), *source.shape[2:])  # B P h' w'
+        for p, offset in enumerate(offsets):
+            distance[:, p] = (source - at(features, offset, radius)).abs_().mean(1)
+        return distance
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -25,11 +25,15 @@ from wsss.refine import check_size
 from wsss.refine.paths import at, half_disc
 from wsss.stores import IGNORE, Scores
 
+LEAST = 5  # cells on a side, below which no cell has a neighbour within the radius
 OUTSIDE = 1e-5  # where no score reaches it, there is no image
 
 
 def clamp_radius(radius: int, h: int, w: int) -> int:
-    """The radius for an ``h×w`` map: on small maps ``(min(h, w) - 1) // 2``, so that some cells are sources (SEAM)."""
+    """The radius for an ``h×w`` map: on small maps ``(min(h, w) - 1) // 2``, so that some cells are sources (SEAM).
+
+    Maps of less than ``LEAST`` cells have no pairs.
+    """
     return max(1, min(radius, (min(h, w) - 1) // 2))
 
 
@@ -81,7 +85,7 @@ class AffinitySamples:
         convention: the pixels the backbone expects, ``rgb`` or ``vgg_bgr``.
 
     Raises:
-        WsssError: an alpha was not computed, or an image is in no shard.
+        WsssError: an alpha was not computed, an image is in no shard, or the crop is too small to hold pairs.
     """
 
     def __init__(self, dataset, crf_paths: Sequence[str | Path], config: dict, stride: int, convention: str):
@@ -89,6 +93,8 @@ class AffinitySamples:
         self.dataset, self.paths, self.stride = dataset, list(crf_paths), stride
         self.keys = [_suffix(settings, which, config["crf"]["alphas"]) for which in ("low_alpha", "high_alpha")]
         self.view = ScoredView(train["crop"], train["flip"], train["jitter"], input=convention)
+        if train["crop"] <= (LEAST - 1) * stride:
+            raise WsssError(f"affinity.train.crop: {train['crop']} pixels hold no pairs; give {LEAST * stride} or more")
         scores = Scores(self.paths)
         for key in (image_id + suffix for image_id in dataset.ids for suffix in self.keys):
             if key not in scores:

@@ -1,4 +1,4 @@
-"""The report: one HTML file with everything that has been made, and what is missing. It needs no network and no server."""
+"""The report: one HTML file with everything that has been made and what is missing. It needs no network."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 
 from wsss.errors import WsssError
 from wsss.files import sha256, write_text
@@ -27,15 +28,18 @@ POINTS = 120  # of a loss curve
 
 
 def write_page(plan: dict, out: Path) -> None:
-    """Write the report of ``plan.state.page`` to ``out``: the state of every table, then each with its figures and runs."""
+    """Write the report that ``plan.state.page`` outlines to ``out``: the state of every table, then each of them.
+
+    Args:
+        plan: ``dataset``, ``papers`` (name -> title, citation, note) and ``entries``, see ``plan.state.entries``.
+        out: the HTML file. Pictures are part of it, loss curves as SVG, figures as WebP.
+    """
     entries = [_filled(entry) for entry in plan["entries"]]
     papers = {
         name: {**paper, "entries": [entry for entry in entries if entry["paper"] == name]}
         for name, paper in plan["papers"].items()
     }
-    runs = {run["run"]: run for entry in entries if entry["made"] for run in entry["runs"]}
-    losses = {name: curve for name, run in runs.items() if (curve := _losses(run["trainings"]))}
-    content = {"dataset": plan["dataset"], "papers": papers, "losses": losses, "runs": runs, "rule": RULE}
+    content = {"dataset": plan["dataset"], "papers": papers, "trainings": _trainings(entries), "rule": RULE}
     write_text(out, template("page.html.j2").render(content))
 
 
@@ -49,7 +53,7 @@ def _filled(entry: dict) -> dict:
         return entry
     entry["digest"] = sha256(folder / "record.json")[:12] if (folder / "record.json").is_file() else ""
     if entry["kind"] == "figures":
-        return {**entry, "picture": _inline(source.read_bytes(), "png")}
+        return {**entry, "picture": _smaller(source)}
     found = re.search(r"<main>(.*)</main>", source.read_text(encoding="utf-8"), re.DOTALL)
     if found is None:
         raise WsssError(f"{source}: not a table of this version; delete it and make it again")
@@ -72,9 +76,19 @@ def _protocol(cells: list[dict]) -> list[dict]:
     return [{key: cell[key] for key in keys} for cell in cells if cell["ours"]]
 
 
-def _losses(trainings: list[str]) -> str:
-    """The loss curves of a run's first seed, one per term, as an inline SVG; empty if there is no log."""
-    path = Path(trainings[0]) / "losses.csv"
+def _trainings(entries: list[dict]) -> list[dict]:
+    """The trainings below what has been made, each with the runs that share it and its loss curves (first seed)."""
+    found: dict[str, dict] = {}
+    for run in (run for entry in entries if entry["made"] for run in entry["runs"]):
+        training = found.setdefault(run["trainings"][0], {**run, "runs": []})
+        if run["run"] not in training["runs"]:
+            training["runs"].append(run["run"])
+    return [{**training, "folder": folder, "losses": _losses(folder)} for folder, training in found.items()]
+
+
+def _losses(folder: str) -> str:
+    """Loss curves, one per term, as an inline SVG; empty if there is no log."""
+    path = Path(folder) / "losses.csv"
     if not path.is_file():
         return ""
     terms: dict[str, list[tuple[float, float]]] = {}
@@ -92,6 +106,12 @@ def _losses(trainings: list[str]) -> str:
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
     return _inline(buffer.getvalue(), "svg+xml")
+
+
+def _smaller(source: Path) -> str:
+    buffer = io.BytesIO()
+    Image.open(source).convert("RGB").save(buffer, format="WEBP", quality=90)
+    return _inline(buffer.getvalue(), "webp")
 
 
 def _inline(data: bytes, kind: str) -> str:

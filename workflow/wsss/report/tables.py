@@ -71,14 +71,14 @@ def _csv(plan: dict, cells: list[list[Cell]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, CSV_FIELDS, lineterminator="\n")
     writer.writeheader()
-    heads = {attribute["key"]: attribute["label"] for attribute in plan.get("attributes", [])}
+    heads = [(attribute["key"], attribute["label"]) for attribute in plan.get("attributes", [])]
     for row, row_cells in zip(plan["rows"], cells, strict=True):
         words = row.get("attributes", {})
         for column, spec, cell in zip(plan["columns"], row["cells"], row_cells, strict=True):
             writer.writerow(
                 {
                     "row": row["label"],
-                    "attributes": "; ".join(f"{heads[key]}: {word}" for key, word in words.items()),
+                    "attributes": "; ".join(f"{head}: {words[key]}" for key, head in heads if key in words),
                     "column": column["label"],
                     "reported": _plain(cell.reported),
                     "reported_spread": _plain(cell.reported_spread),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsss.backbones.formats import read_state
 from wsss.errors import WsssError
 from wsss.segment.presets import resolve
 from wsss.segment.samples import SegmentationSamples
 from wsss.segment.task import SegmentTask
-from wsss.train import fit
+from wsss.train import Schedule, fit
+
+START_LEFT = 0.1  # share of the initial batch statistics in the final ones that is worth a word
 
 
 def segment_stage(
@@ -28,7 +32,22 @@ def segment_stage(
     torch.manual_seed(config["seed"])
     task = SegmentTask(segment, len(dataset.classes))
     samples = SegmentationSamples(dataset, mask_paths, segment["train"], task.net.input)
+    if note := unsettled_norms(task, Schedule(len(samples), segment["train"]).steps):
+        print(f"{out_dir}: {note}", file=sys.stderr)
     fit(task, samples, segment["train"], config["seed"], out_dir, device)
+
+
+def unsettled_norms(task: SegmentTask, steps: int) -> str | None:
+    """What to say when a run is too short for the running statistics of its batch norms, which prediction uses."""
+    momentum = task.settings["norm_momentum"]
+    left = (1 - momentum) ** steps  # share of the initial values in the final ones
+    followed = any(isinstance(module, _BatchNorm) and module.training for module in task.train().modules())
+    if not followed or left < START_LEFT:
+        return None
+    return (
+        f"segment.norm_momentum {momentum} keeps {left:.0%} of the initial batch statistics after {steps} steps, so "
+        "predictions will be poor; raise it, for example to 0.1"
+    )
 
 
 def load_task(segment: dict, n_classes: int, path: str | Path) -> SegmentTask:

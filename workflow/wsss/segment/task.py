@@ -7,7 +7,9 @@ D1  seam: the backbone's ``train()`` never runs, so nothing of it is frozen and 
 D3  aeft: at test the further scales are of the image, not of the pass (``predict.multi_scale: image``)
 Departures of these files from the releases:
 D2  seam: its HSV jitter is replaced by brightness, saturation and hue jitter of about the same strength
-D4  aeft and deeplab_v2: random sizes are drawn from an interval where a release has a list of factors
+D4  eader and deeplab_v2: random sizes are drawn from an interval where the releases have a list of factors
+D5  eader: the decoder has one separable convolution after fusion where TensorFlow's has two
+D6  at test logits are upsampled to the image at once, not first to the size of the pass and then to the image
 """
 
 from __future__ import annotations

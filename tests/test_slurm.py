@@ -1,0 +1,34 @@
+"""The cluster profile on a real Slurm, where there is one: ``pytest -m slurm``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(
+        shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True).returncode != 0,
+        reason="no Slurm here",
+    ),
+]
+
+METRICS = "results/shapes/seam/baseline/seed0/metrics/seed_seed.json"
+
+
+def test_the_profile_runs_the_pipeline_through_sbatch(workflow):
+    """From index to metrics in Slurm jobs; the records say which job made what."""
+    workflow(
+        "--profile", "slurm", "--config", "dataset=shapes", "gpus=0",
+        "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5",
+        "--default-resources", "slurm_partition=main", "mem_mb=1500", "runtime=10",
+        "--set-resources", "train:mem_mb=2500", "localize:mem_mb=2500",
+        "--", METRICS,
+    )  # fmt: skip
+    assert 0 <= json.loads((workflow.folder / METRICS).read_text())["points"]["best"]["miou"] <= 1
+    record = json.loads((workflow.folder / "results/shapes/seam/baseline/seed0/train/record.json").read_text())
+    assert record["machine"]["slurm"]["SLURM_JOB_ID"].isdigit()
+    assert workflow.wsss("audit", METRICS).returncode == 0
