@@ -91,8 +91,10 @@ def where_results_are():
         for _, _, folder in drawings.targets(plan, DATASET)
         if Path(folder, "record.json").is_file()
     ]
+    page = Path(RESULTS, DATASET, "report", "index.html")
+    lines = ["", "Done. Tables and figures:", *(f"  {folder}" for folder in made)]
     return "\n".join(
-        ["", "Done. Tables and figures:", *(f"  {folder}" for folder in made)]
+        lines + (["All of them on one page:", f"  {page}"] if page.is_file() else [])
     )
 
 
