@@ -82,7 +82,8 @@ def compare(args: argparse.Namespace) -> float:
     ours, sparse = timed(lambda: random_walk(scores, affinity, *settings)[0], 5, "cpu")
     theirs, dense = timed(lambda: dense_walk(scores[0], affinity[0], *settings), 2, "cpu")
     same = (sparse.argmax(0) == dense.argmax(0)).float().mean()
-    print(f"{args.height}×{args.width} cells, {args.planes} planes, 2^{args.log_steps} steps, CPU")
+    work = f"{args.height}×{args.width} cells, {args.planes} planes, 2^{args.log_steps} steps"
+    print(f"{work}, CPU, {args.threads} thread(s)")
     print(f"dense  {theirs:8.3f} s   {memory['dense']:8.1f} MiB")
     print(f"ours   {ours:8.3f} s   {memory['ours']:8.1f} MiB")
     print(f"same argmax {same:.2%}, largest difference {(sparse - dense).abs().max():.1e} of {dense.max():.2f}")
@@ -111,7 +112,9 @@ def main() -> None:
     parser.add_argument("--planes", type=int, default=4, help="background and classes")
     parser.add_argument("--log_steps", type=int, default=8)
     parser.add_argument("--peak", choices=("dense", "ours"), help="print the memory of one walk and stop")
+    parser.add_argument("--threads", type=int, default=1, help="of both sides; 1 is what a job of the workflow has")
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     if args.peak:
         scores, affinity = inputs(1, args.height, args.width, args.planes, "cpu")
         start, settings = resident(), (RADIUS, BETA, args.log_steps)

@@ -11,7 +11,8 @@ import pytest
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.skipif(
-        shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True).returncode != 0,
+        shutil.which("scontrol") is None
+        or b"UP" not in subprocess.run(["timeout", "20", "scontrol", "ping"], capture_output=True).stdout,
         reason="no Slurm here",
     ),
 ]

@@ -53,7 +53,7 @@ def same_shard(stage, suffix):
 
 def train_shards(stage):
     """All shards of an earlier stage over the training images."""
-    return lambda w: plan.inputs(w.dataset, w.paper, w.run, w.seed, stage, stage)
+    return lambda w: plan.shards(home(w, stage), stage, w.dataset, "train")
 
 
 def weights(stage):

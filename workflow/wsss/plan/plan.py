@@ -124,13 +124,6 @@ class Plan:
         n = self.config["shards"]
         return [f"{home}/{part}-{i}-of-{n}.{suffix}" for part in self.parts(dataset, *roles) for i in range(n)]
 
-    def inputs(
-        self, dataset: str, paper: str, run: str, seed: int, stage: str, producer: str, *roles: str
-    ) -> list[str]:
-        """The shards of ``producer`` that ``stage`` of the same run reads."""
-        home = self.home(dataset, paper, run, seed, producer)
-        return self.shards(home, producer, dataset, *(roles or ("train",)))
-
     def references(self, dataset: str, paper: str, run: str, seed: int, stage: str) -> list[str]:
         """Models of other runs, and weight files, that the configuration of ``stage`` names."""
         found: list[str] = []
