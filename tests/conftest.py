@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +56,8 @@ class Workflow:
 
     def jobs(self, *arguments: str) -> dict[str, int]:
         """Rules a dry run would execute, and how often."""
-        output = self("-n", "--quiet", "host", *arguments).stdout
+        result = self("-n", "--quiet", "host", *arguments)
+        output = result.stdout + result.stderr
         lines = [line.split() for line in output.splitlines()]
         start = next((i for i, words in enumerate(lines) if words[:2] == ["job", "count"]), None)
         rows = [] if start is None else lines[start + 2 :]
@@ -65,6 +67,14 @@ class Workflow:
                 break
             counts[words[0]] = int(words[1])
         return counts
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked ``gpu`` run where there is a CUDA device."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
 
 
 @pytest.fixture(scope="session")

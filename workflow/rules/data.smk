@@ -41,6 +41,8 @@ rule download:
         touch(f"{RESULTS}/downloads/{{name}}/.complete"),
     log:
         f"{RESULTS}/logs/download_{{name}}.log",
+    wildcard_constraints:
+        name="voc2012|voc2012-test|sbd",
     localrule: True
     conda:
         ENV

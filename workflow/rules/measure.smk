@@ -1,4 +1,4 @@
-# The only reader of the ground truth of training images.
+# Comparing results with ground truth.
 
 
 rule measure:

@@ -93,9 +93,9 @@ rule figure:
 
 rule configure_page:
     output:
-        f"{RESULTS}/{{dataset}}/report/config.yaml",
+        f"{RESULTS}/{DATASET}/report/config.yaml",
     log:
-        f"{RESULTS}/logs/{{dataset}}/configure_page.log",
+        f"{RESULTS}/logs/{DATASET}/configure_page.log",
     localrule: True
     conda:
         ENV
@@ -107,18 +107,19 @@ rule configure_page:
 
 rule page:
     input:
-        config=f"{RESULTS}/{{dataset}}/report/config.yaml",
+        config=f"{RESULTS}/{DATASET}/report/config.yaml",
         records=targets(plan.dataset(DATASET).get("targets", "all")),
     output:
-        html=f"{RESULTS}/{{dataset}}/report/index.html",
-        record=f"{RESULTS}/{{dataset}}/report/index.record.json",
+        html=f"{RESULTS}/{DATASET}/report/index.html",
+        record=f"{RESULTS}/{DATASET}/report/index.record.json",
     log:
-        f"{RESULTS}/logs/{{dataset}}/page.log",
+        f"{RESULTS}/logs/{DATASET}/page.log",
     localrule: True
     conda:
         ENV
     params:
+        dataset=DATASET,
         code=plan.code("report"),
     shell:
-        "wsss page --config {input.config} --dataset {wildcards.dataset} --inputs {input.records}"
+        "wsss page --config {input.config} --dataset {params.dataset} --inputs {input.records}"
         f" --out {{output.html}} {TEE}"

@@ -74,4 +74,4 @@ rule submission:
     params:
         data=subpath(input.index, parent=True),
     shell:
-        f"wsss submission --data {{params.data}} --masks {{input.masks}} --part test --out {{output.archive}} {TEE}"
+        f"wsss submission --data {{params.data}} --masks {{input.masks}} --out {{output.archive}} {TEE}"

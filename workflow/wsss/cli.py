@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsss.errors import WsssError
+from wsss.errors import WsssError, choose
 from wsss.files import read_yaml
 
 IN, OUT = "input", "output"
@@ -188,12 +188,13 @@ def _predict(args) -> None:
     predict_stage(config, images, args.model, args.out, _shard(args), args.device, int(args.workers))
 
 
-@command("submission", DATA, Argument("--masks", "mask shards", IN, many=True), OUTPUT, PART)
+@command("submission", DATA, Argument("--masks", "mask shards", IN, many=True), OUTPUT)
 def _submission(args) -> None:
     """Pack predictions as the archive that the VOC test server takes, and check it."""
+    from wsss.data.index import Dataset
     from wsss.segment.submission import submission
 
-    submission(args.masks, _images(args), args.out)
+    submission(args.masks, Dataset.load(args.data).split("test"), args.out)
 
 
 # ---- measuring and reporting
@@ -274,12 +275,10 @@ def _images(args, role: str | None = None):
 
     dataset = Dataset.load(args.data)
     part = role or args.part
-    if part == "test" and not hasattr(args, "config"):
-        return dataset.split("test")
     splits = read_yaml(args.config)["dataset"]["splits"]
     if part == "rest":
         return dataset.split(splits["train"]).without(dataset.split(splits["seed"]))
-    return dataset.split(splits[part])
+    return dataset.split(choose(splits, part, "part"))
 
 
 def _shard(args) -> tuple[int, int]:
@@ -324,7 +323,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         _limit_threads()
         outputs = _paths(entry, args, OUT)
-        if not outputs:
+        if (
+            not outputs or os.environ.get("LOCAL_RANK", "0") != "0"
+        ):  # of several GPUs' processes, the first keeps records
             entry.run(args)
             return
         from wsss.provenance.record import recorded

@@ -8,6 +8,7 @@ not, whatever the number of loader processes.
 from __future__ import annotations
 
 import csv
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -139,7 +140,7 @@ def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> Non
 
 
 class LossLog:
-    """``losses.csv``: one row per step, phase and term."""
+    """``losses.csv``: one row per step, phase and term; hidden until training ends, as the checkpoint is."""
 
     FIELDS = ("step", "epoch", "phase", "term", "value")
 
@@ -218,13 +219,15 @@ def fit(task, samples: Samples, train: dict, seed: int, out_dir: Path | str, dev
     fabric.launch()
     torch.manual_seed(seed)
     optimizers = {phase: build_optimizer(task.parameter_groups(phase), train["optimizer"]) for phase in task.phases}
-    settings = digest(repr((sorted(train.items(), key=str), seed, len(samples), type(task).__name__)))
+    settings = digest(
+        repr((sorted(train.items(), key=str), seed, len(samples), type(task).__name__, _written(out_dir)))
+    )
     start = _resume(out_dir / "checkpoint.pt", task, optimizers, settings)
 
     model, *wrapped = fabric.setup(task, *optimizers.values())
     model.mark_forward_method("losses")
     loop = _Loop(fabric, model, dict(zip(task.phases, wrapped, strict=True)), schedule, train, seed)
-    log = LossLog(out_dir / "losses.csv", start)
+    log = LossLog(out_dir / f".losses.{fabric.global_rank}.csv", start)
     every = train.get("checkpoint_every", 500)
     model.train()
     with OnSigterm() as stop, bar(out=out_dir, unit="step", total=schedule.steps, initial=start) as shown:
@@ -246,8 +249,16 @@ def fit(task, samples: Samples, train: dict, seed: int, out_dir: Path | str, dev
         write_json(
             out_dir / "training.json", {"steps": schedule.steps, "images": len(samples), "epochs": schedule.epochs}
         )
+        os.replace(log.path, out_dir / "losses.csv")
         (out_dir / "checkpoint.pt").unlink(missing_ok=True)
+    fabric.barrier()
     return out_dir / "model.pt"
+
+
+def _written(out_dir: Path) -> str:
+    """The stage's settings as the workflow wrote them: a checkpoint of others is of no use."""
+    path = out_dir / "config.yaml"
+    return path.read_text() if path.is_file() else ""
 
 
 class _Loop:

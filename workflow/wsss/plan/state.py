@@ -8,14 +8,16 @@ from wsss.files import read_json, read_yaml, sha256
 from wsss.plan import drawings
 from wsss.plan.papers import check_schema, owner_of
 from wsss.plan.plan import Plan
-from wsss.plan.resolve import PACKAGE
+from wsss.plan.resolve import PACKAGE, merge
 
 SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 
 
 def load_plan(config_path: str | Path) -> Plan:
     """The plan of a configuration file, checked as the workflow checks it."""
-    config = read_yaml(config_path)
+    config = merge(
+        read_yaml(PACKAGE.parent.parent / "config.yaml"), read_yaml(config_path), str(config_path), new_keys=True
+    )
     check_schema(config, SCHEMA, config_path)
     return Plan(config)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,9 +42,13 @@ def audit(target: str | Path) -> Audit:
         WsssError: there is no record for ``target`` itself.
     """
     target = Path(target)
+    if target.is_absolute():  # records name files as the workflow does, from the folder it runs in
+        target = Path(os.path.relpath(target))
     start = find_record(target) or (record_path(target) if record_path(target).is_file() else None)
     if start is None:
-        raise WsssError(f"{target}: no record says where this comes from; make it with its rule (snakemake {target})")
+        raise WsssError(
+            f"{target}: no record says where this comes from; audit in the folder snakemake ran in, or make it first"
+        )
     seen = Audit()
     _walk(start, seen)
     return seen
@@ -85,12 +90,16 @@ def _first_output(content: dict) -> str:
 
 
 def _is_result(path: str, record: Path) -> bool:
-    """Inputs from outside the results tree (a user's images, released weights) are pinned by hash only."""
-    return Path(path).parts[:1] == record.parts[:1]
+    """Inputs from outside the results (a user's images, released weights) are pinned by hash only."""
+    same_place = os.path.commonpath([Path(path).absolute(), record.absolute()])
+    return same_place != os.sep and Path(same_place) != Path.cwd() and not Path(path).is_absolute()
 
 
 def _check_images(index: Path, seen: Audit) -> None:
     """The index lists the hash of every image and mask: they are part of the chain."""
+    if not index.with_name("dataset.json").is_file():
+        seen.note("missing", index.with_name("dataset.json"), "is gone")
+        return
     root = Path(read_json(index.with_name("dataset.json"))["root"])
     root = root if root.is_absolute() else index.parent / root
     for path, expected in _listed(index, root):
@@ -116,8 +125,11 @@ def describe(target: str | Path, seen: Audit) -> str:
         lines.append(
             f"  {'':<12} record {sha256(record)[:16]}  {content['ended']}  {content['seconds']:.0f} s  {commit}"
         )
-    files = len(seen.hashes) - len(seen.records)
-    lines += ["", f"{len(seen.records)} records, {max(files, 0)} files and {seen.images} images and masks re-hashed."]
+    files = sum(Path(path).name != "record.json" and not path.endswith(".record.json") for path in seen.hashes)
+    lines += [
+        "",
+        f"{len(seen.records)} records, {files - seen.images} files and {seen.images} images and masks re-hashed.",
+    ]
     if not seen.findings:
         return "\n".join([*lines, "Everything matches its record."])
     return "\n".join([*lines, *(f"{kind}: {path}: {text}" for kind, path, text in sorted(seen.findings))])

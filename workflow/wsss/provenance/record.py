@@ -33,8 +33,10 @@ def record_path(output: str | Path) -> Path:
 
 
 def find_record(path: str | Path) -> Path | None:
-    """The record that lists ``path`` among its outputs, or None."""
+    """The record that lists ``path`` among its outputs, or ``path`` itself if it is a record, or None."""
     path = Path(path)
+    if path.name.endswith("record.json"):
+        return path if path.is_file() else None
     for candidate in (record_path(path), path.parent / "record.json"):
         if candidate.is_file() and str(path) in read_json(candidate)["outputs"]:
             return candidate
