@@ -23,10 +23,9 @@ METRICS = "results/shapes/seam/baseline/seed0/metrics/seed_seed.json"
 def test_the_profile_runs_the_pipeline_through_sbatch(workflow):
     """From index to metrics in Slurm jobs; the records say which job made what."""
     workflow(
-        "--profile", "slurm", "--config", "dataset=shapes", "gpus=0",
+        "--profile", "slurm", "--config", "dataset=shapes", "gpus=0", "threads=1", "workers=1", "shards=2",
         "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5",
         "--default-resources", "slurm_partition=main", "mem_mb=1500", "runtime=10",
-        "--set-resources", "train:mem_mb=2500", "localize:mem_mb=2500",
         "--", METRICS,
     )  # fmt: skip
     assert 0 <= json.loads((workflow.folder / METRICS).read_text())["points"]["best"]["miou"] <= 1

@@ -103,4 +103,9 @@ def minutes(light, heavy):
     return lambda w, attempt: (light if w.dataset == "shapes" else heavy) * attempt
 
 
+def megabytes(heavy):
+    """Memory to ask a cluster for."""
+    return lambda w, attempt: (3000 if w.dataset == "shapes" else heavy) * attempt
+
+
 GPU = config["gpus"]

@@ -16,7 +16,7 @@ rule localize:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=12000,
+        mem_mb=megabytes(12000),
         runtime=minutes(30, 720),
     params:
         device=config["device"],

@@ -15,7 +15,7 @@ rule crf:
         ENV
     threads: config["workers"]
     resources:
-        mem_mb=8000,
+        mem_mb=megabytes(8000),
         runtime=minutes(30, 360),
     params:
         data=subpath(input.index, parent=True),
@@ -43,7 +43,7 @@ rule affinity:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=16000,
+        mem_mb=megabytes(16000),
         runtime=minutes(60, 1440),
     params:
         device=config["device"],
@@ -72,7 +72,7 @@ rule walk:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=12000,
+        mem_mb=megabytes(12000),
         runtime=minutes(30, 720),
     params:
         device=config["device"],
@@ -98,7 +98,7 @@ rule irn_labels:
         ENV
     threads: config["workers"]
     resources:
-        mem_mb=8000,
+        mem_mb=megabytes(8000),
         runtime=minutes(30, 360),
     params:
         data=subpath(input.index, parent=True),
@@ -126,7 +126,7 @@ rule irnet:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=16000,
+        mem_mb=megabytes(16000),
         runtime=minutes(60, 1440),
     params:
         device=config["device"],
@@ -155,7 +155,7 @@ rule irn:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=12000,
+        mem_mb=megabytes(12000),
         runtime=minutes(30, 720),
     params:
         device=config["device"],

@@ -18,7 +18,7 @@ rule deeplab:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=24000,
+        mem_mb=megabytes(24000),
         runtime=minutes(60, 1440),
     params:
         device=config["device"],
@@ -46,7 +46,7 @@ rule predict:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=12000,
+        mem_mb=megabytes(12000),
         runtime=minutes(30, 720),
     params:
         device=config["device"],

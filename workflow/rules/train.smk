@@ -35,7 +35,7 @@ rule train:
     threads: config["threads"]
     resources:
         gpu=GPU,
-        mem_mb=16000,
+        mem_mb=megabytes(16000),
         runtime=minutes(60, 1440),
     params:
         device=config["device"],
