@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from wsss.errors import WsssError
-from wsss.files import write_yaml
 from wsss.plan import Plan, drawings
 from wsss.plan.resolve import merge, methods, resolve, shrink, stand_in
 
@@ -43,7 +42,7 @@ def make_plan(tmp_path):
     def make(paper=PAPER, **changes) -> Plan:
         config = yaml.safe_load((ROOT / "config.yaml").read_text())
         config.update({"papers": ["a"], **changes})
-        write_yaml(tmp_path / "a.yaml", paper)
+        (tmp_path / "a.yaml").write_text(yaml.safe_dump(paper))
         return Plan(config, tmp_path)
 
     return make

@@ -135,3 +135,17 @@ def test_the_command_exits_with_1_and_names_the_file(chain):
 
 def test_records_are_readable_json(chain):
     assert json.loads(Path("results/table/record.json").read_text())["command"] == "table"
+
+
+def test_an_absolute_path_names_the_same_result(chain):
+    assert not audit(chain.absolute()).findings
+
+
+def test_a_page_made_from_records_is_part_of_the_chain(chain):
+    with recorded("page", ["results/table/record.json"], ["results/index.html"], None, "cpu"):
+        Path("results/index.html").write_text("all of it")
+    seen = audit("results/index.html")
+    assert not seen.findings
+    assert [content["command"] for content in seen.records.values()] == ["page", "table", "localize", "train"]
+    Path("results/model/model.pt").write_text("other weights")
+    assert ("modified", "results/model/model.pt") in kinds("results/index.html")

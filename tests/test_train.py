@@ -102,6 +102,7 @@ def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path, how):
     process = interrupted(tmp_path / "stopped", how)
     assert process.returncode != 0
     assert not (tmp_path / "stopped/model.pt").exists()
+    assert not (tmp_path / "stopped/losses.csv").exists()  # a declared output, which the workflow would remove
     resumed, whole = train_once(tmp_path / "stopped"), train_once(tmp_path / "whole")
     assert sha256(resumed) == sha256(whole)
     assert (tmp_path / "stopped/losses.csv").read_bytes() == (tmp_path / "whole/losses.csv").read_bytes()
@@ -120,6 +121,13 @@ def test_a_checkpoint_of_other_settings_is_not_used(tmp_path, capsys):
     interrupted(tmp_path / "a", signal.SIGKILL)
     changed = {"optimizer": {**TRAIN["optimizer"], "lr": 0.01}}
     assert sha256(train_once(tmp_path / "a", **changed)) == sha256(train_once(tmp_path / "b", **changed))
+    assert "belongs to other settings" in capsys.readouterr().err
+
+
+def test_a_checkpoint_made_under_other_written_settings_is_not_used(tmp_path, capsys):
+    interrupted(tmp_path / "a", signal.SIGKILL)
+    (tmp_path / "a/config.yaml").write_text("method: {alpha: 0.1}")
+    train_once(tmp_path / "a")
     assert "belongs to other settings" in capsys.readouterr().err
 
 

@@ -48,10 +48,6 @@ def read_json(path: str | Path):
         raise WsssError(f"{path}: not valid JSON ({error}); delete it and run the step that makes it again") from None
 
 
-def write_yaml(path: str | Path, value) -> None:
-    write_text(path, yaml.safe_dump(value, sort_keys=True, allow_unicode=True, width=120))
-
-
 def read_yaml(path: str | Path):
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))

@@ -91,8 +91,7 @@ def _first_output(content: dict) -> str:
 
 def _is_result(path: str, record: Path) -> bool:
     """Inputs from outside the results (a user's images, released weights) are pinned by hash only."""
-    same_place = os.path.commonpath([Path(path).absolute(), record.absolute()])
-    return same_place != os.sep and Path(same_place) != Path.cwd() and not Path(path).is_absolute()
+    return not Path(path).is_absolute() and Path(path).parts[:1] == record.parts[:1]
 
 
 def _check_images(index: Path, seen: Audit) -> None:
