@@ -123,7 +123,7 @@ def load_method(config: dict, n_classes: int, state: str | Path | dict[str, Tens
             f"'{wrong[0]}'; train it with these settings, or use the settings it was trained with"
         )
     method.load_state_dict(state)
-    return method.eval()
+    return method.eval().to(memory_format=torch.channels_last)  # fastest on a CPU, too
 
 
 def _read(path: str | Path) -> dict[str, Tensor]:
@@ -161,8 +161,6 @@ def localize(
     settings, (i, n) = config["localize"], shard
     fabric = make_fabric(device.partition(":")[0], settings["precision"])
     method = load_method(config, len(dataset.classes), model).to(fabric.device)
-    if fabric.device.type == "cuda":
-        method = method.to(memory_format=torch.channels_last)
     labels = dict(zip(dataset.ids, dataset.labels(), strict=True))
     ids = dataset.ids[i::n]
 

@@ -218,6 +218,7 @@ def fit(task, samples: Samples, train: dict, seed: int, out_dir: Path | str, dev
     fabric = make_fabric(device, train.get("precision", "float32"))
     fabric.launch()
     torch.manual_seed(seed)
+    task.to(memory_format=torch.channels_last)  # what convolutions are fastest with, on a CPU as on a GPU
     optimizers = {phase: build_optimizer(task.parameter_groups(phase), train["optimizer"]) for phase in task.phases}
     settings = digest(
         repr((sorted(train.items(), key=str), seed, len(samples), type(task).__name__, _written(out_dir)))
@@ -245,7 +246,9 @@ def fit(task, samples: Samples, train: dict, seed: int, out_dir: Path | str, dev
                 raise Stopped(f"stopped at step {done} of {schedule.steps}; run the same command again to go on")
 
     if fabric.is_global_zero:
-        save_state({name: tensor.cpu() for name, tensor in task.state_dict().items()}, out_dir / "model.pt")
+        save_state(
+            {name: tensor.cpu().contiguous() for name, tensor in task.state_dict().items()}, out_dir / "model.pt"
+        )
         write_json(
             out_dir / "training.json", {"steps": schedule.steps, "images": len(samples), "epochs": schedule.epochs}
         )

@@ -94,8 +94,6 @@ def predict_stage(
     settings, ids = check(config["predict"]), dataset.ids[i::n]
     fabric = make_fabric(device.partition(":")[0], settings["precision"])
     net = load_task(config["segment"], len(dataset.classes), model_path).net.to(fabric.device)
-    if fabric.device.type == "cuda":
-        net = net.to(memory_format=torch.channels_last)
 
     def load(image_id: str) -> tuple[np.ndarray, list[Tensor]]:
         image, step = dataset.image(image_id), 2 if settings["flip"] else 1

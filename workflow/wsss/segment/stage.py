@@ -64,4 +64,4 @@ def load_task(segment: dict, n_classes: int, path: str | Path) -> SegmentTask:
         expected = f"{segment['model']} on {segment['backbone']['name']}, {n_classes} classes"
         raise WsssError(f"{path}: not a model of {expected} ('{wrong[0]}' differs); train it with these settings")
     task.load_state_dict(state)
-    return task.eval()
+    return task.eval().to(memory_format=torch.channels_last)  # fastest on a CPU, too
