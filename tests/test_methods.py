@@ -281,13 +281,13 @@ def test_er_is_zero_for_equal_maps_and_ignores_the_background():
     other = maps.clone()
     other[:, 0] += 1
     assert seam.er_loss(maps, other) == 0
-    assert seam.er_loss(maps, maps + 0.25).item() == pytest.approx(0.25)
+    assert seam.er_loss(maps, maps + 0.25).item() == pytest.approx(0.5)  # two classes
 
 
 def test_ecr_pulls_the_revised_map_only_and_keeps_its_inputs():
     revised, maps = torch.rand(1, 3, 4, 4, requires_grad=True), torch.rand(1, 3, 4, 4, requires_grad=True)
     kept = maps.detach().clone()
-    seam.ecr_loss(revised, maps, 0.2).backward()
+    seam.ecr_loss(revised, maps, 3, 0.2).backward()
     assert maps.grad is None
     assert (revised.grad != 0).sum() == int(0.2 * 48)
     assert torch.equal(maps, kept)
@@ -296,15 +296,45 @@ def test_ecr_pulls_the_revised_map_only_and_keeps_its_inputs():
 def test_ecr_of_one_pixel_worked_by_hand():
     maps = torch.tensor([0.0, 0.3, 0.6]).view(1, 3, 1, 1)  # target: background 1 - .6, class 1 suppressed, class 2
     revised = torch.tensor([0.1, 0.1, 0.1]).view(1, 3, 1, 1)  # gaps .3 .1 .5
-    assert seam.ecr_loss(revised, maps, None).item() == pytest.approx(0.3)
-    assert seam.ecr_loss(revised, maps, 0.34).item() == pytest.approx(0.5)
-    assert seam.ecr_loss(revised, maps, 1.0, per_pixel=True).item() == pytest.approx(0.3)
+    assert seam.ecr_loss(revised, maps, 3, None).item() == pytest.approx(0.3)
+    assert seam.ecr_loss(revised, maps, 3, 0.34).item() == pytest.approx(0.5)
+    assert seam.ecr_loss(revised, maps, 3, 1.0, per_pixel=True).item() == pytest.approx(0.3)
 
 
 def test_rvmin_takes_the_least_active_pixels_of_the_strongest_present_class():
     revised = torch.tensor([[9.0, 9, 9, 9], [0.1, 0.2, 0.3, 0.4], [5.0, 5, 5, 5]]).view(1, 3, 2, 2)
     y = torch.tensor([1.0, 1.0, 0.0]).view(1, 3, 1, 1)
     assert seam.rvmin_loss(revised, y, 0.5).item() == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize("switches", [{}, {"ohem": None}, {"as_paper": ["D4"]}, {"ohem": 0.9}])
+def test_absent_channels_change_no_loss(switches):
+    labels = torch.tensor([[0.0, 1, 0, 0, 1], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]])
+    full = [torch.rand(3, 6, 8, 8, requires_grad=True) for _ in range(4)]
+    config = {**method_settings("seam")["method"], **switches}
+
+    def losses(channels):
+        index = channels[:, :, None, None].expand(-1, -1, 8, 8)
+        maps = [value.gather(1, index) for value in full]
+        views = [{"logits": torch.zeros(3, 5), "cam": maps[k], "revised": maps[2 + k]} for k in (0, 1)]
+        y = F.pad(labels, (1, 0), value=1.0).gather(1, channels)[:, :, None, None]
+        terms = seam.seam_losses(tuple(views), labels, y, lambda x: x, config)
+        return terms, torch.autograd.grad(sum(terms.values()), full)
+
+    every, all_gradients = losses(torch.arange(6).expand(3, -1))
+    shown = seam.present_channels(labels)
+    assert shown.tolist() == [[0, 2, 5], [0, 3, 1], [0, 1, 2]]
+    some, gradients = losses(shown)
+    for term in every:
+        assert torch.allclose(every[term], some[term], atol=1e-7), term
+    for ours, expected in zip(gradients, all_gradients, strict=True):
+        assert torch.allclose(ours, expected, atol=1e-7)
+
+
+def test_mean_of_resized():
+    maps = torch.rand(2, 3, 5, 7)
+    expected = base.resize(maps, (33, 20), align_corners=True).mean((2, 3))
+    assert torch.allclose(seam.mean_of_resized(maps, (33, 20)), expected, atol=1e-6)
 
 
 def test_pcm_losses_train_pcm_only(tmp_path):

@@ -3,7 +3,7 @@
 Paper   Symbol  Here                  |  Shapes: B batch, C foreground classes, K = C + 1 (channel 0 is background),
 Eq. 3   A       EquivariantTransform  |  D features, h w = stride 8, P = h w, H W = image, H' W' = transformed image.
 Eq. 6   y       pixel_correlation     |  Views: _o original, _t transformed, compared in the frame of A(I):
-Eq. 7-8 L_cls   classification_loss   |  cam_o = A(F(I)), cam_t = F(A(I)); revised_o, revised_t after PCM likewise.
+Eq. 7-8 L_cls   in seam_losses        |  cam_o = A(F(I)), cam_t = F(A(I)); revised_o, revised_t after PCM likewise.
 Eq. 9   L_ER    er_loss               |  Compared maps are max-normalised, absent classes 0.
 Eq. 10  L_ECR   ecr_loss
 Eq. 11          with_background, keep_strongest
@@ -69,9 +69,22 @@ def pixel_correlation(q: Tensor, features: Tensor, columns: int = COLUMNS) -> Te
 # ---- losses
 
 
-def classification_loss(cam: Tensor, labels: Tensor) -> Tensor:
-    """Eq. 7: multi-label soft margin of the pooled CAM. ``B×K×H×W``, ``B×C`` -> scalar."""
-    return multilabel_soft_margin(cam[:, 1:].mean((2, 3)), labels)
+def present_channels(labels: Tensor) -> Tensor:
+    """Background and the present classes of each image, ``B×K'``, K' as many as the fullest image has (2 at least).
+
+    Absent classes fill the gaps. Losses of absent classes are zero, so maps of these channels are all that is needed.
+    """
+    y = F.pad(labels, (1, 0), value=1.0)  # B K
+    return y.argsort(dim=1, descending=True, stable=True)[:, : max(2, int(y.sum(1).max()))]
+
+
+def mean_of_resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """``resize(maps, size, align_corners=True).mean((2, 3))`` without the large maps; ``B×K×h×w`` -> ``B×K``."""
+    h, w = (
+        resize(torch.eye(small, device=maps.device)[None, :, :, None], (large, 1), align_corners=True).mean((0, 2, 3))
+        for small, large in zip(maps.shape[2:], size, strict=True)
+    )  # how much each row and column counts
+    return torch.einsum("bkhw,h,w->bk", maps, h, w)
 
 
 def rvmin_loss(revised: Tensor, y: Tensor, keep: float) -> Tensor:
@@ -81,41 +94,46 @@ def rvmin_loss(revised: Tensor, y: Tensor, keep: float) -> Tensor:
 
 
 def er_loss(cam_o: Tensor, cam_t: Tensor) -> Tensor:
-    """Eq. 9: | A(F(I)) - F(A(I)) |, mean over foreground channels and pixels (D3)."""
-    return (cam_o[:, 1:] - cam_t[:, 1:]).abs().mean()
+    """Eq. 9: | A(F(I)) - F(A(I)) |, sum over foreground channels, mean over pixels: a mean after / C (D3)."""
+    return (cam_o[:, 1:] - cam_t[:, 1:]).abs().sum(1).mean()
 
 
-def ecr_loss(revised: Tensor, cam: Tensor, keep: float | None, per_pixel: bool = False) -> Tensor:
+def ecr_loss(revised: Tensor, cam: Tensor, channels: int, keep: float | None, per_pixel: bool = False) -> Tensor:
     """One half of Eq. 10: pulls the revised maps of a view to the CAM of the *other* view, which gets no gradient.
 
+    Both are some of ``channels`` maps, ``B×K'×H×W``; those of the others are 0 and alike, but count in the mean.
     ``keep`` is the share of hardest (channel, pixel) entries that count (D4), or of pixels; ``None``: all (no OHEM).
     """
     target = keep_strongest(with_background(cam.detach()))
-    gap = (target - revised).abs().flatten(2)  # B K P
-    gap = gap.mean(1) if per_pixel else gap.flatten(1)
-    return gap.mean() if keep is None else gap.topk(int(keep * gap.shape[1]), dim=1).values.mean()
+    gap = (target - revised).abs().flatten(2)  # B K' P
+    P = gap.shape[2]
+    gap, entries = (gap.sum(1) / channels, P) if per_pixel else (gap.flatten(1), channels * P)
+    if keep is None:
+        return gap.sum(1).mean() / entries
+    kept = int(keep * entries)
+    return gap.topk(min(kept, gap.shape[1]), dim=1).values.sum(1).mean() / kept
 
 
-def seam_losses(views: tuple[dict, dict], labels: Tensor, A, settings: dict) -> dict[str, Tensor]:
+def seam_losses(views: tuple[dict, dict], labels: Tensor, y: Tensor, A, settings: dict) -> dict[str, Tensor]:
     """Eq. 12 and D1: the weighted terms cls, er, ecr and rvmin.
 
-    ``views`` are the original and the transformed image's ``{"pooled", "cam", "revised"}``, maps ``B×K×H×W`` and
-    ``B×K×H'×W'`` before any normalisation; ``pooled`` is what is averaged to class scores. ``A`` takes ``B×K×H×W`` to
-    ``B×K×H'×W'``.
+    ``views`` are the original and the transformed image's ``{"logits", "cam", "revised"}``: class scores ``B×C``, maps
+    ``B×K'×H×W`` and ``B×K'×H'×W'`` before any normalisation, ``y`` (``B×K'×1×1``) says which of these are present. All
+    K channels will do, and so will those of ``present_channels``. ``A`` takes ``B×K'×H×W`` to ``B×K'×H'×W'``.
     """
-    weights = settings["weights"]
+    weights, C = settings["weights"], labels.shape[1]
     o, t = views
-    y = F.pad(labels, (1, 0), value=1.0)[:, :, None, None]  # B K 1 1   background is always present
-    cls = (classification_loss(o["pooled"], labels) + classification_loss(t["pooled"], labels)) / 2
+    cls = (multilabel_soft_margin(o["logits"], labels) + multilabel_soft_margin(t["logits"], labels)) / 2  # Eq. 7-8
     losses = {"cls": weights["cls"] * cls}
 
-    cam_o, cam_t = A(max_norm(F.relu(o["cam"]))) * y, max_norm(F.relu(t["cam"])) * y  # B K H' W'
+    cam_o, cam_t = A(max_norm(F.relu(o["cam"]))) * y, max_norm(F.relu(t["cam"])) * y  # B K' H' W'
     if settings["er"]:
-        losses["er"] = weights["er"] * er_loss(cam_o, cam_t)
+        losses["er"] = weights["er"] * er_loss(cam_o, cam_t) / C
     if settings["pcm"]:
         revised_o, revised_t = A(max_norm(F.relu(o["revised"]))) * y, max_norm(F.relu(t["revised"])) * y
         keep, per_pixel = settings["ohem"], "D4" in settings["as_paper"]
-        ecr = ecr_loss(revised_o, cam_t, keep, per_pixel) + ecr_loss(revised_t, cam_o, keep, per_pixel)
+        pairs = ((revised_o, cam_t), (revised_t, cam_o))
+        ecr = sum(ecr_loss(revised, cam, C + 1, keep, per_pixel) for revised, cam in pairs)
         losses["ecr"] = weights["ecr"] * ecr
         rvmin = [rvmin_loss(view["revised"], y, settings["rvmin_keep"]) for view in views]
         losses["rvmin"] = weights["rvmin"] * sum(rvmin) / 2
@@ -182,16 +200,22 @@ class Seam(Method):
     def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
         images = batch["image"]
         A = EquivariantTransform(images.shape[2:], len(images), self.settings)
-        return seam_losses((self.view(images), self.view(A(images))), batch["labels"], A, self.settings)
+        labels, shown = batch["labels"], present_channels(batch["labels"])
+        y = F.pad(labels, (1, 0), value=1.0).gather(1, shown)[:, :, None, None]  # B K' 1 1   background is present
+        views = (self.view(images, shown), self.view(A(images), shown))
+        return seam_losses(views, labels, y, A, self.settings)
 
-    def view(self, images: Tensor) -> dict[str, Tensor]:
-        """One branch of the siamese network: ``B×K×H×W`` raw CAM and revised CAM of images ``B×3×H×W``."""
+    def view(self, images: Tensor, shown: Tensor) -> dict[str, Tensor]:
+        """One branch of the siamese network: class scores ``B×C`` of images ``B×3×H×W``, and of the channels ``shown``
+        (``B×K'``) the raw CAM and the revised CAM at image size, ``B×K'×H×W``.
+        """
         cam, revised = self.maps(images)
         size = images.shape[2:]
-        maps = {"cam": resize(cam, size, align_corners=True)}
-        if revised is not None:
-            maps["revised"] = resize(revised, size, align_corners=True)
-        return {**maps, "pooled": cam if "D2" in self.settings["as_paper"] else maps["cam"]}
+        pooled = cam.mean((2, 3)) if "D2" in self.settings["as_paper"] else mean_of_resized(cam, size)
+        maps = {"cam": cam} if revised is None else {"cam": cam, "revised": revised}
+        index = shown[:, :, None, None].expand(-1, -1, *cam.shape[2:])
+        large = {name: resize(low.gather(1, index), size, align_corners=True) for name, low in maps.items()}
+        return {"logits": pooled[:, 1:], **large}
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Raw CAM ``B×K×h×w`` and, with PCM, the revised CAM ``B×K×h×w``, at stride 8."""
