@@ -14,10 +14,19 @@ from wsss.backbones.resnet import ResNet
 from wsss.backbones.resnet38d import ResNet38d
 from wsss.backbones.tiny import Tiny
 from wsss.backbones.vgg16 import VGG16
-from wsss.backbones.weights import export_weights, import_weights, load_backbone
+from wsss.backbones.weights import export_weights, import_weights, initial, load_backbone, without_weights
 from wsss.errors import WsssError, choose
 
-__all__ = ["BACKBONES", "Backbone", "build", "export_weights", "import_weights", "load_backbone"]
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "build",
+    "export_weights",
+    "import_weights",
+    "initial",
+    "load_backbone",
+    "without_weights",
+]
 
 BACKBONES = {
     "resnet38d": ResNet38d,

@@ -204,6 +204,8 @@ def pooling_of(settings: dict) -> tuple[str, list[int]]:
 
 
 class Aeft(Method):
+    weights_kind = "aeft"
+
     def __init__(self, config: dict, n_classes: int):
         super().__init__(config, n_classes)
         self.settings = config["method"]

@@ -48,6 +48,7 @@ ATTENTION = {"gradcam": grad_cam_weights, "gradcam++": grad_cam_pp_weights}
 class Cam(Method):
     def __init__(self, config: dict, n_classes: int):
         super().__init__(config, n_classes)
+        self.weights_kind = "irn_cam" if config["backbone"]["name"] == "resnet50" else "psa"
         settings = config["method"]
         self.drop = nn.Dropout2d(settings["dropout"])
         self.fc8 = head(self.backbone.channels["conv6"], n_classes)

@@ -128,6 +128,8 @@ class Adversary(nn.Module):
 class Eader(Method):
     """``backbone`` and ``fc`` are the localizer."""
 
+    weights_kind = "eader"
+
     def __init__(self, config: dict, n_classes: int):
         super().__init__(config, n_classes)
         self.settings = settings = config["method"]
