@@ -26,6 +26,9 @@ D8  the "pre-trained" strategy and "no SRF" are rows of the poster without a swi
     ``method.strategy: pretrained`` (``method.stages``) and ``method.srf: null`` (g = 1 everywhere).
 D9  features of a backbone whose taps differ in resolution are joined at the finest; depth and width of the decoder
     can be lowered for small crops.                                                                        ours
+D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of it is released. Our reading: DeiT-S
+    (backbone ``vit``) for both networks, its tokens after 6, 9 and 12 of 12 blocks as conv4, conv5 and conv6 at stride
+    16, the rest as on ResNet38d.                                                                            ours
 """
 
 from __future__ import annotations
