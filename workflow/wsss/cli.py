@@ -106,7 +106,7 @@ def _train(args) -> None:
     config, dataset = read_yaml(args.config), _images(args, role="train")
     torch.manual_seed(config["seed"])
     method = build(initial(config, config["train"]), len(dataset.classes))
-    samples = ClassificationSamples(dataset, {**config["train"], "input": method.backbone.input})
+    samples = ClassificationSamples(dataset, config["train"], method.backbone.input)
     fit(method, samples, config["train"], config["seed"], args.out, args.device)
 
 
