@@ -29,6 +29,7 @@ D9  features of a backbone whose taps differ in resolution are joined at the fin
 D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of it is released. Our reading: DeiT-S
     (backbone ``vit``) for both networks, its tokens after 6, 9 and 12 of 12 blocks as conv4, conv5 and conv6 at stride
     16, the rest as on ResNet38d.                                                                            ours
+D11 the release skips a step of the classifier whose loss is not a number; here such a loss ends the run by name.
 """
 
 from __future__ import annotations
