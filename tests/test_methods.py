@@ -1,4 +1,4 @@
-"""One contract for every method, on two backbones, and what is special about CAM and SEAM."""
+"""One contract for every method, on three backbones, and what is special about CAM and SEAM."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wsss.train import Progress
 
 C, SIDE = 5, 64
 OPEN = {"freeze": [], "freeze_norm": False, "dropout": None, "output_stride": None, "weights": None}
-BACKBONES = {"tiny": {"name": "tiny", **OPEN}, "mobilenet_v2": {"name": "mobilenet_v2", **OPEN}}
+BACKBONES = {name: {"name": name, **OPEN} for name in ("tiny", "mobilenet_v2", "vit:test_vit")}
 PAPER_NETWORKS = ("resnet38d", "resnet101", "resnet50", "resnet18", "vgg16")
 SMALLER = {"acr": {"unet_depth": 3, "unet_width": 4, "feature_channels": [4, 4, 8]}}  # made for crops of 256
 EVERYWHERE = [Progress(step, 1000, epoch, 40) for step, epoch in ((0, 0), (250, 10), (500, 20), (999, 39))]
