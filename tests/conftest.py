@@ -6,11 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+
+from wsss.errors import WsssError
 
 ROOT = Path(__file__).parent.parent
 TINY = {  # the smallest thing that goes through every stage
@@ -75,6 +78,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
+@pytest.fixture
+def one_line():
+    """Checks that an action ends with an error of one line that holds the given words; returns the line."""
+
+    def check(action: Callable, *words: str) -> str:
+        with pytest.raises(WsssError) as error:
+            action()
+        message = str(error.value)
+        assert "\n" not in message
+        assert all(word in message for word in words), message
+        return message
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import yaml
 from wsss.errors import WsssError
 from wsss.plan import Plan, drawings
 from wsss.plan.resolve import merge, methods, resolve, shrink, stand_in
+from wsss.plan.stages import TRAININGS
 
 ROOT = Path(__file__).parent.parent
 
@@ -111,6 +112,27 @@ def test_a_reference_to_another_run_is_its_model(make_plan):
     assert plan.stage_config("shapes", "a", "child", 2, "train")["backbone"]["weights"] == model
 
 
+def test_official_weights_are_all_that_their_stage_reads(make_plan):
+    paper = copy.deepcopy(PAPER)
+    paper["runs"]["official"] = {"method": "seam", "train": {"weights": "seam.pth"}}
+    plan = make_plan(paper)
+    assert plan.references("voc12", "a", "official", 0, "train") == ["seam.pth"]
+    assert any(path.endswith(".params") for path in plan.references("voc12", "a", "official", 0, "affinity"))
+    paper["runs"]["official"]["affinity"] = {"train": {"weights": "aff.pth"}}
+    assert make_plan(paper).references("voc12", "a", "official", 0, "affinity") == ["aff.pth"]
+    assert "seam.pth" in plan.stage_config("voc12", "a", "official", 0, "seed")["train"]["weights"]
+
+
+@pytest.mark.parametrize("stage", TRAININGS)
+def test_another_run_is_no_file_of_official_weights(make_plan, stage):
+    paper, change = copy.deepcopy(PAPER), {"weights": "run:twin"}
+    for key in reversed(TRAININGS[stage]):
+        change = {key: change}
+    paper["runs"]["first"].update(change)
+    with pytest.raises(WsssError, match=rf"a\.yaml, run first: {'.'.join(TRAININGS[stage])}\.weights takes a file"):
+        make_plan(paper).resolve("shapes", "a", "first")
+
+
 def test_sizes_shrink_with_the_data_set():
     config = {"train": {"crop": 448, "long_side": [448, 768], "batch_size": 8}, "x": {"crop": None}}
     assert shrink(config, 0.25) == {
@@ -124,6 +146,9 @@ def test_a_backbone_is_replaced_wherever_it_stands():
     small = stand_in(config, {"big": {"name": "tiny", "freeze": []}})
     assert small["backbone"] == {"name": "tiny", "freeze": []}
     assert small["method"]["ordinary"]["backbone"]["name"] == "tiny"
+    again = stand_in(config, {"big": {"weights": "w.pth"}})
+    assert again["backbone"] == {"name": "big", "freeze": ["a"], "weights": "w.pth"}
+    assert stand_in(config, {"big": {"name": "tiny"}})["backbone"] == {"name": "tiny", "freeze": None}
 
 
 def test_merge_leaves_its_arguments_alone():

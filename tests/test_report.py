@@ -386,6 +386,9 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     training.mkdir(parents=True, exist_ok=True)
     losses = ["step,epoch,phase,term,value", "0,0,classifier,cls,0.7", "1,0,classifier,cls,0.6"]
     (training / "losses.csv").write_text("\n".join([*losses, ""]))
+    official = plan.home("shapes", "seam", "seam", 0, "train")  # read, not trained: no curves
+    official.mkdir(parents=True, exist_ok=True)
+    (official / "losses.csv").write_text(losses[0] + "\n")
 
     out = plan.results / "report.html"
     write_page(state.page(plan, "shapes"), out)

@@ -238,7 +238,7 @@ def test_samples(tmp_path, image):
     assert sample["id"] == "a/1"
     assert sample["labels"].tolist() == [1, 0, 1]
     assert torch.equal(sample["image"], t.TrainView(24, [20, 30], 0.5, None)(image, rng(1)))
-    bgr = ClassificationSamples(dataset, train | {"input": "vgg_bgr"}).get(1, rng(1))["image"]
+    bgr = ClassificationSamples(dataset, train, "vgg_bgr").get(1, rng(1))["image"]
     assert bgr.abs().max() > 50
     cut = ClassificationSamples(dataset, {"view": "resized_crop", "crop": 24, "flip": 0.5, "jitter": None})
     assert torch.equal(cut.get(0, rng(1))["image"], t.ResizedCropView(24, 0.5, None)(image, rng(1)))

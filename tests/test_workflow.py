@@ -41,6 +41,25 @@ def test_every_target_has_a_plan(workflow):
     workflow("-n", "--quiet", "all", "--", *names)
 
 
+def test_official_weights_take_the_place_of_a_training(workflow):
+    """A trained model, exported as an official file and read in another run, gives the same class maps."""
+    metrics = "shapes/seam/baseline/seed0/metrics/seed_seed.json"
+    workflow("--", f"results/{metrics}")
+    trained = (f"{BASELINE}/train/config.yaml", f"{BASELINE}/train/model.pt")
+    export = ("export-weights", "--config", trained[0], "--data", "results/shapes/data", "--model", trained[1])
+    assert workflow.wsss(*export, "--out", "official.pth").returncode == 0
+    official = ("--config", "results=again", "overrides={'train': {'weights': 'official.pth'}}")
+    workflow(*official, "--", f"again/{metrics}")
+    points = [json.loads((workflow.folder / folder / metrics).read_text())["points"] for folder in ("results", "again")]
+    assert points[0] == points[1]
+    record = json.loads((workflow.folder / "again" / metrics).parents[1].joinpath("train/record.json").read_text())
+    assert "official.pth" in record["inputs"]
+    assert record["config"]["train"]["weights"] == "official.pth"
+    assert workflow.wsss("audit", f"again/{metrics}").returncode == 0
+    (workflow.folder / "official.pth").write_bytes(b"another file")
+    assert workflow.wsss("audit", f"again/{metrics}").returncode == 1
+
+
 def test_everything_is_made_once(made):
     table = list(csv.DictReader((made.folder / TABLE / "table.csv").read_text().splitlines()))
     assert [row["row"] for row in table[:2]] == ["CAM", "GradCAM"]

@@ -20,6 +20,15 @@ def load(name: str) -> dict[str, np.ndarray]:
         return {key: archive[key] for key in archive.files}
 
 
+def shapes(network: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of an official network, in the order of its state dict."""
+    if (FOLDER / f"{network}.npz").exists():
+        entries = json.loads(str(load(network)["weight_keys_json"]))
+    else:
+        entries = json.loads((FOLDER / "keys_eader_occse_aeft_acr.json").read_text())[network]
+    return {name: tuple(shape) for name, shape, *_ in entries}
+
+
 def weights_of(golden: dict, key: str = "weight_keys_json") -> dict[str, torch.Tensor]:
     """The documented weights of a PSA, SEAM or IRN network (README_seam_psa_irn, section 2), under official names."""
     entries = json.loads(str(golden[key]))
@@ -46,9 +55,8 @@ def _seam_tensor(shape, kind, canonical, scale) -> torch.Tensor:
 
 def kaist_weights(network: str, prefix: str = "", gain: float = 0.7) -> dict[str, torch.Tensor]:
     """The documented weights of an EADER, OC-CSE, AEFT or ACR network (README_eader_occse_aeft_acr, section 2)."""
-    entries = json.loads((FOLDER / "keys_eader_occse_aeft_acr.json").read_text())[network]
-    shapes = {name: shape for name, shape, *_ in entries}
-    return {name: _kaist_tensor(prefix + name, shape, _is_norm(name, shapes), gain) for name, shape in shapes.items()}
+    named = shapes(network)
+    return {name: _kaist_tensor(prefix + name, shape, _is_norm(name, named), gain) for name, shape in named.items()}
 
 
 def _is_norm(name: str, shapes: dict) -> bool:

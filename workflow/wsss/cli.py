@@ -98,15 +98,38 @@ def _train(args) -> None:
     """Train a method's networks on image-level labels."""
     import torch
 
+    from wsss.backbones import initial
     from wsss.data.samples import ClassificationSamples
     from wsss.methods import build
     from wsss.train import fit
 
     config, dataset = read_yaml(args.config), _images(args, role="train")
     torch.manual_seed(config["seed"])
-    method = build(config, len(dataset.classes))
-    samples = ClassificationSamples(dataset, {**config["train"], "input": method.backbone.input})
+    method = build(initial(config, config["train"]), len(dataset.classes))
+    samples = ClassificationSamples(dataset, config["train"], method.backbone.input)
     fit(method, samples, config["train"], config["seed"], args.out, args.device)
+
+
+@command("export-weights", CONFIG, DATA, MODEL, OUTPUT)
+def _export_weights(args) -> None:
+    """Write a trained classifier, AffinityNet or IRNet as a file that its authors' code loads."""
+    import torch
+
+    from wsss.backbones import export_weights
+    from wsss.data.index import Dataset
+    from wsss.localize import load_method
+    from wsss.refine import affinity, irn_net
+
+    config = read_yaml(args.config)
+    if "segment" in config:
+        raise WsssError(f"{args.config}: no official format is known for a DeepLab; give train, affinity or irnet")
+    if "irn" in config:
+        network = irn_net.load(config["irn"], args.model, torch.device("cpu"))
+    elif "affinity" in config:
+        network = affinity.load(config, args.model)
+    else:
+        network = load_method(config, len(Dataset.load(args.data).classes), args.model).complete()
+    export_weights(network, network.weights_kind, args.out)
 
 
 @command("localize", CONFIG, DATA, MODEL, OUTPUT, PART, SHARD, DEVICE)

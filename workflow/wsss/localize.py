@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsss.backbones import without_weights
 from wsss.data.transforms import multi_scale
 from wsss.errors import WsssError, choose
 from wsss.methods import Method, build
@@ -112,7 +113,7 @@ def load_method(config: dict, n_classes: int, state: str | Path | dict[str, Tens
     source = "model"
     if not isinstance(state, dict):
         source, state = str(state), _read(state)
-    method = build(_untrained(config), n_classes)
+    method = build(without_weights(config), n_classes)  # the model holds all weights
     own = method.state_dict()
     wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
     wrong += [name for name in state if name not in own]
@@ -137,18 +138,6 @@ def _read(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WsssError(f"{path}: not a model: it holds more than named tensors; give the model.pt of a training")
     return state
-
-
-def _untrained(value):
-    """``config`` without the weights that its backbones start training from: the model holds all weights."""
-    if not isinstance(value, dict):
-        return value
-    config = {key: _untrained(inner) for key, inner in value.items()}
-    if isinstance(config.get("backbone"), dict):
-        config["backbone"]["weights"] = None
-        if "weights" in config:  # of the whole network around that backbone
-            config["weights"] = None
-    return config
 
 
 def localize(

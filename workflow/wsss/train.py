@@ -23,6 +23,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 from torch.utils.data import DataLoader
 
+from wsss.backbones import import_weights
 from wsss.errors import Stopped, WsssError
 from wsss.files import atomic, digest, write_json
 from wsss.progress import bar
@@ -203,7 +204,8 @@ def fit(task, samples: Samples, train: dict, seed: int, out_dir: Path | str, dev
 
     Args:
         task: see ``docs/architecture.md``, Task.
-        train: epochs, steps, batch_size, optimizer, and optionally precision, workers, accumulate, checkpoint_every.
+        train: epochs, steps, batch_size, optimizer, and optionally precision, workers, accumulate, checkpoint_every;
+            or ``weights``, a file of the authors' trained weights, which is read instead (see :func:`adopt`).
         out_dir: also holds ``checkpoint.pt`` while training runs; a run that finds one of its settings goes on from it.
 
     Raises:
@@ -212,6 +214,8 @@ def fit(task, samples: Samples, train: dict, seed: int, out_dir: Path | str, dev
     """
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
+    if train.get("weights"):
+        return adopt(task, train["weights"], out_dir)
     if len(samples) == 0:
         raise WsssError(f"{out_dir}: there is no training image; check the split and the step before")
     schedule = Schedule(len(samples), train)
@@ -246,9 +250,7 @@ def fit(task, samples: Samples, train: dict, seed: int, out_dir: Path | str, dev
                 raise Stopped(f"stopped at step {done} of {schedule.steps}; run the same command again to go on")
 
     if fabric.is_global_zero:
-        save_state(
-            {name: tensor.cpu().contiguous() for name, tensor in task.state_dict().items()}, out_dir / "model.pt"
-        )
+        save_model(task, out_dir)
         write_json(
             out_dir / "training.json", {"steps": schedule.steps, "images": len(samples), "epochs": schedule.epochs}
         )
@@ -256,6 +258,28 @@ def fit(task, samples: Samples, train: dict, seed: int, out_dir: Path | str, dev
         (out_dir / "checkpoint.pt").unlink(missing_ok=True)
     fabric.barrier()
     return out_dir / "model.pt"
+
+
+def adopt(task, weights: str | Path, out_dir: Path) -> Path:
+    """Fill ``task`` from official weights and write what a training writes; the loss log has no rows.
+
+    The kind of file is the task's ``weights_kind``. What the file lacked or held in vain is printed, and kept in
+    ``training.json``. A file that lacks what the task needs is an error of one line.
+    """
+    report = import_weights(weights, task, task.weights_kind)
+    print(f"{weights}: official weights '{task.weights_kind}' instead of a training; {report}", file=sys.stderr)
+    with atomic(out_dir / "losses.csv") as temporary, temporary.open("w", newline="") as stream:
+        csv.writer(stream).writerow(LossLog.FIELDS)
+    unused = {"missing": report.missing, "unexpected": report.unexpected}
+    write_json(out_dir / "training.json", {"weights": str(weights), "kind": task.weights_kind, **unused})
+    return save_model(task, out_dir)
+
+
+def save_model(task, out_dir: Path) -> Path:
+    """Write ``model.pt``, the state dict of ``task``."""
+    path = out_dir / "model.pt"
+    save_state({name: tensor.cpu().contiguous() for name, tensor in task.state_dict().items()}, path)
+    return path
 
 
 def _written(out_dir: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 from dataclasses import dataclass, field
@@ -29,6 +30,12 @@ class Report:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        lacked = f"it lacks {len(self.missing)} tensors that are not needed ({_some(self.missing)})"
+        unused = f"{len(self.unexpected)} of its tensors are not used ({_some(self.unexpected)})"
+        said = [lacked] * bool(self.missing) + [unused] * bool(self.unexpected)
+        return "; ".join(said) or "every tensor found its place"
+
 
 def load_backbone(backbone: nn.Module, path: str | Path) -> Report:
     """Fill ``backbone`` from a file of any known format; heads and other networks in the file are left out."""
@@ -39,6 +46,25 @@ def load_backbone(backbone: nn.Module, path: str | Path) -> Report:
     return load_official(backbone, inside, Naming(lambda name: name), str(path))
 
 
+def without_weights(value):
+    """``value``, a configuration or part of one, without the weights that its networks start training from."""
+    if not isinstance(value, dict):
+        return value
+    config = copy.copy(value)
+    for key, inner in value.items():
+        config[key] = without_weights(inner)
+    if isinstance(config.get("backbone"), dict):
+        config["backbone"]["weights"] = None
+        if "weights" in config:  # of the whole network around that backbone
+            config["weights"] = None
+    return config
+
+
+def initial(config: dict, train: dict) -> dict:
+    """``config`` as networks are built for training: without initial weights where ``train.weights`` has them all."""
+    return without_weights(config) if train.get("weights") else config
+
+
 def import_weights(path: str | Path, module: nn.Module, kind: str) -> Report:
     """Fill a method from an official file. ``kind`` is one of :data:`KINDS`.
 
@@ -46,7 +72,7 @@ def import_weights(path: str | Path, module: nn.Module, kind: str) -> Report:
     Raises one line when a needed tensor is missing or has another shape.
     """
     naming = choose(KINDS, kind, "kind of official weights")
-    return load_official(module, read_state(path), naming, str(path))
+    return load_official(module, read_state(path), naming, f"{path}, read as official weights '{kind}'")
 
 
 def export_weights(module: nn.Module, kind: str, path: str | Path) -> None:

@@ -14,14 +14,14 @@ class ClassificationSamples:
 
     Args:
         dataset: the training split.
-        train: a method's settings; read are ``view``, ``crop``, ``long_side``, ``flip``, ``jitter``, ``jitter_p`` and
-            ``input`` (what the backbone expects: ``rgb``, the default, or ``vgg_bgr``).
+        train: a method's settings; read are ``view``, ``crop``, ``long_side``, ``flip``, ``jitter`` and ``jitter_p``.
+        convention: the pixels the backbone expects, ``rgb`` or ``vgg_bgr``.
     """
 
-    def __init__(self, dataset: Dataset, train: dict):
+    def __init__(self, dataset: Dataset, train: dict, convention: str = "rgb"):
         self.dataset = dataset
         self.labels = torch.from_numpy(dataset.labels())  # N C
-        self.view = classification_view(train)
+        self.view = classification_view(train, convention)
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -232,8 +232,10 @@ class ScoredView:
         return to_tensor(normalise(image, self.input)), to_tensor(scores)
 
 
-def classification_view(train: dict) -> Callable[[np.ndarray, np.random.Generator], torch.Tensor]:
+def classification_view(
+    train: dict, convention: str = "rgb"
+) -> Callable[[np.ndarray, np.random.Generator], torch.Tensor]:
     """The view that the settings ``train`` of a method describe: ``view`` is ``long_side`` or ``resized_crop``."""
     views = {"long_side": TrainView, "resized_crop": ResizedCropView}
     view = choose(views, train.get("view", "long_side"), "train.view")
-    return view(**{key: train[key] for key in view.__dataclass_fields__ if key in train})
+    return view(**{key: train[key] for key in view.__dataclass_fields__ if key in train}, input=convention)

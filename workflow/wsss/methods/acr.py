@@ -26,6 +26,10 @@ D8  the "pre-trained" strategy and "no SRF" are rows of the poster without a swi
     ``method.strategy: pretrained`` (``method.stages``) and ``method.srf: null`` (g = 1 everywhere).
 D9  features of a backbone whose taps differ in resolution are joined at the finest; depth and width of the decoder
     can be lowered for small crops.                                                                        ours
+D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of it is released. Our reading: DeiT-S
+    (backbone ``vit``) for both networks, its tokens after 6, 9 and 12 of 12 blocks as conv4, conv5 and conv6 at stride
+    16, the rest as on ResNet38d.                                                                            ours
+D11 the release skips a step of the classifier whose loss is not a number; here such a loss ends the run by name.
 """
 
 from __future__ import annotations
@@ -178,17 +182,27 @@ class Reconstructor(Classifier):
 
 
 class Acr(Method):
+    weights_kind = "acr"
+
     def __init__(self, config: dict, n_classes: int):
         nn.Module.__init__(self)  # not Method's: the backbone of the class maps lies inside ``classifier``
-        self.n_classes, self.settings = n_classes, config["method"]
+        self.config, self.n_classes, self.settings = config, n_classes, config["method"]
         strategies = {"adversarial": (), "pretrained": tuple(self.settings["stages"])}
         self.stages = choose(strategies, self.settings["strategy"], "method.strategy")  # where one begins, in shares
         self.classifier = Classifier(config["backbone"], self.settings["hidden"], n_classes)
         opposed = self.settings["classifier"]["t"] or self.settings["classifier"]["nt"]
         self.phases = ("reconstructor", "classifier") if opposed else ("classifier",)
-        self.reconstructor = Reconstructor(config["backbone"], self.settings, n_classes) if opposed else None
+        self.reconstructor = self._reconstructor() if opposed else None
         if opposed:
             _check_crop(config["train"]["crop"], self.settings["unet_depth"])
+
+    def _reconstructor(self) -> Reconstructor:
+        return Reconstructor(self.config["backbone"], self.settings, self.n_classes)
+
+    def complete(self) -> Acr:
+        """With a reconstructor: the release's files have one, and its decoder twice (D7)."""
+        self.reconstructor = self.reconstructor or self._reconstructor()
+        return self
 
     @property
     def backbone(self) -> backbones.Backbone:

@@ -22,7 +22,8 @@ D3  L_attract is the L1 distance; before the release the squared one of L2-norma
     (Rigid)", BCE of x+ with all labels, is not released (``method.attract``: soft, soft_l2 or rigid).
 D4  there is no triplet margin between L_attract and L_repel. Labels of anchor and negative are disjoint, so their
     distance is the sum of both squared norms, and L_repel lifts both until that sum is ``method.margin``.
-D5  only the activated region of the anchor is left out; the negative's threshold of 1 keeps its whole map.
+D5  only the activated region of the anchor is left out; the negative's threshold is 1, which no normalised map reaches,
+    so its whole map is averaged.
 D6  an anchor whose batch has no image of other classes ends the released run; here it is left out of L_repel.
 D7  new layers learn at the rate of the backbone; PSA's fc8 at ten times that (``method.new_lr``).
 D8  the poly schedule counts every epoch as if its batches were those of phase 1 (``wsss.train``): with 10582 images
@@ -144,17 +145,13 @@ def repel(
     Partners that share a class are no pair (D6).
     """
     f = gpp / (gpp.abs().amax((2, 3), keepdim=True) + EPS)  # B C h w
-    cam_n = max_norm(F.relu(cam.detach())) * labels[:, :, None, None]  # B C h w, only compared
-    a = _masked_mean(f, cam_n < threshold) * labels  # B C
-    b = _masked_mean(f, cam_n < 1.0) * labels  # B C
+    faint = max_norm(F.relu(cam.detach())) * labels[:, :, None, None] < threshold  # B C h w
+    a = (f * faint).sum((2, 3)) / (faint.sum((2, 3)) + EPS) * labels  # B C
+    b = f.mean((2, 3)) * labels  # B C   D5
     d = (a - b[partner]).square().sum(1)  # B
     hard = (d < margin) & ((labels * labels[partner]).sum(1) == 0)
     n = hard.sum()
     return (F.relu(margin - d) * hard).sum() / n.clamp(min=1) * (n > min_hard)
-
-
-def _masked_mean(f: Tensor, where: Tensor) -> Tensor:
-    return (f * where).sum((2, 3)) / (where.sum((2, 3)) + EPS)
 
 
 MASKS = {"soft": mask_soft, "hard": mask_hard}
@@ -204,6 +201,8 @@ def pooling_of(settings: dict) -> tuple[str, list[int]]:
 
 
 class Aeft(Method):
+    weights_kind = "aeft"
+
     def __init__(self, config: dict, n_classes: int):
         super().__init__(config, n_classes)
         self.settings = config["method"]

@@ -29,6 +29,7 @@ class Method(nn.Module):
     """
 
     phases: tuple[str, ...] = ("classifier",)  # one optimizer each
+    weights_kind: str  # of the authors' weight files, see backbones.naming.KINDS
 
     def __init__(self, config: dict, n_classes: int):
         super().__init__()
@@ -49,6 +50,10 @@ class Method(nn.Module):
         ``batch["image"]`` is ``B×3×H×W``, normalised as ``backbone.input`` says, ``batch["labels"]`` ``B×C`` of 0, 1.
         """
         raise NotImplementedError
+
+    def complete(self) -> Method:
+        """Itself, with all networks that official weight files hold, also those it was trained without."""
+        return self
 
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
         """Raw class maps ``B×C×h×w``, before ReLU and normalisation, of any resolution.

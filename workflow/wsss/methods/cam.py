@@ -15,7 +15,8 @@ D1  Grad-CAM and Grad-CAM++ are taken at the tap ``localize.tap``. At conv6, bef
     g = w_k^c / (h w), and Grad-CAM is CAM / (h w). SEAM's Table 2 (46.53, 47.37 against CAM's 47.43) names no layer.
 D2  Grad-CAM++ differentiates exp(y^c); the factor exp(y^c) is the same for all k and is left to the normalisation.
 D3  PSA's VGG16 shows sqrt(ReLU(M_c)), no other network does (``method.power`` 0.5).                      psa@9493e59
-D4  PSA and its heirs have no bias in the head and put Dropout2d before it; IRN has no dropout.             irn@a2ece00
+D4  PSA and its heirs have no bias in the head and put Dropout2d before it; IRN has no dropout, and starts its head as
+    torch does, not as Xavier.                                                                             irn@a2ece00
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ ATTENTION = {"gradcam": grad_cam_weights, "gradcam++": grad_cam_pp_weights}
 class Cam(Method):
     def __init__(self, config: dict, n_classes: int):
         super().__init__(config, n_classes)
+        self.weights_kind = "irn_cam" if config["backbone"]["name"] == "resnet50" else "psa"
         settings = config["method"]
         self.drop = nn.Dropout2d(settings["dropout"])
         self.fc8 = head(self.backbone.channels["conv6"], n_classes)

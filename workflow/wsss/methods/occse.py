@@ -115,6 +115,8 @@ class Ordinary(nn.Module):
 
 
 class OcCse(Method):
+    weights_kind = "occse"
+
     def __init__(self, config: dict, n_classes: int):
         super().__init__(config, n_classes)
         settings = config["method"]

@@ -178,6 +178,8 @@ class EquivariantTransform:
 
 
 class Seam(Method):
+    weights_kind = "seam"
+
     def __init__(self, config: dict, n_classes: int):
         super().__init__(config, n_classes)
         self.settings = config["method"]

@@ -125,8 +125,10 @@ class Plan:
         return [f"{home}/{part}-{i}-of-{n}.{suffix}" for part in self.parts(dataset, *roles) for i in range(n)]
 
     def references(self, dataset: str, paper: str, run: str, seed: int, stage: str) -> list[str]:
-        """Models of other runs, and weight files, that the configuration of ``stage`` names."""
-        found: list[str] = []
+        """Models of other runs, and weight files, that ``stage`` reads; official weights make all others needless."""
+        config, found = self.stage_config(dataset, paper, run, seed, stage), []
+        if official := stages.official_weights(stage, config):
+            return [official]
 
         def collect(value, key: str) -> None:
             if isinstance(value, dict):
@@ -135,7 +137,7 @@ class Plan:
             elif key == "weights" and isinstance(value, str):
                 found.append(value)
 
-        collect(self.stage_config(dataset, paper, run, seed, stage), "")
+        collect(config, "")
         return sorted(set(found))
 
     def metrics(self, dataset: str, paper: str, run: str, seed: int, stage: str, split: str | None = None) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from wsss.errors import WsssError
 from wsss.files import read_yaml
+from wsss.plan import stages
 from wsss.segment import presets
 
 PACKAGE = Path(__file__).parent.parent
@@ -80,6 +81,9 @@ def resolve(dataset: str, spec: dict, run: dict, source: str, command_line: dict
     config = merge(config, spec.get("methods", {}).get(name), f"config.yaml, datasets.{dataset}.methods.{name}")
     config = merge(config, overrides, source)
     config = merge(config, command_line, "config.yaml, overrides")
+    for stage, keys in stages.TRAININGS.items():
+        if str(stages.official_weights(stage, config)).startswith(REFERENCE):
+            raise WsssError(f"{source}: {'.'.join(keys)}.weights takes a file of official weights, not another run")
     config = shrink(presets.resolve(config), spec.get("pixels", 1.0))
     return stand_in(config, spec.get("stand_ins", {}))
 
@@ -99,6 +103,8 @@ def stand_in(value, table: dict):
     """``value`` with every ``backbone`` mapping whose name is in ``table`` overlaid by that entry.
 
     A small data set trains small networks: where a paper says ResNet38d, its runs still differ in what they compare.
+    An entry that names another network replaces the mapping: keys it does not give are that network's own, for what
+    was said of the old one (``freeze`` lists its modules) does not hold for the new.
     """
     if not isinstance(value, dict):
         return value
@@ -107,5 +113,7 @@ def stand_in(value, table: dict):
     if isinstance(backbone, dict) and backbone.get("name") in table:
         trained_here = str(backbone.get("weights")).startswith(REFERENCE)
         kept = {"weights": backbone["weights"]} if trained_here else {}
-        replaced["backbone"] = {**backbone, **table[backbone["name"]], **kept}
+        entry = table[backbone["name"]]
+        base = backbone if entry.get("name", backbone["name"]) == backbone["name"] else dict.fromkeys(backbone)
+        replaced["backbone"] = {**base, **entry, **kept}
     return replaced

@@ -23,6 +23,8 @@ CLOSURE = {
     "irn": IRN,
 }
 
+TRAININGS = {"train": ("train",), "affinity": ("affinity", "train"), "irnet": ("irn", "train")}  # with official weights
+
 LABELS = ("walk", "irn", "ground_truth")  # what DeepLab can be trained on
 SCORES = ("seed", "crf")  # stages whose result is class scores; the others' are label maps
 MEASURED = ("seed", "crf", "walk", "irn", "segment")
@@ -37,6 +39,13 @@ def sections(stage: str, config: dict) -> tuple[str, ...]:
         raise WsssError(f"segment.labels: unknown '{labels}': choose one of {', '.join(LABELS)}")
     trained_on = () if labels == "ground_truth" else CLOSURE[labels]
     return {"deeplab": (*trained_on, "segment"), "segment": (*trained_on, "segment", "predict")}[stage]
+
+
+def official_weights(stage: str, config: dict) -> str | None:
+    """The file of the authors' trained weights that ``stage`` reads instead of training, if one is configured."""
+    for key in TRAININGS.get(stage, ()):
+        config = config[key]
+    return config["weights"] if stage in TRAININGS else None
 
 
 def default_split(stage: str) -> str:

@@ -96,6 +96,7 @@ class AffinityNet(nn.Module):
     """The network and its training task. ``stride``: pixels per cell of its features."""
 
     phases = ("affinity",)
+    weights_kind = "psa"
 
     def __init__(self, backbone: backbones.Backbone, radius: int):
         super().__init__()
@@ -179,6 +180,6 @@ def affinity_stage(
 ) -> Path:
     """Train AffinityNet on the confident cells of CRF results; returns ``model.pt`` in ``out_dir``."""
     torch.manual_seed(config["seed"])
-    net = build(config)
+    net = build(backbones.initial(config, config["affinity"]["train"]))
     samples = AffinitySamples(dataset, crf_paths, config, net.stride, net.backbone.input)
     return fit(net, samples, config["affinity"]["train"], config["seed"], Path(out_dir), device)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsss.backbones import initial
 from wsss.data.transforms import MaskedView, normalise, resize_label, to_tensor
 from wsss.errors import WsssError
 from wsss.files import atomic
@@ -87,9 +88,11 @@ def irn_stage(
     """
     irn, train = config["irn"], config["irn"]["train"]
     torch.manual_seed(config["seed"])
-    net = irn_net.build(irn)
+    net = irn_net.build(initial(irn, train))
     convention = net.backbone.input
     path = fit(net, IrnSamples(dataset, mask_paths, train, convention), train, config["seed"], out_dir, device)
+    if train["weights"]:  # they hold the mean of the images they were trained on
+        return
     seeds = dataset.split(config["dataset"]["splits"]["seed"])
     views = (top_left(seeds.image(image_id), train["crop"], convention) for image_id in seeds.ids)
     net.mean_shift.running_mean += mean_displacement(net, views)

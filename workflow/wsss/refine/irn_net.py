@@ -59,6 +59,7 @@ class IRNet(nn.Module):
     """The network and its training task. Names of heads are those of the released weights."""
 
     phases = ("irn",)
+    weights_kind = "irn"
 
     def __init__(self, backbone: backbones.Backbone, settings: dict):
         super().__init__()

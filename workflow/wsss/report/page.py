@@ -95,6 +95,8 @@ def _losses(folder: str) -> str:
     with path.open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
             terms.setdefault(f"{row['phase']}: {row['term']}", []).append((float(row["step"]), float(row["value"])))
+    if not terms:  # official weights
+        return ""
     figure, axis = plt.subplots(figsize=(5, 1.8))
     for name, curve in terms.items():
         parts = np.array_split(np.array(curve), min(POINTS, len(curve)))  # each point the mean of its part
