@@ -21,7 +21,7 @@ from wsss.refine import irn_instances, irn_labels, irn_losses, irn_net, irn_walk
 from wsss.refine.irn import IrnSamples, irn_stage, mean_displacement, top_left
 from wsss.refine.labels import PairMarks, pair_marks
 from wsss.refine.paths import half_disc, pair_difference, pairs_within, path_affinity, straight_path
-from wsss.stores import IGNORE, Masks, Scores, write_masks, write_scores
+from wsss.stores import IGNORE, Instances, Masks, Scores, write_masks, write_scores
 
 TINY = {"name": "tiny", "output_stride": None, "dilate": None}
 FAST = {"steps": 4, "batch_size": 2, "crop": 64, "workers": 0, "scale": [0.8, 1.2]}
@@ -332,10 +332,10 @@ def test_from_scores_to_masks_and_instances(dataset, scores, tmp_path):
     assert whole.get("im0")[32, 28] == 1
 
     irn_instances.irn_instances_stage(config(), dataset, scores, model, tmp_path / "instances.npz", device="cpu")
-    found = dict(irn_instances.read_instances([tmp_path / "instances.npz"]))
-    assert list(found) == dataset.ids
-    assert found["im1"].classes.tolist() == [2] * len(found["im1"].masks)
-    assert len(found["im3"].masks) == 0
+    found = Instances([tmp_path / "instances.npz"])
+    assert found.ids == dataset.ids
+    assert found.get("im1").classes.tolist() == [2] * len(found.get("im1").masks)
+    assert len(found.get("im3").masks) == 0
     with zipfile.ZipFile(tmp_path / "instances.npz") as archive:
         assert archive.testzip() is None
 

@@ -168,6 +168,15 @@ def _irn(args) -> None:
     irn_walk_stage(read_yaml(args.config), _images(args), args.scores, args.model, args.out, _shard(args), args.device)
 
 
+@command("irn-instances", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE)
+def _irn_instances(args) -> None:
+    """Find instances: groups of areas whose displacements lead to the same centroid."""
+    from wsss.refine.irn_instances import irn_instances_stage
+
+    paths = (args.scores, args.model, args.out)
+    irn_instances_stage(read_yaml(args.config), _images(args), *paths, _shard(args), args.device)
+
+
 # ---- segmentation
 
 
@@ -200,12 +209,20 @@ def _submission(args) -> None:
 # ---- measuring and reporting
 
 
-@command("measure", CONFIG, DATA, Argument("--scores", "score shards", IN, True, (), False), MASKS, OUTPUT, PART)
+@command(
+    "measure",
+    CONFIG,
+    DATA,
+    *(Argument(f"--{kind}s", f"{kind} shards", IN, True, (), False) for kind in ("score", "mask", "instance")),
+    OUTPUT,
+    PART,
+)
 def _measure(args) -> None:
-    """Compare scores or masks with ground truth."""
+    """Compare scores, masks or instances with ground truth."""
     from wsss.measure import measure_stage
 
-    measure_stage(read_yaml(args.config), _images(args), args.out, list(args.scores) or None, args.masks or None)
+    results = (args.scores or None, args.masks or None, args.instances or None)
+    measure_stage(read_yaml(args.config), _images(args), args.out, *results)
 
 
 @command("table", PLAN, METRICS, OUTPUT)

@@ -22,6 +22,7 @@ CODE = {
     "irn_labels": ("refine", "stores.py"),
     "irnet": ("backbones", "data", "refine", "stores.py", "train.py"),
     "irn": ("backbones", "data", "refine", "stores.py"),
+    "irn_instances": ("backbones", "data", "refine", "stores.py"),
     "deeplab": ("backbones", "data", "segment", "stores.py", "train.py"),
     "segment": ("backbones", "data", "segment", "refine/crf.py", "stores.py"),
     "metrics": ("data", "measure", "stores.py"),
@@ -120,7 +121,7 @@ class Plan:
 
     def shards(self, home: Path, stage: str, dataset: str, *roles: str) -> list[str]:
         """The shard files of a stage that cover the images of ``roles``."""
-        suffix = "npz" if stage in stages.SCORES else "zip"
+        suffix = "zip" if stages.result_kind(stage) == "masks" else "npz"
         n = self.config["shards"]
         return [f"{home}/{part}-{i}-of-{n}.{suffix}" for part in self.parts(dataset, *roles) for i in range(n)]
 
@@ -149,10 +150,6 @@ class Plan:
         splits = self.dataset(dataset)["splits"]
         measure = self.resolve(dataset, paper, run)["measure"]
         return {"dataset": {"name": dataset, "splits": splits}, "seed": int(seed), "measure": measure}
-
-    def result_kind(self, stage: str) -> str:
-        """What a stage's shards hold: ``scores`` or ``masks``."""
-        return "scores" if stage in stages.SCORES else "masks"
 
     # ---- code
 

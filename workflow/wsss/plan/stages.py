@@ -21,11 +21,13 @@ CLOSURE = {
     "irn_labels": IRN,
     "irnet": IRN,
     "irn": IRN,
+    "irn_instances": IRN,
 }
 
 LABELS = ("walk", "irn", "ground_truth")  # what DeepLab can be trained on
 SCORES = ("seed", "crf")  # stages whose result is class scores; the others' are label maps
-MEASURED = ("seed", "crf", "walk", "irn", "segment")
+DRAWN = ("seed", "crf", "walk", "irn", "segment")  # what figures show
+MEASURED = (*DRAWN, "irn_instances")
 
 
 def sections(stage: str, config: dict) -> tuple[str, ...]:
@@ -37,6 +39,11 @@ def sections(stage: str, config: dict) -> tuple[str, ...]:
         raise WsssError(f"segment.labels: unknown '{labels}': choose one of {', '.join(LABELS)}")
     trained_on = () if labels == "ground_truth" else CLOSURE[labels]
     return {"deeplab": (*trained_on, "segment"), "segment": (*trained_on, "segment", "predict")}[stage]
+
+
+def result_kind(stage: str) -> str:
+    """What a stage's shards hold: ``scores``, ``masks`` or ``instances``."""
+    return "instances" if stage == "irn_instances" else "scores" if stage in SCORES else "masks"
 
 
 def default_split(stage: str) -> str:
