@@ -55,6 +55,18 @@ def test_a_stage_is_shared_up_to_where_settings_differ(make_plan):
     assert plan.home("shapes", "a", "longer", 0, "train") == Path("results/shapes/a/longer/seed0/train")
 
 
+def test_a_run_may_start_a_later_network_from_its_own_classifier(make_plan):
+    paper = copy.deepcopy(PAPER)
+    for name in ("first", "longer"):
+        paper["runs"][name] = {**paper["runs"][name], "irn": {"backbone": {"weights": "run:"}}}
+    plan = make_plan(paper)
+    for name in ("first", "longer"):
+        model = f"results/shapes/a/{name}/seed3/train/model.pt"
+        assert plan.stage_config("shapes", "a", name, 3, "irnet")["irn"]["backbone"]["weights"] == model
+        assert plan.references("shapes", "a", name, 3, "irnet") == [model]
+        assert plan.references("shapes", "a", name, 3, "train") == []
+
+
 def test_measuring_settings_share_the_scores_but_not_the_metrics(make_plan):
     plan = make_plan()
     assert plan.home("shapes", "a", "strict", 0, "seed") == plan.home("shapes", "a", "first", 0, "seed")

@@ -34,6 +34,20 @@ def test_a_table_needs_its_own_runs_and_nothing_else(workflow):
     assert not {"crf", "affinity", "walk", "deeplab", "figure"} & set(jobs)
 
 
+def test_instance_labels_are_made_and_measured(workflow):
+    metrics = f"{BASELINE}/metrics/irn_instances_seed.json"
+    workflow("--", metrics)
+    found = json.loads((workflow.folder / metrics).read_text())
+    point = found["points"]["iou=0.5"]
+    assert (found["stage"], found["images"]) == ("irn_instances", 12)
+    assert 12 <= sum(point["true"]) <= 36
+    assert 0 <= point["map"] <= 1
+    clean = workflow.wsss("audit", metrics)
+    assert clean.returncode == 0, clean.stdout
+    for stage in ("irn-instances", "irnet", "irn-labels", "localize", "train"):
+        assert f"\n  {stage} " in clean.stdout
+
+
 def test_every_target_has_a_plan(workflow):
     lines = workflow.wsss("targets").stdout.splitlines()
     names = [line.split()[0] for line in lines if re.search(r"  (made|needs|ready)", line)]

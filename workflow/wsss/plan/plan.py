@@ -47,12 +47,12 @@ class Plan:
 
     @functools.cache  # noqa: B019  a plan lives as long as the process
     def resolve(self, dataset: str, paper: str, run: str) -> dict:
-        """The run's complete configuration; references to other runs name their paper."""
+        """The run's complete configuration; references to runs name their paper and, if to itself, the run."""
         spec = choose(choose(self.papers, paper, "paper")["runs"], run, f"run of {paper}")
         config = resolve(
             dataset, self.dataset(dataset), spec, f"{paper}.yaml, run {run}", self.config.get("overrides", {})
         )
-        return replace_references(config, lambda owner, run: f"{REFERENCE}{owner or paper}/{run}")
+        return replace_references(config, lambda owner, other: f"{REFERENCE}{owner or paper}/{other or run}")
 
     def check(self, dataset: str) -> None:
         """Resolve every run, so that a wrong key is found before anything is computed."""
@@ -164,7 +164,7 @@ def _sources(path: Path) -> list[Path]:
 
 
 def replace_references(value, replacement: Callable[[str, str], str]):
-    """``value`` with every ``run:<paper>/<run>`` in it replaced by ``replacement(paper, run)``; paper may be empty."""
+    """``value`` with every ``run:<paper>/<run>`` in it replaced by ``replacement(paper, run)``; both may be empty."""
     if isinstance(value, dict):
         return {k: replace_references(v, replacement) for k, v in value.items()}
     if isinstance(value, str) and value.startswith(REFERENCE):
