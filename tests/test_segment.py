@@ -15,7 +15,7 @@ from wsss.errors import WsssError
 from wsss.files import read_yaml, sha256
 from wsss.plan.resolve import PACKAGE
 from wsss.segment import predict_stage, segment_stage
-from wsss.segment.crf import refined
+from wsss.segment.crf import Refine
 from wsss.segment.encoders import build_backbone
 from wsss.segment.models import MODELS, build
 from wsss.segment.predict import pass_logits, probabilities
@@ -377,7 +377,7 @@ def test_crf_follows_the_image():
     scores = np.stack([label == c for c in range(3)]) ^ noise
     scores = (0.2 + 0.6 * scores).astype(np.float32)
     wrong = (scores.argmax(0) != label).mean()
-    assert (refined(image, scores, PRESETS["aeft"]["predict"]["crf"]) != label).mean() < wrong / 3
+    assert (Refine(PRESETS["aeft"]["predict"]["crf"])((image, scores)) != label).mean() < wrong / 3
 
 
 @pytest.mark.parametrize(("key", "value"), [("fusion", "mean"), ("multi_scale", True)])

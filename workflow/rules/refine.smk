@@ -81,7 +81,7 @@ rule walk:
     shell:
         "WSSS_THREADS={threads} wsss walk --config {input.config} --data {params.data} --scores {input.scores}"
         " --model {input.model} --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.masks}} --device {{params.device}} {TEE}"
+        f" --out {{output.masks}} --device {{params.device}} --workers {{threads}} {TEE}"
 
 
 rule irn_labels:

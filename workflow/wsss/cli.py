@@ -136,12 +136,13 @@ def _affinity(args) -> None:
     affinity_stage(read_yaml(args.config), _images(args, role="train"), args.scores, args.out, args.device)
 
 
-@command("walk", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE)
+@command("walk", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE, WORKERS)
 def _walk(args) -> None:
     """Turn scores into pseudo masks by a random walk over the learned affinities."""
     from wsss.refine.walk import walk_stage
 
-    walk_stage(read_yaml(args.config), _images(args), args.scores, args.model, args.out, _shard(args), args.device)
+    config, paths = read_yaml(args.config), (args.scores, args.model, args.out)
+    walk_stage(config, _images(args), *paths, _shard(args), args.device, int(args.workers))
 
 
 @command("irn-labels", CONFIG, DATA, SCORES, OUTPUT, PART, SHARD, WORKERS)
@@ -360,10 +361,7 @@ def main(argv: list[str] | None = None) -> None:
 def _limit_threads() -> None:
     """As many threads as the rule was given, not as the machine has cores: jobs run side by side."""
     if threads := os.environ.get("WSSS_THREADS"):
-        os.environ.setdefault("OMP_NUM_THREADS", threads)
-        import torch
-
-        torch.set_num_threads(int(threads))
+        os.environ["OMP_NUM_THREADS"] = threads  # read by torch, in those commands that load it
 
 
 if __name__ == "__main__":
