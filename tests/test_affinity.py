@@ -232,6 +232,26 @@ def test_what_is_missing_is_named_before_training(tmp_path):
         affinity_stage(CONFIG, more, [tmp_path / "crf.npz"], tmp_path / "out", "cpu")
 
 
+def test_affinitynet_may_stand_on_another_network(tmp_path):
+    torch.manual_seed(5)
+    start = affinity.build(CONFIG)
+    torch.save(start.backbone.state_dict(), tmp_path / "other.pth")
+    again = {
+        **CONFIG,
+        "affinity": {**CONFIG["affinity"], "backbone": {"name": None, "weights": tmp_path / "other.pth"}},
+    }
+    found, own = affinity.build(again).backbone.state_dict(), start.backbone.state_dict()
+    assert all(torch.equal(found[name], own[name]) for name in own)
+    other = {"name": "resnet18", "weights": None, "freeze": None}
+    config = {**CONFIG, "affinity": {**CONFIG["affinity"], "backbone": other}}
+    net = affinity.build(config)
+    assert net.f8_5.weight.shape[1] == net.backbone.channels["conv6"] == 512
+    torch.save(net.state_dict(), tmp_path / "model.pt")
+    assert torch.equal(affinity.load(config, tmp_path / "model.pt").f9.weight, net.f9.weight)
+    with pytest.raises(WsssError, match=r"model\.pt: not an AffinityNet with backbone tiny"):
+        affinity.load(CONFIG, tmp_path / "model.pt")
+
+
 def test_a_crop_without_pairs_is_refused(tmp_path):
     images, settings = toy(tmp_path, 1), CONFIG["affinity"]
     for crop, refused in ((32, True), (33, False)):

@@ -125,6 +125,32 @@ def test_faulty_backbones_are_named():
         build(settings("eader", model="deeplab")["segment"], 2)
 
 
+NETWORKS = {  # preset and changes -> network, backbone
+    ("seam",): ("largefov_seam", "resnet38d"),
+    ("aeft",): ("largefov_aeft", "resnet38d"),
+    ("largefov_vgg16",): ("largefov_vgg16", "vgg16"),
+    ("deeplab_v2",): ("deeplab_v2", "resnet101"),
+    ("eader",): ("deeplab_v3plus", "tu-xception65"),
+    ("eader", "resnet101"): ("deeplab_v3plus", "resnet101"),
+}
+
+
+@pytest.mark.parametrize("chosen", NETWORKS, ids="-".join)
+def test_networks_of_the_papers_are_a_preset_away(chosen):
+    """With their own backbones; no memory is filled, so that all six take seconds."""
+    preset, *backbone = chosen
+    change = {"backbone": {"name": backbone[0]}} if backbone else {}
+    segment = resolve({"segment": {"preset": preset, **change}})["segment"]
+    with torch.device("meta"):
+        task = SegmentTask(segment, 20)
+        batch = {"image": torch.empty(2, 3, 65, 65), "label": torch.empty(2, 65, 65, dtype=torch.uint8)}
+        losses = task.losses(batch, "segment", None)
+    assert (segment["model"], segment["backbone"]["name"]) == NETWORKS[chosen]
+    assert set(losses) == {"ce", *({"ce_0.75", "ce_0.5", "ce_max"} if segment["loss"]["scales"] else ())}
+    assert sum(p.numel() for p in task.parameters()) > 20e6
+    assert {id(p) for g in task.parameter_groups("segment") for p in g["params"]} <= {id(p) for p in task.parameters()}
+
+
 # ---- task
 
 

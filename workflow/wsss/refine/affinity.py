@@ -119,12 +119,18 @@ class AffinityNet(nn.Module):
         return cross_entropy_terms(pair_affinity(features, radius), pair_marks(batch["label"], radius))
 
 
-def build(config: dict) -> AffinityNet:
-    """AffinityNet on the run's ``backbone`` (its initial weights included) with the settings of ``affinity``."""
-    spec = config["backbone"]
-    if spec["name"] == NORMED:
-        spec = {**spec, "fc6_dilation": VGG_DILATION}
-    return AffinityNet(backbones.build(spec), config["affinity"]["radius"])
+def backbone_spec(config: dict) -> dict:
+    """What AffinityNet stands on: ``affinity.backbone``; as far as that names no other network, the run's backbone."""
+    own = {key: value for key, value in (config["affinity"].get("backbone") or {}).items() if value is not None}
+    spec = own if "name" in own else {**config["backbone"], **own}
+    return {**spec, "fc6_dilation": VGG_DILATION} if spec["name"] == NORMED else spec
+
+
+def build(config: dict, initial: bool = True) -> AffinityNet:
+    """AffinityNet with the settings of ``affinity``, on its backbone with ``initial`` weights or at random."""
+    spec = backbone_spec(config)
+    backbone = backbones.build(spec if initial else {**spec, "weights": None})
+    return AffinityNet(backbone, config["affinity"]["radius"])
 
 
 def load(config: dict, path: str | Path) -> AffinityNet:
@@ -133,7 +139,7 @@ def load(config: dict, path: str | Path) -> AffinityNet:
     Raises:
         WsssError: the file is no AffinityNet with this backbone.
     """
-    net = build({**config, "backbone": {**config["backbone"], "weights": None}})
+    net = build(config, initial=False)
     state = read_state(path)
     if not any(name.startswith("backbone.") for name in state):
         import_weights(path, net, "psa")
@@ -142,7 +148,9 @@ def load(config: dict, path: str | Path) -> AffinityNet:
         net.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise WsssError(f"{path}: not an AffinityNet with backbone {config['backbone']['name']} ({reason})") from None
+        raise WsssError(
+            f"{path}: not an AffinityNet with backbone {backbone_spec(config)['name']} ({reason})"
+        ) from None
     return net.eval()
 
 
