@@ -148,9 +148,8 @@ def load(config: dict, path: str | Path) -> AffinityNet:
         net.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise WsssError(
-            f"{path}: not an AffinityNet with backbone {backbone_spec(config)['name']} ({reason})"
-        ) from None
+        name = backbone_spec(config)["name"]
+        raise WsssError(f"{path}: not an AffinityNet with backbone {name} ({reason})") from None
     return net.eval()
 
 
