@@ -356,7 +356,7 @@ def test_test_images_need_neither_labels_nor_masks(devkit, tmp_path):
     (test / "ImageSets" / "Segmentation").mkdir(parents=True)
     photograph(9, 8).save(test / "JPEGImages" / "2008_000006.jpg")
     (test / "ImageSets" / "Segmentation" / "test.txt").write_text("2008_000006\n")
-    build(config(devkit, test_root=str(tmp_path / "test")), tmp_path / "out")
+    build(config(tmp_path / "test", lists={"test": "test.txt"}, labels=None, masks=None), tmp_path / "out")
     dataset = Dataset.load(tmp_path / "out").split("test")
     assert dataset.ids == ["2008_000006"]
     assert dataset.image("2008_000006").shape == (8, 9, 3)

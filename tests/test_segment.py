@@ -456,10 +456,12 @@ def test_check_sees_missing_foreign_and_grey_files(dataset, tmp_path):
     images = dataset.split("val")
     Image.fromarray(np.zeros((40, 48), np.uint8)).save(tmp_path / "grey.png")
     with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
-        for name in ("f/im8.png", "f/other.png"):
+        for name in ("f/im8.png", "f/im10.png", "f/im10.png", "f/other.png"):
             archive.add(tmp_path / "grey.png", name)
     assert check(tmp_path / "a.tgz", images, "f") == [
         "f/im8.png: PNG of mode L, not a palette PNG",
-        *(f"f/im{i}.png: missing" for i in (9, 10, 11)),
+        *["f/im10.png: PNG of mode L, not a palette PNG"] * 2,
+        *(f"f/im{i}.png: missing" for i in (9, 11)),
+        "f/im10.png: 2 times",
         "f/other.png: not an image of the split",
     ]

@@ -293,6 +293,8 @@ def _images(args, role: str | None = None):
 
     dataset = Dataset.load(args.data)
     part = role or args.part
+    if part == "test":
+        return dataset.split(part)
     splits = read_yaml(args.config)["dataset"]["splits"]
     if part == "rest":
         return dataset.split(splits["train"]).without(dataset.split(splits["seed"]))

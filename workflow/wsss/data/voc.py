@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,11 +79,10 @@ def read_voc(
     classes: list[str],
     root: Path,
     lists: dict[str, str],
-    labels: str = "auto",
+    labels: str | None = "auto",
     masks: str | None = None,
     instances: str | None = None,
     unmasked: Sequence[str] = (),
-    test_root: Path | None = None,
 ) -> Dataset:
     """Index the images of ``lists``; the options are those of ``build``."""
     splits, findings = listed(root / LISTS, lists)
@@ -92,7 +90,7 @@ def read_voc(
         raise WsssError(f"{root / masks}: no such folder; set masks to SegmentationClass, SegmentationClassAug or null")
     if instances and not (root / instances).is_dir():
         raise WsssError(f"{root / instances}: no such folder; set instances to SegmentationObject or null")
-    labels_of = find_labels(root, labels, classes, list(splits))
+    labels_of = find_labels(root, labels, classes, list(splits)) if labels else {}
 
     def mask_of(image_id: str, of_image: list[str]) -> str | None:
         path = f"{masks}/{image_id}.png"
@@ -107,10 +105,6 @@ def read_voc(
         Entry(i, f"JPEGImages/{i}.jpg", mask_of(i, of_image), tuple(of_image), labels_of.get(i), objects_of(i))
         for i, of_image in splits.items()
     ]
-    if test_root:
-        folder = Path(os.path.relpath(test_root / "JPEGImages", root)).as_posix()
-        test_ids = read_list(test_root / LISTS / "test.txt")
-        entries += [Entry(i, f"{folder}/{i}.jpg", None, (UNLABELLED,), None) for i in test_ids]
     return indexed(name, classes, root, entries, findings)
 
 
@@ -120,14 +114,12 @@ def build(config: dict, out_dir: Path) -> Dataset:
     Options:
         root: the VOC2012 folder, or one above it.
         lists: split -> file in ImageSets/Segmentation, or path.
-        labels: a folder of XML, a CSV or a cls_labels.npy; auto: what the folder has.
+        labels: a folder of XML, a CSV or a cls_labels.npy; auto: what the folder has; null for test images.
         masks: folder of PNGs, or null.
         instances: folder of PNGs whose values are objects, for those images that have one, or null.
         unmasked: splits whose images need no mask.
-        test_root: VOC2012 folder with the test images, which become the split test; or null.
     """
-    optional = {"labels": "auto", "masks": "SegmentationClass", "instances": None, "unmasked": [], "test_root": None}
+    optional = {"labels": "auto", "masks": "SegmentationClass", "instances": None, "unmasked": []}
     settings = known(config, ("root", "lists"), optional)
     options = {key: settings[key] for key in ("lists", "labels", "masks", "instances", "unmasked")}
-    test_root = voc_folder(settings["test_root"]) if settings["test_root"] else None
-    return read_voc(config["name"], CLASSES, voc_folder(settings["root"]), **options, test_root=test_root)
+    return read_voc(config["name"], CLASSES, voc_folder(settings["root"]), **options)

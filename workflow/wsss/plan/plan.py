@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from wsss.errors import choose
+from wsss.errors import WsssError, choose
 from wsss.files import digest
 from wsss.plan import papers, stages
 from wsss.plan.resolve import PACKAGE, REFERENCE, resolve
@@ -104,14 +104,43 @@ class Plan:
             options["root"] = str(self.results / "downloads" / "voc12")
         return {"name": dataset, "builder": spec["builder"], **options}
 
-    def data_source(self, dataset: str) -> list[str]:
-        """Marker of the download that the data set needs, if it needs one."""
+    def test_options(self, dataset: str) -> dict:
+        """What the data set says of its images without public masks."""
         spec = self.dataset(dataset)
-        needed = spec["builder"] == "voc" and spec["options"].get("root") is None
-        return [str(self.results / "downloads" / "voc12" / ".complete")] if needed else []
+        if "test" not in spec:
+            raise WsssError(f"config.yaml, datasets.{dataset}: names no test images; give it test: {{root: <folder>}}")
+        return spec["test"]
 
-    def data(self, dataset: str) -> Path:
-        return self.results / dataset / "data"
+    def test_config(self, dataset: str) -> dict:
+        """What the index of the test images is built from: one apart, so that adding them makes nothing stale."""
+        options, voc = self.test_options(dataset), self.dataset(dataset)["builder"] == "voc"
+        unknown = dict.fromkeys(("masks", "instances", "labels") if voc else ("masks",))
+        config = {**self.data_config(dataset), **unknown, "lists": {"test": "test.txt"}, **options}
+        return {**config, "root": config["root"] or str(self.results / "downloads" / "voc2012-test")}
+
+    def data_source(self, dataset: str, test: bool = False) -> list[str]:
+        """Marker of the download that the data set (or its test images) needs, if it needs one."""
+        spec = self.dataset(dataset)
+        options = {"root": ".", **self.test_options(dataset)} if test else spec["options"]
+        needed = spec["builder"] == "voc" and options.get("root") is None
+        name = "voc2012-test" if test else "voc12"
+        return [str(self.results / "downloads" / name / ".complete")] if needed else []
+
+    def data(self, dataset: str, part: str | None = None) -> Path:
+        """The folder of the index: that of the test images for the part ``test``."""
+        return self.results / dataset / "data" / ("test" if part == "test" else "")
+
+    def submissions(self) -> list[tuple[str, str]]:
+        """(paper, run) of every result on test images that a table reports; the VOC server measures them."""
+        found = {
+            papers.owner_of(cell["run"], paper)
+            for paper, spec in self.papers.items()
+            for name in spec["tables"]
+            for _, cells in papers.rows(spec, name)
+            for cell in cells
+            if cell.get("run") and cell["split"] == "test"
+        }
+        return sorted((paper, run) for paper, run in found if paper in self.papers)
 
     def parts(self, dataset: str, *roles: str) -> list[str]:
         """The disjoint parts that make up the images of ``roles``; ``train`` is ``seed`` and, if any, ``rest``."""
