@@ -114,41 +114,42 @@ def test_the_number_of_shards_changes_no_result(made):
         assert np.array_equal(cut_store.get(image_id)[1], whole_store.get(image_id)[1])
 
 
-def test_an_archive_for_the_test_server_of_images_that_came_later(made):
+def test_an_archive_for_the_test_server_of_images_that_came_later(workflow):
     """The drawn images as a user's own: trained and predicted first, then a folder of images without masks is named."""
-    voc = made.folder / "results/shapes/data/VOC"
+    workflow("--", "results/shapes/data/index.csv")
+    voc = workflow.folder / "results/shapes/data/VOC"
     options = {"root": str(voc), "images": "JPEGImages", "labels": "image_labels.csv", "masks": "SegmentationClass"}
     lists = {split: f"ImageSets/Segmentation/{split}.txt" for split in ("train", "val")}
-    shapes = yaml.safe_load((made.folder / "config.yaml").read_text())["datasets"]["shapes"]
+    shapes = yaml.safe_load((workflow.folder / "config.yaml").read_text())["datasets"]["shapes"]
     mine = {**shapes, "builder": "folder", "options": {**options, "lists": lists}}
     target = "results/mine/seam/seam/seed0/metrics/segment_val.json"
 
     def given(**changes) -> list[str]:
         config = {"dataset": "mine", "datasets": {"mine": {**mine, **changes}}}
-        (made.folder / "mine.json").write_text(json.dumps(config))
+        (workflow.folder / "mine.json").write_text(json.dumps(config))
         return ["--configfile", "mine.json", "--"]
 
-    made(*given(), target)
-    test = made.folder / "test_images"
+    workflow(*given(), target)
+    test = workflow.folder / "test_images"
     (test / "photos").mkdir(parents=True)
     for image_id in ("val_0001", "val_0004"):
         shutil.copy(voc / f"JPEGImages/{image_id}.jpg", test / f"photos/T{image_id}.jpg")
     (test / "labels.csv").write_text((voc / "image_labels.csv").read_text().splitlines()[0])
     (test / "test.txt").write_text("Tval_0001\nTval_0004\n")
     arguments = given(test={"root": str(test), "images": "photos", "labels": "labels.csv"})
-    assert made.jobs(*arguments, target) == {}
-    jobs = made.jobs(*arguments, "submission_seam_seam")
+    assert workflow.jobs(*arguments, target) == {}
+    jobs = workflow.jobs(*arguments, "submission_seam_seam")
     names = {"configure_test", "index_test", "predict", "submission", "submission_seam_seam"}
     assert jobs == dict.fromkeys(names, 1)
-    made(*arguments, "submission_seam_seam")
+    workflow(*arguments, "submission_seam_seam")
     archive = "results/mine/seam/seam/seed0/submission/results.tgz"
-    with tarfile.open(made.folder / archive) as stream:
+    with tarfile.open(workflow.folder / archive) as stream:
         folder = "results/VOC2012/Segmentation/comp6_test_cls"
         assert stream.getnames() == [f"{folder}/{image_id}.png" for image_id in ("Tval_0001", "Tval_0004")]
         for entry in stream.getmembers():
             with Image.open(stream.extractfile(entry)) as picture:
                 assert (picture.format, picture.mode, picture.size) == ("PNG", "P", (64, 64))
-    clean = made.wsss("audit", archive)
+    clean = workflow.wsss("audit", archive)
     assert clean.returncode == 0, clean.stdout
     assert "\n  deeplab " in clean.stdout
 
