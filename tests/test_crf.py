@@ -121,8 +121,22 @@ def test_stage_stores_the_probabilities(tmp_path):
     np.testing.assert_allclose(Scores([tmp_path / "crf.npz"]).get("c@24")[1], expected, rtol=0, atol=5e-4)
 
 
+def test_an_image_without_class_is_background(tmp_path):
+    images = dataset(tmp_path, {"none": (9, 9)})
+    with write_scores(tmp_path / "seed.npz") as store:
+        store.put("none", [], np.zeros((0, 9, 9)))
+    crf_stage({"crf": SETTINGS}, images, [tmp_path / "seed.npz"], tmp_path / "crf.npz")
+    for alpha in (4, 24):
+        classes, planes = Scores([tmp_path / "crf.npz"]).get(f"none@{alpha}")
+        assert classes.tolist() == [0]
+        assert planes.shape == (1, 9, 9)
+        assert (planes == 1).all()
+
+
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize(("classes", "size", "message"), [([], (9, 9), "no class"), ([2], (8, 9), "9×9.*9×8")])
+@pytest.mark.parametrize(
+    ("classes", "size", "message"), [([2], (8, 9), "9×9.*9×8"), ([6], (9, 9), "class 6 of 5"), ([], (9, 8), "8×9")]
+)
 def test_bad_input_names_the_image_and_leaves_no_file(tmp_path, workers, classes, size, message):
     images = dataset(tmp_path, {"good": (12, 12), "bad": (9, 9)})
     with write_scores(tmp_path / "seed.npz") as store:

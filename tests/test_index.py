@@ -109,6 +109,27 @@ def test_images_masks_and_labels(index):
     assert label[0, :4].tolist() == [1, 15, 255, 0]
 
 
+def test_masks_of_objects_are_found_where_there_are_some(devkit, tmp_path):
+    (devkit / "SegmentationObject").mkdir()
+    path = devkit / "SegmentationObject" / f"{IDS[0]}.png"
+    path.write_bytes(png_bytes(mask(20, 10, 1, 2, 255)))
+    build(config(devkit), tmp_path / "without")
+    build(config(devkit, instances="SegmentationObject"), tmp_path / "with")
+    plain, objects = ((tmp_path / name / "index.csv").read_text().splitlines()[0] for name in ("without", "with"))
+    assert objects == f"{plain},instances,instances_sha256"
+    index = Dataset.load(tmp_path / "with")
+    assert [record.instances_sha256 for record in index.records] == [sha256(path), None, None]
+    assert index.instances(IDS[0])[0, :4].tolist() == [1, 2, 255, 0]
+    with pytest.raises(WsssError, match=f"image '{IDS[1]}' of data set 'toy' has no mask of its objects"):
+        index.instances(IDS[1])
+    path.write_bytes(png_bytes(mask(9, 10, 1)))
+    assert findings(devkit, tmp_path, instances="SegmentationObject") == [
+        f"{path}: is 9x10 but its image is 20x10 (width x height)"
+    ]
+    with pytest.raises(WsssError, match="SegmentationObjects: no such folder; set instances to SegmentationObject"):
+        build(config(devkit, instances="SegmentationObjects"), tmp_path / "out")
+
+
 @pytest.mark.parametrize("above", [0, 1, 2])
 def test_the_root_may_be_a_folder_above(devkit, tmp_path, above):
     root = [devkit, devkit.parent, devkit.parent.parent][above]
@@ -335,7 +356,7 @@ def test_test_images_need_neither_labels_nor_masks(devkit, tmp_path):
     (test / "ImageSets" / "Segmentation").mkdir(parents=True)
     photograph(9, 8).save(test / "JPEGImages" / "2008_000006.jpg")
     (test / "ImageSets" / "Segmentation" / "test.txt").write_text("2008_000006\n")
-    build(config(devkit, test_root=str(tmp_path / "test")), tmp_path / "out")
+    build(config(tmp_path / "test", lists={"test": "test.txt"}, labels=None, masks=None), tmp_path / "out")
     dataset = Dataset.load(tmp_path / "out").split("test")
     assert dataset.ids == ["2008_000006"]
     assert dataset.image("2008_000006").shape == (8, 9, 3)

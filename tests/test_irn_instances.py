@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from wsss.errors import WsssError
+from wsss.measure.instances import average_precision, true_instances
 from wsss.plan.resolve import method_settings
 from wsss.refine import irn_instances
-from wsss.refine.irn_ap import average_precision
+from wsss.stores import IGNORE, Instances, write_instances
 
 
 def settings() -> dict:
@@ -55,13 +57,13 @@ def test_image_without_instances_round_trips(tmp_path):
     )
     dp, cam = two_whirls()
     full = irn_instances.detect(cam, torch.zeros(20, 40), dp, np.array([5], np.uint8), (77, 159), settings())
-    with irn_instances.write_instances(tmp_path / "a.npz") as put:
-        put("x/empty", empty)
-        put("full", full)
-    read = dict(irn_instances.read_instances([tmp_path / "a.npz"]))
-    assert list(read) == ["full", "x/empty"]
+    with write_instances(tmp_path / "a.npz") as store:
+        store.put("x/empty", empty)
+        store.put("full", full)
+    read = Instances([tmp_path / "a.npz"])
+    assert read.ids == ["full", "x/empty"]
     for name, written in (("x/empty", empty), ("full", full)):
-        for ours, theirs in zip(read[name], written, strict=True):
+        for ours, theirs in zip(read.get(name), written, strict=True):
             np.testing.assert_array_equal(ours, theirs)
             assert ours.dtype == theirs.dtype
 
@@ -95,3 +97,17 @@ def test_scores_rank_over_images():
     nothing = (np.zeros(0, int), boxes())
     hit, miss = (np.array([0.5]), np.array([1]), boxes((0, 10))), (np.array([0.9]), np.array([1]), boxes((0, 10)))
     assert average_precision([(hit, truth), (miss, nothing)])["map"] == pytest.approx(0.5)
+
+
+def test_true_instances_have_the_class_most_of_their_pixels_have():
+    objects = np.array([[1, 1, IGNORE, 3], [1, 0, 3, 3]], np.uint8)
+    classes = np.array([[5, 5, IGNORE, 2], [IGNORE, 0, 2, 2]], np.uint8)
+    labels, masks = true_instances("a", objects, classes)
+    assert labels.tolist() == [5, 2]
+    np.testing.assert_array_equal(masks, np.stack([objects == 1, objects == 3]))
+    nothing, masks = true_instances("a", np.zeros((2, 3), np.uint8), np.zeros((2, 3), np.uint8))
+    assert (nothing.shape, masks.shape) == ((0,), (0, 2, 3))
+    with pytest.raises(WsssError, match="image 'a': object 3 lies on no class"):
+        true_instances("a", objects, np.where(classes == 2, 0, classes))
+    with pytest.raises(WsssError, match=r"image 'a'.*differ in size"):
+        true_instances("a", objects, classes[:, :3])

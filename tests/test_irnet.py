@@ -17,11 +17,12 @@ from wsss.data.index import Dataset, Record
 from wsss.data.transforms import normalise, to_tensor
 from wsss.errors import WsssError
 from wsss.plan.resolve import merge, method_settings
-from wsss.refine import irn_instances, irn_labels, irn_losses, irn_net, irn_walk
+from wsss.refine import irn_instances, irn_labels, irn_net, irn_walk
 from wsss.refine.irn import IrnSamples, irn_stage, mean_displacement, top_left
 from wsss.refine.labels import PairMarks, pair_marks
+from wsss.refine.losses import cross_entropy_terms, displacement_terms
 from wsss.refine.paths import half_disc, pair_difference, pairs_within, path_affinity, straight_path
-from wsss.stores import IGNORE, Masks, Scores, write_masks, write_scores
+from wsss.stores import IGNORE, Instances, Masks, Scores, write_masks, write_scores
 
 TINY = {"name": "tiny", "output_stride": None, "dilate": None}
 FAST = {"steps": 4, "batch_size": 2, "crop": 64, "workers": 0, "scale": [0.8, 1.2]}
@@ -126,11 +127,11 @@ def test_losses_vanish_for_perfect_outputs():
     marks = pair_marks(label, 5)
     difference = pair_difference(dp, 5)
     inside = PairMarks(marks.bg, marks.fg & (path_affinity(boundary, 5) == 1), marks.neg)
-    terms = irn_losses.displacement_terms(difference, inside, 5)
+    terms = displacement_terms(difference, inside, 5)
     assert terms["dp_fg"] < 1e-6
     assert terms["dp_bg"] == 0
-    assert irn_losses.boundary_terms(path_affinity(boundary, 5), inside)["boundary_neg"] < 1e-4
-    assert irn_losses.displacement_terms(-difference, inside, 5)["dp_fg"] > 1
+    assert cross_entropy_terms(path_affinity(boundary, 5), inside)["neg"] < 1e-4
+    assert displacement_terms(-difference, inside, 5)["dp_fg"] > 1
 
 
 # ---- network
@@ -162,7 +163,7 @@ def test_only_the_branches_learn():
     labels = torch.zeros(2, 16, 16, dtype=torch.uint8)
     labels[:, 4:12, 4:12] = 1
     losses = net.losses({"image": random_map(2, 3, 64, 64), "label": labels, "id": ["a", "b"]}, "irn", None)
-    assert set(losses) == set(irn_losses.WEIGHTS)
+    assert set(losses) == {"boundary_bg", "boundary_fg", "boundary_neg", "dp_fg", "dp_bg"}
     sum(losses.values()).backward()
     groups = net.parameter_groups("irn")
     assert [group["lr_scale"] for group in groups] == [1, 10]
@@ -332,10 +333,10 @@ def test_from_scores_to_masks_and_instances(dataset, scores, tmp_path):
     assert whole.get("im0")[32, 28] == 1
 
     irn_instances.irn_instances_stage(config(), dataset, scores, model, tmp_path / "instances.npz", device="cpu")
-    found = dict(irn_instances.read_instances([tmp_path / "instances.npz"]))
-    assert list(found) == dataset.ids
-    assert found["im1"].classes.tolist() == [2] * len(found["im1"].masks)
-    assert len(found["im3"].masks) == 0
+    found = Instances([tmp_path / "instances.npz"])
+    assert found.ids == dataset.ids
+    assert found.get("im1").classes.tolist() == [2] * len(found.get("im1").masks)
+    assert len(found.get("im3").masks) == 0
     with zipfile.ZipFile(tmp_path / "instances.npz") as archive:
         assert archive.testzip() is None
 

@@ -13,7 +13,7 @@ from wsss.errors import WsssError
 from wsss.measure import measure_stage
 from wsss.measure.counts import Counts, Sweep, count, threshold_grid
 from wsss.measure.metrics import MIOU, over_activation, precision, recall, summary, under_activation
-from wsss.stores import write_masks, write_scores
+from wsss.stores import Detections, write_instances, write_masks, write_scores
 
 CLASSES = ["cat", "dog", "cow"]
 N = len(CLASSES) + 1
@@ -258,6 +258,46 @@ def test_images_without_ground_truth_and_wrong_ground_truth(tmp_path, dataset, s
         measure_stage(CONFIG, Dataset("toy", CLASSES, tmp_path, records), tmp_path / "seed_val.json", shards)
 
 
-def test_either_scores_or_masks(tmp_path, dataset):
-    with pytest.raises(WsssError, match="either score shards or mask shards"):
+def objects_of(folder, dataset) -> tuple[Dataset, dict[str, np.ndarray]]:
+    """The data set with two objects per image, side by side; a cat and a dog, in the last image two cats."""
+    objects, records = np.repeat(np.array([[1, 0, 2]], np.uint8), SIZE[0], 0).repeat(11, 1)[:, : SIZE[1]], []
+    for record in dataset.records:
+        classes = np.where(objects == 2, 2 if record.id != dataset.ids[-1] else 1, objects).astype(np.uint8)
+        for name, values in (("class", classes), ("object", objects)):
+            Image.fromarray(values).save(folder / f"{record.id}.{name}.png")
+        paths = {"mask": f"{record.id}.class.png", "instances": f"{record.id}.object.png"}
+        records.append(Record(**{**vars(record), **paths}))
+    return Dataset("toy", CLASSES, folder, records), objects
+
+
+def test_instances(tmp_path, dataset):
+    images, objects = objects_of(tmp_path, dataset)
+    out = tmp_path / "irn_instances_val.json"
+    masks = np.stack([objects == 1, objects == 2, objects == 0])
+    with write_instances(tmp_path / "i.npz") as store:
+        for image_id in images.ids:  # the two objects, called cats, and between them a cow
+            store.put(image_id, Detections(np.array([0.9, 0.8, 0.7], np.float32), np.array([1, 1, 3], np.uint8), masks))
+    measure_stage(CONFIG, images, out, instance_paths=[tmp_path / "i.npz"])
+    metrics, n = json.loads(out.read_text()), len(images)
+    assert (metrics["stage"], metrics["split"], metrics["images"]) == ("irn_instances", "val", n)
+    point = metrics["points"]["iou=0.5"]
+    assert point["true"] == [0, n + 1, n - 1, 0]
+    assert point["detected"] == [0, 2 * n, 0, n]
+    # of the cats, all first ones are found before any second one; only the last image's second one is right
+    recall, precision = n / (n + 1), (n + 1) / (2 * n)
+    assert point["ap"] == [None, pytest.approx(recall + (1 - recall) * precision), 0.0, None]
+    assert point["map"] == pytest.approx(point["ap"][1] / 2)
+
+
+def test_images_without_objects_are_named(tmp_path, dataset):
+    with write_instances(tmp_path / "i.npz") as store:
+        for image_id in dataset.ids:
+            store.put(image_id, Detections(np.zeros(0), np.zeros(0, np.uint8), np.zeros((0, *SIZE), bool)))
+    with pytest.raises(WsssError, match="image 'a' has no ground truth of objects; set the data set's option 'instan"):
+        measure_stage(CONFIG, dataset, tmp_path / "irn_instances_val.json", instance_paths=[tmp_path / "i.npz"])
+    assert not (tmp_path / "irn_instances_val.json").exists()
+
+
+def test_one_kind_of_results(tmp_path, dataset):
+    with pytest.raises(WsssError, match="either score shards, mask shards or instance shards"):
         measure_stage(CONFIG, dataset, tmp_path / "seed_val.json")

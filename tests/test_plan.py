@@ -56,6 +56,40 @@ def test_a_stage_is_shared_up_to_where_settings_differ(make_plan):
     assert plan.home("shapes", "a", "longer", 0, "train") == Path("results/shapes/a/longer/seed0/train")
 
 
+def test_a_run_may_start_a_later_network_from_its_own_classifier(make_plan):
+    paper = copy.deepcopy(PAPER)
+    for name in ("first", "longer"):
+        paper["runs"][name] = {**paper["runs"][name], "irn": {"backbone": {"weights": "run:"}}}
+    plan = make_plan(paper)
+    for name in ("first", "longer"):
+        model = f"results/shapes/a/{name}/seed3/train/model.pt"
+        assert plan.stage_config("shapes", "a", name, 3, "irnet")["irn"]["backbone"]["weights"] == model
+        assert plan.references("shapes", "a", name, 3, "irnet") == [model]
+        assert plan.references("shapes", "a", name, 3, "train") == []
+
+
+def test_test_images_are_an_index_apart(make_plan):
+    plain = make_plan()
+    with pytest.raises(WsssError, match=r"config\.yaml, datasets\.shapes: names no test images; give it test: {root"):
+        plain.test_config("shapes")
+    plan = make_plan()
+    plan.config["datasets"]["shapes"]["test"] = {"root": "/elsewhere"}
+    for stage in ("train", "seed", "crf", "affinity", "walk", "deeplab", "segment", "metrics"):
+        config = [p.stage_config("shapes", "a", "first", 0, stage) for p in (plain, plan)]
+        assert config[0] == config[1]
+    assert plan.data_config("shapes") == plain.data_config("shapes")
+    voc = plan.test_config("voc12")
+    assert voc["root"] == "results/downloads/voc2012-test"
+    assert (voc["lists"], voc["masks"], voc["labels"]) == ({"test": "test.txt"}, None, None)
+    assert plan.data_source("voc12", test=True) == ["results/downloads/voc2012-test/.complete"]
+    assert plan.data("voc12", "test") == Path("results/voc12/data/test")
+
+
+def test_runs_of_test_columns_can_be_submitted():
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    assert {("seam", "seam"), ("occse", "occse"), ("aeft", "aeft"), ("acr", "acr")} <= set(Plan(config).submissions())
+
+
 def test_measuring_settings_share_the_scores_but_not_the_metrics(make_plan):
     plan = make_plan()
     assert plan.home("shapes", "a", "strict", 0, "seed") == plan.home("shapes", "a", "first", 0, "seed")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from wsss.data import build
 from wsss.errors import WsssError
 from wsss.files import read_json, sha256, write_json
 from wsss.provenance.audit import audit, describe
@@ -124,6 +125,17 @@ def test_images_of_an_index_are_part_of_the_chain(tmp_path, monkeypatch):
     assert not audit("results/data/index.csv").findings
     Path("images/a.jpg").write_text("other pixels")
     assert kinds("results/data/index.csv") == {("modified", str(tmp_path / "images/a.jpg"))}
+
+
+def test_masks_of_an_index_are_part_of_the_chain(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with recorded("index", [], ["results/data"], None, "cpu"):
+        build({"name": "toy", "builder": "shapes", "seed": 0, "train": 1, "val": 1, "size": 32}, Path("results/data"))
+    assert not audit("results/data/index.csv").findings
+    paths = [f"results/data/VOC/{folder}/train_0000.png" for folder in ("SegmentationClass", "SegmentationObject")]
+    for path in paths:
+        Path(path).write_bytes(b"other")
+    assert kinds("results/data/index.csv") == {("modified", path) for path in paths}
 
 
 def test_the_command_exits_with_1_and_names_the_file(chain):

@@ -50,6 +50,13 @@ def test_the_package_imports_no_snakemake_and_the_plan_no_torch():
     assert not re.search(r"^\s*(import|from) snakemake", sources, re.M)
 
 
+def test_a_process_of_the_crf_loads_no_torch():
+    modules = "wsss.data.index, wsss.refine.crf, wsss.refine.irn_labels, wsss.refine.smooth, wsss.segment.crf"
+    code = f"import sys, wsss.cli, {modules}; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
 def test_help_lists_the_stages_in_pipeline_order():
     result = subprocess.run([sys.executable, "-m", "wsss.cli", "--help"], capture_output=True, text=True, check=True)
     commands = re.findall(r"^    (\S+)", result.stdout, re.M)

@@ -15,7 +15,7 @@ from wsss.errors import WsssError
 from wsss.files import read_yaml, sha256
 from wsss.plan.resolve import PACKAGE
 from wsss.segment import predict_stage, segment_stage
-from wsss.segment.crf import refined
+from wsss.segment.crf import Refine
 from wsss.segment.encoders import build_backbone
 from wsss.segment.models import MODELS, build
 from wsss.segment.predict import pass_logits, probabilities
@@ -123,6 +123,32 @@ def test_faulty_backbones_are_named():
         build(settings("eader", backbone={"output_stride": 4})["segment"], 2)
     with pytest.raises(WsssError, match=r"unknown segment\.model 'deeplab'"):
         build(settings("eader", model="deeplab")["segment"], 2)
+
+
+NETWORKS = {  # preset and changes -> network, backbone
+    ("seam",): ("largefov_seam", "resnet38d"),
+    ("aeft",): ("largefov_aeft", "resnet38d"),
+    ("largefov_vgg16",): ("largefov_vgg16", "vgg16"),
+    ("deeplab_v2",): ("deeplab_v2", "resnet101"),
+    ("eader",): ("deeplab_v3plus", "tu-xception65"),
+    ("eader", "resnet101"): ("deeplab_v3plus", "resnet101"),
+}
+
+
+@pytest.mark.parametrize("chosen", NETWORKS, ids="-".join)
+def test_networks_of_the_papers_are_a_preset_away(chosen):
+    """With their own backbones; no memory is filled, so that all six take seconds."""
+    preset, *backbone = chosen
+    change = {"backbone": {"name": backbone[0]}} if backbone else {}
+    segment = resolve({"segment": {"preset": preset, **change}})["segment"]
+    with torch.device("meta"):
+        task = SegmentTask(segment, 20)
+        batch = {"image": torch.empty(2, 3, 65, 65), "label": torch.empty(2, 65, 65, dtype=torch.uint8)}
+        losses = task.losses(batch, "segment", None)
+    assert (segment["model"], segment["backbone"]["name"]) == NETWORKS[chosen]
+    assert set(losses) == {"ce", *({"ce_0.75", "ce_0.5", "ce_max"} if segment["loss"]["scales"] else ())}
+    assert sum(p.numel() for p in task.parameters()) > 20e6
+    assert {id(p) for g in task.parameter_groups("segment") for p in g["params"]} <= {id(p) for p in task.parameters()}
 
 
 # ---- task
@@ -377,7 +403,7 @@ def test_crf_follows_the_image():
     scores = np.stack([label == c for c in range(3)]) ^ noise
     scores = (0.2 + 0.6 * scores).astype(np.float32)
     wrong = (scores.argmax(0) != label).mean()
-    assert (refined(image, scores, PRESETS["aeft"]["predict"]["crf"]) != label).mean() < wrong / 3
+    assert (Refine(PRESETS["aeft"]["predict"]["crf"])((image, scores)) != label).mean() < wrong / 3
 
 
 @pytest.mark.parametrize(("key", "value"), [("fusion", "mean"), ("multi_scale", True)])
@@ -430,10 +456,12 @@ def test_check_sees_missing_foreign_and_grey_files(dataset, tmp_path):
     images = dataset.split("val")
     Image.fromarray(np.zeros((40, 48), np.uint8)).save(tmp_path / "grey.png")
     with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
-        for name in ("f/im8.png", "f/other.png"):
+        for name in ("f/im8.png", "f/im10.png", "f/im10.png", "f/other.png"):
             archive.add(tmp_path / "grey.png", name)
     assert check(tmp_path / "a.tgz", images, "f") == [
         "f/im8.png: PNG of mode L, not a palette PNG",
-        *(f"f/im{i}.png: missing" for i in (9, 10, 11)),
+        *["f/im10.png: PNG of mode L, not a palette PNG"] * 2,
+        *(f"f/im{i}.png: missing" for i in (9, 11)),
+        "f/im10.png: 2 times",
         "f/other.png: not an image of the split",
     ]

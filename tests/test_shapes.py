@@ -51,6 +51,20 @@ def test_labels_are_the_classes_in_the_mask(folder):
         assert (np.flatnonzero(row) + 1).tolist() == [v for v in values if v not in (0, IGNORE)]
 
 
+def test_every_object_has_a_mask_of_its_own(folder):
+    dataset = Dataset.load(folder)
+    most = 0
+    for record in dataset.records:
+        objects, mask = dataset.instances(record.id), dataset.mask(record.id)
+        assert np.array_equal(objects == IGNORE, mask == IGNORE)
+        assert np.array_equal(objects == 0, mask == 0)
+        values = np.unique(objects[(objects != 0) & (objects != IGNORE)]).tolist()
+        assert values == list(range(1, len(values) + 1))
+        assert all(len(np.unique(mask[objects == value])) == 1 for value in values)
+        most = max(most, len(values))
+    assert most == 3
+
+
 def test_the_folder_can_move(folder, tmp_path):
     folder.rename(tmp_path / "moved")
     try:
@@ -74,13 +88,13 @@ def test_more_images_leave_the_first_ones_as_they_are(folder, tmp_path):
 
 
 def test_every_class_and_one_to_three_objects_occur(scenes):
-    present = [set(np.unique(label)) - {0, IGNORE} for _, label in scenes]
+    present = [set(np.unique(label)) - {0, IGNORE} for _, label, _ in scenes]
     assert set.union(*present) == set(range(1, 7))
     assert {len(classes) for classes in present} == {1, 2, 3}
 
 
 def test_objects_have_a_border_of_ignore(scenes):
-    for _, label in scenes:
+    for _, label, _ in scenes:
         border = label == IGNORE
         assert 0 < border.mean() < 0.15
         for value in set(np.unique(label)) - {0, IGNORE}:
@@ -89,7 +103,7 @@ def test_objects_have_a_border_of_ignore(scenes):
 
 
 def test_size_and_number_of_classes():
-    image, label = scene(128, list(BADGES), np.random.default_rng(0))
+    image, label, _ = scene(128, list(BADGES), np.random.default_rng(0))
     assert image.shape == (128, 128, 3)
     assert image.dtype == label.dtype == np.uint8
     assert label.shape == (128, 128)
@@ -145,7 +159,7 @@ def test_impossible_settings():
 
 def test_objects_hide_each_other_but_stay_recognisable(scenes):
     touching, areas = 0, []
-    for _, label in scenes:
+    for _, label, _ in scenes:
         grown = [binary_dilation(label == v, iterations=3) for v in set(np.unique(label)) - {0, IGNORE}]
         touching += sum(grown).max() > 1
         areas += [(label == v).mean() for v in set(np.unique(label)) - {0, IGNORE}]

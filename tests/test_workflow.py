@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 from wsss.stores import Scores
 
@@ -32,6 +36,20 @@ def test_a_table_needs_its_own_runs_and_nothing_else(workflow):
     assert jobs["measure"] == 4
     assert jobs["table"] == 1
     assert not {"crf", "affinity", "walk", "deeplab", "figure"} & set(jobs)
+
+
+def test_instance_labels_are_made_and_measured(workflow):
+    metrics = f"{BASELINE}/metrics/irn_instances_seed.json"
+    workflow("--", metrics)
+    found = json.loads((workflow.folder / metrics).read_text())
+    point = found["points"]["iou=0.5"]
+    assert (found["stage"], found["images"]) == ("irn_instances", 12)
+    assert 12 <= sum(point["true"]) <= 36
+    assert 0 <= point["map"] <= 1
+    clean = workflow.wsss("audit", metrics)
+    assert clean.returncode == 0, clean.stdout
+    for stage in ("irn-instances", "irnet", "irn-labels", "localize", "train"):
+        assert f"\n  {stage} " in clean.stdout
 
 
 def test_every_target_has_a_plan(workflow):
@@ -113,6 +131,52 @@ def test_the_number_of_shards_changes_no_result(made):
     assert cut_store.ids == whole_store.ids
     for image_id in whole_store.ids:
         assert np.array_equal(cut_store.get(image_id)[1], whole_store.get(image_id)[1])
+
+
+def test_an_archive_for_the_test_server_of_images_that_came_later(workflow):
+    """The drawn images as a user's own: trained and predicted first, then a folder of images without masks is named."""
+    workflow("--", "results/shapes/data/index.csv")
+    voc = workflow.folder / "results/shapes/data/VOC"
+    options = {"root": str(voc), "images": "JPEGImages", "labels": "image_labels.csv", "masks": "SegmentationClass"}
+    lists = {split: f"ImageSets/Segmentation/{split}.txt" for split in ("train", "val")}
+    shapes = yaml.safe_load((workflow.folder / "config.yaml").read_text())["datasets"]["shapes"]
+    mine = {**shapes, "builder": "folder", "options": {**options, "lists": lists}}
+    target = "results/mine/seam/seam/seed0/metrics/segment_val.json"
+
+    def given(**changes) -> list[str]:
+        config = {"dataset": "mine", "datasets": {"mine": {**mine, **changes}}}
+        (workflow.folder / "mine.json").write_text(json.dumps(config))
+        return ["--configfile", "mine.json", "--"]
+
+    workflow(*given(), target)
+    test = workflow.folder / "test_images"
+    (test / "photos").mkdir(parents=True)
+    for image_id in ("val_0001", "val_0004"):
+        shutil.copy(voc / f"JPEGImages/{image_id}.jpg", test / f"photos/T{image_id}.jpg")
+    (test / "labels.csv").write_text((voc / "image_labels.csv").read_text().splitlines()[0])
+    (test / "test.txt").write_text("Tval_0001\nTval_0004\n")
+    arguments = given(test={"root": str(test), "images": "photos", "labels": "labels.csv"})
+    assert workflow.jobs(*arguments, target) == {}
+    jobs = workflow.jobs(*arguments, "submission_seam_seam")
+    names = {"configure_test", "index_test", "predict", "submission", "submission_seam_seam"}
+    assert jobs == dict.fromkeys(names, 1)
+    workflow(*arguments, "submission_seam_seam")
+    archive = "results/mine/seam/seam/seed0/submission/results.tgz"
+    with tarfile.open(workflow.folder / archive) as stream:
+        folder = "results/VOC2012/Segmentation/comp6_test_cls"
+        assert stream.getnames() == [f"{folder}/{image_id}.png" for image_id in ("Tval_0001", "Tval_0004")]
+        for entry in stream.getmembers():
+            with Image.open(stream.extractfile(entry)) as picture:
+                assert (picture.format, picture.mode, picture.size) == ("PNG", "P", (64, 64))
+    clean = workflow.wsss("audit", archive)
+    assert clean.returncode == 0, clean.stdout
+    assert "\n  deeplab " in clean.stdout
+
+
+def test_without_test_images_a_submission_says_what_to_do(workflow):
+    result = workflow("-n", "submission_seam_seam", check=False)
+    assert result.returncode != 0
+    assert "datasets.shapes: names no test images" in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(

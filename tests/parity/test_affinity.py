@@ -16,9 +16,10 @@ from wsss.backbones.weights import load_official
 from wsss.data.index import Dataset, Record
 from wsss.data.transforms import normalise, to_tensor
 from wsss.refine import walk
-from wsss.refine.affinity import AffinityNet, affinity_terms, pair_affinity
+from wsss.refine.affinity import AffinityNet, pair_affinity
 from wsss.refine.affinity import build as build_net
 from wsss.refine.labels import AffinitySamples, clamp_radius, pair_marks, pool
+from wsss.refine.losses import cross_entropy_terms
 from wsss.refine.paths import at, half_disc
 from wsss.stores import write_scores
 
@@ -108,7 +109,7 @@ def test_resnet38d_features_losses_and_gradients(golden, batch):
     np.testing.assert_allclose(features.mean((2, 3)).detach(), golden["features_chan_mean"], rtol=0, atol=5e-5)
     affinity = pair_affinity(features, RADIUS)
     np.testing.assert_allclose(affinity.flatten(2).detach(), golden["aff"], rtol=0, atol=1e-5)
-    terms = affinity_terms(affinity, batch["label"], RADIUS)
+    terms = cross_entropy_terms(affinity, pair_marks(batch["label"], RADIUS))
     for name, weight, tolerance in (("bg", 1 / 4, 5e-6), ("fg", 1 / 4, 5e-6), ("neg", 1 / 2, 1e-5)):
         assert terms[name].item() == pytest.approx(weight * float(golden[f"{name}_loss"]), abs=tolerance * weight)
     assert sum(net.losses(batch, "affinity", None).values()).item() == pytest.approx(float(golden["loss"]), abs=1e-5)

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 shell.prefix(f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH; ")
 
 from wsss.errors import WsssError
-from wsss.plan import Plan, drawings
+from wsss.plan import Plan, drawings, stages
 
 try:
     plan = Plan(config)

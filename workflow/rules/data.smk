@@ -36,6 +36,27 @@ rule index:
         f"wsss index --config {{input.config}} --out {{params.out}} {TEE}"
 
 
+use rule configure_data as configure_test with:
+    output:
+        f"{DATA}/test/config.yaml",
+    log:
+        f"{RESULTS}/logs/{{dataset}}/configure_test.log",
+    params:
+        text=lambda w: yaml.safe_dump(plan.test_config(w.dataset)),
+
+
+use rule index as index_test with:
+    input:
+        config=f"{DATA}/test/config.yaml",
+        source=lambda w: plan.data_source(w.dataset, test=True),
+    output:
+        index=f"{DATA}/test/index.csv",
+        about=f"{DATA}/test/dataset.json",
+        record=f"{DATA}/test/record.json",
+    log:
+        f"{RESULTS}/logs/{{dataset}}/index_test.log",
+
+
 rule download:
     output:
         touch(f"{RESULTS}/downloads/{{name}}/.complete"),

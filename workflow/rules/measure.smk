@@ -12,7 +12,7 @@ rule measure:
     log:
         f"{LOG}/metrics_{{stage}}_{{split}}.log",
     wildcard_constraints:
-        stage="seed|crf|walk|irn|segment",
+        stage="seed|crf|walk|irn|irn_instances|segment",
         split="seed|val",
     conda:
         ENV
@@ -20,7 +20,7 @@ rule measure:
         runtime=60,
     params:
         data=subpath(input.index, parent=True),
-        kind=lambda w: plan.result_kind(w.stage),
+        kind=lambda w: stages.result_kind(w.stage),
         code=plan.code("metrics"),
     shell:
         "WSSS_THREADS={threads} wsss measure --config {input.config} --data {params.data}"

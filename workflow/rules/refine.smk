@@ -81,7 +81,7 @@ rule walk:
     shell:
         "WSSS_THREADS={threads} wsss walk --config {input.config} --data {params.data} --scores {input.scores}"
         " --model {input.model} --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.masks}} --device {{params.device}} {TEE}"
+        f" --out {{output.masks}} --device {{params.device}} --workers {{threads}} {TEE}"
 
 
 rule irn_labels:
@@ -165,3 +165,31 @@ rule irn:
         "WSSS_THREADS={threads} wsss irn --config {input.config} --data {params.data} --scores {input.scores}"
         " --model {input.model} --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
         f" --out {{output.masks}} --device {{params.device}} {TEE}"
+
+
+rule irn_instances:
+    input:
+        config=f"{HOME}/irn_instances/config.yaml",
+        index=f"{DATA}/index.csv",
+        scores=same_shard("seed", "npz"),
+        model=model("irnet"),
+    output:
+        instances=f"{HOME}/irn_instances/{SHARD}.npz",
+        record=f"{HOME}/irn_instances/{SHARD}.record.json",
+    log:
+        f"{LOG}/irn_instances_{SHARD}.log",
+    conda:
+        ENV
+    threads: config["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=megabytes(12000),
+        runtime=minutes(30, 720),
+    params:
+        device=config["device"],
+        data=subpath(input.index, parent=True),
+        code=plan.code("irn_instances"),
+    shell:
+        "WSSS_THREADS={threads} wsss irn-instances --config {input.config} --data {params.data} --scores {input.scores}"
+        " --model {input.model} --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
+        f" --out {{output.instances}} --device {{params.device}} {TEE}"

@@ -34,7 +34,7 @@ rule deeplab:
 rule predict:
     input:
         config=f"{HOME}/segment/config.yaml",
-        index=f"{DATA}/index.csv",
+        index=lambda w: f"{plan.data(w.dataset, w.part)}/index.csv",
         model=model("deeplab"),
     output:
         masks=f"{HOME}/segment/{SHARD}.zip",
@@ -60,7 +60,7 @@ rule predict:
 
 rule submission:
     input:
-        index=f"{DATA}/index.csv",
+        index=f"{DATA}/test/index.csv",
         masks=lambda w: plan.shards(home(w, "segment"), "segment", w.dataset, "test"),
     output:
         archive=f"{HOME}/submission/results.tgz",
@@ -75,3 +75,16 @@ rule submission:
         data=subpath(input.index, parent=True),
     shell:
         f"wsss submission --data {{params.data}} --masks {{input.masks}} --out {{output.archive}} {TEE}"
+
+
+for paper, run in plan.submissions():
+
+    rule:
+        name:
+            f"submission_{paper}_{run}"
+        input:
+            [
+                f"{plan.home(DATASET, paper, run, seed, 'segment').parent}/submission/results.tgz"
+                for seed in plan.dataset(DATASET)["seeds"]
+            ],
+        localrule: True

@@ -159,12 +159,13 @@ def _affinity(args) -> None:
     affinity_stage(read_yaml(args.config), _images(args, role="train"), args.scores, args.out, args.device)
 
 
-@command("walk", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE)
+@command("walk", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE, WORKERS)
 def _walk(args) -> None:
     """Turn scores into pseudo masks by a random walk over the learned affinities."""
     from wsss.refine.walk import walk_stage
 
-    walk_stage(read_yaml(args.config), _images(args), args.scores, args.model, args.out, _shard(args), args.device)
+    config, paths = read_yaml(args.config), (args.scores, args.model, args.out)
+    walk_stage(config, _images(args), *paths, _shard(args), args.device, int(args.workers))
 
 
 @command("irn-labels", CONFIG, DATA, SCORES, OUTPUT, PART, SHARD, WORKERS)
@@ -189,6 +190,15 @@ def _irn(args) -> None:
     from wsss.refine.irn_walk import irn_walk_stage
 
     irn_walk_stage(read_yaml(args.config), _images(args), args.scores, args.model, args.out, _shard(args), args.device)
+
+
+@command("irn-instances", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE)
+def _irn_instances(args) -> None:
+    """Find instances: groups of areas whose displacements lead to the same centroid."""
+    from wsss.refine.irn_instances import irn_instances_stage
+
+    paths = (args.scores, args.model, args.out)
+    irn_instances_stage(read_yaml(args.config), _images(args), *paths, _shard(args), args.device)
 
 
 # ---- segmentation
@@ -223,12 +233,20 @@ def _submission(args) -> None:
 # ---- measuring and reporting
 
 
-@command("measure", CONFIG, DATA, Argument("--scores", "score shards", IN, True, (), False), MASKS, OUTPUT, PART)
+@command(
+    "measure",
+    CONFIG,
+    DATA,
+    *(Argument(f"--{kind}s", f"{kind} shards", IN, True, (), False) for kind in ("score", "mask", "instance")),
+    OUTPUT,
+    PART,
+)
 def _measure(args) -> None:
-    """Compare scores or masks with ground truth."""
+    """Compare scores, masks or instances with ground truth."""
     from wsss.measure import measure_stage
 
-    measure_stage(read_yaml(args.config), _images(args), args.out, list(args.scores) or None, args.masks or None)
+    results = (args.scores or None, args.masks or None, args.instances or None)
+    measure_stage(read_yaml(args.config), _images(args), args.out, *results)
 
 
 @command("table", PLAN, METRICS, OUTPUT)
@@ -298,6 +316,8 @@ def _images(args, role: str | None = None):
 
     dataset = Dataset.load(args.data)
     part = role or args.part
+    if part == "test":
+        return dataset.split(part)
     splits = read_yaml(args.config)["dataset"]["splits"]
     if part == "rest":
         return dataset.split(splits["train"]).without(dataset.split(splits["seed"]))
@@ -366,10 +386,7 @@ def main(argv: list[str] | None = None) -> None:
 def _limit_threads() -> None:
     """As many threads as the rule was given, not as the machine has cores: jobs run side by side."""
     if threads := os.environ.get("WSSS_THREADS"):
-        os.environ.setdefault("OMP_NUM_THREADS", threads)
-        import torch
-
-        torch.set_num_threads(int(threads))
+        os.environ["OMP_NUM_THREADS"] = threads  # read by torch, in those commands that load it
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Per-image results in few files: one zip per shard, written once, read by image id.
 
-Scores are float16 ``.npy`` pairs, deflated; masks are palette PNGs. Both are plain zip files: unzip, numpy and Pillow
-read them without this project.
+Scores are float16 ``.npy`` pairs, deflated; instances are ``.npy`` files, their masks packed to bits; label maps are
+palette PNGs. All are plain zip files: unzip, numpy and Pillow read them without this project.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import io
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -42,6 +43,14 @@ def png_bytes(labels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+class Detections(NamedTuple):
+    """Instances in one image: ``N`` float32 scores, ``N`` uint8 label values of classes, ``N×H×W`` bool masks."""
+
+    scores: np.ndarray
+    classes: np.ndarray
+    masks: np.ndarray
+
+
 class _ZipWriter:
     def __init__(self, archive: zipfile.ZipFile):
         self._archive = archive
@@ -51,14 +60,24 @@ class _ZipWriter:
         info.compress_type = compression
         self._archive.writestr(info, data, compresslevel=1)
 
+    def _put_arrays(self, image_id: str, **arrays: np.ndarray) -> None:
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+            self._put(f"{image_id}/{name}.npy", buffer.getvalue(), zipfile.ZIP_DEFLATED)
+
 
 class ScoreWriter(_ZipWriter):
     def put(self, image_id: str, classes: Iterable[int], scores: np.ndarray) -> None:
         """Add one image: ``scores`` ``K×H×W`` and the label values (0 background, c + 1 class) of its ``K`` planes."""
-        for name, array in (("classes", np.asarray(list(classes), np.uint8)), ("scores", scores.astype(np.float16))):
-            buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
-            self._put(f"{image_id}/{name}.npy", buffer.getvalue(), zipfile.ZIP_DEFLATED)
+        self._put_arrays(image_id, classes=np.asarray(list(classes), np.uint8), scores=scores.astype(np.float16))
+
+
+class InstanceWriter(_ZipWriter):
+    def put(self, image_id: str, found: Detections) -> None:
+        """Add the detections of one image."""
+        arrays = {**found._asdict(), "masks": np.packbits(found.masks), "shape": np.array(found.masks.shape)}
+        self._put_arrays(image_id, **arrays)
 
 
 class MaskWriter(_ZipWriter):
@@ -68,17 +87,25 @@ class MaskWriter(_ZipWriter):
 
 
 @contextmanager
-def write_scores(path: str | Path) -> Iterator[ScoreWriter]:
-    """Open a score shard (``.npz``) for writing; it appears under its name only when the block ends well."""
+def _writing(path: str | Path, writer: type[_ZipWriter]) -> Iterator:
+    """Open a shard for writing; it appears under its name only when the block ends well."""
     with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        yield ScoreWriter(archive)
+        yield writer(archive)
 
 
-@contextmanager
-def write_masks(path: str | Path) -> Iterator[MaskWriter]:
-    """Open a mask shard (``.zip`` of PNGs) for writing; it appears under its name only when the block ends well."""
-    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        yield MaskWriter(archive)
+def write_scores(path: str | Path) -> AbstractContextManager[ScoreWriter]:
+    """A new score shard (``.npz``)."""
+    return _writing(path, ScoreWriter)
+
+
+def write_masks(path: str | Path) -> AbstractContextManager[MaskWriter]:
+    """A new mask shard (``.zip`` of PNGs)."""
+    return _writing(path, MaskWriter)
+
+
+def write_instances(path: str | Path) -> AbstractContextManager[InstanceWriter]:
+    """A new instance shard (``.npz``)."""
+    return _writing(path, InstanceWriter)
 
 
 class _Shards:
@@ -124,18 +151,33 @@ class _Shards:
         return io.BytesIO(self._open(self._where[image_id]).read(name))
 
 
-class Scores(_Shards):
-    """Class scores of images."""
+class _Arrays(_Shards):
+    """Shards with a folder of arrays per image."""
 
     @staticmethod
     def _id_of(name: str) -> str:
         return name.rsplit("/", 1)[0]
 
+    def _array(self, image_id: str, name: str) -> np.ndarray:
+        return np.lib.format.read_array(self._read(image_id, f"{image_id}/{name}.npy"), allow_pickle=False)
+
+
+class Scores(_Arrays):
+    """Class scores of images."""
+
     def get(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Return ``classes`` (``K``, uint8 label values) and ``scores`` (``K×H×W``, float32)."""
-        classes = np.lib.format.read_array(self._read(image_id, f"{image_id}/classes.npy"), allow_pickle=False)
-        scores = np.lib.format.read_array(self._read(image_id, f"{image_id}/scores.npy"), allow_pickle=False)
-        return classes, scores.astype(np.float32)
+        return self._array(image_id, "classes"), self._array(image_id, "scores").astype(np.float32)
+
+
+class Instances(_Arrays):
+    """Instances of images."""
+
+    def get(self, image_id: str) -> Detections:
+        """Return the detections of one image."""
+        shape = tuple(self._array(image_id, "shape"))
+        masks = np.unpackbits(self._array(image_id, "masks"), count=int(np.prod(shape))).reshape(shape).astype(bool)
+        return Detections(self._array(image_id, "scores"), self._array(image_id, "classes"), masks)
 
 
 class Masks(_Shards):

@@ -11,7 +11,7 @@ import csv
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from wsss.backbones import import_weights
@@ -119,6 +121,41 @@ def collate(samples: list[dict]) -> dict:
 
 def _first_thread(_: int) -> None:
     torch.set_num_threads(1)
+
+
+def poly_groups(
+    pretrained: Iterable[nn.Module],
+    new: Iterable[nn.Module] = (),
+    new_scale: float = 10.0,
+    norm_decay: float | None = 0.0,
+) -> list[dict]:
+    """PSA's parameter groups, kept by SEAM, OC-CSE, AEFT, ACR and most DeepLabs.
+
+    | parameters                      | learning rate          | decay          |
+    | weights                         | 1 (new: ``new_scale``) | 1              |
+    | biases                          | 2 (new: twice that)    | 0              |
+    | batch norm, unless it is frozen | 1 (new: ``new_scale``) | ``norm_decay`` |
+
+    PSA and its heirs freeze every batch norm; IRN trains and decays the affine parameters (``norm_decay`` 1).
+    With ``norm_decay`` None those of batch norms are in no group.
+    Frozen parameters are in no group, and a module that contains another does not count the other's twice.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    seen: set[nn.Parameter] = set()
+    for scale, modules in ((new_scale, new), (1.0, pretrained)):  # new first: they may lie inside a pretrained one
+        for module in (inner for outer in modules for inner in outer.modules()):
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter in seen or not parameter.requires_grad:
+                    continue
+                seen.add(parameter)
+                if isinstance(module, _BatchNorm):
+                    if norm_decay is None:
+                        continue
+                    key = (scale, norm_decay)
+                else:
+                    key = (2 * scale, 0.0) if name == "bias" else (scale, 1.0)
+                groups.setdefault(key, []).append(parameter)
+    return [{"params": params, "lr_scale": lr, "decay_scale": decay} for (lr, decay), params in sorted(groups.items())]
 
 
 def build_optimizer(groups: list[dict], settings: dict) -> torch.optim.Optimizer:

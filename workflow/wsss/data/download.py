@@ -101,7 +101,7 @@ def augment(voc_root: str | Path, sbd_root: str | Path, out_dir: str | Path, exp
     """
     voc, sbd, out_dir = voc_folder(voc_root), _sbd_folder(Path(sbd_root)), Path(out_dir)
     ids = train_aug(sbd, voc, expected)
-    for name in ("JPEGImages", "Annotations", "SegmentationClass"):
+    for name in ("JPEGImages", "Annotations", "SegmentationClass", "SegmentationObject"):
         _link(voc / name, out_dir / name)
     lists = {name: read_list(voc / LISTS / f"{name}.txt") for name in ("train", "val")} | {"train_aug": ids}
     for name, members in lists.items():

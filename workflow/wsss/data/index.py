@@ -35,6 +35,8 @@ class Record:
     height: int
     sha256: str
     mask_sha256: str | None
+    instances: str | None = None  # path of the mask whose values are objects, from the data set's root
+    instances_sha256: str | None = None
 
     def row(self) -> dict[str, str]:
         """The record as text cells."""
@@ -44,11 +46,13 @@ class Record:
     @classmethod
     def from_row(cls, row: dict[str, str]) -> Record:
         names = {key: tuple(filter(None, row[key].split(SEPARATOR))) for key in ("split", "labels")}
-        optional = {key: row[key] or None for key in ("mask", "mask_sha256")}
-        return cls(**{**row, **names, **optional, "width": int(row["width"]), "height": int(row["height"])})
+        given = {key: row[key] or None for key in ("mask", "mask_sha256")}
+        given |= {key: row.get(key) or None for key in OPTIONAL}
+        return cls(**{**row, **names, **given, "width": int(row["width"]), "height": int(row["height"])})
 
 
 COLUMNS = [field.name for field in fields(Record)]
+OPTIONAL = ("instances", "instances_sha256")  # columns of data sets that have such masks
 
 
 class Dataset:
@@ -85,7 +89,8 @@ class Dataset:
         below = self.root.resolve().is_relative_to(folder.resolve())
         root = os.path.relpath(self.root, folder) if below or not self.root.is_absolute() else self.root
         with atomic(folder / "index.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-            table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            used = [key for key in COLUMNS if key not in OPTIONAL or any(getattr(r, key) for r in self.records)]
+            table = csv.DictWriter(stream, used, extrasaction="ignore", lineterminator="\n")
             table.writeheader()
             table.writerows(record.row() for record in self.records)
         write_json(folder / "dataset.json", {"name": self.name, "classes": self.classes, "root": Path(root).as_posix()})
@@ -139,6 +144,14 @@ class Dataset:
         path = self.record(image_id).mask
         if path is None:
             raise WsssError(f"image '{image_id}' of data set '{self.name}' has no mask; use a split that has masks")
+        with _opened(self.root / path) as picture:
+            return np.array(picture)
+
+    def instances(self, image_id: str) -> np.ndarray:
+        """``H×W`` uint8: 0 background, 1, 2, ... objects, 255 ignore."""
+        path = self.record(image_id).instances
+        if path is None:
+            raise WsssError(f"image '{image_id}' of data set '{self.name}' has no mask of its objects")
         with _opened(self.root / path) as picture:
             return np.array(picture)
 

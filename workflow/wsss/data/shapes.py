@@ -1,7 +1,7 @@
 """``builder: shapes``: the embedded data set, drawn from a seed in the layout of VOC 2012.
 
 1 to 3 objects before a cluttered scene, partly hiding each other. The scene tends to go with the first class, as
-water goes with boats. Masks have VOC's border of "ignore" around every object.
+water goes with boats. Masks of classes and of objects have VOC's border of "ignore" around every object.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from wsss.stores import IGNORE, png_bytes
 MIN_VISIBLE = 0.6  # share of an object, and of its badge, that later objects must leave visible
 CO_OCCURRENCE = 0.5  # probability that the scene is the one of the first object's class
 JPEG_QUALITY = 92
+MASKS = ("SegmentationClass", "SegmentationObject")
 
 
-def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One image (``size×size×3`` uint8) and its mask (``size×size`` uint8: 0, c + 1, 255)."""
+def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One image (``size×size×3`` uint8), its mask (``size×size`` uint8: 0, c + 1, 255) and that of its objects."""
     first = int(rng.integers(len(classes)))
     canvas = background(habitat(first, rng), size, rng)
     owner = np.full((size, size), -1)  # which object is seen
@@ -44,9 +45,11 @@ def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.n
         canvas = paint_object(canvas, body, BADGES[classes[c]], rng)
         owner[inside] = len(visible)
         visible.append((c, inside, inside & (np.hypot(*body.badge_frame(size)) < 1)))
+    border = maximum_filter(owner, 3) != minimum_filter(owner, 3)
     label = np.array([0, *(c + 1 for c, *_ in visible)], np.uint8)[owner + 1]
-    label[maximum_filter(owner, 3) != minimum_filter(owner, 3)] = IGNORE
-    return np.uint8(np.clip(canvas, 0, 1) * 255 + 0.5), label
+    objects = np.uint8(owner + 1)
+    label[border], objects[border] = IGNORE, IGNORE
+    return np.uint8(np.clip(canvas, 0, 1) * 255 + 0.5), label, objects
 
 
 def habitat(first: int, rng: np.random.Generator) -> int:
@@ -60,17 +63,18 @@ def _stays_visible(seen: np.ndarray, inside: np.ndarray, parts: list[np.ndarray]
 
 
 def draw_dataset(folder: Path, classes: list[str], size: int, seed: int, counts: dict[str, int]) -> None:
-    """Write ``JPEGImages``, ``SegmentationClass``, ``ImageSets`` and ``image_labels.csv`` below ``folder``."""
-    for name in ("JPEGImages", "SegmentationClass"):
+    """Write ``JPEGImages``, the two ``MASKS``, ``ImageSets`` and ``image_labels.csv`` below ``folder``."""
+    for name in ("JPEGImages", *MASKS):
         (folder / name).mkdir(parents=True, exist_ok=True)
     rows = []
     for turn, (split, count) in enumerate(counts.items()):
         ids = [f"{split}_{i:04d}" for i in range(count)]
         for i, image_id in enumerate(ids):
-            image, label = scene(size, classes, np.random.default_rng([seed, turn, i]))
+            image, *masks = scene(size, classes, np.random.default_rng([seed, turn, i]))
             Image.fromarray(image).save(folder / "JPEGImages" / f"{image_id}.jpg", quality=JPEG_QUALITY, subsampling=0)
-            (folder / "SegmentationClass" / f"{image_id}.png").write_bytes(png_bytes(label))
-            rows.append([image_id, *(int((label == c + 1).any()) for c in range(len(classes)))])
+            for name, mask in zip(MASKS, masks, strict=True):
+                (folder / name / f"{image_id}.png").write_bytes(png_bytes(mask))
+            rows.append([image_id, *(int((masks[0] == c + 1).any()) for c in range(len(classes)))])
         write_text(folder / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{i}\n" for i in ids))
     with (folder / "image_labels.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, lineterminator="\n").writerows([["id", *classes], *rows])
@@ -90,4 +94,4 @@ def build(config: dict, out_dir: Path) -> Dataset:
     root = out_dir / "VOC"
     draw_dataset(root, classes, settings["size"], settings["seed"], counts)
     lists = {split: f"{split}.txt" for split in counts}
-    return read_voc(config["name"], classes, root, lists, "image_labels.csv", "SegmentationClass")
+    return read_voc(config["name"], classes, root, lists, "image_labels.csv", *MASKS)

@@ -30,6 +30,7 @@ class Entry:
     mask: str | None
     split: tuple[str, ...]
     labels: tuple[str, ...] | None
+    instances: str | None = None
 
 
 def indexed(
@@ -85,13 +86,16 @@ def _checked(entry: Entry, root: Path, classes: list[str]) -> tuple[Record | Non
     try:
         picture, digest = _decode(root / entry.image)
         mask, mask_digest = _decode(root / entry.mask) if entry.mask else (None, None)
+        objects, objects_digest = _decode(root / entry.instances) if entry.instances else (None, None)
     except WsssError as error:
         return None, [*findings, str(error)]
-    if mask is not None:
-        findings += [f"{root / entry.mask}: {finding}" for finding in _mask_findings(mask, picture.size, len(classes))]
+    for path, found, values in ((entry.mask, mask, len(classes)), (entry.instances, objects, IGNORE - 1)):
+        if path:
+            findings += [f"{root / path}: {finding}" for finding in _mask_findings(found, picture.size, values)]
     labels = tuple(name for name in classes if name in (entry.labels or ()))
     size = {"width": picture.width, "height": picture.height}
     hashes = {"sha256": digest, "mask_sha256": mask_digest}
+    hashes |= {"instances": entry.instances, "instances_sha256": objects_digest}
     return Record(entry.id, entry.image, entry.mask, entry.split, labels, **size, **hashes), findings
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,30 +79,32 @@ def read_voc(
     classes: list[str],
     root: Path,
     lists: dict[str, str],
-    labels: str = "auto",
+    labels: str | None = "auto",
     masks: str | None = None,
+    instances: str | None = None,
     unmasked: Sequence[str] = (),
-    test_root: Path | None = None,
 ) -> Dataset:
     """Index the images of ``lists``; the options are those of ``build``."""
     splits, findings = listed(root / LISTS, lists)
     if masks and not (root / masks).is_dir():
         raise WsssError(f"{root / masks}: no such folder; set masks to SegmentationClass, SegmentationClassAug or null")
-    labels_of = find_labels(root, labels, classes, list(splits))
+    if instances and not (root / instances).is_dir():
+        raise WsssError(f"{root / instances}: no such folder; set instances to SegmentationObject or null")
+    labels_of = find_labels(root, labels, classes, list(splits)) if labels else {}
 
     def mask_of(image_id: str, of_image: list[str]) -> str | None:
         path = f"{masks}/{image_id}.png"
         needed = not set(of_image) <= {*unmasked, UNLABELLED}
         return path if masks and (needed or (root / path).is_file()) else None
 
+    def objects_of(image_id: str) -> str | None:
+        path = f"{instances}/{image_id}.png"
+        return path if instances and (root / path).is_file() else None
+
     entries = [
-        Entry(i, f"JPEGImages/{i}.jpg", mask_of(i, of_image), tuple(of_image), labels_of.get(i))
+        Entry(i, f"JPEGImages/{i}.jpg", mask_of(i, of_image), tuple(of_image), labels_of.get(i), objects_of(i))
         for i, of_image in splits.items()
     ]
-    if test_root:
-        folder = Path(os.path.relpath(test_root / "JPEGImages", root)).as_posix()
-        test_ids = read_list(test_root / LISTS / "test.txt")
-        entries += [Entry(i, f"{folder}/{i}.jpg", None, (UNLABELLED,), None) for i in test_ids]
     return indexed(name, classes, root, entries, findings)
 
 
@@ -113,13 +114,12 @@ def build(config: dict, out_dir: Path) -> Dataset:
     Options:
         root: the VOC2012 folder, or one above it.
         lists: split -> file in ImageSets/Segmentation, or path.
-        labels: a folder of XML, a CSV or a cls_labels.npy; auto: what the folder has.
+        labels: a folder of XML, a CSV or a cls_labels.npy; auto: what the folder has; null for test images.
         masks: folder of PNGs, or null.
+        instances: folder of PNGs whose values are objects, for those images that have one, or null.
         unmasked: splits whose images need no mask.
-        test_root: VOC2012 folder with the test images, which become the split test; or null.
     """
-    optional = {"labels": "auto", "masks": "SegmentationClass", "unmasked": [], "test_root": None}
+    optional = {"labels": "auto", "masks": "SegmentationClass", "instances": None, "unmasked": []}
     settings = known(config, ("root", "lists"), optional)
-    options = {key: settings[key] for key in ("lists", "labels", "masks", "unmasked")}
-    test_root = voc_folder(settings["test_root"]) if settings["test_root"] else None
-    return read_voc(config["name"], CLASSES, voc_folder(settings["root"]), **options, test_root=test_root)
+    options = {key: settings[key] for key in ("lists", "labels", "masks", "instances", "unmasked")}
+    return read_voc(config["name"], CLASSES, voc_folder(settings["root"]), **options)

@@ -10,11 +10,13 @@ import numpy as np
 from wsss.errors import WsssError
 from wsss.files import write_json
 from wsss.measure.counts import Counts, Sweep, best_class, count, threshold_grid
+from wsss.measure.instances import average_precision, true_instances
 from wsss.measure.metrics import iou, summary
 from wsss.progress import bar
-from wsss.stores import IGNORE, Masks, Scores
+from wsss.stores import IGNORE, Instances, Masks, Scores
 
 SELECTED = "the ground truth of the images it is measured on"  # which is how all five papers choose it
+AP_IOU = 0.5  # overlap from which an instance counts as found: AP50 of IRN
 
 
 def measure_stage(
@@ -23,6 +25,7 @@ def measure_stage(
     out: str | Path,
     score_paths: Iterable[str | Path] | None = None,
     mask_paths: Iterable[str | Path] | None = None,
+    instance_paths: Iterable[str | Path] | None = None,
 ) -> None:
     """Compare results with the ground truth of all images of ``dataset`` and write ``<stage>_<split>.json``.
 
@@ -32,7 +35,8 @@ def measure_stage(
         dataset: the images to measure, and no others.
         out: stage and split are taken from its name.
         score_paths: score shards: of foreground classes, swept over thresholds, or of a CRF, under ``<id>@<alpha>``.
-        mask_paths: mask shards. Either these or scores.
+        mask_paths: mask shards.
+        instance_paths: instance shards. One of the three kinds of shards is given.
 
     Raises:
         WsssError: an image has no result, no ground truth, or a result of another size; the line names the image.
@@ -40,10 +44,12 @@ def measure_stage(
     stage, _, split = Path(out).stem.rpartition("_")
     if not stage:
         raise WsssError(f"{out}: name it <stage>_<split>.json")
-    if (score_paths is None) == (mask_paths is None):
-        raise WsssError(f"{out}: give either score shards or mask shards")
+    if sum(paths is not None for paths in (score_paths, mask_paths, instance_paths)) != 1:
+        raise WsssError(f"{out}: give either score shards, mask shards or instance shards")
     settings, names = config["measure"], ["background", *dataset.classes]
-    if mask_paths is not None:
+    if instance_paths is not None:
+        found = _measure_instances(dataset, Instances(instance_paths), out)
+    elif mask_paths is not None:
         found = _measure_masks(settings, dataset, Masks(mask_paths), out)
     else:
         scores = Scores(score_paths)
@@ -98,6 +104,24 @@ def _measure_alphas(settings: dict, dataset, scores: Scores, alphas: list[str], 
     return {"points": {**points, "best": {**points[best], "selected": best, "selected_on": SELECTED}}}
 
 
+def _measure_instances(dataset, found: Instances, out: str | Path) -> dict:
+    """AP per class (null for background and classes without objects), its mean, and numbers of detections, objects."""
+    detected, true = np.zeros((2, len(dataset.classes) + 1), int)
+
+    def images() -> Iterator[tuple]:
+        for image_id, mask in _truths(dataset, found, [""], out):
+            detections, objects = found.get(image_id), true_instances(image_id, dataset.instances(image_id), mask)
+            _check_size(image_id, detections.masks.shape[1:], mask.shape)
+            np.add.at(detected, detections.classes, 1)
+            np.add.at(true, objects[0], 1)
+            yield detections, objects
+
+    result = average_precision(images(), AP_IOU)
+    ap = [result["ap"].get(value, np.nan) for value in range(len(dataset.classes) + 1)]
+    numbers = {"ap": ap, "map": result["map"], "detected": detected, "true": true}
+    return {"points": {f"iou={AP_IOU}": _plain({name: np.asarray(value) for name, value in numbers.items()})}}
+
+
 def _point(counts: Counts, settings: dict) -> dict:
     """Metrics and counts at one operating point."""
     return _plain({**summary(counts, settings.get("absent", "zero")), "iou": iou(counts), **vars(counts)})
@@ -121,11 +145,16 @@ def _alphas(dataset, scores: Scores) -> list[str]:
     return sorted({alpha for image_id, _, alpha in pairs if image_id in ids}, key=float)
 
 
-def _truths(dataset, store: Scores | Masks, suffixes: list[str], out: str | Path) -> Iterator[tuple[str, np.ndarray]]:
+def _truths(dataset, store, suffixes: list[str], out: str | Path) -> Iterator[tuple[str, np.ndarray]]:
     """Id and ground truth of every image, after checking that every one of them has both."""
     for record in dataset.records:
         if record.mask is None:
             raise WsssError(f"image '{record.id}' has no ground truth mask; measure on a split that has masks")
+        if isinstance(store, Instances) and record.instances is None:
+            raise WsssError(
+                f"image '{record.id}' has no ground truth of objects; set the data set's option 'instances' to the "
+                "folder of such masks (VOC: SegmentationObject), or measure on a split that has them"
+            )
         if missing := [suffix for suffix in suffixes if f"{record.id}{suffix}" not in store]:
             raise WsssError(f"no result for image '{record.id}{missing[0]}'; the step before did not cover it")
     for image_id in bar(dataset.ids, out=out, unit="image"):

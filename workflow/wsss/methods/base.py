@@ -5,14 +5,13 @@ B batch, C foreground classes, D channels, H W image size, h w size of a feature
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsss import backbones
+from wsss.train import poly_groups  # noqa: F401  the methods take it from here
 
 if TYPE_CHECKING:
     from wsss.train import Progress
@@ -84,32 +83,3 @@ def max_norm(maps: Tensor, eps: float = EPS) -> Tensor:
 def resize(maps: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
     """``B×D×h×w`` -> ``B×D×H×W``, bilinear."""
     return F.interpolate(maps, size, mode="bilinear", align_corners=align_corners)
-
-
-def poly_groups(
-    pretrained: Iterable[nn.Module], new: Iterable[nn.Module] = (), new_scale: float = 10.0, norm_decay: float = 0.0
-) -> list[dict]:
-    """PSA's parameter groups, kept by SEAM, OC-CSE, AEFT and ACR.
-
-    | parameters                      | learning rate          | decay          |
-    | weights                         | 1 (new: ``new_scale``) | 1              |
-    | biases                          | 2 (new: twice that)    | 0              |
-    | batch norm, unless it is frozen | 1 (new: ``new_scale``) | ``norm_decay`` |
-
-    PSA and its heirs freeze every batch norm; IRN trains and decays the affine parameters (``norm_decay`` 1).
-    Frozen parameters are in no group, and a module that contains another does not count the other's twice.
-    """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    seen: set[nn.Parameter] = set()
-    for scale, modules in ((new_scale, new), (1.0, pretrained)):  # new first: they may lie inside a pretrained one
-        for module in (inner for outer in modules for inner in outer.modules()):
-            for name, parameter in module.named_parameters(recurse=False):
-                if parameter in seen or not parameter.requires_grad:
-                    continue
-                seen.add(parameter)
-                if isinstance(module, _BatchNorm):
-                    key = (scale, norm_decay)
-                else:
-                    key = (2 * scale, 0.0) if name == "bias" else (scale, 1.0)
-                groups.setdefault(key, []).append(parameter)
-    return [{"params": params, "lr_scale": lr, "decay_scale": decay} for (lr, decay), params in sorted(groups.items())]

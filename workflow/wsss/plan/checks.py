@@ -9,10 +9,14 @@ from pathlib import Path
 from wsss.errors import WsssError
 from wsss.files import read_yaml
 from wsss.plan import papers
-from wsss.plan.stages import MEASURED, SCORES
+from wsss.plan.stages import DRAWN, MEASURED, SCORES
 
-METRICS = ("miou", "precision", "recall", "under", "over", "iou", "precision_fg", "recall_fg")
-POINTS = {"seed": r"best|fixed", "crf": r"best|alpha=[0-9.]+"}  # operating points of a stage; of masks: argmax
+METRICS = ("miou", "precision", "recall", "under", "over", "iou", "precision_fg", "recall_fg", "map")
+POINTS = {  # operating points of a stage; of masks: argmax
+    "seed": r"best|fixed",
+    "crf": r"best|alpha=[0-9.]+",
+    "irn_instances": r"iou=0\.5",
+}
 NEEDS = {  # kind of figure -> what it must say
     "grid": ("columns",),
     "threshold_curve": ("series",),
@@ -103,7 +107,7 @@ def _figure(figure: dict, place: _Place) -> None:
     for kind in ("series", "columns"):
         for i, entry in enumerate(figure.get(kind, [])):
             stage = entry.get("stage", "seed")
-            place.one_of(stage, MEASURED, "stage", kind, i, "stage")
+            place.one_of(stage, DRAWN, "stage", kind, i, "stage")
             if "run" in entry:
                 place.run(entry["run"], kind, i, "run")
             elif entry.get("kind") not in ("image", "truth"):

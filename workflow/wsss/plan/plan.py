@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from wsss.errors import choose
+from wsss.errors import WsssError, choose
 from wsss.files import digest
 from wsss.plan import papers, stages
 from wsss.plan.resolve import PACKAGE, REFERENCE, resolve
@@ -22,6 +22,7 @@ CODE = {
     "irn_labels": ("refine", "stores.py"),
     "irnet": ("backbones", "data", "refine", "stores.py", "train.py"),
     "irn": ("backbones", "data", "refine", "stores.py"),
+    "irn_instances": ("backbones", "data", "refine", "stores.py"),
     "deeplab": ("backbones", "data", "segment", "stores.py", "train.py"),
     "segment": ("backbones", "data", "segment", "refine/crf.py", "stores.py"),
     "metrics": ("data", "measure", "stores.py"),
@@ -46,12 +47,12 @@ class Plan:
 
     @functools.cache  # noqa: B019  a plan lives as long as the process
     def resolve(self, dataset: str, paper: str, run: str) -> dict:
-        """The run's complete configuration; references to other runs name their paper."""
+        """The run's complete configuration; references to runs name their paper and, if to itself, the run."""
         spec = choose(choose(self.papers, paper, "paper")["runs"], run, f"run of {paper}")
         config = resolve(
             dataset, self.dataset(dataset), spec, f"{paper}.yaml, run {run}", self.config.get("overrides", {})
         )
-        return replace_references(config, lambda owner, run: f"{REFERENCE}{owner or paper}/{run}")
+        return replace_references(config, lambda owner, other: f"{REFERENCE}{owner or paper}/{other or run}")
 
     def check(self, dataset: str) -> None:
         """Resolve every run, so that a wrong key is found before anything is computed."""
@@ -103,14 +104,43 @@ class Plan:
             options["root"] = str(self.results / "downloads" / "voc12")
         return {"name": dataset, "builder": spec["builder"], **options}
 
-    def data_source(self, dataset: str) -> list[str]:
-        """Marker of the download that the data set needs, if it needs one."""
+    def test_options(self, dataset: str) -> dict:
+        """What the data set says of its images without public masks."""
         spec = self.dataset(dataset)
-        needed = spec["builder"] == "voc" and spec["options"].get("root") is None
-        return [str(self.results / "downloads" / "voc12" / ".complete")] if needed else []
+        if "test" not in spec:
+            raise WsssError(f"config.yaml, datasets.{dataset}: names no test images; give it test: {{root: <folder>}}")
+        return spec["test"]
 
-    def data(self, dataset: str) -> Path:
-        return self.results / dataset / "data"
+    def test_config(self, dataset: str) -> dict:
+        """What the index of the test images is built from: one apart, so that adding them makes nothing stale."""
+        options, voc = self.test_options(dataset), self.dataset(dataset)["builder"] == "voc"
+        unknown = dict.fromkeys(("masks", "instances", "labels") if voc else ("masks",))
+        config = {**self.data_config(dataset), **unknown, "lists": {"test": "test.txt"}, **options}
+        return {**config, "root": config["root"] or str(self.results / "downloads" / "voc2012-test")}
+
+    def data_source(self, dataset: str, test: bool = False) -> list[str]:
+        """Marker of the download that the data set (or its test images) needs, if it needs one."""
+        spec = self.dataset(dataset)
+        options = {"root": ".", **self.test_options(dataset)} if test else spec["options"]
+        needed = spec["builder"] == "voc" and options.get("root") is None
+        name = "voc2012-test" if test else "voc12"
+        return [str(self.results / "downloads" / name / ".complete")] if needed else []
+
+    def data(self, dataset: str, part: str | None = None) -> Path:
+        """The folder of the index: that of the test images for the part ``test``."""
+        return self.results / dataset / "data" / ("test" if part == "test" else "")
+
+    def submissions(self) -> list[tuple[str, str]]:
+        """(paper, run) of every result on test images that a table reports; the VOC server measures them."""
+        found = {
+            papers.owner_of(cell["run"], paper)
+            for paper, spec in self.papers.items()
+            for name in spec["tables"]
+            for _, cells in papers.rows(spec, name)
+            for cell in cells
+            if cell.get("run") and cell["split"] == "test"
+        }
+        return sorted((paper, run) for paper, run in found if paper in self.papers)
 
     def parts(self, dataset: str, *roles: str) -> list[str]:
         """The disjoint parts that make up the images of ``roles``; ``train`` is ``seed`` and, if any, ``rest``."""
@@ -120,7 +150,7 @@ class Plan:
 
     def shards(self, home: Path, stage: str, dataset: str, *roles: str) -> list[str]:
         """The shard files of a stage that cover the images of ``roles``."""
-        suffix = "npz" if stage in stages.SCORES else "zip"
+        suffix = "zip" if stages.result_kind(stage) == "masks" else "npz"
         n = self.config["shards"]
         return [f"{home}/{part}-{i}-of-{n}.{suffix}" for part in self.parts(dataset, *roles) for i in range(n)]
 
@@ -152,10 +182,6 @@ class Plan:
         measure = self.resolve(dataset, paper, run)["measure"]
         return {"dataset": {"name": dataset, "splits": splits}, "seed": int(seed), "measure": measure}
 
-    def result_kind(self, stage: str) -> str:
-        """What a stage's shards hold: ``scores`` or ``masks``."""
-        return "scores" if stage in stages.SCORES else "masks"
-
     # ---- code
 
     def code(self, stage: str) -> str:
@@ -169,7 +195,7 @@ def _sources(path: Path) -> list[Path]:
 
 
 def replace_references(value, replacement: Callable[[str, str], str]):
-    """``value`` with every ``run:<paper>/<run>`` in it replaced by ``replacement(paper, run)``; paper may be empty."""
+    """``value`` with every ``run:<paper>/<run>`` in it replaced by ``replacement(paper, run)``; both may be empty."""
     if isinstance(value, dict):
         return {k: replace_references(v, replacement) for k, v in value.items()}
     if isinstance(value, str) and value.startswith(REFERENCE):

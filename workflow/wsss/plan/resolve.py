@@ -19,7 +19,8 @@ from wsss.plan import stages
 from wsss.segment import presets
 
 PACKAGE = Path(__file__).parent.parent
-REFERENCE = "run:"  # "run:<paper>/<run>" (or "run:<run>" within a paper) stands for the model that run trained
+# "run:<paper>/<run>" is the model that run trained, "run:<run>" one of the same paper, "run:" the own classifier
+REFERENCE = "run:"
 PIXEL_KEYS = {"crop", "long_side", "translation"}  # sizes that shrink with the images of a small data set
 
 

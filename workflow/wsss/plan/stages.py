@@ -21,13 +21,15 @@ CLOSURE = {
     "irn_labels": IRN,
     "irnet": IRN,
     "irn": IRN,
+    "irn_instances": IRN,
 }
 
 TRAININGS = {"train": ("train",), "affinity": ("affinity", "train"), "irnet": ("irn", "train")}  # with official weights
 
 LABELS = ("walk", "irn", "ground_truth")  # what DeepLab can be trained on
 SCORES = ("seed", "crf")  # stages whose result is class scores; the others' are label maps
-MEASURED = ("seed", "crf", "walk", "irn", "segment")
+DRAWN = ("seed", "crf", "walk", "irn", "segment")  # what figures show
+MEASURED = (*DRAWN, "irn_instances")
 
 
 def sections(stage: str, config: dict) -> tuple[str, ...]:
@@ -46,6 +48,11 @@ def official_weights(stage: str, config: dict) -> str | None:
     for key in TRAININGS.get(stage, ()):
         config = config[key]
     return config["weights"] if stage in TRAININGS else None
+
+
+def result_kind(stage: str) -> str:
+    """What a stage's shards hold: ``scores``, ``masks`` or ``instances``."""
+    return "instances" if stage == "irn_instances" else "scores" if stage in SCORES else "masks"
 
 
 def default_split(stage: str) -> str:

@@ -110,8 +110,9 @@ def _listed(index: Path, root: Path) -> Iterator[tuple[Path, str]]:
     with index.open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
             yield root / row["image"], row["sha256"]
-            if row["mask"]:
-                yield root / row["mask"], row["mask_sha256"]
+            for key in ("mask", "instances"):
+                if row.get(key):
+                    yield root / row[key], row[f"{key}_sha256"]
 
 
 def describe(target: str | Path, seen: Audit) -> str:

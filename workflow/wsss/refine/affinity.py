@@ -25,12 +25,11 @@ from wsss.backbones.formats import read_state
 from wsss.backbones.weights import import_weights
 from wsss.errors import WsssError
 from wsss.refine.labels import AffinitySamples, clamp_radius, pair_marks
+from wsss.refine.losses import cross_entropy_terms
 from wsss.refine.paths import at, half_disc
-from wsss.train import fit
+from wsss.train import fit, poly_groups
 
-EPS = 1e-5
 HEADS = (("8_3", "conv4", 64, 8), ("8_4", "conv5", 128, 16), ("8_5", "conv6", 256, 32))  # name, tap, width, groups
-NEW_LR = 10.0  # learning rate of new layers, times the backbone's
 NORMED = "vgg16"  # the backbone whose heads have group norms
 VGG_DILATION = 4  # of fc6; the classifier has 1
 
@@ -68,24 +67,6 @@ class _PairDistance(torch.autograd.Function):
 def pair_affinity(features: Tensor, radius: int) -> Tensor:
     """``a_ij = exp(-mean_d |f_i - f_j|)`` (Eq. 3 with a mean): ``B×D×h×w`` -> ``B×P×h'×w'``."""
     return torch.exp(-_PairDistance.apply(features, radius))
-
-
-def affinity_terms(affinity: Tensor, labels: Tensor, radius: int) -> dict[str, Tensor]:
-    """Cross entropy of affinities ``B×P×h'×w'`` under label maps ``B×h×w``, weighted 1/4, 1/4, 1/2 (3.3).
-
-    Every mean runs over the pairs of its kind in the whole batch.
-    """
-    marks = pair_marks(labels, radius)
-    same, different = -torch.log(affinity + EPS), -torch.log(1 + EPS - affinity)
-
-    def mean(values: Tensor, where: Tensor) -> Tensor:
-        return (values * where).sum() / (where.sum() + EPS)
-
-    return {
-        "bg": mean(same, marks.bg) / 4,
-        "fg": mean(same, marks.fg) / 4,
-        "neg": mean(different, marks.neg) / 2,
-    }
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:
@@ -126,17 +107,8 @@ class AffinityNet(nn.Module):
     # ---- training task
 
     def parameter_groups(self, phase: str) -> list[dict]:
-        """New convolutions at ten times the rate; biases at twice the rate, without decay."""
-        new = [self.f8_3.weight, self.f8_4.weight, self.f8_5.weight, self.f9.weight]
-        ids = {id(parameter) for parameter in new}
-        rest = [(n, p) for n, p in self.named_parameters() if p.requires_grad and id(p) not in ids]
-        biases = [p for n, p in rest if n.endswith(".bias")]
-        weights = [p for n, p in rest if not n.endswith(".bias")]
-        return [
-            {"params": weights, "lr_scale": 1.0, "decay_scale": 1.0},
-            {"params": biases, "lr_scale": 2.0, "decay_scale": 0.0},
-            {"params": new, "lr_scale": NEW_LR, "decay_scale": 1.0},
-        ]
+        """PSA's groups: the new convolutions, but not their group norms, at ten times the rate."""
+        return poly_groups([self], new=[self.f8_3, self.f8_4, self.f8_5, self.f9])
 
     def active_phases(self, progress) -> tuple[str, ...]:
         return self.phases
@@ -145,15 +117,21 @@ class AffinityNet(nn.Module):
         """The three terms on ``image`` ``B×3×H×W`` and ``label`` ``B×h×w`` (255 ignore)."""
         features = self(batch["image"]).float()
         radius = clamp_radius(self.radius, *features.shape[-2:])
-        return affinity_terms(pair_affinity(features, radius), batch["label"], radius)
+        return cross_entropy_terms(pair_affinity(features, radius), pair_marks(batch["label"], radius))
 
 
-def build(config: dict) -> AffinityNet:
-    """AffinityNet on the run's ``backbone`` (its initial weights included) with the settings of ``affinity``."""
-    spec = config["backbone"]
-    if spec["name"] == NORMED:
-        spec = {**spec, "fc6_dilation": VGG_DILATION}
-    return AffinityNet(backbones.build(spec), config["affinity"]["radius"])
+def backbone_spec(config: dict) -> dict:
+    """What AffinityNet stands on: ``affinity.backbone``; as far as that names no other network, the run's backbone."""
+    own = {key: value for key, value in (config["affinity"].get("backbone") or {}).items() if value is not None}
+    spec = own if "name" in own else {**config["backbone"], **own}
+    return {**spec, "fc6_dilation": VGG_DILATION} if spec["name"] == NORMED else spec
+
+
+def build(config: dict, initial: bool = True) -> AffinityNet:
+    """AffinityNet with the settings of ``affinity``, on its backbone with ``initial`` weights or at random."""
+    spec = backbone_spec(config)
+    backbone = backbones.build(spec if initial else {**spec, "weights": None})
+    return AffinityNet(backbone, config["affinity"]["radius"])
 
 
 def load(config: dict, path: str | Path) -> AffinityNet:
@@ -162,7 +140,7 @@ def load(config: dict, path: str | Path) -> AffinityNet:
     Raises:
         WsssError: the file is no AffinityNet with this backbone.
     """
-    net = build({**config, "backbone": {**config["backbone"], "weights": None}})
+    net = build(config, initial=False)
     state = read_state(path)
     if not any(name.startswith("backbone.") for name in state):
         import_weights(path, net, "psa")
@@ -171,7 +149,8 @@ def load(config: dict, path: str | Path) -> AffinityNet:
         net.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise WsssError(f"{path}: not an AffinityNet with backbone {config['backbone']['name']} ({reason})") from None
+        name = backbone_spec(config)["name"]
+        raise WsssError(f"{path}: not an AffinityNet with backbone {name} ({reason})") from None
     return net.eval()
 
 

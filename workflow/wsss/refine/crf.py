@@ -9,24 +9,20 @@ once and only the unary term is exchanged. The result has the same bits as separ
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydensecrf.densecrf import DenseCRF2D
 
 from wsss.errors import WsssError
+from wsss.pool import mapped
 from wsss.progress import bar
-from wsss.refine import check_size
+from wsss.refine import scored_image
 from wsss.stores import Scores, write_scores
 
 FLOOR = 1e-5  # scores below it count as it, so that no label is impossible
 SMALLEST = 2.0**-14  # the least normal float16; probabilities below it are stored as 0
-QUEUED = 3  # images per process that are worked on or waiting to be written
 
 
 def with_background(scores: np.ndarray, alpha: float) -> np.ndarray:
@@ -95,70 +91,34 @@ def crf_stage(
     neither on the number of shards nor on that of processes.
 
     Raises:
-        WsssError: an image has no class, or its scores are not of its size; names the image.
+        WsssError: scores are missing, not of the image's size, or of unknown classes; names the image.
     """
     i, n = shard
     ids = dataset.ids[i::n]
-    job = (dataset, list(score_paths), config["crf"])
+    job = _Job(dataset, Scores(score_paths), config["crf"])
     with write_scores(out) as store:
-        refined = zip(ids, _refined(job, ids, workers), strict=True)
+        refined = zip(ids, mapped(job, ids, workers), strict=True)
         for image_id, results in bar(refined, out=out, unit="image", total=len(ids)):
             for alpha, classes, scores in results:
                 store.put(f"{image_id}@{alpha}", classes, scores)
 
 
 class _Job:
-    """What one process needs. It opens the score files itself: processes must not share positions in a file."""
+    """The work on one image: a list of alpha, label values of the planes, and planes ``K×H×W`` float16."""
 
-    def __init__(self, dataset, score_paths: list, settings: dict):
-        self.dataset, self.scores, self.settings = dataset, Scores(score_paths), settings
+    def __init__(self, dataset, scores: Scores, settings: dict):
+        self.dataset, self.scores, self.settings = dataset, scores, settings
 
     def __call__(self, image_id: str) -> list[tuple[float, list[int], np.ndarray]]:
-        """Of each alpha: itself, the label values of the planes, and the planes ``K×H×W`` float16."""
-        image = self.dataset.image(image_id)
-        classes, scores = self.scores.get(image_id)
+        image, classes, scores = scored_image(self.dataset, self.scores, image_id)
+        alphas, labels = self.settings["alphas"], [0, *classes.tolist()]
         if not len(classes):
-            raise WsssError(f"image '{image_id}' has no class, so there is nothing to refine; take it out of the split")
-        check_size(image_id, image, scores)
-        alphas = self.settings["alphas"]
+            return [(alpha, labels, np.ones((1, *image.shape[:2]), np.float16)) for alpha in alphas]
         unaries = [unary_from_scores(with_background(scores, alpha)) for alpha in alphas]
         refined = dense_crf(image, unaries, self.settings)
-        labels = [0, *classes.tolist()]
         return [(alpha, labels, _half(q)) for alpha, q in zip(alphas, refined, strict=True)]
 
 
 def _half(q: np.ndarray) -> np.ndarray:
     """Probabilities as float16. Tiny ones become 0: that is less than what large ones lose, and much faster."""
     return np.where(q < SMALLEST, 0, q).astype(np.float16)
-
-
-_job: _Job  # of a worker process
-
-
-def _start(*job) -> None:
-    global _job
-    _job = _Job(*job)
-
-
-def _work(image_id: str):
-    return _job(image_id)
-
-
-def _refined(job: tuple, ids: list[str], workers: int) -> Iterator[list]:
-    """The results of all images in the order of ``ids``; a bounded number of them waits in memory."""
-    if workers == 1:
-        yield from map(_Job(*job), ids)
-        return
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")  # a fork starts in no time
-    waiting: deque = deque()
-    try:
-        with ProcessPoolExecutor(workers, context, _start, job) as pool:
-            for image_id in ids:
-                waiting.append(pool.submit(_work, image_id))
-                if len(waiting) >= QUEUED * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise WsssError(f"a CRF process died, probably for want of memory; lower --workers from {workers}") from None

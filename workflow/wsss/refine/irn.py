@@ -1,6 +1,6 @@
 """Training of IRNet on confident areas of class scores (Ahn et al., CVPR 2019, arXiv:1904.05044).
 
-scores -> irn_labels -> irn (this file, network in irn_net, losses in irn_losses) -> irn_walk | irn_instances
+scores -> irn_labels -> irn (this file, network in irn_net, losses in losses) -> irn_walk | irn_instances
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wsss.backbones import initial
 from wsss.data.transforms import MaskedView, normalise, resize_label, to_tensor
 from wsss.errors import WsssError
 from wsss.files import atomic
-from wsss.refine import irn_net
+from wsss.refine import check_size, irn_net
 from wsss.stores import Masks
 from wsss.train import fit
 
@@ -60,7 +60,9 @@ class IrnSamples:
 
     def get(self, index: int, rng: np.random.Generator) -> dict:
         image_id = self.dataset.records[index].id
-        image, label = self.view(self.dataset.image(image_id), self.marks.get(image_id), rng)
+        image, label = self.dataset.image(image_id), self.marks.get(image_id)
+        check_size(image_id, image, label)
+        image, label = self.view(image, label, rng)
         return {"id": image_id, "image": image, "label": reduce_label(label)}
 
 

@@ -5,11 +5,8 @@ K classes of an image, I clusters, N detections, h w = ceil(H / 4), ceil(W / 4) 
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,20 +14,11 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from wsss.files import atomic
 from wsss.progress import bar
 from wsss.refine import irn_walk
-from wsss.stores import ZIP_EPOCH
+from wsss.stores import Detections, write_instances
 
 FRAGMENT = 0.01  # segments below this share of the image keep their mask, but score 0
-
-
-class Instances(NamedTuple):
-    """Detections of one image: ``N`` float32 scores, ``N`` uint8 label values of classes, ``N×H×W`` bool masks."""
-
-    scores: np.ndarray
-    classes: np.ndarray
-    masks: np.ndarray
 
 
 def centroids(dp: Tensor, steps: int) -> Tensor:
@@ -59,10 +47,10 @@ def clusters(dp: Tensor, steps: int, strength: float) -> Tensor:
     return group == torch.arange(len(used), device=dp.device).view(-1, 1, 1)
 
 
-def detect(cam: Tensor, edge: Tensor, dp: Tensor, classes: np.ndarray, size: tuple[int, int], irn: dict) -> Instances:
+def detect(cam: Tensor, edge: Tensor, dp: Tensor, classes: np.ndarray, size: tuple[int, int], irn: dict) -> Detections:
     """Instances in an image of ``size`` (H, W): class maps ``K×h×w``, boundaries ``h×w``, displacements ``2×h×w``."""
     if len(classes) == 0:
-        return Instances(np.zeros(0, np.float32), np.zeros(0, np.uint8), np.zeros((0, *size), bool))
+        return Detections(np.zeros(0, np.float32), np.zeros(0, np.uint8), np.zeros((0, *size), bool))
     groups = clusters(dp, irn["centroid_steps"], irn["centroid_strength"])
     seeds = (cam[:, None] * groups).flatten(0, 1)  # K I in class-major order
     walked = irn_walk.upsample(irn_walk.propagate(seeds, edge, irn["beta"], irn["log_steps"], irn["radius"]), *size)
@@ -75,35 +63,7 @@ def detect(cam: Tensor, edge: Tensor, dp: Tensor, classes: np.ndarray, size: tup
             whole = mask.sum() >= FRAGMENT * mask.size
             found.append((values[index - 1][mask].max() if whole else 0.0, classes[(index - 1) // len(groups)], mask))
     scores, labels, masks = zip(*found, strict=True) if found else ((), (), np.zeros((0, *size), bool))
-    return Instances(np.array(scores, np.float32), np.array(labels, np.uint8), np.array(masks, bool))
-
-
-# ---- files: one zip per shard with ``<id>/{scores,classes,masks,shape}.npy``, masks packed to bits
-
-
-@contextmanager
-def write_instances(path: str | Path) -> Iterator:
-    """Open an instance shard (``.npz``) and yield ``put(image_id, instances)``; it appears when the block ends well."""
-    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-
-        def put(image_id: str, found: Instances) -> None:
-            arrays = {**found._asdict(), "masks": np.packbits(found.masks), "shape": np.array(found.masks.shape)}
-            for name, array in arrays.items():
-                with archive.open(zipfile.ZipInfo(f"{image_id}/{name}.npy", ZIP_EPOCH), "w") as stream:
-                    np.lib.format.write_array(stream, array, allow_pickle=False)
-
-        yield put
-
-
-def read_instances(paths: Iterable[str | Path]) -> Iterator[tuple[str, Instances]]:
-    """All images of instance shards, as ``(id, instances)``."""
-    for path in paths:
-        with np.load(path, allow_pickle=False) as archive:
-            for image_id in sorted({name.rsplit("/", 1)[0] for name in archive.files}):
-                arrays = {name: archive[f"{image_id}/{name}"] for name in ("scores", "classes", "masks", "shape")}
-                shape = tuple(arrays["shape"])
-                masks = np.unpackbits(arrays["masks"], count=int(np.prod(shape))).reshape(shape).astype(bool)
-                yield image_id, Instances(arrays["scores"], arrays["classes"], masks)
+    return Detections(np.array(scores, np.float32), np.array(labels, np.uint8), np.array(masks, bool))
 
 
 def irn_instances_stage(
@@ -118,6 +78,6 @@ def irn_instances_stage(
     """Write the instances of one shard of ``dataset``'s images to ``out``; arguments as ``irn_walk_stage``."""
     i, n = shard
     found = irn_walk.relations(config, dataset, score_paths, model, shard, device)
-    with write_instances(out) as put:
+    with write_instances(out) as store:
         for image_id, classes, cam, edge, dp, size in bar(found, out=out, unit="image", total=len(dataset.ids[i::n])):
-            put(image_id, detect(cam, edge, dp, classes, size, config["irn"]))
+            store.put(image_id, detect(cam, edge, dp, classes, size, config["irn"]))

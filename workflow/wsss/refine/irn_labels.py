@@ -6,17 +6,14 @@ K classes of an image, H W its size.
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from wsss.errors import WsssError
+from wsss.pool import mapped
 from wsss.progress import bar
-from wsss.refine import check_size
+from wsss.refine import scored_image
 from wsss.refine.crf import dense_crf, unary_from_labels
 from wsss.stores import IGNORE, Scores, write_masks
 
@@ -47,40 +44,13 @@ def ir_label(image: np.ndarray, classes: np.ndarray, scores: np.ndarray, irn: di
 
 
 class _Job:
-    """What one process needs; the score files are opened by the process that reads them."""
+    """The work on one image: its label map."""
 
-    def __init__(self, dataset, score_paths: list, irn: dict):
-        self.dataset, self.scores, self.irn = dataset, Scores(score_paths), irn
+    def __init__(self, dataset, scores: Scores, irn: dict):
+        self.dataset, self.scores, self.irn = dataset, scores, irn
 
     def __call__(self, image_id: str) -> np.ndarray:
-        image, (classes, scores) = self.dataset.image(image_id), self.scores.get(image_id)
-        check_size(image_id, image, scores)
-        return ir_label(image, classes, scores, self.irn)
-
-
-_job: _Job  # of a worker process
-
-
-def _start(*job) -> None:
-    global _job
-    _job = _Job(*job)
-
-
-def _work(image_id: str) -> np.ndarray:
-    return _job(image_id)
-
-
-def _labels(job: tuple, ids: list[str], workers: int) -> Iterator[np.ndarray]:
-    """The labels of all images in the order of ``ids``."""
-    if workers == 1:
-        yield from map(_Job(*job), ids)
-        return
-    spawn = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in whatever state they are
-    try:
-        with ProcessPoolExecutor(workers, spawn, _start, job) as pool:
-            yield from pool.map(_work, ids)
-    except BrokenProcessPool:
-        raise WsssError(f"a CRF process died, probably for want of memory; lower --workers from {workers}") from None
+        return ir_label(*scored_image(self.dataset, self.scores, image_id), self.irn)
 
 
 def irn_labels_stage(
@@ -96,11 +66,11 @@ def irn_labels_stage(
     They depend neither on the number of shards nor on that of processes.
 
     Raises:
-        WsssError: scores are missing or not of the image's size; names the image.
+        WsssError: scores are missing, not of the image's size, or of unknown classes; names the image.
     """
     i, n = shard
     ids = dataset.ids[i::n]
-    labels = _labels((dataset, list(score_paths), config["irn"]), ids, workers)
+    labels = mapped(_Job(dataset, Scores(score_paths), config["irn"]), ids, workers)
     with write_masks(out) as store:
         for image_id, label in bar(zip(ids, labels, strict=True), out=out, unit="image", total=len(ids)):
             store.put(image_id, label)

@@ -23,8 +23,8 @@ from wsss import backbones
 from wsss.backbones.formats import read_state
 from wsss.backbones.weights import import_weights
 from wsss.errors import WsssError
-from wsss.refine import irn_losses
 from wsss.refine.labels import clamp_radius, pair_marks
+from wsss.refine.losses import cross_entropy_terms, displacement_terms
 from wsss.refine.paths import pair_difference, path_affinity
 
 STRIDE = 4  # image pixels per cell of the two outputs
@@ -129,9 +129,9 @@ class IRNet(nn.Module):
         edge, dp = self(batch["image"])
         radius = clamp_radius(self.radius, *edge.shape[1:])  # D5
         marks = pair_marks(batch["label"], radius)
-        boundary = irn_losses.boundary_terms(path_affinity(torch.sigmoid(edge.float()), radius), marks)
-        displacement = irn_losses.displacement_terms(pair_difference(dp.float(), radius), marks, radius)
-        return {name: irn_losses.WEIGHTS[name] * value for name, value in {**boundary, **displacement}.items()}
+        boundary = cross_entropy_terms(path_affinity(torch.sigmoid(edge.float()), radius), marks)
+        displacement = displacement_terms(pair_difference(dp.float(), radius), marks, radius)
+        return {**{f"boundary_{name}": value for name, value in boundary.items()}, **displacement}
 
 
 def build(settings: dict) -> IRNet:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from wsss.data.transforms import normalise, to_tensor
 from wsss.progress import bar
-from wsss.refine import check_size, irn_net, walk
+from wsss.refine import irn_net, scored_image, walk
 from wsss.refine.paths import path_affinity
 from wsss.stores import Scores, write_masks
 from wsss.train import make_fabric
@@ -90,11 +90,9 @@ def relations(config: dict, dataset, score_paths, model, shard: tuple[int, int],
     where = make_fabric(device.partition(":")[0], "float32").device
     net, scores = irn_net.load(irn, model, where), Scores(score_paths)
     for image_id in dataset.ids[i::n]:
-        image = dataset.image(image_id)
+        image, classes, full = scored_image(dataset, scores, image_id)
         x = to_tensor(normalise(image, net.backbone.input)).to(where)
         edge, dp = irn_net.boundary_and_displacement(net, x, irn["train"]["crop"])
-        classes, full = scores.get(image_id)
-        check_size(image_id, image, full)
         yield Relations(image_id, classes, to_cells(torch.from_numpy(full).to(where)), edge, dp, image.shape[:2])
 
 

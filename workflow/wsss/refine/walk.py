@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +28,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsss.data.transforms import normalise, to_tensor
+from wsss.pool import mapped
 from wsss.progress import bar
-from wsss.refine import affinity, check_size
-from wsss.refine.crf import dense_crf, unary_from_scores
+from wsss.refine import affinity, scored_image
 from wsss.refine.labels import clamp_radius, pool
 from wsss.refine.paths import half_disc
+from wsss.refine.smooth import Smooth, best_labels, pad
 from wsss.stores import Scores, write_masks
 from wsss.train import make_fabric
 
-MEAN_COLOUR = (123, 116, 103)  # ImageNet's, what padding looks like to the CRF
 SIGMAS = 6  # polynomials beyond this many standard deviations of the walk have weights below 1e-8 in all
 
 
@@ -119,50 +119,29 @@ def upsample(walked: Tensor, stride: int) -> Tensor:
     return F.interpolate(walked[None], scale_factor=stride, mode="bilinear", align_corners=False)[0]
 
 
-def pad(image: np.ndarray, stride: int, fill: Sequence[float]) -> np.ndarray:
-    """``H×W×3`` with ``fill`` at the right and bottom up to multiples of ``stride``."""
-    height, width = image.shape[:2]
-    padded = np.empty((height + -height % stride, width + -width % stride, 3), image.dtype)
-    padded[:] = fill
-    padded[:height, :width] = image
-    return padded
-
-
-def smooth(image: np.ndarray, planes: np.ndarray, labels: np.ndarray, n_labels: int, settings: dict) -> np.ndarray:
-    """One CRF iteration on ``K×H×W`` planes of the label values ``labels``: probabilities of all labels, ``L×H×W``.
-
-    Absent classes take part with score 0, as in the releases: they share in the normalisation.
-    """
-    scores = np.zeros((n_labels, *planes.shape[1:]), np.float32)
-    scores[labels] = planes
-    return dense_crf(image, [unary_from_scores(scores)], {**settings, "iterations": 1})[0]
-
-
 class Walker:
-    """Turns the scores of one image into its pseudo mask."""
+    """Walks with the scores of one image."""
 
     def __init__(self, config: dict, n_classes: int, model_path: str | Path, device: torch.device):
-        self.walk, self.crf, self.n_classes, self.device = config["walk"], config["crf"], n_classes, device
+        self.walk, self.n_classes, self.device = config["walk"], n_classes, device
         self.net = affinity.load(config, model_path).to(device)
 
     @torch.no_grad()
-    def __call__(self, image: np.ndarray, classes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """``H×W×3`` uint8, label values ``C`` and scores ``C×H×W`` of the present classes -> labels ``H×W`` uint8."""
-        height, width = image.shape[:2]
-        stride, labels = self.net.stride, np.concatenate([[0], classes]).astype(np.uint8)
-        pixels = pad(normalise(image, self.net.backbone.input), stride, (0, 0, 0))
+    def __call__(self, image: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """``H×W×3`` uint8 and scores ``C×H×W`` of the present classes -> planes ``(C+1)×H'×W'``, background first.
+
+        H' and W' are multiples of the stride: the image is padded at the right and bottom.
+        """
+        stride = self.net.stride
+        size = [-(-length // stride) * stride for length in image.shape[:2]]
+        pixels = pad(normalise(image, self.net.backbone.input), size, (0, 0, 0))
         features = self.net(to_tensor(pixels)[None].to(self.device))
         planes = label_planes(torch.from_numpy(scores).to(self.device), self.walk["alpha"], self.n_classes)
         cells = pool(planes, stride)[None]  # 1 K h w
         radius = clamp_radius(self.net.radius, *cells.shape[-2:])
         pairs = affinity.pair_affinity(features, radius)
         walked = random_walk(cells, pairs, radius, self.walk["beta"], self.walk["log_steps"])[0]
-        walked = upsample(walked, stride)
-        if self.walk["crf"]:
-            padded = pad(image, stride, MEAN_COLOUR)
-            best = smooth(padded, walked.cpu().numpy(), labels, self.n_classes + 1, self.crf).argmax(0)
-            return best[:height, :width].astype(np.uint8)
-        return labels[walked[:, :height, :width].argmax(0).cpu().numpy()]
+        return upsample(walked, stride).cpu().numpy()
 
 
 def walk_stage(
@@ -173,17 +152,26 @@ def walk_stage(
     out: str | Path,
     shard: tuple[int, int] = (0, 1),
     device: str = "auto",
+    workers: int = 1,
 ) -> None:
     """Write pseudo masks of the ``i``-th of ``n`` interleaved parts of ``dataset``'s images to the mask shard ``out``.
 
+    They depend neither on the number of shards nor on that of CRF processes (``workers``).
+
     Raises:
-        WsssError: scores are missing or not of the image's size (names the image), or the model does not fit.
+        WsssError: scores are missing or do not fit the image (names the image), or the model does not fit.
     """
     i, n = shard
-    ids, stored = dataset.ids[i::n], Scores(score_paths)
-    walker = Walker(config, len(dataset.classes), model_path, make_fabric(device.partition(":")[0], "float32").device)
+    ids, stored, n_classes = dataset.ids[i::n], Scores(score_paths), len(dataset.classes)
+    walker = Walker(config, n_classes, model_path, make_fabric(device.partition(":")[0], "float32").device)
+
+    def walked() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        for image_id in ids:
+            image, classes, scores = scored_image(dataset, stored, image_id)
+            yield image, np.concatenate([[0], classes]).astype(np.uint8), walker(image, scores)
+
+    smooth = Smooth(n_classes + 1, config["crf"]) if config["walk"]["crf"] else None
+    masks = mapped(smooth, walked(), workers) if smooth else (best_labels(*found) for found in walked())
     with write_masks(out) as store:
-        for image_id in bar(ids, out=out, unit="image"):
-            image, (classes, scores) = dataset.image(image_id), stored.get(image_id)
-            check_size(image_id, image, scores)
-            store.put(image_id, walker(image, classes, scores))
+        for image_id, mask in bar(zip(ids, masks, strict=True), out=out, unit="image", total=len(ids)):
+            store.put(image_id, mask)

@@ -7,6 +7,12 @@ import numpy as np
 from wsss.refine.crf import dense_crf, unary_from_scores
 
 
-def refined(image: np.ndarray, scores: np.ndarray, crf: dict) -> np.ndarray:
-    """Label map ``H×W`` of class probabilities ``K×H×W`` after a dense CRF on the image ``H×W×3`` uint8."""
-    return dense_crf(image, [unary_from_scores(scores)], crf)[0].argmax(0).astype(np.uint8)
+class Refine:
+    """Label map ``H×W`` of an image ``H×W×3`` uint8 and its class probabilities ``K×H×W`` after a dense CRF."""
+
+    def __init__(self, crf: dict):
+        self.crf = crf
+
+    def __call__(self, predicted: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        image, scores = predicted
+        return dense_crf(image, [unary_from_scores(scores)], self.crf)[0].argmax(0).astype(np.uint8)

@@ -5,11 +5,9 @@ K classes with background, H W image size, h w size of a network input.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +16,9 @@ from torch import Tensor
 
 from wsss.data.transforms import multi_scale
 from wsss.errors import WsssError
+from wsss.pool import mapped
 from wsss.progress import bar
-from wsss.segment.crf import refined
+from wsss.segment.crf import Refine
 from wsss.segment.models import Segmenter, resize
 from wsss.segment.presets import resolve
 from wsss.segment.stage import load_task
@@ -28,7 +27,6 @@ from wsss.stores import write_masks
 from wsss.train import make_fabric
 
 AHEAD = 4  # images that are decoded and rescaled while the network is busy
-QUEUED = 3  # probability maps per CRF process that are worked on or waiting
 FUSION = ("softmax", "logits", "max")
 MULTI_SCALE = (False, "image", "pass")
 
@@ -125,7 +123,4 @@ def _label_maps(predicted: Iterable[tuple[np.ndarray, Tensor]], crf: dict, worke
     if not crf["iterations"]:
         yield from (scores.argmax(0).byte().cpu().numpy() for _, scores in predicted)
         return
-    spawn = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in whatever state they are
-    with ProcessPoolExecutor(workers, spawn) if workers > 1 else ThreadPoolExecutor(1) as pool:
-        submit = partial(pool.submit, refined, crf=crf)
-        yield from in_order((submit(image, scores.cpu().numpy()) for image, scores in predicted), QUEUED * workers)
+    yield from mapped(Refine(crf), ((image, scores.cpu().numpy()) for image, scores in predicted), workers)

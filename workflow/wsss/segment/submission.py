@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -47,15 +48,16 @@ def submission(mask_paths: Iterable[str | Path], dataset, out: str | Path, compe
 def check(path: str | Path, dataset, folder: str) -> list[str]:
     """What is wrong with an archive: files missing or too many, not palette PNGs, palette, sizes, values."""
     expected = {f"{folder}/{record.id}.png": record for record in dataset.records}
-    findings, seen = [], set()
+    findings, seen = [], Counter()
     with tarfile.open(path) as archive:
         for entry in archive:
-            seen.add(entry.name)
+            seen[entry.name] += 1
             if entry.name in expected:
                 png = archive.extractfile(entry).read()
                 findings += [f"{entry.name}: {what}" for what in _faults(png, expected[entry.name], dataset.classes)]
     findings += [f"{name}: missing" for name in expected if name not in seen]
-    return findings + [f"{name}: not an image of the split" for name in sorted(seen - set(expected))]
+    findings += [f"{name}: {number} times" for name, number in seen.items() if number > 1]
+    return findings + [f"{name}: not an image of the split" for name in sorted(set(seen) - set(expected))]
 
 
 def _faults(png: bytes, record, classes: list[str]) -> list[str]:

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsss.errors import WsssError
 from wsss.segment.models import Segmenter, build, resize
 from wsss.stores import IGNORE
+from wsss.train import poly_groups
 
 LOSS_AT = ("image", "logits")
 
@@ -66,24 +66,9 @@ class SegmentTask(nn.Module):
         return self.phases
 
     def parameter_groups(self, phase: str) -> list[dict]:
-        """Weights, biases (twice the rate, no decay), and the same of the head at ``new_lr`` times the rate.
-
-        Affine parameters of batch norms, if they are trained, belong to the weights but do not decay.
-        """
-        scales = ((self.net.backbone, 1.0), *((head, self.settings["new_lr"]) for head in self.net.heads()))
-        groups: dict[tuple[float, float], list] = {}
-        for module, scale in ((inner, scale) for outer, scale in scales for inner in outer.modules()):
-            is_norm = isinstance(module, _BatchNorm)
-            if is_norm and not self.settings["train_norms"]:
-                continue
-            for name, parameter in module.named_parameters(recurse=False):
-                twice = 2.0 if name == "bias" and not is_norm else 1.0
-                key = (scale * twice, 0.0 if name == "bias" or is_norm else 1.0)
-                if parameter.requires_grad:
-                    groups.setdefault(key, []).append(parameter)
-        return [
-            {"params": group, "lr_scale": lr, "decay_scale": decay} for (lr, decay), group in sorted(groups.items())
-        ]
+        """The backbone, and the head at ``new_lr`` times its rate; see ``poly_groups``. Batch norms do not decay."""
+        norm_decay = 0.0 if self.settings["train_norms"] else None
+        return poly_groups([self.net.backbone], self.net.heads(), self.settings["new_lr"], norm_decay)
 
     def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
         """Cross entropies of ``image`` ``B×3×H×W`` under ``label`` ``B×H×W``.

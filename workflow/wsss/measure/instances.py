@@ -1,4 +1,8 @@
-"""Average precision of instance masks, VOC 2012 rules (area under the precision envelope)."""
+"""Average precision of instance masks, VOC 2012 rules (area under the precision envelope).
+
+N detections and M objects of an image, H W its size. A detection is right if it overlaps an object of its class by the
+IoU threshold, and no detection of a higher score has taken that object.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,29 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
+
+from wsss.errors import WsssError
+from wsss.stores import IGNORE
+
+
+def true_instances(image_id: str, objects: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Label values ``M`` and masks ``M×H×W`` bool of the objects in two masks ``H×W`` uint8, of objects and of classes.
+
+    An object's class is the one that most of its pixels have.
+
+    Raises:
+        WsssError: the masks differ in size, or an object has no pixel of a class; names the image.
+    """
+    if objects.shape != mask.shape:
+        raise WsssError(f"image '{image_id}': its masks of objects and of classes differ in size; restore them")
+    values = [value for value in np.unique(objects) if value not in (0, IGNORE)]
+    classes = []
+    for value in values:
+        labels = mask[(objects == value) & (mask != 0) & (mask != IGNORE)]
+        if not labels.size:
+            raise WsssError(f"image '{image_id}': object {value} lies on no class in the mask of classes; restore them")
+        classes.append(np.bincount(labels).argmax())
+    return np.array(classes, np.uint8), objects == np.array(values, np.uint8).reshape(-1, 1, 1)
 
 
 def mask_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,0 +1,174 @@
+"""Every refinement command on bad or empty input: one clear line and no file, or an empty result that all accept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from wsss import cli
+from wsss.data.index import Dataset, Record
+from wsss.plan.resolve import merge, method_settings
+from wsss.refine import affinity, irn_net
+from wsss.stores import Instances, Masks, Scores, write_scores
+
+SIZE = (48, 56)
+TINY = {"name": "tiny", "weights": None, "output_stride": None, "freeze": [], "freeze_norm": False}
+TRAIN = {"steps": 2, "batch_size": 3, "workers": 0}
+CHANGES = {
+    "backbone": TINY,
+    "affinity": {"train": {**TRAIN, "crop": 64}},
+    "irn": {"backbone": {**TINY, "dilate": None}, "train": {**TRAIN, "crop": 64}},
+    "walk": {"log_steps": 2},
+}
+CONFIG = {
+    **merge(method_settings("cam"), CHANGES, "test", new_keys=True),
+    "seed": 0,
+    "dataset": {"name": "toy", "splits": {"train": "train", "seed": "train", "val": "train"}},
+}
+STORES = {"crf": Scores, "walk": Masks, "irn-labels": Masks, "irn": Masks, "irn-instances": Instances}
+MODELS = {"walk": "affinity.pt", "irn": "irn.pt", "irn-instances": "irn.pt"}
+SUFFIX = {Scores: "npz", Instances: "npz", Masks: "zip"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """Two images with a class, one without; their scores, models that know nothing, and what the commands make."""
+    folder, rng = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
+    records, root = [], folder / "data"
+    root.mkdir()
+    with write_scores(folder / "scores.npz") as store:
+        for name, labels in (("a", ("cat",)), ("b", ("dog",)), ("none", ())):
+            image = rng.integers(0, 50, (*SIZE, 3)).astype(np.uint8)
+            image[10:30, 10:40] += 150
+            Image.fromarray(image).save(root / f"{name}.png")
+            planes = np.zeros((len(labels), *SIZE))
+            planes[:, 12:28, 12:38] = 1
+            store.put(name, [("cat", "dog").index(label) + 1 for label in labels], planes)
+            records.append(Record(name, f"{name}.png", None, ("train",), labels, SIZE[1], SIZE[0], "", None))
+    Dataset("toy", ["cat", "dog"], root, records).save(root)
+    torch.manual_seed(0)
+    torch.save(affinity.build(CONFIG).state_dict(), folder / "affinity.pt")
+    torch.save(irn_net.build(CONFIG["irn"]).state_dict(), folder / "irn.pt")
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    for command in STORES:
+        run(folder, command)
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path) -> Path:
+    """A copy to spoil."""
+    return shutil.copytree(made, tmp_path / "copy", symlinks=True)
+
+
+def run(folder: Path, command: str, out: str = "", **options: str) -> Path:
+    """One command on the files in ``folder``, as its rule runs it; returns what it writes."""
+    path = folder / (out or f"{command}.{SUFFIX[STORES[command]]}")
+    given = {"config": "config.yaml", "data": "data", "scores": "scores.npz"}
+    given |= {"model": MODELS[command], "device": "cpu"} if command in MODELS else {}
+    paths = {key: value if key == "device" else str(folder / value) for key, value in given.items()}
+    cli.main([command, *(x for k, v in {**paths, **options, "out": str(path)}.items() for x in (f"--{k}", v))])
+    return path
+
+
+def refused(capsys, call: Callable) -> str:
+    """The one line that a refused command ends with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        call()
+    assert caught.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["walk", "irn-labels", "irn"])
+def test_without_any_class_all_is_background(made, command):
+    masks = Masks([made / f"{command}.zip"])
+    assert masks.ids == ["a", "b", "none"]
+    assert masks.get("none").shape == SIZE
+    assert not masks.get("none").any()
+
+
+def test_without_any_class_scores_are_certain_and_there_is_no_instance(made):
+    for alpha in CONFIG["crf"]["alphas"]:
+        classes, planes = Scores([made / "crf.npz"]).get(f"none@{alpha}")
+        assert classes.tolist() == [0]
+        assert (planes == np.ones((1, *SIZE))).all()
+    assert Instances([made / "irn-instances.npz"]).get("none").masks.shape == (0, *SIZE)
+
+
+def test_networks_learn_from_images_without_any_class(made, tmp_path):
+    given = ["--config", str(made / "config.yaml"), "--data", str(made / "data"), "--device", "cpu"]
+    cli.main(["affinity", *given, "--scores", str(made / "crf.npz"), "--out", str(tmp_path / "affinity")])
+    cli.main(["irnet", *given, "--masks", str(made / "irn-labels.zip"), "--out", str(tmp_path / "irnet")])
+    assert (tmp_path / "affinity/model.pt").is_file()
+    assert (tmp_path / "irnet/model.pt").is_file()
+
+
+@pytest.mark.parametrize("command", STORES)
+def test_an_image_of_another_size(folder, command, capsys):
+    Image.new("RGB", (30, 20)).save(folder / "data/b.png")
+    line = refused(capsys, lambda: run(folder, command, "out.npz"))
+    assert line.startswith(f"wsss {command}: image 'b' is 30×20 pixels, but what the step before made of it is 56×48")
+    assert not list(folder.glob("*out*"))
+
+
+@pytest.mark.parametrize("command", STORES)
+def test_scores_of_another_data_set(folder, command, capsys):
+    with write_scores(folder / "scores.npz") as store:
+        for name in ("a", "b", "none"):
+            store.put(name, [17], np.ones((1, *SIZE)))
+    line = refused(capsys, lambda: run(folder, command, "out.npz"))
+    assert line.startswith(f"wsss {command}: scores of image 'a' have class 17 of 2")
+    assert not list(folder.glob("*out*"))
+
+
+@pytest.mark.parametrize("command", STORES)
+def test_scores_that_do_not_cover_the_images(folder, command, capsys):
+    with write_scores(folder / "scores.npz") as store:
+        store.put("a", [1], np.ones((1, *SIZE)))
+    line = refused(capsys, lambda: run(folder, command, "out.npz"))
+    assert line == f"wsss {command}: no result for image 'b'; the step before did not cover it"
+    assert not list(folder.glob("*out*"))
+
+
+@pytest.mark.parametrize("command", MODELS)
+def test_a_model_of_another_backbone(folder, command, capsys):
+    other = {"name": "resnet18", "output_stride": None, "dilate": None}
+    changed = {"backbone": {"name": "resnet18", "output_stride": None}, "irn": {"backbone": other}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(merge(CONFIG, changed, "test", new_keys=True)))
+    line = refused(capsys, lambda: run(folder, command, "out.npz"))
+    assert line.startswith(f"wsss {command}: {folder / MODELS[command]}: not an ")
+    assert "with backbone resnet18" in line
+    (folder / MODELS[command]).write_bytes(b"no model")
+    line = refused(capsys, lambda: run(folder, command, "out.npz"))
+    assert line.startswith(f"wsss {command}: {folder / MODELS[command]}: ")
+    assert not list(folder.glob("*out*"))
+
+
+@pytest.mark.parametrize("network", ["affinity", "irnet"])
+def test_images_that_changed_before_training(folder, network, capsys):
+    Image.new("RGB", (30, 20)).save(folder / "data/b.png")
+    given = ["--config", str(folder / "config.yaml"), "--data", str(folder / "data"), "--device", "cpu"]
+    made = ["--scores", str(folder / "crf.npz")] if network == "affinity" else ["--masks", f"{folder}/irn-labels.zip"]
+    line = refused(capsys, lambda: cli.main([network, *given, *made, "--out", str(folder / "out")]))
+    assert line.startswith(f"wsss {network}: image 'b' is 30×20 pixels, but what the step before made of it is 56×48")
+    assert not (folder / "out/model.pt").exists()
+
+
+@pytest.mark.parametrize("command", STORES)
+def test_more_shards_than_images(made, tmp_path, command):
+    store, suffix = STORES[command], SUFFIX[STORES[command]]
+    paths = [run(made, command, str(tmp_path / f"{i}.{suffix}"), shard=f"{i}/5") for i in range(5)]
+    assert [len(store([path])) > 0 for path in paths] == [True] * 3 + [False] * 2
+    whole, parts = store([made / f"{command}.{suffix}"]), store(paths)
+    assert whole.ids == parts.ids
+    for image_id in whole.ids:
+        for ours, theirs in zip(whole.get(image_id), parts.get(image_id), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
