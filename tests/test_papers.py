@@ -184,6 +184,8 @@ def test_every_run_resolves_on_every_data_set(plan, config):
                 assert resolved["method"]["name"] in ("cam", *PAPERS)
                 for stage in ("train", "seed", "crf", "walk"):
                     plan.stage_config(dataset, paper, run, 0, stage)
+                learnt_from = {resolved["affinity"]["low_alpha"], resolved["affinity"]["high_alpha"]}
+                assert learnt_from <= set(resolved["crf"]["alphas"]), (dataset, paper, run)
 
 
 def test_every_drawing_knows_its_files_on_every_data_set(plan, config):

@@ -32,9 +32,7 @@ rule plan_drawing:
 rule table:
     input:
         plan=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/config.yaml",
-        metrics=lambda w: drawings.inputs(
-            drawings.spec(plan, w.dataset, "tables", w.paper, w.name)
-        ),
+        metrics=drawn_from("tables"),
     output:
         csv=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/table.csv",
         md=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/table.md",
@@ -64,9 +62,7 @@ rule table:
 rule figure:
     input:
         plan=f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/config.yaml",
-        files=lambda w: drawings.inputs(
-            drawings.spec(plan, w.dataset, "figures", w.paper, w.name)
-        ),
+        files=drawn_from("figures"),
     output:
         pdf=f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/figure.pdf",
         png=report(

@@ -255,6 +255,24 @@ def _targets(args) -> None:
         print(f"{name:<{wide[0]}}  {title:<{wide[1]}}  {state}")
 
 
+@command(
+    "cost",
+    Argument("names", "tables and figures, as seam_table2; none: those made when nothing is named", many=True),
+    Argument("--config", "configuration file", default="config.yaml", required=False),
+    Argument("--dataset", "data set, if not the configured one", required=False),
+)
+def _cost(args) -> None:
+    """Say what has to be computed before tables and figures can be written: trainings, images, time if known."""
+    from wsss.plan import cost, drawings
+    from wsss.plan.state import load_plan
+
+    plan = load_plan(args.config)
+    dataset = args.dataset or plan.config["dataset"]
+    known = {name: folder for name, _, folder in drawings.targets(plan, dataset)}
+    names = [name for name in args.names if choose(known, name, "table or figure")] or cost.names(plan, dataset, ())
+    print(cost.describe(plan, dataset, names) or "Nothing: every result is there.")
+
+
 # ---- lineage
 
 
@@ -300,10 +318,9 @@ def parser() -> argparse.ArgumentParser:
     for entry in COMMANDS.values():
         sub = commands.add_parser(entry.name, help=entry.help, description=entry.help)
         for argument in entry.arguments:
-            options = {"help": argument.help}
+            options = {"help": argument.help} | ({"nargs": "*"} if argument.many else {})
             if argument.flag.startswith("-"):
                 options |= {"required": argument.required, "default": argument.default}
-                options |= {"nargs": "*"} if argument.many else {}
             sub.add_argument(argument.flag, **options)
     return top
 

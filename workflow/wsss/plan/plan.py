@@ -14,15 +14,15 @@ from wsss.plan.resolve import PACKAGE, REFERENCE, resolve
 
 # code that decides a stage's result; an edit elsewhere does not make it stale
 CODE = {
-    "train": ("backbones", "data", "methods", "train.py"),
+    "train": ("backbones", "data", "methods", "schedule.py", "train.py"),
     "seed": ("backbones", "data", "methods", "localize.py", "stores.py"),
     "crf": ("refine/crf.py", "stores.py"),
-    "affinity": ("backbones", "data", "refine", "stores.py", "train.py"),
+    "affinity": ("backbones", "data", "refine", "schedule.py", "stores.py", "train.py"),
     "walk": ("backbones", "data", "refine", "stores.py"),
     "irn_labels": ("refine", "stores.py"),
-    "irnet": ("backbones", "data", "refine", "stores.py", "train.py"),
+    "irnet": ("backbones", "data", "refine", "schedule.py", "stores.py", "train.py"),
     "irn": ("backbones", "data", "refine", "stores.py"),
-    "deeplab": ("backbones", "data", "segment", "stores.py", "train.py"),
+    "deeplab": ("backbones", "data", "segment", "schedule.py", "stores.py", "train.py"),
     "segment": ("backbones", "data", "segment", "refine/crf.py", "stores.py"),
     "metrics": ("data", "measure", "stores.py"),
     "report": ("backbones", "localize.py", "methods", "plan", "report", "stores.py"),
