@@ -63,9 +63,9 @@ def test_it_is_said_before_anything_starts(workflow):
     assert said.index("4 trainings") < said.index("Job stats")
     assert "4 trainings       24 steps over 96 images; seam: baseline, er, er_pcm, seam; seed 0" in said
     assert said.count("Before seam_table1") == 1
-    everything = workflow("-n").stderr
+    everything = workflow("-n").stdout
     assert "Before 5 tables and figures can be written" in everything
-    assert "trainings" not in workflow("--list").stderr
+    assert "trainings" not in workflow("--list").stdout
 
 
 def test_only_what_is_missing_counts_and_what_lies_below_it(make_plan):
