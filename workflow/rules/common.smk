@@ -118,14 +118,18 @@ def where_results_are():
     )
 
 
+def is_small(w):
+    return plan.dataset(w.dataset)["builder"] == "shapes"
+
+
 def minutes(light, heavy):
-    """Run time to ask a cluster for: the small data set is quick."""
-    return lambda w, attempt: (light if w.dataset == "shapes" else heavy) * attempt
+    """Run time to ask a cluster for: the drawn data sets are quick."""
+    return lambda w, attempt: (light if is_small(w) else heavy) * attempt
 
 
 def megabytes(heavy):
     """Memory to ask a cluster for."""
-    return lambda w, attempt: (3000 if w.dataset == "shapes" else heavy) * attempt
+    return lambda w, attempt: (3000 if is_small(w) else heavy) * attempt
 
 
 GPU = config["gpus"]

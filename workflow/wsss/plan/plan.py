@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from wsss.errors import choose
+from wsss.errors import WsssError, choose
 from wsss.files import digest
 from wsss.plan import papers, stages
 from wsss.plan.resolve import PACKAGE, REFERENCE, resolve
@@ -54,9 +54,19 @@ class Plan:
         return replace_references(config, lambda owner, run: f"{REFERENCE}{owner or paper}/{run}")
 
     def check(self, dataset: str) -> None:
-        """Resolve every run, so that a wrong key is found before anything is computed."""
-        for paper, run in self._order:
-            self.resolve(dataset, paper, run)
+        """Resolve every run, on companions as well, so that a wrong key is found before anything is computed."""
+        if absent := self.absent(dataset):
+            raise WsssError(absent)
+        for name in (dataset, *self.dataset(dataset).get("companions", {}).values()):
+            for paper, run in self._order:
+                self.resolve(name, paper, run)
+
+    def absent(self, dataset: str) -> str | None:
+        """Why there are no images of a data set: nobody has said where they are."""
+        spec = self.dataset(dataset)
+        if spec["builder"] in ("shapes", "voc") or spec["options"].get("root"):  # drawn, or downloaded
+            return None
+        return f"no folder of {dataset} is given (config.yaml, datasets.{dataset}.options.root)"
 
     def stage_config(self, dataset: str, paper: str, run: str, seed: int, stage: str) -> dict:
         """The sections that determine ``stage``, as written beside its results."""

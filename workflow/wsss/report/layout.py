@@ -102,7 +102,10 @@ def _notes(plan: dict, grid: list, full: list[bool], reasons: Reasons, word: boo
     seeds = max((len(cell.values) for cell in cells), default=0)
     if seeds:
         spread = ", mean ± standard deviation" if seeds > 1 else ""
-        found = [f"Ours: data set {plan['dataset']}, {seeds} seed{'s' if seeds != 1 else ''}{spread}."]
+        specs = (spec for row in plan["rows"] for spec in row["cells"] if spec.get("metrics"))
+        datasets = list(dict.fromkeys(spec.get("dataset", plan["dataset"]) for spec in specs))
+        on = f"data set{'s' if len(datasets) > 1 else ''} {' and '.join(datasets)}"
+        found = [f"Ours: {on}, {seeds} seed{'s' if seeds != 1 else ''}{spread}."]
     else:
         found = ["Ours: no cell of this table can be computed here."]
     if any(spec.get("at") == "best" and spec.get("metrics") for row in plan["rows"] for spec in row["cells"]):
