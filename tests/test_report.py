@@ -221,7 +221,7 @@ def test_a_column_of_quotations_has_one_column_and_a_transposed_table_turns(tabl
     assert header == f"| | {shown} | three <3 | four |"
     assert [line.split("|")[1].strip() for line in lines] == ["seed", "mask"]
     assert lines[0].endswith("| 40.10 | 41.00 |")
-    assert "Columns of reported values alone are quoted: A & B, Table 1; no code." in text
+    assert "three <3: reported values alone (quoted: A & B, Table 1)." in text
 
 
 def test_one_column_of_runs_is_judged_in_words(table, tmp_path):
@@ -231,6 +231,31 @@ def test_one_column_of_runs_is_judged_in_words(table, tmp_path):
     text = (tmp_path / "table.md").read_text()
     assert "| one | VGG16 | 47.00 | 47.10 | +0.10 | reproduced |" in text
     assert "✓" not in text
+
+
+def test_a_table_without_reported_values_shows_ours_alone(table, tmp_path):
+    for row in table["rows"]:
+        for cell in row["cells"]:
+            cell.pop("reported", None)
+    table["rows"] = table["rows"][:2] + table["rows"][3:]
+    write_table(table, tmp_path)
+    text = (tmp_path / "table.md").read_text()
+    assert "| | network | seed | mask |" in text
+    assert "| one | VGG16 | 47.10 | 60.00 |" in text
+    assert "| four |  | – a | – a |" in text
+    assert "reported" not in text
+    assert "a: no code." in text
+    assert "reported" not in (tmp_path / "table.tex").read_text() + (tmp_path / "table.html").read_text()
+
+
+def test_a_column_that_cannot_be_computed_shows_reported_values_and_says_why(table, tmp_path):
+    for row in table["rows"]:
+        row["cells"][1].pop("metrics", None)
+        row["cells"][1] |= {"missing": "test masks are not public"} if row["cells"][1].get("run") else {}
+    write_table(table, tmp_path)
+    text = (tmp_path / "table.md").read_text()
+    assert "| two |  | 47.43 | 45.00 | −2.43 | partly | 60.0 |" in text
+    assert "mask: reported values alone (test masks are not public; quoted: A & B, Table 1; no code)." in text
 
 
 def test_reasons_get_letters_once():

@@ -54,7 +54,7 @@ def _with_metrics(plan: Plan, dataset: str, paper: str, cell: dict) -> dict:
     if absent:
         return {**cell, "missing": absent}
     if cell["split"] == "test":
-        return {**cell, "missing": "test masks are not public; the VOC server measures what `wsss submission` packs"}
+        return {**cell, "missing": "test masks are not public: the VOC server measures what `wsss submission` packs"}
     owner, run = papers.owner_of(cell["run"], paper)
     if owner not in plan.papers:
         return {**cell, "missing": f"paper {owner} is not among those configured"}
