@@ -412,7 +412,10 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     losses = ["step,epoch,phase,term,value", "0,0,classifier,cls,0.7", "1,0,classifier,cls,0.6"]
     (training / "losses.csv").write_text("\n".join([*losses, ""]))
 
-    out = plan.results / "report.html"
+    log = plan.results / "logs/shapes/seam/baseline/seed0/train.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("\n".join(f"line {i}" for i in range(99)))
+    out = plan.results / "shapes/report/index.html"
     write_page(state.page(plan, "shapes"), out)
     text = out.read_text()
     assert 'href="#seam_table2"' in text
@@ -421,5 +424,21 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     assert text.count("data:image/webp;base64,") == 1
     assert text.count("data:image/svg+xml;base64,") == 1
     assert 'name="viewport"' in text
-    assert not re.search(r'(src|href)="(?!data:|#)', text)  # nothing comes from elsewhere
-    assert "<script" not in text
+    assert "line 98" in text
+    assert "line 50" not in text
+    assert not re.search(r'src="(?!data:)|<script|<link|://', text)  # nothing comes from elsewhere
+    links = set(re.findall(r'href="([^#"]+)"', text))
+    assert {"../tables/seam_table2/table.csv", "../seam/baseline/seed0/train/losses.csv"} <= links
+    assert f"../../{log.relative_to(plan.results)}" in links
+    assert all((out.parent / link).is_file() for link in links)
+    anchors = re.findall(r'id="([^"]+)"', text)
+    assert len(anchors) == len(set(anchors))
+    assert set(re.findall(r'href="#([^"]+)"', text)) - set(anchors) <= {"run-seam/seam"}  # not trained here
+
+
+def test_figures_of_a_table_follow_it(world):
+    plan, _ = world
+    names = [entry["name"] for entry in state.entries(plan, "shapes")]
+    assert names.index("acr_precision_recall") == names.index("acr_losses") + 1
+    assert names.index("acr_cams") > names.index("acr_segmentation")
+    assert len(names) == len(drawings.everything(plan))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from wsss.files import read_json, read_yaml, sha256
 from wsss.plan import drawings
+from wsss.plan.jobs import TRAINED
 from wsss.plan.papers import check_schema, owner_of
 from wsss.plan.plan import Plan
 from wsss.plan.resolve import PACKAGE, merge
@@ -28,13 +30,17 @@ def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str]]:
 
 
 def entries(plan: Plan, dataset: str) -> list[dict]:
-    """Every table and figure: name, kind, paper, title, caption, folder, state, and the runs it rests on."""
+    """Every table and figure: name, kind, paper, title, caption, folder, state, and the runs it rests on.
+
+    Figures drawn from a table come right after it.
+    """
     found = []
-    for paper, kind, name in drawings.everything(plan):
+    for paper, kind, name in sorted(drawings.everything(plan), key=functools.partial(_place, plan)):
         about = drawings.about(plan, kind, paper, name)
         folder = drawings.folder(plan, dataset, kind, paper, name)
         entry = {"name": f"{paper}_{name}", "kind": kind, "paper": paper, "folder": folder, "runs": []}
         entry |= {"title": about["title"], "caption": about["caption"]}
+        entry["log"] = str(plan.results / "logs" / dataset / kind / f"{paper}_{name}.log")
         entry["state"] = drawings.obstacle(plan, dataset, kind, paper, name)
         if entry["state"] is None:
             drawing = drawings.spec(plan, dataset, kind, paper, name)
@@ -42,6 +48,14 @@ def entries(plan: Plan, dataset: str) -> list[dict]:
             entry["runs"] = _runs(plan, drawing)
         found.append(entry)
     return found
+
+
+def _place(plan: Plan, drawing: tuple[str, str, str]) -> tuple[int, int, int]:
+    """Where a drawing stands: its paper, the table it shows (figures of pictures come last), table before figure."""
+    paper, kind, name = drawing
+    tables = list(plan.papers[paper]["tables"])
+    table = name if kind == "tables" else drawings.about(plan, kind, paper, name).get("table")
+    return list(plan.papers).index(paper), tables.index(table) if table else len(tables), int(kind == "figures")
 
 
 def page(plan: Plan, dataset: str) -> dict:
@@ -63,7 +77,7 @@ def state(folder: Path, inputs: list[str]) -> str:
 
 
 def _runs(plan: Plan, drawing: dict) -> list[dict]:
-    """The runs a drawing rests on: name, data set, method, seeds, and the folder of each training."""
+    """The runs a drawing rests on: name, data set, method, seeds, folders of logs, and of its networks (first seed)."""
     cells = [cell for row in drawing.get("rows", []) for cell in row["cells"] if "metrics" in cell]
     entries = [*cells, *drawing.get("series", []), *drawing.get("columns", [])]
     found = {}
@@ -80,6 +94,7 @@ def _runs(plan: Plan, drawing: dict) -> list[dict]:
             "method": config["method"]["name"],
             "backbone": config["backbone"]["name"],
             "seeds": seeds,
-            "trainings": [str(plan.home(dataset, owner, run, seed, "train")) for seed in seeds],
+            "networks": {stage: str(plan.home(dataset, owner, run, seeds[0], stage)) for stage in TRAINED},
+            "logs": [str(plan.results / "logs" / dataset / owner / run / f"seed{seed}") for seed in seeds],
         }
     return list(found.values())
