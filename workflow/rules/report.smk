@@ -9,6 +9,10 @@ for name, kind, folder in drawings.targets(plan, DATASET):
             f"{folder}/record.json",
         localrule: True
 
+    workflow.get_rule(name).docstring = drawings.about(
+        plan, kind, *name.split("_", 1)
+    )["title"]
+
 
 rule plan_drawing:
     output:

@@ -13,6 +13,7 @@ from wsss.errors import WsssError, choose
 from wsss.files import read_yaml
 
 IN, OUT = "input", "output"
+LINE = 100  # columns of a terminal
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,7 @@ def _page(args) -> None:
 
 @command(
     "targets",
-    Argument("--config", "configuration file", default="config.yaml", required=False),
+    Argument("--config", "configuration file, if not the project's own config.yaml", required=False),
     Argument("--dataset", "data set, if not the configured one", required=False),
 )
 def _targets(args) -> None:
@@ -251,14 +252,15 @@ def _targets(args) -> None:
     plan = load_plan(args.config)
     rows = listing(plan, args.dataset or plan.config["dataset"])
     wide = [max(len(row[i]) for row in rows) for i in (0, 1)]
-    for name, title, state in rows:
-        print(f"{name:<{wide[0]}}  {title:<{wide[1]}}  {state}")
+    for name, title, how in rows:
+        head = f"{name:<{wide[0]}}  {title:<{wide[1]}}  "
+        print(head + how if len(head + how) <= LINE else f"{head}see below\n    {how}")
 
 
 @command(
     "cost",
     Argument("names", "tables and figures, as seam_table2; none: those made when nothing is named", many=True),
-    Argument("--config", "configuration file", default="config.yaml", required=False),
+    Argument("--config", "configuration file, if not the project's own config.yaml", required=False),
     Argument("--dataset", "data set, if not the configured one", required=False),
 )
 def _cost(args) -> None:

@@ -15,12 +15,13 @@ from wsss.plan.resolve import PACKAGE, merge
 SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 
 
-def load_plan(config_path: str | Path) -> Plan:
-    """The plan of a configuration file, checked as the workflow checks it."""
-    config = merge(
-        read_yaml(PACKAGE.parent.parent / "config.yaml"), read_yaml(config_path), str(config_path), new_keys=True
-    )
-    check_schema(config, SCHEMA, config_path)
+def load_plan(config_path: str | Path | None = None) -> Plan:
+    """The plan of a configuration file on top of the project's own, checked as the workflow checks it."""
+    own = PACKAGE.parent.parent / "config.yaml"
+    config = read_yaml(own)
+    if config_path:
+        config = merge(config, read_yaml(config_path), str(config_path), new_keys=True)
+    check_schema(config, SCHEMA, config_path or own)
     return Plan(config)
 
 
@@ -65,13 +66,18 @@ def page(plan: Plan, dataset: str) -> dict:
 
 
 def state(folder: Path, inputs: list[str]) -> str:
-    """``made``, ``stale: <file>`` or ``needs <n> of <m> results``."""
+    """``made``, ``stale: <file>`` or ``needs <n> of <m> results``.
+
+    A file older than the record is not read again: this is asked often, and of gigabytes. ``wsss audit`` reads all.
+    """
     missing = [path for path in inputs if not Path(path).is_file()]
     record = folder / "record.json"
     if not record.is_file():
         return f"needs {len(missing)} of {len(inputs)} results" if missing else "ready to be drawn"
     for path, expected in read_json(record)["inputs"].items():
-        if not Path(path).is_file() or sha256(path) != expected:
+        if not Path(path).is_file():
+            return f"stale: {path} is gone"
+        if Path(path).stat().st_mtime > record.stat().st_mtime and sha256(path) != expected:
             return f"stale: {path} has changed"
     return "made"
 
