@@ -184,6 +184,8 @@ def test_every_run_resolves_on_every_data_set(plan, config):
                 assert resolved["method"]["name"] in ("cam", *PAPERS)
                 for stage in ("train", "seed", "crf", "walk"):
                     plan.stage_config(dataset, paper, run, 0, stage)
+                learnt_from = {resolved["affinity"]["low_alpha"], resolved["affinity"]["high_alpha"]}
+                assert learnt_from <= set(resolved["crf"]["alphas"]), (dataset, paper, run)
 
 
 def test_every_drawing_knows_its_files_on_every_data_set(plan, config):
@@ -192,7 +194,9 @@ def test_every_drawing_knows_its_files_on_every_data_set(plan, config):
             paper, _, short = name.partition("_")
             drawing = drawings.spec(plan, dataset, kind, paper, short)
             assert folder == f"results/{dataset}/{kind}/{name}"
-            assert all(path.startswith(f"results/{dataset}/") for path in drawings.inputs(drawing))
+            beside = config["datasets"][dataset].get("companions", {}).values()
+            homes = tuple(f"results/{place}/" for place in (dataset, *beside))
+            assert all(path.startswith(homes) for path in drawings.inputs(drawing))
         assert len(state.page(plan, dataset)["entries"]) >= len(drawings.targets(plan, dataset))
 
 
@@ -224,10 +228,45 @@ def test_a_table_of_another_papers_run_says_so_when_that_paper_is_not_configured
     assert cells[0]["missing"] == "paper occse is not among those configured"
 
 
-def test_figures_of_a_missing_companion_are_listed_with_the_reason(plan):
-    assert "occse_figure5" not in {name for name, _, _ in drawings.targets(plan, "shapes")}
-    listed = {name: how for name, _, how in state.listing(plan, "shapes")}
+def test_a_companion_stands_beside_its_data_set(plan):
+    """COCO's figures and columns are made of the data set in that role alone, and of nothing when there is none."""
+    figure = drawings.figure(plan, "shapes", "occse", "figure5")
+    assert all(path.startswith("results/shapes_coco/") for path in drawings.inputs(figure))
+    rows = drawings.table(plan, "shapes", "aeft", "comparison")["rows"]
+    of_paper = [cell for row in rows for cell in row["cells"] if cell.get("companion") and cell.get("metrics")]
+    assert len(of_paper) == 3
+    assert all("data set shapes_coco" in cell["not_comparable"] for cell in of_paper)
+    assert "occse_figure5" in {name for name, _, _ in drawings.targets(plan, "shapes")}
+
+
+def test_a_companion_without_folder_is_no_obstacle_but_for_what_shows_it(config):
+    plan = Plan(config, FOLDER)
+    plan.check("voc12")
+    said = "no folder of coco14 is given (config.yaml, datasets.coco14.options.root)"
+    assert "occse_figure5" not in {name for name, _, _ in drawings.targets(plan, "voc12")}
+    assert {name: how for name, _, how in state.listing(plan, "voc12")}["occse_figure5"] == said
+    rows = drawings.table(plan, "voc12", "acr", "segmentation")["rows"]
+    assert {c["missing"] for r in rows for c in r["cells"] if c.get("companion") and c.get("run")} == {said}
+    with pytest.raises(WsssError, match="no folder of coco14"):
+        plan.check("coco14")
+
+    given = copy.deepcopy(config)
+    given["datasets"]["coco14"]["options"]["root"] = "/data/coco"
+    plan = Plan(given, FOLDER)
+    plan.check("coco14")
+    inputs = drawings.inputs(drawings.figure(plan, "voc12", "occse", "figure6"))
+    assert "results/coco14/occse/occse/seed0/segment/val-0-of-1.zip" in inputs
+    assert plan.resolve("coco14", "aeft", "aeft")["method"]["weights"] == {"cls": 1.0, "attract": 0.15, "repel": 0.15}
+
+
+def test_a_data_set_without_companions_says_so(config):
+    alone = copy.deepcopy(config)
+    alone["datasets"]["shapes"]["companions"] = {}
+    listed = {name: how for name, _, how in state.listing(Plan(alone, FOLDER), "shapes")}
     assert listed["occse_figure5"] == "no coco data set beside shapes"
+    alone["datasets"]["shapes"]["companions"] = {"coco": "nowhere"}
+    with pytest.raises(WsssError, match="unknown data set 'nowhere'"):
+        Plan(alone, FOLDER).check("shapes")
 
 
 # ---- cells and mistakes

@@ -221,7 +221,7 @@ def test_a_column_of_quotations_has_one_column_and_a_transposed_table_turns(tabl
     assert header == f"| | {shown} | three <3 | four |"
     assert [line.split("|")[1].strip() for line in lines] == ["seed", "mask"]
     assert lines[0].endswith("| 40.10 | 41.00 |")
-    assert "Columns of reported values alone are quoted: A & B, Table 1; no code." in text
+    assert "three <3: reported values alone (quoted: A & B, Table 1)." in text
 
 
 def test_one_column_of_runs_is_judged_in_words(table, tmp_path):
@@ -231,6 +231,31 @@ def test_one_column_of_runs_is_judged_in_words(table, tmp_path):
     text = (tmp_path / "table.md").read_text()
     assert "| one | VGG16 | 47.00 | 47.10 | +0.10 | reproduced |" in text
     assert "✓" not in text
+
+
+def test_a_table_without_reported_values_shows_ours_alone(table, tmp_path):
+    for row in table["rows"]:
+        for cell in row["cells"]:
+            cell.pop("reported", None)
+    table["rows"] = table["rows"][:2] + table["rows"][3:]
+    write_table(table, tmp_path)
+    text = (tmp_path / "table.md").read_text()
+    assert "| | network | seed | mask |" in text
+    assert "| one | VGG16 | 47.10 | 60.00 |" in text
+    assert "| four |  | – a | – a |" in text
+    assert "reported" not in text
+    assert "a: no code." in text
+    assert "reported" not in (tmp_path / "table.tex").read_text() + (tmp_path / "table.html").read_text()
+
+
+def test_a_column_that_cannot_be_computed_shows_reported_values_and_says_why(table, tmp_path):
+    for row in table["rows"]:
+        row["cells"][1].pop("metrics", None)
+        row["cells"][1] |= {"missing": "test masks are not public"} if row["cells"][1].get("run") else {}
+    write_table(table, tmp_path)
+    text = (tmp_path / "table.md").read_text()
+    assert "| two |  | 47.43 | 45.00 | −2.43 | partly | 60.0 |" in text
+    assert "mask: reported values alone (test masks are not public; quoted: A & B, Table 1; no code)." in text
 
 
 def test_reasons_get_letters_once():
@@ -390,7 +415,10 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     official.mkdir(parents=True, exist_ok=True)
     (official / "losses.csv").write_text(losses[0] + "\n")
 
-    out = plan.results / "report.html"
+    log = plan.results / "logs/shapes/seam/baseline/seed0/train.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("\n".join(f"line {i}" for i in range(99)))
+    out = plan.results / "shapes/report/index.html"
     write_page(state.page(plan, "shapes"), out)
     text = out.read_text()
     assert 'href="#seam_table2"' in text
@@ -399,5 +427,21 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     assert text.count("data:image/webp;base64,") == 1
     assert text.count("data:image/svg+xml;base64,") == 1
     assert 'name="viewport"' in text
-    assert not re.search(r'(src|href)="(?!data:|#)', text)  # nothing comes from elsewhere
-    assert "<script" not in text
+    assert "line 98" in text
+    assert "line 50" not in text
+    assert not re.search(r'src="(?!data:)|<script|<link|://', text)  # nothing comes from elsewhere
+    links = set(re.findall(r'href="([^#"]+)"', text))
+    assert {"../tables/seam_table2/table.csv", "../seam/baseline/seed0/train/losses.csv"} <= links
+    assert f"../../{log.relative_to(plan.results)}" in links
+    assert all((out.parent / link).is_file() for link in links)
+    anchors = re.findall(r'id="([^"]+)"', text)
+    assert len(anchors) == len(set(anchors))
+    assert set(re.findall(r'href="#([^"]+)"', text)) - set(anchors) <= {"run-seam/seam"}  # not trained here
+
+
+def test_figures_of_a_table_follow_it(world):
+    plan, _ = world
+    names = [entry["name"] for entry in state.entries(plan, "shapes")]
+    assert names.index("acr_precision_recall") == names.index("acr_losses") + 1
+    assert names.index("acr_cams") > names.index("acr_segmentation")
+    assert len(names) == len(drawings.everything(plan))

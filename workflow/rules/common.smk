@@ -1,4 +1,5 @@
 # Shared by the files beside it: the plan, path patterns, resources.
+import functools
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 shell.prefix(f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH; ")
 
 from wsss.errors import WsssError
-from wsss.plan import Plan, drawings, stages
+from wsss.plan import Plan, cost, drawings, stages
 
 try:
     plan = Plan(config)
@@ -84,6 +85,25 @@ def targets(names):
     return [f"{known[name]}/record.json" for name in names]
 
 
+def drawn_from(kind):
+    """What a table or figure is drawn from. The first one asked for says what all that was asked for will take."""
+
+    def files(w):
+        announce_cost()
+        return drawings.inputs(drawings.spec(plan, w.dataset, kind, w.paper, w.name))
+
+    return files
+
+
+@functools.cache
+def announce_cost():
+    """Say what is missing for the targets of this command, once, and before any of it starts."""
+    if workflow.is_main_process:  # and no job of it, on a cluster
+        names = cost.names(plan, DATASET, workflow.dag_settings.targets)
+        if text := cost.describe(plan, DATASET, names):
+            logger.info(f"\n{text}\n")
+
+
 def where_results_are():
     """The last thing a run says."""
     made = [
@@ -98,14 +118,18 @@ def where_results_are():
     )
 
 
+def is_small(w):
+    return plan.dataset(w.dataset)["builder"] == "shapes"
+
+
 def minutes(light, heavy):
-    """Run time to ask a cluster for: the small data set is quick."""
-    return lambda w, attempt: (light if w.dataset == "shapes" else heavy) * attempt
+    """Run time to ask a cluster for: the drawn data sets are quick."""
+    return lambda w, attempt: (light if is_small(w) else heavy) * attempt
 
 
 def megabytes(heavy):
     """Memory to ask a cluster for."""
-    return lambda w, attempt: (3000 if w.dataset == "shapes" else heavy) * attempt
+    return lambda w, attempt: (3000 if is_small(w) else heavy) * attempt
 
 
 GPU = config["gpus"]

@@ -9,6 +9,10 @@ for name, kind, folder in drawings.targets(plan, DATASET):
             f"{folder}/record.json",
         localrule: True
 
+    workflow.get_rule(name).docstring = drawings.about(
+        plan, kind, *name.split("_", 1)
+    )["title"]
+
 
 rule plan_drawing:
     output:
@@ -32,9 +36,7 @@ rule plan_drawing:
 rule table:
     input:
         plan=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/config.yaml",
-        metrics=lambda w: drawings.inputs(
-            drawings.spec(plan, w.dataset, "tables", w.paper, w.name)
-        ),
+        metrics=drawn_from("tables"),
     output:
         csv=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/table.csv",
         md=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/table.md",
@@ -64,9 +66,7 @@ rule table:
 rule figure:
     input:
         plan=f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/config.yaml",
-        files=lambda w: drawings.inputs(
-            drawings.spec(plan, w.dataset, "figures", w.paper, w.name)
-        ),
+        files=drawn_from("figures"),
     output:
         pdf=f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/figure.pdf",
         png=report(

@@ -13,6 +13,7 @@ from wsss.errors import WsssError, choose
 from wsss.files import read_yaml
 
 IN, OUT = "input", "output"
+LINE = 100  # columns of a terminal
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,7 @@ def _page(args) -> None:
 
 @command(
     "targets",
-    Argument("--config", "configuration file", default="config.yaml", required=False),
+    Argument("--config", "configuration file, if not the project's own config.yaml", required=False),
     Argument("--dataset", "data set, if not the configured one", required=False),
 )
 def _targets(args) -> None:
@@ -292,8 +293,27 @@ def _targets(args) -> None:
     plan = load_plan(args.config)
     rows = listing(plan, args.dataset or plan.config["dataset"])
     wide = [max(len(row[i]) for row in rows) for i in (0, 1)]
-    for name, title, state in rows:
-        print(f"{name:<{wide[0]}}  {title:<{wide[1]}}  {state}")
+    for name, title, how in rows:
+        head = f"{name:<{wide[0]}}  {title:<{wide[1]}}  "
+        print(head + how if len(head + how) <= LINE else f"{head}see below\n    {how}")
+
+
+@command(
+    "cost",
+    Argument("names", "tables and figures, as seam_table2; none: those made when nothing is named", many=True),
+    Argument("--config", "configuration file, if not the project's own config.yaml", required=False),
+    Argument("--dataset", "data set, if not the configured one", required=False),
+)
+def _cost(args) -> None:
+    """Say what has to be computed before tables and figures can be written: trainings, images, time if known."""
+    from wsss.plan import cost, drawings
+    from wsss.plan.state import load_plan
+
+    plan = load_plan(args.config)
+    dataset = args.dataset or plan.config["dataset"]
+    known = {name: folder for name, _, folder in drawings.targets(plan, dataset)}
+    names = [name for name in args.names if choose(known, name, "table or figure")] or cost.names(plan, dataset, ())
+    print(cost.describe(plan, dataset, names) or "Nothing: every result is there.")
 
 
 # ---- lineage
@@ -343,10 +363,9 @@ def parser() -> argparse.ArgumentParser:
     for entry in COMMANDS.values():
         sub = commands.add_parser(entry.name, help=entry.help, description=entry.help)
         for argument in entry.arguments:
-            options = {"help": argument.help}
+            options = {"help": argument.help} | ({"nargs": "*"} if argument.many else {})
             if argument.flag.startswith("-"):
                 options |= {"required": argument.required, "default": argument.default}
-                options |= {"nargs": "*"} if argument.many else {}
             sub.add_argument(argument.flag, **options)
     return top
 

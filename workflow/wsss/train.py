@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -29,19 +28,10 @@ from wsss.backbones import import_weights
 from wsss.errors import Stopped, WsssError
 from wsss.files import atomic, digest, write_json
 from wsss.progress import bar
+from wsss.schedule import Progress, Schedule
 
 LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
 PRECISION = {"float32": "32-true", "bf16": "bf16-mixed"}
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where training stands. ``epoch`` is the schedule's epoch, also when ``train.steps`` shortens the run."""
-
-    step: int
-    steps: int
-    epoch: int
-    epochs: int
 
 
 class Samples(Protocol):
@@ -50,46 +40,6 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def get(self, index: int, rng: np.random.Generator) -> dict: ...
-
-
-class Schedule:
-    """Steps, epochs and batch sizes of a run over ``n`` images.
-
-    ``batch_size`` is a number, or a mapping from the schedule's epoch to the size from there on. An epoch drops its
-    last, incomplete batch. ``steps`` overrides the number of updates; the schedule's epochs are then spread over them.
-    """
-
-    def __init__(self, n: int, train: dict):
-        self.n, self.epochs = n, train["epochs"]
-        sizes = train["batch_size"] if isinstance(train["batch_size"], dict) else {0: train["batch_size"]}
-        self._sizes = sorted((int(epoch), min(int(size), n)) for epoch, size in sizes.items())
-        per_epoch = [n // self.batch_size(epoch) for epoch in range(self.epochs)]
-        self._ends = np.cumsum(per_epoch)
-        self._fixed = train.get("steps")
-        self.steps = int(self._fixed or self._ends[-1])
-        # released poly schedules count every epoch at its first batch size, even when the size grows later
-        self.poly_steps = float(self.steps * (per_epoch[0] * self.epochs) / self._ends[-1])
-
-    def batch_size(self, epoch: int) -> int:
-        return [size for start, size in self._sizes if start <= epoch][-1]
-
-    def progress(self, step: int) -> Progress:
-        spread = (
-            step * self.epochs // self.steps if self._fixed else int(np.searchsorted(self._ends, step, side="right"))
-        )
-        return Progress(step, self.steps, spread, self.epochs)
-
-    def batches(self, seed: int, start: int) -> Iterator[list[tuple[int, int, int]]]:
-        """For each step from ``start``, its samples as (step, slot, image index); every pass is a new permutation."""
-        order, passes = np.empty(0, int), 0
-        for step in range(self.steps):
-            size = self.batch_size(self.progress(step).epoch)
-            if len(order) < size:
-                order = np.random.default_rng([seed, passes]).permutation(self.n)
-                passes += 1
-            batch, order = order[:size], order[size:]
-            if step >= start:
-                yield [(step, slot, int(index)) for slot, index in enumerate(batch)]
 
 
 def poly(step: int, steps: float, power: float) -> float:

@@ -35,21 +35,26 @@ def _common(plan: Plan, dataset: str, paper: str) -> dict:
     return {"paper": paper, "paper_title": spec["title"], "dataset": dataset, "seeds": seeds}
 
 
-def _companion(plan: Plan, dataset: str, spec: dict) -> str | None:
-    """The data set that a cell or figure is about: ``dataset``, or the one beside it in the role it names, or None."""
-    if role := spec.get("companion"):
-        return plan.dataset(dataset).get("companions", {}).get(role)
-    return dataset
+def _companion(plan: Plan, dataset: str, spec: dict) -> tuple[str, str | None]:
+    """The data set that a cell or figure is about, ``dataset`` or the one beside it in the role it names; and what is
+    in the way, if something is."""
+    role = spec.get("companion")
+    if role is None:
+        return dataset, None
+    beside = plan.dataset(dataset).get("companions", {}).get(role)
+    if beside is None:
+        return dataset, f"no {role} data set beside {dataset}"
+    return beside, plan.absent(beside)
 
 
 def _with_metrics(plan: Plan, dataset: str, paper: str, cell: dict) -> dict:
     if not cell.get("run"):
         return cell
-    measured = _companion(plan, dataset, cell)
-    if measured is None:
-        return {**cell, "missing": f"no {cell['companion']} data set beside {dataset}"}
+    measured, absent = _companion(plan, dataset, cell)
+    if absent:
+        return {**cell, "missing": absent}
     if cell["split"] == "test":
-        return {**cell, "missing": "test masks are not public; the VOC server measures what `wsss submission` packs"}
+        return {**cell, "missing": "test masks are not public: the VOC server measures what `wsss submission` packs"}
     owner, run = papers.owner_of(cell["run"], paper)
     if owner not in plan.papers:
         return {**cell, "missing": f"paper {owner} is not among those configured"}
@@ -70,7 +75,7 @@ def figure(plan: Plan, dataset: str, paper: str, name: str) -> dict:
     run's ``model`` and its ``config``. Figures of a table carry its ``rows``, with the cells they show.
     """
     spec = choose(plan.papers[paper].get("figures", {}), name, f"figure of {paper}")
-    on = _companion(plan, dataset, spec) or dataset
+    on, _ = _companion(plan, dataset, spec)
     drawn = {"name": name, **_common(plan, on, paper), **spec}
     if "table" in spec:
         of = table(plan, on, paper, spec["table"])
@@ -139,10 +144,7 @@ def everything(plan: Plan) -> list[tuple[str, str, str]]:
 
 def obstacle(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> str | None:
     """Why a drawing cannot be made for a data set. (Tables can: their cells say what is missing.)"""
-    drawing = about(plan, kind, paper, name)
-    if _companion(plan, dataset, drawing) is None:
-        return f"no {drawing['companion']} data set beside {dataset}"
-    return None
+    return _companion(plan, dataset, about(plan, kind, paper, name))[1]
 
 
 def folder(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> str:

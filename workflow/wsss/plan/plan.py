@@ -14,16 +14,16 @@ from wsss.plan.resolve import PACKAGE, REFERENCE, resolve
 
 # code that decides a stage's result; an edit elsewhere does not make it stale
 CODE = {
-    "train": ("backbones", "data", "methods", "train.py"),
+    "train": ("backbones", "data", "methods", "schedule.py", "train.py"),
     "seed": ("backbones", "data", "methods", "localize.py", "stores.py"),
     "crf": ("refine/crf.py", "stores.py"),
-    "affinity": ("backbones", "data", "refine", "stores.py", "train.py"),
+    "affinity": ("backbones", "data", "refine", "schedule.py", "stores.py", "train.py"),
     "walk": ("backbones", "data", "refine", "stores.py"),
     "irn_labels": ("refine", "stores.py"),
-    "irnet": ("backbones", "data", "refine", "stores.py", "train.py"),
+    "irnet": ("backbones", "data", "refine", "schedule.py", "stores.py", "train.py"),
     "irn": ("backbones", "data", "refine", "stores.py"),
     "irn_instances": ("backbones", "data", "refine", "stores.py"),
-    "deeplab": ("backbones", "data", "segment", "stores.py", "train.py"),
+    "deeplab": ("backbones", "data", "segment", "schedule.py", "stores.py", "train.py"),
     "segment": ("backbones", "data", "segment", "refine/crf.py", "stores.py"),
     "metrics": ("data", "measure", "stores.py"),
     "report": ("backbones", "localize.py", "methods", "plan", "report", "stores.py"),
@@ -55,9 +55,19 @@ class Plan:
         return replace_references(config, lambda owner, other: f"{REFERENCE}{owner or paper}/{other or run}")
 
     def check(self, dataset: str) -> None:
-        """Resolve every run, so that a wrong key is found before anything is computed."""
-        for paper, run in self._order:
-            self.resolve(dataset, paper, run)
+        """Resolve every run, on companions as well, so that a wrong key is found before anything is computed."""
+        if absent := self.absent(dataset):
+            raise WsssError(absent)
+        for name in (dataset, *self.dataset(dataset).get("companions", {}).values()):
+            for paper, run in self._order:
+                self.resolve(name, paper, run)
+
+    def absent(self, dataset: str) -> str | None:
+        """Why there are no images of a data set: nobody has said where they are."""
+        spec = self.dataset(dataset)
+        if spec["builder"] in ("shapes", "voc") or spec["options"].get("root"):  # drawn, or downloaded
+            return None
+        return f"no folder of {dataset} is given (config.yaml, datasets.{dataset}.options.root)"
 
     def stage_config(self, dataset: str, paper: str, run: str, seed: int, stage: str) -> dict:
         """The sections that determine ``stage``, as written beside its results."""

@@ -85,8 +85,14 @@ def resolve(dataset: str, spec: dict, run: dict, source: str, command_line: dict
     for stage, keys in stages.TRAININGS.items():
         if str(stages.official_weights(stage, config)).startswith(REFERENCE):
             raise WsssError(f"{source}: {'.'.join(keys)}.weights takes a file of official weights, not another run")
+    config["crf"]["alphas"] = learnable(config["crf"]["alphas"], config["affinity"])
     config = shrink(presets.resolve(config), spec.get("pixels", 1.0))
     return stand_in(config, spec.get("stand_ins", {}))
+
+
+def learnable(alphas: list[float], affinity: dict) -> list[float]:
+    """The CRF's exponents with the two that AffinityNet learns from, which a data set's own list may lack."""
+    return sorted({*alphas, affinity["low_alpha"], affinity["high_alpha"]})
 
 
 def shrink(value, factor: float):

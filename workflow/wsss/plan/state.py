@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from wsss.files import read_json, read_yaml, sha256
 from wsss.plan import drawings
+from wsss.plan.jobs import TRAINED
 from wsss.plan.papers import check_schema, owner_of
 from wsss.plan.plan import Plan
 from wsss.plan.resolve import PACKAGE, merge
@@ -13,12 +15,13 @@ from wsss.plan.resolve import PACKAGE, merge
 SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 
 
-def load_plan(config_path: str | Path) -> Plan:
-    """The plan of a configuration file, checked as the workflow checks it."""
-    config = merge(
-        read_yaml(PACKAGE.parent.parent / "config.yaml"), read_yaml(config_path), str(config_path), new_keys=True
-    )
-    check_schema(config, SCHEMA, config_path)
+def load_plan(config_path: str | Path | None = None) -> Plan:
+    """The plan of a configuration file on top of the project's own, checked as the workflow checks it."""
+    own = PACKAGE.parent.parent / "config.yaml"
+    config = read_yaml(own)
+    if config_path:
+        config = merge(config, read_yaml(config_path), str(config_path), new_keys=True)
+    check_schema(config, SCHEMA, config_path or own)
     return Plan(config)
 
 
@@ -28,13 +31,17 @@ def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str]]:
 
 
 def entries(plan: Plan, dataset: str) -> list[dict]:
-    """Every table and figure: name, kind, paper, title, caption, folder, state, and the runs it rests on."""
+    """Every table and figure: name, kind, paper, title, caption, folder, state, and the runs it rests on.
+
+    Figures drawn from a table come right after it.
+    """
     found = []
-    for paper, kind, name in drawings.everything(plan):
+    for paper, kind, name in sorted(drawings.everything(plan), key=functools.partial(_place, plan)):
         about = drawings.about(plan, kind, paper, name)
         folder = drawings.folder(plan, dataset, kind, paper, name)
         entry = {"name": f"{paper}_{name}", "kind": kind, "paper": paper, "folder": folder, "runs": []}
         entry |= {"title": about["title"], "caption": about["caption"]}
+        entry["log"] = str(plan.results / "logs" / dataset / kind / f"{paper}_{name}.log")
         entry["state"] = drawings.obstacle(plan, dataset, kind, paper, name)
         if entry["state"] is None:
             drawing = drawings.spec(plan, dataset, kind, paper, name)
@@ -44,6 +51,14 @@ def entries(plan: Plan, dataset: str) -> list[dict]:
     return found
 
 
+def _place(plan: Plan, drawing: tuple[str, str, str]) -> tuple[int, int, int]:
+    """Where a drawing stands: its paper, the table it shows (figures of pictures come last), table before figure."""
+    paper, kind, name = drawing
+    tables = list(plan.papers[paper]["tables"])
+    table = name if kind == "tables" else drawings.about(plan, kind, paper, name).get("table")
+    return list(plan.papers).index(paper), tables.index(table) if table else len(tables), int(kind == "figures")
+
+
 def page(plan: Plan, dataset: str) -> dict:
     """What the report page shows: the papers, and every table and figure with its state."""
     papers = {name: {key: spec.get(key) for key in ("title", "citation", "note")} for name, spec in plan.papers.items()}
@@ -51,19 +66,24 @@ def page(plan: Plan, dataset: str) -> dict:
 
 
 def state(folder: Path, inputs: list[str]) -> str:
-    """``made``, ``stale: <file>`` or ``needs <n> of <m> results``."""
+    """``made``, ``stale: <file>`` or ``needs <n> of <m> results``.
+
+    A file older than the record is not read again: this is asked often, and of gigabytes. ``wsss audit`` reads all.
+    """
     missing = [path for path in inputs if not Path(path).is_file()]
     record = folder / "record.json"
     if not record.is_file():
         return f"needs {len(missing)} of {len(inputs)} results" if missing else "ready to be drawn"
     for path, expected in read_json(record)["inputs"].items():
-        if not Path(path).is_file() or sha256(path) != expected:
+        if not Path(path).is_file():
+            return f"stale: {path} is gone"
+        if Path(path).stat().st_mtime > record.stat().st_mtime and sha256(path) != expected:
             return f"stale: {path} has changed"
     return "made"
 
 
 def _runs(plan: Plan, drawing: dict) -> list[dict]:
-    """The runs a drawing rests on: name, data set, method, seeds, and the folder of each training."""
+    """The runs a drawing rests on: name, data set, method, seeds, folders of logs, and of its networks (first seed)."""
     cells = [cell for row in drawing.get("rows", []) for cell in row["cells"] if "metrics" in cell]
     entries = [*cells, *drawing.get("series", []), *drawing.get("columns", [])]
     found = {}
@@ -80,6 +100,7 @@ def _runs(plan: Plan, drawing: dict) -> list[dict]:
             "method": config["method"]["name"],
             "backbone": config["backbone"]["name"],
             "seeds": seeds,
-            "trainings": [str(plan.home(dataset, owner, run, seed, "train")) for seed in seeds],
+            "networks": {stage: str(plan.home(dataset, owner, run, seeds[0], stage)) for stage in TRAINED},
+            "logs": [str(plan.results / "logs" / dataset / owner / run / f"seed{seed}") for seed in seeds],
         }
     return list(found.values())

@@ -42,7 +42,7 @@ def audit(target: str | Path) -> Audit:
         WsssError: there is no record for ``target`` itself.
     """
     target = Path(target)
-    if target.is_absolute():  # records name files as the workflow does, from the folder it runs in
+    if target.is_absolute() and not find_record(target):  # records name files as the workflow does, from its folder
         target = Path(os.path.relpath(target))
     start = find_record(target) or (record_path(target) if record_path(target).is_file() else None)
     if start is None:
@@ -91,7 +91,9 @@ def _first_output(content: dict) -> str:
 
 def _is_result(path: str, record: Path) -> bool:
     """Inputs from outside the results (a user's images, released weights) are pinned by hash only."""
-    return not Path(path).is_absolute() and Path(path).parts[:1] == record.parts[:1]
+    if Path(path).is_absolute():  # results can be anywhere: a stage's have its settings beside them
+        return Path(path).with_name("config.yaml").is_file()
+    return Path(path).parts[:1] == record.parts[:1]
 
 
 def _check_images(index: Path, seen: Audit) -> None:

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from matplotlib.transforms import Bbox
 
 from wsss.errors import WsssError
 from wsss.files import read_json
@@ -23,6 +24,21 @@ AXIS = {
 }
 REPORTED = {"marker": "o", "linestyle": "", "color": "#777777", "mfc": "white", "markersize": 5, "label": "reported"}
 OURS = {"marker": "o", "linestyle": "", "color": "#0072B2", "markersize": 5, "label": "ours"}
+MARK = 8  # pixels from a mark's centre that no name should cover
+AROUND = [  # where a name may stand beside its mark: offset in points, alignment; best first
+    (x * far, y * far, horizontal, vertical)
+    for far in (5, 9, 15)
+    for x, horizontal, y, vertical in (
+        (1, "left", 0, "center"),
+        (-1, "right", 0, "center"),
+        (0, "center", 1, "bottom"),
+        (0, "center", -1, "top"),
+        (0.7, "left", 0.7, "bottom"),
+        (0.7, "left", -0.7, "top"),
+        (-0.7, "right", 0.7, "bottom"),
+        (-0.7, "right", -0.7, "top"),
+    )
+]
 LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]  # told apart without colour
 
 
@@ -111,7 +127,8 @@ def table_dots(plan: dict) -> Figure:
 def table_scatter(plan: dict) -> Figure:
     """Two columns of a table against each other: rings for reported values, dots for ours, a line between the two."""
     figure, axis = plt.subplots(figsize=(WIDTH * 0.6, WIDTH * 0.5))
-    for number, row in enumerate(plan["rows"]):
+    points, named = [], []
+    for row in plan["rows"]:
         x, y = (read_cell(cell) for cell in row["cells"])
         reported, ours = _both(x.reported, y.reported), _both(x.mean, y.mean)
         if reported and ours:
@@ -120,14 +137,47 @@ def table_scatter(plan: dict) -> Figure:
             axis.plot(*reported, **REPORTED)
         if ours:
             axis.plot(*ours, **OURS)
-        if ours or reported:  # labels above and below in turn, so that close ones do not meet
-            offset = {"xytext": (4, 4 if number % 2 == 0 else -9), "textcoords": "offset points"}
-            axis.annotate(_name(row), ours or reported, fontsize=7, **offset)
-    axis.set_xlabel(plan["columns_shown"][0]["label"])
-    axis.set_ylabel(plan["columns_shown"][1]["label"])
+        points += filter(None, (reported, ours))
+        if ours or reported:
+            named.append((_name(row), list(filter(None, (ours, reported)))))
+    for j, write in enumerate((axis.set_xlabel, axis.set_ylabel)):
+        label = plan["columns_shown"][j]["label"]
+        percent = plan["rows"][0]["cells"][j].get("scale", 100) == 100 and "%" not in label
+        write(f"{label} (%)" if percent else label)
     axis.margins(0.15)
     _legend(axis)
+    _label(axis, named, points)
     return figure
+
+
+def _label(axis, named: list[tuple[str, list]], points: list[tuple[float, float]]) -> None:
+    """Write each name beside one of its points, where it covers least of all points and of the names before it."""
+    axis.figure.canvas.draw()  # text has no size before
+    pixels = axis.transData.transform(points) if points else []
+    taken = [Bbox.from_bounds(x - MARK, y - MARK, 2 * MARK, 2 * MARK) for x, y in pixels]
+    for name, own in named:
+        text = axis.annotate(name, own[0], xytext=(0, 0), textcoords="offset points", fontsize=7)
+        choices = []
+        for order, (point, place) in enumerate((point, place) for point in own for place in AROUND):
+            _move(text, point, place)
+            box = text.get_window_extent().padded(1)
+            outside = box.width * box.height - _common(box, axis.bbox.padded(MARK))
+            choices.append((sum(_common(box, other) for other in taken) + 5 * outside, order, point, place, box))
+        _, _, point, place, box = min(choices, key=lambda choice: choice[:2])
+        _move(text, point, place)
+        taken.append(box)
+
+
+def _move(text, point: tuple[float, float], place: tuple[float, float, str, str]) -> None:
+    x, y, horizontal, vertical = place
+    text.xy = point
+    text.set(position=(x, y), ha=horizontal, va=vertical)
+
+
+def _common(a: Bbox, b: Bbox) -> float:
+    """The area that two boxes share."""
+    shared = Bbox.intersection(a, b)
+    return shared.width * shared.height if shared else 0.0
 
 
 def _both(x: float | None, y: float | None) -> tuple[float, float] | None:
@@ -135,8 +185,9 @@ def _both(x: float | None, y: float | None) -> tuple[float, float] | None:
 
 
 def _name(row: dict) -> str:
-    words = [row["label"], *(word for word in row.get("attributes", {}).values() if word not in ("✓", "-"))]
-    return ", ".join(filter(None, words))
+    """A row's label with the words that tell it from others of that label: ``CAM (ACR)``."""
+    words = ", ".join(word for word in row.get("attributes", {}).values() if word not in ("✓", "-"))
+    return f"{row['label']} ({words})".strip() if words and row["label"] else row["label"] or words
 
 
 def _legend(axis) -> None:

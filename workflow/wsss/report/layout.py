@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from wsss.report.cells import RULE, Cell
 
 MARKS = {"reproduced": "✓", "partly": "≈", "not": "✗"}
-FULL = ("reported", "ours", "difference", "verdict")  # what a column with runs shows
+SHOWN = {  # kind of column -> what it shows
+    "compared": ("reported", "ours", "difference", "verdict"),
+    "ours": ("ours",),  # nobody reported a value of it
+    "quoted": ("reported",),  # no cell of it can be computed
+}
 NONE = "–"
 
 
@@ -42,34 +46,43 @@ class Reasons:
 def view(plan: dict, cells: list[list[Cell]]) -> View:
     """Lay out a resolved table plan (``plan.drawings.table``) whose cells, row by row, have been read.
 
-    A value column without any run shows reported values alone. ``transpose`` prints columns as rows.
+    A value column that cannot be computed shows reported values alone, one without any reported value ours alone.
+    ``transpose`` prints columns as rows.
     """
     rows = [(row["label"], row.get("attributes", {})) for row in plan["rows"]]
     columns = [(column["label"], {}) for column in plan["columns"]]
-    runs = [[bool(spec.get("run")) for spec in row["cells"]] for row in plan["rows"]]
+    runs = [[bool(spec.get("metrics")) for spec in row["cells"]] for row in plan["rows"]]
     digits = [_digits([row[j] for row in cells]) for j in range(len(columns))]
     grid = [list(zip(row, has, digits, strict=True)) for row, has in zip(cells, runs, strict=True)]
     attributes = plan.get("attributes", [])
     if plan.get("transpose"):
         rows, columns, attributes, grid = columns, rows, [], [list(line) for line in zip(*grid, strict=True)]
 
-    full = [any(line[j][1] for line in grid) for j in range(len(columns))]
-    reasons, word = Reasons(), sum(full) == 1
+    kinds = [_kind([line[j] for line in grid]) for j in range(len(columns))]
+    reasons, word = Reasons(), kinds.count("compared") == 1
     lines = [
         {
             "label": label,
             "attributes": [words.get(attribute["key"], "") for attribute in attributes],
-            "values": [t for entry, f in zip(line, full, strict=True) for t in _texts(entry, f, reasons, word)],
+            "values": [t for entry, kind in zip(line, kinds, strict=True) for t in _texts(entry, kind, reasons, word)],
         }
         for (label, words), line in zip(rows, grid, strict=True)
     ]
+    own = set(kinds) == {"ours"}  # nothing to tell apart
     return View(
         attributes=[attribute["label"] for attribute in attributes],
-        heads=[(label, len(FULL) if f else 1) for (label, _), f in zip(columns, full, strict=True)],
-        subheads=[text for f in full for text in (FULL if f else FULL[:1])],
+        heads=[(label, len(SHOWN[kind])) for (label, _), kind in zip(columns, kinds, strict=True)],
+        subheads=["" if own else text for kind in kinds for text in SHOWN[kind]],
         lines=lines,
-        notes=_notes(plan, grid, full, reasons, word),
+        notes=_notes(plan, [label for label, _ in columns], grid, kinds, reasons, word),
     )
+
+
+def _kind(column: list[tuple[Cell, bool, tuple[int, int]]]) -> str:
+    """What a column can show: can any of its cells be computed, and has any a reported value?"""
+    if not any(computed for _, computed, _ in column):
+        return "quoted"
+    return "compared" if any(cell.reported is not None for cell, _, _ in column) else "ours"
 
 
 def _digits(cells: list[Cell]) -> tuple[int, int]:
@@ -79,15 +92,18 @@ def _digits(cells: list[Cell]) -> tuple[int, int]:
     return max((len(repr(value).partition(".")[2]) for value in reported), default=ours), ours
 
 
-def _texts(entry: tuple[Cell, bool, tuple[int, int]], full: bool, reasons: Reasons, word: bool) -> list[str]:
+def _texts(entry: tuple[Cell, bool, tuple[int, int]], kind: str, reasons: Reasons, word: bool) -> list[str]:
     cell, _, (decimals, own_decimals) = entry
     reported = _number(cell.reported, cell.reported_spread, decimals)
-    if not full:
-        return [reported]
+    ours = _number(cell.mean, cell.spread, own_decimals)
     verdict = cell.verdict
+    if kind == "quoted":
+        return [reported]
+    if kind == "ours":
+        return [ours if cell.values else f"{NONE} {reasons.letter(verdict)}"]
     difference = NONE if cell.difference is None else f"{cell.difference:+.{own_decimals}f}".replace("-", "−")
     mark = (verdict if word else MARKS[verdict]) if verdict in MARKS else reasons.letter(verdict)
-    return [reported, _number(cell.mean, cell.spread, own_decimals), difference, mark]
+    return [reported, ours, difference, mark]
 
 
 def _number(value: float | None, spread: float | None, decimals: int) -> str:
@@ -96,13 +112,16 @@ def _number(value: float | None, spread: float | None, decimals: int) -> str:
     return f"{value:.{decimals}f}" + ("" if spread is None else f" ± {spread:.{decimals}f}")
 
 
-def _notes(plan: dict, grid: list, full: list[bool], reasons: Reasons, word: bool) -> list[str]:
+def _notes(plan: dict, heads: list[str], grid: list, kinds: list[str], reasons: Reasons, word: bool) -> list[str]:
     """What a reader must know beside the numbers: data set, seeds, how thresholds were chosen, what the marks mean."""
     cells = [cell for line in grid for cell, _, _ in line]
-    seeds = max((len(cell.values) for cell in cells), default=0)
+    seeds = sorted({len(cell.values) for cell in cells} - {0})
     if seeds:
-        spread = ", mean ± standard deviation" if seeds > 1 else ""
-        found = [f"Ours: data set {plan['dataset']}, {seeds} seed{'s' if seeds != 1 else ''}{spread}."]
+        spread = ", mean ± standard deviation" if seeds[-1] > 1 else ""
+        specs = (spec for row in plan["rows"] for spec in row["cells"] if spec.get("metrics"))
+        datasets = list(dict.fromkeys(spec.get("dataset", plan["dataset"]) for spec in specs))
+        on = f"data set{'s' if len(datasets) > 1 else ''} {' and '.join(datasets)}"
+        found = [f"Ours: {on}, {' or '.join(map(str, seeds))} seed{'s' if seeds[-1] > 1 else ''}{spread}."]
     else:
         found = ["Ours: no cell of this table can be computed here."]
     if any(spec.get("at") == "best" and spec.get("metrics") for row in plan["rows"] for spec in row["cells"]):
@@ -113,11 +132,19 @@ def _notes(plan: dict, grid: list, full: list[bool], reasons: Reasons, word: boo
         marks = "" if word else "".join(f"{mark} {name}, " for name, mark in MARKS.items()).rstrip(", ") + ". "
         found.append(f"Verdict: {marks}{RULE[0].upper()}{RULE[1:]}." if marks else f"Verdict: {RULE}.")
     found += reasons.notes()
-    quoted = dict.fromkeys(line[j][0].verdict for line in grid for j, f in enumerate(full) if not f)
-    found += [f"Columns of reported values alone are {'; '.join(quoted)}."] if quoted else []
+    found += _alone(heads, grid, kinds)
     found += [plan["note"]] if plan.get("note") else []
     labelled = [(row["label"], row["note"]) for row in plan["rows"] if row.get("note")]
     return found + [f"{label}: {note}" if label else note for label, note in labelled]
+
+
+def _alone(heads: list[str], grid: list, kinds: list[str]) -> list[str]:
+    """Why some columns show reported values alone, one sentence for all with the same reasons."""
+    columns: dict[tuple[str, ...], list[str]] = {}
+    for j, head in enumerate(heads):
+        if kinds[j] == "quoted":
+            columns.setdefault(tuple(dict.fromkeys(line[j][0].verdict for line in grid)), []).append(head)
+    return [f"{', '.join(names)}: reported values alone ({'; '.join(why)})." for why, names in columns.items()]
 
 
 def _letters(index: int) -> str:

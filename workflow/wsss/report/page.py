@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -20,11 +21,15 @@ from PIL import Image
 from wsss.errors import WsssError
 from wsss.files import sha256, write_text
 from wsss.report.cells import RULE
+from wsss.report.figures import STYLE
 from wsss.report.layout import MARKS
 from wsss.report.tables import template
 
 SHOWN = {"tables": "table.html", "figures": "figure.png"}
+FILES = {"tables": ("table.csv", "table.md", "table.tex"), "figures": ("figure.pdf", "figure.png")}
+NETWORKS = {"train": "classifier", "affinity": "AffinityNet", "irnet": "IRNet", "deeplab": "DeepLab"}
 POINTS = 120  # of a loss curve
+LAST = 12  # lines of a log that are part of the page
 
 
 def write_page(plan: dict, out: Path) -> None:
@@ -32,18 +37,20 @@ def write_page(plan: dict, out: Path) -> None:
 
     Args:
         plan: ``dataset``, ``papers`` (name -> title, citation, note) and ``entries``, see ``plan.state.entries``.
-        out: the HTML file. Pictures are part of it, loss curves as SVG, figures as WebP.
+        out: the HTML file. Pictures are part of it, loss curves as SVG, figures as WebP; files and logs are links
+            relative to it.
     """
-    entries = [_filled(entry) for entry in plan["entries"]]
+    entries = [_filled(entry, out) for entry in plan["entries"]]
     papers = {
         name: {**paper, "entries": [entry for entry in entries if entry["paper"] == name]}
         for name, paper in plan["papers"].items()
     }
-    content = {"dataset": plan["dataset"], "papers": papers, "trainings": _trainings(entries), "rule": RULE}
+    content = {"dataset": plan["dataset"], "papers": papers, "trainings": _trainings(entries, out), "rule": RULE}
+    content["made"], content["all"] = sum(entry["made"] for entry in entries), len(entries)
     write_text(out, template("page.html.j2").render(content))
 
 
-def _filled(entry: dict) -> dict:
+def _filled(entry: dict, out: Path) -> dict:
     """The entry with what was made of it: the table's HTML and verdicts, or the figure as data."""
     folder = Path(entry["folder"])
     source = folder / SHOWN[entry["kind"]]
@@ -51,6 +58,8 @@ def _filled(entry: dict) -> dict:
     entry = {**entry, "made": made, "verdicts": "", "protocol": []}
     if not made:
         return entry
+    files = [folder / name for name in (*FILES[entry["kind"]], "config.yaml", "record.json")]
+    entry["files"] = _links([*files, Path(entry["log"])], out)
     entry["digest"] = sha256(folder / "record.json")[:12] if (folder / "record.json").is_file() else ""
     if entry["kind"] == "figures":
         return {**entry, "picture": _smaller(source)}
@@ -59,54 +68,90 @@ def _filled(entry: dict) -> dict:
         raise WsssError(f"{source}: not a table of this version; delete it and make it again")
     with (folder / "table.csv").open(newline="", encoding="utf-8") as stream:
         cells = list(csv.DictReader(stream))
-    return {**entry, "table": found[1], "verdicts": verdicts(cells), "protocol": _protocol(cells)}
+    protocol = _protocol(cells)
+    worded = any(cell["attributes"] for cell in protocol)
+    return {**entry, "table": found[1], "verdicts": verdicts(cells), "protocol": protocol, "worded": worded}
 
 
 def verdicts(cells: list[dict]) -> str:
-    """How the cells of a table that were run came out, as words: ``3 reproduced, 1 not``."""
-    ran = [cell["verdict"].partition(":")[0] for cell in cells if cell["ours"]]
-    counted = Counter(ran)
+    """How the cells of a table that were computed came out, as words: ``3 reproduced, 1 not``."""
+    counted = Counter(cell["verdict"].partition(":")[0] for cell in cells if cell["ours"])
+    if set(counted) == {"not reported"}:
+        return f"{counted.total()} values, none reported to compare with"
     order = [*MARKS, *(name for name in counted if name not in MARKS)]
-    return ", ".join(f"{counted[name]} {name}" for name in order if counted[name]) or "nothing to compare"
+    return ", ".join(f"{counted[name]} {name}" for name in order if counted[name]) or "nothing could be computed"
 
 
 def _protocol(cells: list[dict]) -> list[dict]:
     """How each cell was measured: run, stage, images, operating point."""
-    keys = ("row", "column", "run", "stage", "metric", "split", "points")
+    keys = ("row", "attributes", "column", "run", "stage", "metric", "split", "points")
     return [{key: cell[key] for key in keys} for cell in cells if cell["ours"]]
 
 
-def _trainings(entries: list[dict]) -> list[dict]:
-    """The trainings below what has been made, each with the runs that share it and its loss curves (first seed)."""
+def _trainings(entries: list[dict], out: Path) -> list[dict]:
+    """The networks below what has been made: the runs that share each, its loss curves (first seed), files and logs."""
     found: dict[str, dict] = {}
     for run in (run for entry in entries if entry["made"] for run in entry["runs"]):
-        training = found.setdefault(run["trainings"][0], {**run, "runs": []})
-        if run["run"] not in training["runs"]:
-            training["runs"].append(run["run"])
-    return [{**training, "folder": folder, "losses": _losses(folder)} for folder, training in found.items()]
+        for stage, folder in run["networks"].items():
+            if not Path(folder, "losses.csv").is_file():
+                continue
+            training = found.setdefault(folder, {**run, "what": NETWORKS[stage], "runs": [], "logs": {}})
+            if run["run"] not in training["runs"]:
+                training["runs"].append(run["run"])
+            logs = [path for place in run["logs"] for path in sorted(Path(place).glob("*.log"))]
+            training["logs"] |= _links([path for path in logs if not path.name.startswith("configure_")], out)
+    first = {run: folder for folder, training in reversed(found.items()) for run in training["runs"]}
+    for folder, training in found.items():  # a run's name leads to the first network it uses
+        training["anchors"] = [run for run in training["runs"] if first[run] == folder]
+    return [_training(Path(folder), training, out) for folder, training in found.items()]
 
 
-def _losses(folder: str) -> str:
-    """Loss curves, one per term, as an inline SVG; empty if there is no log."""
-    path = Path(folder) / "losses.csv"
-    if not path.is_file():
-        return ""
-    terms: dict[str, list[tuple[float, float]]] = {}
+def _training(folder: Path, training: dict, out: Path) -> dict:
+    *place, dataset, paper, run, seed, stage = folder.parts
+    log = Path(*place, "logs", dataset, paper, run, seed, f"{stage}.log")
+    files = [folder / name for name in ("config.yaml", "losses.csv", "record.json")]
+    return {
+        **training,
+        "folder": str(folder),
+        "name": f"{paper}/{run}",
+        "others": [name for name in training["runs"] if name != f"{paper}/{run}"],
+        "files": _links([*files, log], out),
+        "losses": _losses(folder / "losses.csv"),
+        "last": "\n".join(log.read_text(encoding="utf-8").splitlines()[-LAST:]) if log.is_file() else "",
+    }
+
+
+def _links(paths: list[Path], out: Path) -> dict[str, str]:
+    """Links from the page to the files that are there: short name -> relative address."""
+    there = [path for path in paths if path.is_file()]
+    many = len({path.name for path in there}) < len(there)
+    return {
+        f"{path.parent.name}/{path.name}" if many else path.name: os.path.relpath(path, out.parent) for path in there
+    }
+
+
+def _losses(path: Path) -> str:
+    """Loss curves, one per phase and term, as an inline SVG."""
+    terms: dict[tuple[str, str], list[tuple[float, float]]] = {}
     with path.open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
-            terms.setdefault(f"{row['phase']}: {row['term']}", []).append((float(row["step"]), float(row["value"])))
+            terms.setdefault((row["phase"], row["term"]), []).append((float(row["step"]), float(row["value"])))
     if not terms:  # official weights
         return ""
-    figure, axis = plt.subplots(figsize=(5, 1.8))
-    for name, curve in terms.items():
-        parts = np.array_split(np.array(curve), min(POINTS, len(curve)))  # each point the mean of its part
-        axis.plot(*np.array([part.mean(0) for part in parts]).T, label=name, linewidth=1)
-    axis.set_xlabel("step", fontsize=7)
-    axis.tick_params(labelsize=7)
-    axis.legend(fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)
+    several = len({phase for phase, _ in terms}) > 1
+    with plt.rc_context({**STYLE, "svg.fonttype": "none", "font.size": 8}):
+        figure, axis = plt.subplots(figsize=(5.5, 2.2))
+        for (phase, term), curve in terms.items():
+            parts = np.array_split(np.array(curve), min(POINTS, len(curve)))  # each point the mean of its part
+            label = f"{term} ({phase})" if several else term
+            axis.plot(*np.array([part.mean(0) for part in parts]).T, label=label, linewidth=1)
+        axis.set_xlabel("step")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_ylabel("loss")
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+        plt.close(figure)
     return _inline(buffer.getvalue(), "svg+xml")
 
 

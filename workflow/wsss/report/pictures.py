@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,6 +18,9 @@ from wsss.stores import Masks, Scores
 WIDTH = 6.9  # inches: the text width of a two-column paper
 CELL = 1.15  # inches: a picture's width, if there is room
 ACROSS = 8  # pictures beside each other; fewer columns are set twice
+GAP = 0.04  # inches between pictures
+SPACE = 0.1  # inches more between blocks
+HEAD = 0.2  # inches for the heads of the columns
 SIDE = 300  # pixels of a picture's longer side in the figure
 
 
@@ -31,30 +35,23 @@ def draw_grid(plan: dict) -> Figure:
     painters = [_painter(column, dataset) for column in plan["columns"]]
     blocks = max(1, min(ACROSS // len(painters), len(ids)))
     lines = [ids[i : i + blocks] for i in range(0, len(ids), blocks)]
-    cell = min(CELL, WIDTH / (len(painters) * blocks))
+    columns = len(painters) * blocks
+    gaps = (columns - 1) * GAP + (blocks - 1) * SPACE
+    cell = min(CELL, (WIDTH - gaps) / columns)
     heights = [max(_aspect(dataset, image_id) for image_id in line) * cell for line in lines]
-    widths = ([1.0] * len(painters) + [0.12]) * blocks
+    width, height = columns * cell + gaps, HEAD + sum(heights) + len(lines) * GAP
 
-    size = (cell * sum(widths[:-1]), sum(heights) + 0.03 * len(heights) + 0.25)
-    figure, axes = plt.subplots(
-        len(lines),
-        len(widths) - 1,
-        figsize=size,
-        squeeze=False,
-        gridspec_kw={"width_ratios": widths[:-1], "height_ratios": heights},
-    )
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for line, row in zip(lines, axes, strict=True):
-        for block, image_id in enumerate(line):
-            start = block * (len(painters) + 1)
-            for paint, axis in zip(painters, row[start:], strict=False):
-                axis.imshow(_reduced(paint(image_id)), interpolation="antialiased")
-                axis.set_anchor("N")
-    for block in range(blocks):
-        for column, axis in zip(plan["columns"], axes[0, block * (len(painters) + 1) :], strict=False):
-            axis.set_title(column["label"], fontsize=7, pad=3)
-    figure.subplots_adjust(0, 0, 1, 1 - 0.25 / size[1], wspace=0.04, hspace=0.04)
+    figure = plt.figure(figsize=(width, height))
+    top = height - HEAD
+    for number, (line, tall) in enumerate(zip(lines, heights, strict=True)):
+        for k, (image_id, (column, paint)) in enumerate(product(line, zip(plan["columns"], painters, strict=True))):
+            left = k * (cell + GAP) + k // len(painters) * SPACE
+            axis = figure.add_axes((left / width, (top - tall) / height, cell / width, tall / height), anchor="N")
+            axis.imshow(_reduced(paint(image_id)), interpolation="antialiased")
+            axis.set_axis_off()
+            if number == 0:
+                axis.set_title(column["label"], fontsize=7, pad=3)
+        top -= tall + GAP
     return figure
 
 

@@ -1,0 +1,27 @@
+"""Names in charts: told apart, and none over another."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+
+from wsss.report.charts import _label, _name
+
+
+def test_names_of_close_points_do_not_meet():
+    """Ten points, most of them within a hair of each other, as methods and their baselines are."""
+    figure, axis = plt.subplots(figsize=(4, 3.5), dpi=200)
+    points = [(50 + 0.3 * i, 60 + 0.2 * (i % 3)) for i in range(8)] + [(62, 55), (40, 70)]
+    for point in points:
+        axis.plot(*point, "o")
+    axis.margins(0.15)
+    _label(axis, [(f"CAM (method {i})", [point]) for i, point in enumerate(points)], points)
+    boxes = [text.get_window_extent() for text in axis.texts]
+    plt.close(figure)
+    assert len(boxes) == 10
+    assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+
+
+def test_rows_of_one_label_are_told_apart_by_their_words():
+    rows = [{"label": "CAM", "attributes": {"of": "ACR"}}, {"label": "SEAM", "attributes": {"er": "✓"}}, {"label": "x"}]
+    assert [_name(row) for row in rows] == ["CAM (ACR)", "SEAM", "x"]
+    assert _name({"label": "", "attributes": {"aggregation": "A", "level2": "✓"}}) == "A"

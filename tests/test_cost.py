@@ -1,0 +1,139 @@
+"""What a target will cost: the same jobs as Snakemake's own plan, and a time where one was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wsss.plan import Plan, cost, drawings, jobs
+from wsss.schedule import Schedule
+
+ROOT = Path(__file__).parent.parent
+RULES = {"seed": "localize", "segment": "predict", "metrics": "measure"}  # stage -> its rule, where names differ
+
+
+@pytest.fixture
+def make_plan(tmp_path):
+    def make(**changes) -> Plan:
+        config = yaml.safe_load((ROOT / "config.yaml").read_text())
+        return Plan({**config, "results": str(tmp_path / "results"), **changes})
+
+    return make
+
+
+def make_file(path: str | Path, text: str = "") -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+
+
+def stages(found: list[jobs.Job]) -> dict[str, int]:
+    return {
+        stage: sum(job.stage == stage for job in found) for stage in cost.NAMES if any(j.stage == stage for j in found)
+    }
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("dataset", ["shapes", "voc12"])
+def test_these_are_the_jobs_that_snakemake_plans(workflow, dataset):
+    """All tables and figures, three shards: the rules and the plan agree on every job."""
+    plan = Plan({**yaml.safe_load((workflow.folder / "config.yaml").read_text()), "shards": 3})
+    for name in plan.dataset(dataset).get("stand_ins", {}).values():  # weight files are the user's
+        if name.get("weights"):
+            make_file(workflow.folder / name["weights"])
+    names = [name for name, _, _ in drawings.targets(plan, dataset)]
+    planned = workflow.jobs("--config", "shards=3", f"dataset={dataset}", "--", *names)
+    specs = [
+        drawings.spec(plan, dataset, kind, *name.split("_", 1)) for name, kind, _ in drawings.targets(plan, dataset)
+    ]
+    ours = stages(jobs.missing(plan, [path for spec in specs for path in drawings.inputs(spec)]))
+    assert {RULES.get(stage, stage): n for stage, n in ours.items()} == {
+        rule: n for rule, n in planned.items() if rule in {RULES.get(stage, stage) for stage in cost.NAMES}
+    }
+    assert ours["train"] > 30
+
+
+@pytest.mark.workflow
+def test_it_is_said_before_anything_starts(workflow):
+    result = workflow("-n", "--", "seam_table1")
+    said = result.stdout + result.stderr
+    assert "Before seam_table1 can be written, data set shapes:" in said
+    assert said.index("4 trainings") < said.index("Job stats")
+    assert "4 trainings       24 steps over 96 images; seam: baseline, er, er_pcm, seam; seed 0" in said
+    assert said.count("Before seam_table1") == 1
+    everything = workflow("-n").stdout
+    assert "Before 5 tables and figures can be written" in everything
+    assert "trainings" not in workflow("--list").stdout
+
+
+def test_only_what_is_missing_counts_and_what_lies_below_it(make_plan):
+    plan = make_plan()
+    wanted = drawings.inputs(drawings.table(plan, "shapes", "seam", "table2"))
+    assert stages(jobs.missing(plan, wanted)) == {"train": 2, "seed": 4, "metrics": 4}
+    model = plan.home("shapes", "seam", "baseline", 0, "train") / "model.pt"
+    make_file(model)
+    assert stages(jobs.missing(plan, wanted)) == {"train": 1, "seed": 4, "metrics": 4}
+    for path in wanted:  # measured, but the network is gone: made again from there
+        make_file(path)
+    assert stages(jobs.missing(plan, wanted)) == {"train": 1, "seed": 4, "metrics": 4}
+    for job in jobs.missing(plan, wanted):
+        make_file(plan.results / job.dataset / job.paper / job.run / f"seed{job.seed}" / job.stage / job.file)
+    assert cost.describe(plan, "shapes", ["seam_table2"]) == ""
+
+
+def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):
+    plan = make_plan()
+    text = cost.describe(plan, "shapes", ["seam_table2"])
+    assert "2 trainings       900 steps over 14,400 images; seam: baseline, seam; seed 0" in text
+    assert "4 localizations   960 images" in text
+    assert "none of it has run" in text
+
+    home = plan.home("shapes", "aeft", "aeft", 0, "train")  # another method: says nothing
+    record = {"seconds": 500.0, "machine": {"host": "elsewhere"}, "outputs": {f"{home}/model.pt": ""}}
+    record["config"] = plan.stage_config("shapes", "aeft", "aeft", 0, "train")
+    make_file(home / "record.json", json.dumps(record))
+    assert "none of it has run" in cost.describe(plan, "shapes", ["seam_table2"])
+
+    home = plan.home("shapes", "seam", "baseline", 0, "train")  # 600 steps in 300 s, then lost
+    record["config"] = plan.stage_config("shapes", "seam", "baseline", 0, "train")
+    record |= {"seconds": 300.0, "outputs": {f"{home}/model.pt": ""}}
+    make_file(home / "record.json", json.dumps(record))
+    text = " ".join(cost.describe(plan, "shapes", ["seam_table2"]).split())
+    assert "About 5 min, one job after the other, at the pace of earlier runs on elsewhere." in text
+    assert text.endswith("not measured yet: localizations (cam, seam), measurements (seed), trainings (seam).")
+
+
+def test_sizes_come_from_the_index_or_are_known_or_are_not(make_plan):
+    plan = make_plan()
+    assert cost.sizes(plan, "shapes") == {"train": 240, "seed": 240, "val": 80, "rest": 0}
+    assert cost.sizes(plan, "voc12") == {"train": 10582, "seed": 1464, "val": 1449, "rest": 9118}
+    make_file(plan.data("voc12") / "index.csv", "id,split\na,train;train_aug\nb,train_aug\nc,val\n")
+    assert cost.sizes(plan, "voc12") == {"train": 2, "seed": 1, "val": 1, "rest": 1}
+    plan.config["datasets"]["mine"] = {**plan.dataset("voc12"), "published": False, "seeds": [0]}
+    assert cost.sizes(plan, "mine") == {}
+    assert "as many images as the index will have" in cost.describe(plan, "mine", ["seam_table2"])
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"epochs": 4, "batch_size": 5},
+        {"epochs": 4, "batch_size": {0: 4, 2: 10}},
+        {"epochs": 4, "batch_size": {0: 4, 2: 10}, "steps": 7},
+        {"epochs": 8, "batch_size": {0: 4, 1: 10}, "steps": 3},
+    ],
+)
+def test_images_of_a_schedule_are_those_of_its_batches(train):
+    schedule = Schedule(22, train)
+    assert schedule.images == sum(len(batch) for batch in schedule.batches(seed=0, start=0))
+
+
+def test_names_are_found_in_what_was_asked_for(make_plan):
+    plan = make_plan()
+    folder = drawings.folder(plan, "shapes", "tables", "seam", "table2")
+    assert cost.names(plan, "shapes", ["seam_table2"]) == ["seam_table2"]
+    assert cost.names(plan, "shapes", [f"{folder}/table.csv"]) == ["seam_table2"]
+    assert cost.names(plan, "shapes", []) == plan.dataset("shapes")["targets"]
+    assert cost.names(plan, "shapes", ["results/shapes/seam/baseline/seed0/train/model.pt"]) == []

@@ -1,0 +1,67 @@
+"""Steps, epochs and batches of a training run. Imports no torch: the plan counts with it, too."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands. ``epoch`` is the schedule's epoch, also when ``train.steps`` shortens the run."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+
+
+class Schedule:
+    """Steps, epochs and batch sizes of a run over ``n`` images.
+
+    ``batch_size`` is a number, or a mapping from the schedule's epoch to the size from there on. An epoch drops its
+    last, incomplete batch. ``steps`` overrides the number of updates; the schedule's epochs are then spread over them.
+    """
+
+    def __init__(self, n: int, train: dict):
+        self.n, self.epochs = n, train["epochs"]
+        sizes = train["batch_size"] if isinstance(train["batch_size"], dict) else {0: train["batch_size"]}
+        self._sizes = sorted((int(epoch), min(int(size), n)) for epoch, size in sizes.items())
+        per_epoch = [n // self.batch_size(epoch) for epoch in range(self.epochs)]
+        self._ends = list(accumulate(per_epoch))
+        self._fixed = train.get("steps")
+        self.steps = int(self._fixed or self._ends[-1])
+        # released poly schedules count every epoch at its first batch size, even when the size grows later
+        self.poly_steps = float(self.steps * (per_epoch[0] * self.epochs) / self._ends[-1])
+
+    def batch_size(self, epoch: int) -> int:
+        return [size for start, size in self._sizes if start <= epoch][-1]
+
+    def progress(self, step: int) -> Progress:
+        spread = step * self.epochs // self.steps if self._fixed else bisect_right(self._ends, step)
+        return Progress(step, self.steps, spread, self.epochs)
+
+    @property
+    def images(self) -> int:
+        """How many images all steps together look at."""
+        ends = self._ends
+        if self._fixed:  # epoch e has the steps with e = step * epochs // steps
+            ends = [-(-(epoch + 1) * self.steps // self.epochs) for epoch in range(self.epochs)]
+        counts = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+        return sum(count * self.batch_size(epoch) for epoch, count in enumerate(counts))
+
+    def batches(self, seed: int, start: int) -> Iterator[list[tuple[int, int, int]]]:
+        """For each step from ``start``, its samples as (step, slot, image index); every pass is a new permutation."""
+        order, passes = np.empty(0, int), 0
+        for step in range(self.steps):
+            size = self.batch_size(self.progress(step).epoch)
+            if len(order) < size:
+                order = np.random.default_rng([seed, passes]).permutation(self.n)
+                passes += 1
+            batch, order = order[:size], order[size:]
+            if step >= start:
+                yield [(step, slot, int(index)) for slot, index in enumerate(batch)]
