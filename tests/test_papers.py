@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 import statistics
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 from wsss.errors import WsssError
+from wsss.files import sha256
 from wsss.plan import Plan, drawings, papers, state
 from wsss.plan.papers import cell, line_of
 
@@ -267,6 +270,23 @@ def test_a_data_set_without_companions_says_so(config):
     alone["datasets"]["shapes"]["companions"] = {"coco": "nowhere"}
     with pytest.raises(WsssError, match="unknown data set 'nowhere'"):
         Plan(alone, FOLDER).check("shapes")
+
+
+def test_a_drawing_is_stale_when_what_it_shows_has_changed_and_not_when_it_was_touched(tmp_path):
+    source, folder = tmp_path / "metrics.json", tmp_path / "table"
+    folder.mkdir()
+    assert state.state(folder, [str(source)]) == "needs 1 of 1 results"
+    source.write_text("1")
+    assert state.state(folder, [str(source)]) == "ready to be drawn"
+    (folder / "record.json").write_text(json.dumps({"inputs": {str(source): sha256(source)}}))
+    later = (folder / "record.json").stat().st_mtime + 10
+    os.utime(source, (later, later))
+    assert state.state(folder, [str(source)]) == "made"
+    source.write_text("2")
+    os.utime(source, (later, later))
+    assert state.state(folder, [str(source)]) == f"stale: {source} has changed"
+    source.unlink()
+    assert state.state(folder, [str(source)]) == f"stale: {source} is gone"
 
 
 # ---- cells and mistakes

@@ -97,6 +97,21 @@ def test_a_result_without_record_is_untraced(chain):
     assert kinds(chain) == {("untraced", "results/found.npz")}
 
 
+def test_results_of_an_absolute_folder_are_traced_as_well(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, weights = tmp_path / "elsewhere" / "seed", tmp_path / "weights.pth"
+    folder.mkdir(parents=True)
+    weights.write_text("of the user")
+    (folder / "config.yaml").write_text("{}")
+    (folder / "found.npz").write_text("from somewhere")
+    table = tmp_path / "elsewhere" / "table"
+    inputs = [str(folder / "config.yaml"), str(folder / "found.npz"), str(weights)]
+    with recorded("table", inputs, [str(table)], None, "cpu"):
+        table.mkdir()
+        (table / "table.csv").write_text("47.43")
+    assert kinds(table / "table.csv") == {("untraced", str(folder / "found.npz"))}
+
+
 def test_a_target_without_record_is_a_clear_error(tmp_path):
     with pytest.raises(WsssError, match="no record says where this comes from"):
         audit(tmp_path / "table.csv")
