@@ -4,13 +4,15 @@
     python benchmarks/crf.py --help
 
 The plain calls are those of the releases: per image and alpha, build the CRF, run it, save the float32 result.
-Both sides read the same images and score shard and write all results. The last line is ``ratio <plain time / ours>``.
+Both sides read the same images and score shard and write all results, each in a fresh process, whose peak of memory (of
+ours that of the largest process of the pool, too) is printed. The last line is ``ratio <plain time / ours>``.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import multiprocessing
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -76,11 +78,23 @@ def largest_difference(ids: list[str], folder: Path, out: Path) -> float:
     return max(float(np.abs(results.get(key)[1] - np.load(folder / f"{key}.npy")).max()) for key in keys)
 
 
-def timed(function) -> tuple[float, float]:
-    """Seconds on the wall, and of all processors in this process and its finished children."""
-    start, cpu = time.perf_counter(), sum(os.times()[:4])
+def measured(function) -> tuple[float, float, float]:
+    """Seconds on the wall and of all processors, and MiB of the largest process, of ``function`` in a fork."""
+    mine, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_measure, args=(function, theirs))
+    process.start()
+    result = mine.recv()
+    process.join()
+    return result
+
+
+def _measure(function, pipe) -> None:
+    start = time.perf_counter()
     function()
-    return time.perf_counter() - start, sum(os.times()[:4]) - cpu
+    seconds = time.perf_counter() - start
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(usage.ru_utime + usage.ru_stime for usage in used)
+    pipe.send((seconds, cpu, max(usage.ru_maxrss for usage in used) / 1024))
 
 
 def main() -> None:
@@ -94,13 +108,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         dataset, shard = make(folder, args.images, args.height, args.width, args.classes)
-        theirs, their_cpu = timed(lambda: plain(dataset, shard, folder))
+        theirs, their_cpu, their_peak = measured(lambda: plain(dataset, shard, folder))
         stage = {"config": {"crf": SETTINGS}, "out": folder / "crf.npz", "workers": args.workers}
-        ours, our_cpu = timed(lambda: crf_stage(dataset=dataset, score_paths=[shard], **stage))
+        ours, our_cpu, our_peak = measured(lambda: crf_stage(dataset=dataset, score_paths=[shard], **stage))
         difference = largest_difference(dataset.ids, folder, folder / "crf.npz")
         print(f"{args.images} images of {args.height}×{args.width} with {args.classes} classes")
-        print(f"plain calls  {theirs:7.2f} s  {their_cpu:7.2f} CPU s")
-        print(f"{args.workers} processes  {ours:7.2f} s  {our_cpu:7.2f} CPU s   float16: within {difference:.1e}")
+        print(f"plain calls  {theirs:7.2f} s  {their_cpu:7.2f} CPU s  {their_peak:6.0f} MiB")
+        print(f"{args.workers} processes  {ours:7.2f} s  {our_cpu:7.2f} CPU s  {our_peak:6.0f} MiB each at most")
+        print(f"float16 results within {difference:.1e} of the plain float32 ones")
         print(f"ratio {theirs / ours:.2f}")
 
 

@@ -8,7 +8,8 @@ D2  boundaries average the logits of the image and its mirror image, displacemen
 Departures of this file from the release:
 D3  images larger than the training crop are padded to the network's stride; the release cuts them to 512 pixels
 D4  other backbones: taps finer than stride 4 are max-pooled to it, coarser ones upsampled by their own factor
-D5  crops of less than 21 cells (84 pixels) take a smaller radius, so that they hold pairs at all
+D5  the mean displacement (D1) is that of all images of the seed split; the release drops the last, incomplete batch
+D6  crops of less than 21 cells (84 pixels) take a smaller radius, so that they hold pairs at all
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class IRNet(nn.Module):
     def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
         """The five terms on ``image`` ``B×3×H×W`` and ``label`` ``B×h×w`` (255 ignore), each with its weight."""
         edge, dp = self(batch["image"])
-        radius = clamp_radius(self.radius, *edge.shape[1:])  # D5
+        radius = clamp_radius(self.radius, *edge.shape[1:])  # D6
         marks = pair_marks(batch["label"], radius)
         boundary = cross_entropy_terms(path_affinity(torch.sigmoid(edge.float()), radius), marks)
         displacement = displacement_terms(pair_difference(dp.float(), radius), marks, radius)
