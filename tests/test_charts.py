@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+from matplotlib.text import Text
 
 from wsss.report.charts import _label, _name
 
@@ -15,7 +16,7 @@ def test_names_of_close_points_do_not_meet():
         axis.plot(*point, "o")
     axis.margins(0.15)
     _label(axis, [(f"CAM (method {i})", [point]) for i, point in enumerate(points)], points)
-    boxes = [text.get_window_extent() for text in axis.texts]
+    boxes = [Text.get_window_extent(text) for text in axis.texts]
     plt.close(figure)
     assert len(boxes) == 10
     assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]

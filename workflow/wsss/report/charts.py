@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -24,10 +25,17 @@ AXIS = {
 }
 REPORTED = {"marker": "o", "linestyle": "", "color": "#777777", "mfc": "white", "markersize": 5, "label": "reported"}
 OURS = {"marker": "o", "linestyle": "", "color": "#0072B2", "markersize": 5, "label": "ours"}
+LEADER = {
+    "arrowstyle": "-",
+    "color": "#bbbbbb",
+    "linewidth": 0.5,
+    "shrinkA": 0,
+    "shrinkB": 2,
+}  # from a name to its mark
 MARK = 8  # pixels from a mark's centre that no name should cover
 AROUND = [  # where a name may stand beside its mark: offset in points, alignment; best first
     (x * far, y * far, horizontal, vertical)
-    for far in (5, 9, 15)
+    for far in (5, 9, 15, 24)
     for x, horizontal, y, vertical in (
         (1, "left", 0, "center"),
         (-1, "right", 0, "center"),
@@ -156,11 +164,11 @@ def _label(axis, named: list[tuple[str, list]], points: list[tuple[float, float]
     pixels = axis.transData.transform(points) if points else []
     taken = [Bbox.from_bounds(x - MARK, y - MARK, 2 * MARK, 2 * MARK) for x, y in pixels]
     for name, own in named:
-        text = axis.annotate(name, own[0], xytext=(0, 0), textcoords="offset points", fontsize=7)
+        text = axis.annotate(name, own[0], (0, 0), textcoords="offset points", fontsize=7, arrowprops=LEADER)
         choices = []
         for order, (point, place) in enumerate((point, place) for point in own for place in AROUND):
             _move(text, point, place)
-            box = text.get_window_extent().padded(1)
+            box = Text.get_window_extent(text).padded(1)  # without its line
             outside = box.width * box.height - _common(box, axis.bbox.padded(MARK))
             choices.append((sum(_common(box, other) for other in taken) + 5 * outside, order, point, place, box))
         _, _, point, place, box = min(choices, key=lambda choice: choice[:2])
@@ -172,6 +180,7 @@ def _move(text, point: tuple[float, float], place: tuple[float, float, str, str]
     x, y, horizontal, vertical = place
     text.xy = point
     text.set(position=(x, y), ha=horizontal, va=vertical)
+    text.update_positions(text.figure.canvas.get_renderer())
 
 
 def _common(a: Bbox, b: Bbox) -> float:
