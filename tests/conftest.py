@@ -35,7 +35,6 @@ class Workflow:
             copy(source, folder / name)
         config = yaml.safe_load((ROOT / "config.yaml").read_text())
         config["datasets"]["shapes"].update(TINY)
-        config["datasets"]["shapes"]["methods"].pop("seam")  # it has steps of its own
         steps = {"train": {"steps": 6, "batch_size": 4}}
         for section in ("affinity", "irn", "segment"):
             steps[section] = steps["train"] and {"train": dict(steps["train"])}

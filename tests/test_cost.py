@@ -86,7 +86,7 @@ def test_only_what_is_missing_counts_and_what_lies_below_it(make_plan):
 def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):
     plan = make_plan()
     text = cost.describe(plan, "shapes", ["seam_table2"])
-    assert "2 trainings       900 steps over 14,400 images; seam: baseline, seam; seed 0" in text
+    assert "2 trainings       600 steps over 9,600 images; seam: baseline, seam; seed 0" in text
     assert "4 localizations   960 images" in text
     assert "none of it has run" in text
 
