@@ -35,6 +35,17 @@ def stages(found: list[jobs.Job]) -> dict[str, int]:
     }
 
 
+def test_a_stage_with_a_name_of_two_words_is_followed_down(make_plan):
+    """Instances are shown by no published table, but one may ask for them."""
+    plan = make_plan()
+    wanted = plan.metrics("shapes", "seam", "baseline", 0, "irn_instances")
+    assert wanted.endswith("metrics/irn_instances_seed.json")
+    found = stages(jobs.missing(plan, [wanted]))
+    assert found == dict.fromkeys(("train", "seed", "irn_labels", "irnet", "irn_instances", "metrics"), 1)
+    (measured,) = [job for job in jobs.missing(plan, [wanted]) if job.stage == "metrics"]
+    assert (measured.measured, measured.part) == ("irn_instances", "seed")
+
+
 @pytest.mark.workflow
 @pytest.mark.parametrize("dataset", ["shapes", "voc12"])
 def test_these_are_the_jobs_that_snakemake_plans(workflow, dataset):

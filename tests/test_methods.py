@@ -13,7 +13,7 @@ from torch import nn
 from wsss.errors import WsssError
 from wsss.methods import METHODS, base, build, cam, seam
 from wsss.plan.resolve import method_settings, stand_in
-from wsss.train import Progress
+from wsss.train import Progress, poly_groups
 
 C, SIDE = 5, 64
 OPEN = {"freeze": [], "freeze_norm": False, "dropout": None, "output_stride": None, "weights": None}
@@ -139,7 +139,7 @@ def test_parameter_groups_follow_the_rule_of_psa():
     backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1, bias=False))
     backbone[2].requires_grad_(False)
     head = nn.Conv2d(4, 2, 1)
-    groups = base.poly_groups([backbone, head], new=[head], norm_decay=0.25)
+    groups = poly_groups([backbone, head], new=[head], norm_decay=0.25)
     rates = {id(p): (g["lr_scale"], g["decay_scale"]) for g in groups for p in g["params"]}
     assert rates == {
         id(backbone[0].weight): (1, 1),

@@ -141,7 +141,7 @@ def test_an_archive_for_the_test_server_of_images_that_came_later(workflow):
     lists = {split: f"ImageSets/Segmentation/{split}.txt" for split in ("train", "val")}
     shapes = yaml.safe_load((workflow.folder / "config.yaml").read_text())["datasets"]["shapes"]
     mine = {**shapes, "builder": "folder", "options": {**options, "lists": lists}}
-    target = "results/mine/seam/baseline/seed0/metrics/segment_val.json"
+    target = "results/broken/seam/baseline/seed0/metrics/segment_val.json"
 
     def given(**changes) -> list[str]:
         config = {"dataset": "mine", "datasets": {"mine": {**mine, **changes}}}
@@ -161,7 +161,7 @@ def test_an_archive_for_the_test_server_of_images_that_came_later(workflow):
     names = {"configure_test", "index_test", "predict", "submission", "submission_seam_baseline"}
     assert jobs == dict.fromkeys(names, 1)
     workflow(*arguments, "submission_seam_baseline")
-    archive = "results/mine/seam/baseline/seed0/submission/results.tgz"
+    archive = "results/broken/seam/baseline/seed0/submission/results.tgz"
     with tarfile.open(workflow.folder / archive) as stream:
         folder = "results/VOC2012/Segmentation/comp6_test_cls"
         assert stream.getnames() == [f"{folder}/{image_id}.png" for image_id in ("Tval_0001", "Tval_0004")]
@@ -201,9 +201,9 @@ def test_bad_input_stops_before_training(workflow, tmp_path):
     (tmp_path / "labels.csv").write_text("id,cat\na,1\n")
     (tmp_path / "train.txt").write_text("a\n")
     config = {
-        "dataset": "mine",
+        "dataset": "broken",
         "datasets": {
-            "mine": {
+            "broken": {
                 "builder": "folder",
                 "options": {"root": str(tmp_path), "lists": {"train": "train.txt"}},
                 "splits": {"train": "train", "seed": "train", "val": "train"},
@@ -212,12 +212,10 @@ def test_bad_input_stops_before_training(workflow, tmp_path):
             }
         },
     }
-    path = Path(workflow.folder / "mine.yaml")
+    path = Path(workflow.folder / "broken.yaml")
     path.write_text(json.dumps(config))
-    result = workflow("--configfile", "mine.yaml", check=False)
+    result = workflow("--configfile", "broken.yaml", check=False)
     assert result.returncode != 0
     assert "a.jpg" in result.stdout + result.stderr
     assert "localrule train" not in result.stderr
-    assert not (workflow.folder / "results/mine/seam").exists() or not list(
-        (workflow.folder / "results/mine/seam").rglob("model.pt")
-    )
+    assert not list((workflow.folder / "results/broken").rglob("model.pt"))

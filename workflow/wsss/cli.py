@@ -385,9 +385,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         _limit_threads()
         outputs = _paths(entry, args, OUT)
-        if (
-            not outputs or os.environ.get("LOCAL_RANK", "0") != "0"
-        ):  # of several GPUs' processes, the first keeps records
+        first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several GPUs' processes, it keeps the records
+        if not (outputs and first):
             entry.run(args)
             return
         from wsss.provenance.record import recorded

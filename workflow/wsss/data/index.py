@@ -141,17 +141,15 @@ class Dataset:
 
     def mask(self, image_id: str) -> np.ndarray:
         """``H×W`` uint8: 0 background, c + 1 class, 255 ignore."""
-        path = self.record(image_id).mask
-        if path is None:
-            raise WsssError(f"image '{image_id}' of data set '{self.name}' has no mask; use a split that has masks")
-        with _opened(self.root / path) as picture:
-            return np.array(picture)
+        return self._indices(image_id, self.record(image_id).mask, "has no mask; use a split that has masks")
 
     def instances(self, image_id: str) -> np.ndarray:
         """``H×W`` uint8: 0 background, 1, 2, ... objects, 255 ignore."""
-        path = self.record(image_id).instances
+        return self._indices(image_id, self.record(image_id).instances, "has no mask of its objects")
+
+    def _indices(self, image_id: str, path: str | None, lacking: str) -> np.ndarray:
         if path is None:
-            raise WsssError(f"image '{image_id}' of data set '{self.name}' has no mask of its objects")
+            raise WsssError(f"image '{image_id}' of data set '{self.name}' {lacking}")
         with _opened(self.root / path) as picture:
             return np.array(picture)
 

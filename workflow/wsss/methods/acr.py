@@ -43,9 +43,10 @@ from torch import Tensor, nn
 
 from wsss import backbones
 from wsss.errors import WsssError, choose
-from wsss.methods.base import Method, head, max_norm, multilabel_soft_margin, poly_groups, resize
+from wsss.methods.base import Method, head, max_norm, multilabel_soft_margin, resize
 from wsss.methods.turns import waiting
 from wsss.methods.unet import UNet
+from wsss.train import poly_groups
 
 if TYPE_CHECKING:
     from wsss.train import Progress

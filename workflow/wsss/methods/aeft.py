@@ -41,7 +41,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss.errors import WsssError, choose
-from wsss.methods.base import EPS, Method, head, max_norm, multilabel_soft_margin, poly_groups, resize
+from wsss.methods.base import EPS, Method, head, max_norm, multilabel_soft_margin, resize
+from wsss.train import poly_groups
 
 
 class Output(NamedTuple):

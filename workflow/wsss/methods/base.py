@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss import backbones
-from wsss.train import poly_groups  # noqa: F401  the methods take it from here
 
 if TYPE_CHECKING:
     from wsss.train import Progress
@@ -36,7 +35,7 @@ class Method(nn.Module):
         self.backbone = backbones.build(config["backbone"])
 
     def parameter_groups(self, phase: str) -> list[dict]:
-        """What ``phase`` trains: ``[{"params", "lr_scale", "decay_scale"}]``; see ``poly_groups``."""
+        """What ``phase`` trains: ``[{"params", "lr_scale", "decay_scale"}]``; see ``train.poly_groups``."""
         raise NotImplementedError
 
     def active_phases(self, progress: Progress) -> tuple[str, ...]:

@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss.errors import choose
-from wsss.methods.base import Method, head, multilabel_soft_margin, poly_groups
+from wsss.methods.base import Method, head, multilabel_soft_margin
+from wsss.train import poly_groups
 
 
 def grad_cam_weights(features: Tensor, g: Tensor) -> Tensor:

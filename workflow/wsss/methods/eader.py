@@ -47,8 +47,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsss import backbones
 from wsss.errors import choose
-from wsss.methods.base import Method, multilabel_soft_margin, poly_groups, resize
+from wsss.methods.base import Method, multilabel_soft_margin, resize
 from wsss.methods.turns import waiting
+from wsss.train import poly_groups
 
 if TYPE_CHECKING:
     from wsss.train import Progress

@@ -36,7 +36,8 @@ from wsss.backbones.formats import read_state
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
 from wsss.errors import WsssError, choose
-from wsss.methods.base import EPS, Method, head, multilabel_soft_margin, poly_groups, resize
+from wsss.methods.base import EPS, Method, head, multilabel_soft_margin, resize
+from wsss.train import poly_groups
 
 OrdinaryClassifier = Callable[[Tensor, Edit], Tensor]  # (images, edit hook) -> logits
 

@@ -25,6 +25,7 @@ NAMES = {  # in the order in which they run
     "irn_labels": "IRNet marks",
     "irnet": "IRNets",
     "irn": "IRNet walks",
+    "irn_instances": "instance labels",
     "deeplab": "DeepLabs",
     "segment": "predictions",
     "metrics": "measurements",
@@ -139,7 +140,7 @@ def kind_of(job: Job, config: dict) -> tuple[str, ...]:
     elif job.stage in ("deeplab", "segment"):
         words = (str(config["segment"]["model"]), str(config["segment"]["backbone"]["name"]))
     elif job.stage == "metrics":
-        words = (job.file.partition("_")[0],)
+        words = (job.measured,)
     else:
         words = ("",)
     batch = str(_training(job.stage, config)["batch_size"]) if job.stage in TRAINED else ""

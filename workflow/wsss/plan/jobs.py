@@ -22,10 +22,15 @@ class Job:
     file: str  # model.pt, seed-0-of-1.npz, walk_val.json
 
     @property
+    def measured(self) -> str:
+        """The stage whose result a metrics file is about."""
+        return self.file.rpartition("_")[0]
+
+    @property
     def part(self) -> str:
         """The part of the images that a shard covers, or the role that a metrics file is about."""
         stem = self.file.rpartition(".")[0]
-        return stem.partition("_")[2] if self.stage == "metrics" else stem.partition("-")[0]
+        return stem.rpartition("_")[2] if self.stage == "metrics" else stem.partition("-")[0]
 
     @property
     def shards(self) -> int:
@@ -57,8 +62,7 @@ def inputs(plan: Plan, job: Job) -> list[str]:
 
     shard = file.rpartition(".")[0]
     if stage == "metrics":
-        of = file.partition("_")[0]
-        return plan.shards(home(of), of, dataset, job.part)
+        return plan.shards(home(job.measured), job.measured, dataset, job.part)
     if stage in TRAINED:
         labels = plan.resolve(dataset, paper, run)["segment"]["labels"]
         learnt_from = {"train": None, "affinity": "crf", "irnet": "irn_labels", "deeplab": labels}[stage]
@@ -71,6 +75,7 @@ def inputs(plan: Plan, job: Job) -> list[str]:
         "irn_labels": [scores],
         "walk": [scores, f"{home('affinity')}/model.pt"],
         "irn": [scores, f"{home('irnet')}/model.pt"],
+        "irn_instances": [scores, f"{home('irnet')}/model.pt"],
         "segment": [f"{home('deeplab')}/model.pt"],
     }[stage]
 

@@ -16,7 +16,7 @@ from wsss.plan.resolve import PACKAGE, REFERENCE, resolve
 CODE = {
     "train": ("backbones", "data", "methods", "schedule.py", "train.py"),
     "seed": ("backbones", "data", "methods", "localize.py", "stores.py"),
-    "crf": ("refine/crf.py", "stores.py"),
+    "crf": ("data", "refine/__init__.py", "refine/crf.py", "stores.py"),
     "affinity": ("backbones", "data", "refine", "schedule.py", "stores.py", "train.py"),
     "walk": ("backbones", "data", "refine", "stores.py"),
     "irn_labels": ("refine", "stores.py"),
