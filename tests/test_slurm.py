@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 
 import pytest
 
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(
-        shutil.which("scontrol") is None
-        or b"UP" not in subprocess.run(["timeout", "20", "scontrol", "ping"], capture_output=True).stdout,
-        reason="no Slurm here",
-    ),
-]
+pytestmark = pytest.mark.slurm
 
 METRICS = "results/shapes/seam/baseline/seed0/metrics/seed_seed.json"
 

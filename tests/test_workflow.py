@@ -141,7 +141,7 @@ def test_an_archive_for_the_test_server_of_images_that_came_later(workflow):
     lists = {split: f"ImageSets/Segmentation/{split}.txt" for split in ("train", "val")}
     shapes = yaml.safe_load((workflow.folder / "config.yaml").read_text())["datasets"]["shapes"]
     mine = {**shapes, "builder": "folder", "options": {**options, "lists": lists}}
-    target = "results/broken/seam/baseline/seed0/metrics/segment_val.json"
+    target = "results/mine/seam/baseline/seed0/metrics/segment_val.json"
 
     def given(**changes) -> list[str]:
         config = {"dataset": "mine", "datasets": {"mine": {**mine, **changes}}}
@@ -161,7 +161,7 @@ def test_an_archive_for_the_test_server_of_images_that_came_later(workflow):
     names = {"configure_test", "index_test", "predict", "submission", "submission_seam_baseline"}
     assert jobs == dict.fromkeys(names, 1)
     workflow(*arguments, "submission_seam_baseline")
-    archive = "results/broken/seam/baseline/seed0/submission/results.tgz"
+    archive = "results/mine/seam/baseline/seed0/submission/results.tgz"
     with tarfile.open(workflow.folder / archive) as stream:
         folder = "results/VOC2012/Segmentation/comp6_test_cls"
         assert stream.getnames() == [f"{folder}/{image_id}.png" for image_id in ("Tval_0001", "Tval_0004")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from pathlib import Path
 
 from wsss.errors import WsssError, choose
@@ -24,12 +25,17 @@ def resolve(config: dict) -> dict:
     """
     if "preset" not in config["segment"]:
         return config
-    preset = choose(read_yaml(FILE), config["segment"]["preset"], "segment.preset")
+    preset = choose(_presets(), config["segment"]["preset"], "segment.preset")
     labels = {key: value for key, value in config["segment"].items() if key == "labels"}
     given = {name: {k: v for k, v in config[name].items() if k not in OWN} for name in SECTIONS if name in config}
     complete = {name: _filled(preset[name], given[name], name) for name in given}
     complete["segment"] |= labels
     return {**config, **complete}
+
+
+@cache
+def _presets() -> dict:
+    return read_yaml(FILE)
 
 
 def _filled(preset: dict, given: dict, where: str) -> dict:
