@@ -19,7 +19,7 @@ include: "workflow/rules/common.smk"
 rule all:
     default_target: True
     input:
-        targets(plan.dataset(DATASET).get("targets", "all")),
+        records(MADE_BY_DEFAULT),
         f"{RESULTS}/{DATASET}/report/index.html",
     localrule: True
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from wsss.errors import WsssError
 from wsss.plan import Plan, cost, drawings, jobs
 from wsss.schedule import Schedule
 
@@ -148,3 +149,17 @@ def test_names_are_found_in_what_was_asked_for(make_plan):
     assert cost.names(plan, "shapes", [f"{folder}/table.csv"]) == ["seam_table2"]
     assert cost.names(plan, "shapes", []) == plan.dataset("shapes")["targets"]
     assert cost.names(plan, "shapes", ["results/shapes/seam/baseline/seed0/train/model.pt"]) == []
+
+
+def test_a_paper_means_all_of_its_tables_and_figures(make_plan):
+    plan = make_plan()
+    every = [name for name, _, _ in drawings.targets(plan, "shapes")]
+    assert drawings.chosen(plan, "shapes", ["aeft"]) == [name for name in every if name.startswith("aeft_")]
+    assert drawings.chosen(plan, "shapes", ["aeft_gpp", "everything"]) == [
+        "aeft_gpp",
+        *(n for n in every if n != "aeft_gpp"),
+    ]
+    plan.config["targets"] = "everything"
+    assert drawings.default(plan, "shapes") == cost.names(plan, "shapes", []) == every
+    with pytest.raises(WsssError, match="unknown table, figure or paper 'seam_table99'"):
+        drawings.chosen(plan, "shapes", ["seam_table99"])

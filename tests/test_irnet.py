@@ -348,6 +348,8 @@ def test_training_repeats_and_learns(dataset, scores, tmp_path):
     for name in ("a", "b"):
         irn_stage(with_steps, dataset, [marks], tmp_path / name, "cpu")
     assert (tmp_path / "a" / "model.pt").read_bytes() == (tmp_path / "b" / "model.pt").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a" / "model.pt") as archive:  # no name of a temporary file among its bytes
+        assert {name.partition("/")[0] for name in archive.namelist()} == {"archive"}
     rows = [line.split(",") for line in (tmp_path / "a" / "losses.csv").read_text().splitlines()[1:]]
     totals = Counter()
     for step, _, _, _, value in rows:

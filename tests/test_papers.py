@@ -229,6 +229,10 @@ def test_a_table_of_another_papers_run_says_so_when_that_paper_is_not_configured
     rows = drawings.table(alone, "voc12", "acr", "cam")["rows"]
     (cells,) = [row["cells"] for row in rows if row["label"].startswith("OC-CSE")]
     assert cells[0]["missing"] == "paper occse is not among those configured"
+    overview = Plan({**config, "papers": ["overview", "seam"]}, FOLDER)
+    states = {entry["name"]: entry["state"] for entry in state.entries(overview, "shapes")}
+    assert states["overview_cams"] == "paper eader is not among those configured"
+    assert states["overview_pipeline"].startswith("needs ")
 
 
 def test_a_companion_stands_beside_its_data_set(plan):
@@ -327,6 +331,7 @@ def test_the_small_paper_is_sound(tmp_path):
         ("reported: {a: 40.0}", "reported: {c: 4.0}", r"table t: unknown column 'c': choose one of a, b \(line 15\)"),
         ("run: first, rep", "metric: iuo, run: first, rep", r"unknown metric 'iuo': choose one of miou.* \(line 15\)"),
         ("run: first, rep", "metric: iou, run: first, rep", r"metric iou needs a class \(line 15\)"),
+        ("run: first, rep", "metric: map, run: first, rep", r"stage seed has no metric 'map' \(line 15\)"),
         ("run: first, rep", "at: argmax, run: first, rep", r"stage seed has no operating point 'argmax' \(line 15\)"),
         (
             "run: first, rep",

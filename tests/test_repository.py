@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -31,6 +32,18 @@ def test_the_readme_starts_with_two_commands_that_make_knows():
     assert first == ["make demo", "make test"]
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
     assert {"demo", "test"} <= set(targets)
+
+
+def test_snakemake_takes_every_command_of_the_readme():
+    from snakemake.cli import get_argument_parser
+
+    text = (ROOT / "README.md").read_text()
+    lines = re.findall(r"^snakemake [^#\n]*", text, re.M) + re.findall(r"`(snakemake --[^`]*)`", text)
+    assert len(lines) > 6
+    for line in lines:
+        given = get_argument_parser().parse_args(shlex.split(line)[1:])
+        assert given.cores or "slurm" in (given.profile or ""), line
+        assert all("=" in str(pair) for pair in given.config or ()), line
 
 
 def test_ci_calls_the_readmes_test_command_and_nothing_else():

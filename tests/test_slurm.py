@@ -1,8 +1,12 @@
-"""The cluster profile on a real Slurm, where there is one: ``pytest -m slurm``."""
+"""The cluster profile on a real Slurm, from a folder that its nodes see:
+
+WSSS_SLURM_PARTITION=<partition> python -m pytest -m slurm tests --basetemp=<folder>
+"""
 
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -16,7 +20,7 @@ def test_the_profile_runs_the_pipeline_through_sbatch(workflow):
     workflow(
         "--profile", "slurm", "--config", "dataset=shapes", "gpus=0", "threads=1", "workers=1", "shards=2",
         "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5",
-        "--default-resources", "slurm_partition=main", "mem_mb=1500", "runtime=10",
+        "--default-resources", f"slurm_partition={os.environ['WSSS_SLURM_PARTITION']}", "mem_mb=1500", "runtime=10",
         "--", METRICS,
     )  # fmt: skip
     assert 0 <= json.loads((workflow.folder / METRICS).read_text())["points"]["best"]["miou"] <= 1

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ TRAIN = {
     "epochs": 4,
     "steps": None,
     "batch_size": 4,
-    "checkpoint_every": 5,
     "optimizer": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "poly_power": 0.9},
 }
 
@@ -64,7 +64,8 @@ class Points:
 
 def train_once(out: Path, pause: float = 0.0, **changes) -> Path:
     torch.manual_seed(1)
-    return fit(Regression(pause), Points(), {**TRAIN, **changes}, 11, out, "cpu")
+    with mock.patch("wsss.train.CHECKPOINT_EVERY", 5):
+        return fit(Regression(pause), Points(), {**TRAIN, **changes}, 11, out, "cpu")
 
 
 def test_same_run_gives_the_same_bytes(tmp_path):
@@ -107,6 +108,22 @@ def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path, how):
     assert sha256(resumed) == sha256(whole)
     assert (tmp_path / "stopped/losses.csv").read_bytes() == (tmp_path / "whole/losses.csv").read_bytes()
     assert not (tmp_path / "stopped/checkpoint.pt").exists()
+
+
+def test_what_is_left_to_do_is_part_of_the_model(tmp_path):
+    def halve(task):
+        task.layer.weight.data.mul_(0.5)
+
+    def fail(task):
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fit(Regression(), Points(), TRAIN, 11, tmp_path / "a", "cpu", finish=fail)
+    assert not (tmp_path / "a/model.pt").exists()  # no model that lacks its last step
+    torch.manual_seed(1)
+    finished = torch.load(fit(Regression(), Points(), TRAIN, 11, tmp_path / "a", "cpu", finish=halve))
+    plain = torch.load(train_once(tmp_path / "b"))
+    assert torch.equal(finished["layer.weight"], plain["layer.weight"] / 2)
 
 
 def test_sigterm_is_a_clean_stop(tmp_path):

@@ -62,6 +62,11 @@ def test_sizes_round_half_to_even():
     assert t.long_side_size(375, 500, 450) == (338, 450)  # 337.5
 
 
+def test_the_thinnest_image_keeps_a_pixel():
+    assert t.scaled_size(1, 90, 0.5) == (1, 45)
+    assert t.long_side_size(900, 1, 224) == (224, 1)
+
+
 def test_without_flip_there_are_no_mirrored_copies(image):
     plain, both = t.multi_scale(image, [1.0, 0.5], False), t.multi_scale(image, [1.0, 0.5], True)
     assert [x.shape for x in plain] == [(3, 40, 60), (3, 20, 30)]

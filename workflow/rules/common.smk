@@ -14,6 +14,7 @@ from wsss.plan import Plan, cost, drawings, stages
 try:
     plan = Plan(config)
     plan.check(config["dataset"])
+    MADE_BY_DEFAULT = drawings.default(plan, config["dataset"])
 except WsssError as error:
     raise WorkflowError(str(error))
 
@@ -73,16 +74,10 @@ def measured_shards(w):
     return plan.shards(home(w, w.stage), w.stage, w.dataset, w.split)
 
 
-def targets(names):
-    """Folders of tables and figures, by name; "all" is every one of the configured papers."""
-    known = {name: folder for name, _, folder in drawings.targets(plan, DATASET)}
-    names = list(known) if names == "all" else names
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise WorkflowError(
-            f"unknown target {', '.join(unknown)}: choose from {', '.join(known)}"
-        )
-    return [f"{known[name]}/record.json" for name in names]
+def records(names):
+    """Records of tables and figures, by name."""
+    folders = {name: folder for name, _, folder in drawings.targets(plan, DATASET)}
+    return [f"{folders[name]}/record.json" for name in names]
 
 
 def drawn_from(kind):

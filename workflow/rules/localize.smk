@@ -19,10 +19,9 @@ rule localize:
         mem_mb=megabytes(12000),
         runtime=minutes(30, 720),
     params:
-        device=config["device"],
         data=subpath(input.index, parent=True),
         code=plan.code("seed"),
     shell:
         "WSSS_THREADS={threads} wsss localize --config {input.config} --data {params.data} --model {input.model}"
         " --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.scores}} --device {{params.device}} {TEE}"
+        f" --out {{output.scores}} --device {{config[device]}} {TEE}"

@@ -46,14 +46,13 @@ rule affinity:
         mem_mb=megabytes(16000),
         runtime=minutes(60, 1440),
     params:
-        device=config["device"],
         data=subpath(input.index, parent=True),
         out=subpath(output.model, parent=True),
         code=plan.code("affinity"),
     shell:
         "WSSS_THREADS={threads} wsss affinity --config {input.config} --data {params.data} --scores {input.scores}"
         " --weights {input.weights}"
-        f" --out {{params.out}} --device {{params.device}} {TEE}"
+        f" --out {{params.out}} --device {{config[device]}} {TEE}"
 
 
 rule walk:
@@ -75,13 +74,12 @@ rule walk:
         mem_mb=megabytes(12000),
         runtime=minutes(30, 720),
     params:
-        device=config["device"],
         data=subpath(input.index, parent=True),
         code=plan.code("walk"),
     shell:
         "WSSS_THREADS={threads} wsss walk --config {input.config} --data {params.data} --scores {input.scores}"
         " --model {input.model} --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.masks}} --device {{params.device}} --workers {{threads}} {TEE}"
+        f" --out {{output.masks}} --device {{config[device]}} --workers {{threads}} {TEE}"
 
 
 rule irn_labels:
@@ -129,14 +127,13 @@ rule irnet:
         mem_mb=megabytes(16000),
         runtime=minutes(60, 1440),
     params:
-        device=config["device"],
         data=subpath(input.index, parent=True),
         out=subpath(output.model, parent=True),
         code=plan.code("irnet"),
     shell:
         "WSSS_THREADS={threads} wsss irnet --config {input.config} --data {params.data} --masks {input.masks}"
         " --weights {input.weights}"
-        f" --out {{params.out}} --device {{params.device}} {TEE}"
+        f" --out {{params.out}} --device {{config[device]}} {TEE}"
 
 
 rule irn:
@@ -158,13 +155,12 @@ rule irn:
         mem_mb=megabytes(12000),
         runtime=minutes(30, 720),
     params:
-        device=config["device"],
         data=subpath(input.index, parent=True),
         code=plan.code("irn"),
     shell:
         "WSSS_THREADS={threads} wsss irn --config {input.config} --data {params.data} --scores {input.scores}"
         " --model {input.model} --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.masks}} --device {{params.device}} {TEE}"
+        f" --out {{output.masks}} --device {{config[device]}} {TEE}"
 
 
 rule irn_instances:
@@ -186,10 +182,9 @@ rule irn_instances:
         mem_mb=megabytes(12000),
         runtime=minutes(30, 720),
     params:
-        device=config["device"],
         data=subpath(input.index, parent=True),
         code=plan.code("irn_instances"),
     shell:
         "WSSS_THREADS={threads} wsss irn-instances --config {input.config} --data {params.data} --scores {input.scores}"
         " --model {input.model} --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.instances}} --device {{params.device}} {TEE}"
+        f" --out {{output.instances}} --device {{config[device]}} {TEE}"

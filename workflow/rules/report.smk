@@ -108,7 +108,7 @@ rule configure_page:
 rule page:
     input:
         config=f"{RESULTS}/{DATASET}/report/config.yaml",
-        records=targets(plan.dataset(DATASET).get("targets", "all")),
+        records=records(MADE_BY_DEFAULT),
     output:
         html=f"{RESULTS}/{DATASET}/report/index.html",
         record=f"{RESULTS}/{DATASET}/report/index.record.json",

@@ -21,14 +21,13 @@ rule deeplab:
         mem_mb=megabytes(24000),
         runtime=minutes(60, 1440),
     params:
-        device=config["device"],
         data=subpath(input.index, parent=True),
         out=subpath(output.model, parent=True),
         code=plan.code("deeplab"),
     shell:
         "WSSS_THREADS={threads} wsss deeplab --config {input.config} --data {params.data} --masks {input.masks}"
         " --weights {input.weights}"
-        f" --out {{params.out}} --device {{params.device}} {TEE}"
+        f" --out {{params.out}} --device {{config[device]}} {TEE}"
 
 
 rule predict:
@@ -49,13 +48,12 @@ rule predict:
         mem_mb=megabytes(12000),
         runtime=minutes(30, 720),
     params:
-        device=config["device"],
         data=subpath(input.index, parent=True),
         code=plan.code("segment"),
     shell:
         "WSSS_THREADS={threads} wsss predict --config {input.config} --data {params.data} --model {input.model}"
         " --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.masks}} --device {{params.device}} --workers {{threads}} {TEE}"
+        f" --out {{output.masks}} --device {{config[device]}} --workers {{threads}} {TEE}"
 
 
 rule submission:
@@ -73,6 +71,7 @@ rule submission:
         runtime=30,
     params:
         data=subpath(input.index, parent=True),
+        code=plan.code("submission"),
     shell:
         f"wsss submission --data {{params.data}} --masks {{input.masks}} --out {{output.archive}} {TEE}"
 

@@ -38,10 +38,9 @@ rule train:
         mem_mb=megabytes(16000),
         runtime=minutes(60, 1440),
     params:
-        device=config["device"],
         data=subpath(input.index, parent=True),
         out=subpath(output.model, parent=True),
         code=plan.code("train"),
     shell:
         "WSSS_THREADS={threads} wsss train --config {input.config} --data {params.data} --weights {input.weights}"
-        f" --out {{params.out}} --device {{params.device}} {TEE}"
+        f" --out {{params.out}} --device {{config[device]}} {TEE}"

@@ -265,7 +265,7 @@ def _targets(args) -> None:
 
 @command(
     "cost",
-    Argument("names", "tables and figures, as seam_table2; none: those made when nothing is named", many=True),
+    Argument("names", "tables, figures and papers, as seam_table2; none: what is made by default", many=True),
     Argument("--config", "configuration file, if not the project's own config.yaml", required=False),
     Argument("--dataset", "data set, if not the configured one", required=False),
 )
@@ -276,8 +276,7 @@ def _cost(args) -> None:
 
     plan = load_plan(args.config)
     dataset = args.dataset or plan.config["dataset"]
-    known = {name: folder for name, _, folder in drawings.targets(plan, dataset)}
-    names = [name for name in args.names if choose(known, name, "table or figure")] or cost.names(plan, dataset, ())
+    names = drawings.chosen(plan, dataset, args.names) or drawings.default(plan, dataset)
     print(cost.describe(plan, dataset, names) or "Nothing: every result is there.")
 
 

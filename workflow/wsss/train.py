@@ -11,7 +11,7 @@ import csv
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +30,7 @@ from wsss.files import atomic, digest, write_json
 from wsss.progress import bar
 from wsss.schedule import Progress, Schedule
 
+CHECKPOINT_EVERY = 500  # steps
 LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
 PRECISION = {"float32": "32-true", "bf16": "bf16-mixed"}
 
@@ -109,15 +110,13 @@ def poly_groups(
 
 
 def build_optimizer(groups: list[dict], settings: dict) -> torch.optim.Optimizer:
-    """SGD or Adam over a task's parameter groups; ``lr_scale`` and ``decay_scale`` multiply the base values."""
+    """SGD over a task's parameter groups; ``lr_scale`` and ``decay_scale`` multiply the base values."""
     lr, decay = settings["lr"], settings["weight_decay"]
     groups = [
         {"params": list(g["params"]), "lr": lr * g["lr_scale"], "weight_decay": decay * g["decay_scale"]}
         for g in groups
     ]
     groups = [{**g, "base_lr": g["lr"]} for g in groups if g["params"]]
-    if settings.get("name", "sgd") == "adam":
-        return torch.optim.Adam(groups, lr=lr, betas=tuple(settings.get("betas", (0.9, 0.999))))
     return torch.optim.SGD(groups, lr=lr, momentum=settings["momentum"])
 
 
@@ -186,14 +185,23 @@ def make_fabric(device: str, precision: str) -> Fabric:
     )
 
 
-def fit(task, samples: Samples, train: dict, seed: int, out_dir: Path | str, device: str = "auto") -> Path:
+def fit(
+    task,
+    samples: Samples,
+    train: dict,
+    seed: int,
+    out_dir: Path | str,
+    device: str = "auto",
+    finish: Callable[[nn.Module], None] | None = None,
+) -> Path:
     """Train ``task`` on ``samples`` and write ``model.pt`` (its state dict), ``losses.csv`` and ``training.json``.
 
     Args:
         task: see ``docs/architecture.md``, Task.
-        train: epochs, steps, batch_size, optimizer, and optionally precision, workers, accumulate, checkpoint_every;
-            or ``weights``, a file of the authors' trained weights, which is read instead (see :func:`adopt`).
+        train: epochs, steps, batch_size, optimizer, and optionally precision, workers, accumulate; or ``weights``, a
+            file of the authors' trained weights, which is read instead (see :func:`adopt`).
         out_dir: also holds ``checkpoint.pt`` while training runs; a run that finds one of its settings goes on from it.
+        finish: what is left to do to the trained task before it is written.
 
     Raises:
         Stopped: SIGTERM came; the checkpoint is written.
@@ -220,7 +228,6 @@ def fit(task, samples: Samples, train: dict, seed: int, out_dir: Path | str, dev
     model.mark_forward_method("losses")
     loop = _Loop(fabric, model, dict(zip(task.phases, wrapped, strict=True)), schedule, train, seed)
     log = LossLog(out_dir / f".losses.{fabric.global_rank}.csv", start)
-    every = train.get("checkpoint_every", 500)
     model.train()
     with OnSigterm() as stop, bar(out=out_dir, unit="step", total=schedule.steps, initial=start) as shown:
         for step, batch in enumerate(loop.loader(samples, start), start):
@@ -230,13 +237,15 @@ def fit(task, samples: Samples, train: dict, seed: int, out_dir: Path | str, dev
             done = step + 1
             if done % LOG_EVERY == 0 or done == schedule.steps or stop:
                 shown.set_postfix({term: f"{value:.3g}" for term, value in log.flush().items()})
-            if (done % every == 0 and done < schedule.steps) or stop:
+            if (done % CHECKPOINT_EVERY == 0 and done < schedule.steps) or stop:
                 log.flush()
                 _checkpoint(fabric, out_dir / "checkpoint.pt", task, optimizers, settings, done)
             if stop:
                 raise Stopped(f"stopped at step {done} of {schedule.steps}; run the same command again to go on")
 
     if fabric.is_global_zero:
+        if finish:
+            finish(task)
         save_model(task, out_dir)
         write_json(
             out_dir / "training.json", {"steps": schedule.steps, "images": len(samples), "epochs": schedule.epochs}
@@ -305,13 +314,15 @@ class _Loop:
             optimizer = self.optimizers[phase]
             scale_learning_rates(optimizer, factor)
             optimizer.zero_grad(set_to_none=True)
-            micro_batches = split(batch, self.train.get("accumulate", 1))
+            micro_batches, means = split(batch, self.train.get("accumulate", 1)), {}
             for micro_batch in micro_batches:
                 with self.fabric.autocast():
                     losses = self.model.losses(micro_batch, phase, progress)
                 self.fabric.backward(sum(losses.values()) / len(micro_batches))
+                for term, value in losses.items():
+                    means[term] = means.get(term, 0) + value.detach() / len(micro_batches)
             optimizer.step()
-            yield phase, losses
+            yield phase, means
 
 
 def split(batch: dict, parts: int) -> list[dict]:

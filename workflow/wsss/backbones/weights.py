@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,6 @@ from wsss.backbones.formats import read_state
 from wsss.backbones.naming import KINDS, Naming
 from wsss.errors import WsssError, choose
 from wsss.files import atomic
-
-log = logging.getLogger(__name__)
 
 # Where a backbone may sit in a file, the most likely place first.
 PREFIXES = ("", "backbone.", "classifier.backbone.", "resnet50.", "net_main.", "localizer.")
@@ -105,8 +102,6 @@ def load_official(module: nn.Module, state: dict[str, Tensor], naming: Naming, s
         for official, name in found.items():
             own[name].copy_(state[official])
     unexpected = [name for name in state if name not in wanted and not re.match(naming.redundant, name)]
-    if unexpected:
-        log.info("%s: %d tensors not used (%s)", source, len(unexpected), _some(unexpected))
     return Report(missing, unexpected)
 
 

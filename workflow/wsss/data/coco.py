@@ -89,6 +89,6 @@ def _entries(content: dict, categories: dict[int, str], root: Path, name: str, s
         with atomic(mask) as temporary:
             temporary.write_bytes(png_bytes(paint(shown, value_of, image["height"], image["width"])))
         labels = tuple({categories[annotation["category_id"]] for annotation in shown})
-        mask_path = Path(os.path.relpath(mask, root)).as_posix()
+        mask_path = Path(os.path.relpath(mask.resolve(), root.resolve())).as_posix()
         entries.append(Entry(image_id, f"{name}/{image['file_name']}", mask_path, (split,), labels))
     return entries

@@ -87,7 +87,8 @@ class Dataset:
         """Write ``index.csv`` and ``dataset.json``. A root below ``folder``, or a relative one, stays relative."""
         folder = Path(folder)
         below = self.root.resolve().is_relative_to(folder.resolve())
-        root = os.path.relpath(self.root, folder) if below or not self.root.is_absolute() else self.root
+        near = below or not self.root.is_absolute()
+        root = os.path.relpath(self.root.resolve(), folder.resolve()) if near else self.root
         with atomic(folder / "index.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             used = [key for key in COLUMNS if key not in OPTIONAL or any(getattr(r, key) for r in self.records)]
             table = csv.DictWriter(stream, used, extrasaction="ignore", lineterminator="\n")

@@ -48,12 +48,13 @@ def resize_label(label: np.ndarray, height: int, width: int) -> np.ndarray:
 def long_side_size(height: int, width: int, long_side: int) -> tuple[int, int]:
     """Height and width after the longer side became ``long_side``; halves round to even."""
     factor = long_side / max(height, width)
-    return (long_side, round(width * factor)) if height > width else (round(height * factor), long_side)
+    other = max(1, round(min(height, width) * factor))  # a pixel is left of the thinnest image
+    return (long_side, other) if height > width else (other, long_side)
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     """Height and width times ``scale``; halves round to even."""
-    return round(height * scale), round(width * scale)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def multi_scale(image: np.ndarray, scales: Sequence[float], flip: bool, input: str = "rgb") -> list[torch.Tensor]:

@@ -34,6 +34,7 @@ D11 the release skips a step of the classifier whose loss is not a number; here 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -224,8 +225,9 @@ class Acr(Method):
         return sum(progress.step >= begin * progress.steps for begin in self.stages)
 
     def losses(self, batch: dict, phase: str, progress: Progress) -> dict[str, Tensor]:
-        # both phases of a step draw alike: the loop seeds torch anew at every step
-        draws = torch.Generator(batch["image"].device).manual_seed(torch.initial_seed() ^ 1)
+        # both phases of a step draw alike for the same images: the loop seeds torch anew at every step
+        shown = zlib.crc32(repr(batch["id"]).encode())
+        draws = torch.Generator(batch["image"].device).manual_seed(torch.initial_seed() ^ shown)
         target = draw_target(batch["labels"], draws)  # B
         if phase == "reconstructor":
             return self._reconstructor_losses(batch["image"], batch["labels"], target, progress, draws)

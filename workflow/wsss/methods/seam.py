@@ -63,7 +63,8 @@ def pixel_correlation(q: Tensor, features: Tensor, columns: int = COLUMNS) -> Te
     f = features.flatten(2)  # B D P
     f = f / (f.norm(dim=1, keepdim=True) + EPS)  # B D P   eps is added, as released
     q_and_1 = torch.cat([q.flatten(2), q.new_ones(B, 1, h * w)], 1)  # B K+1 P   the row of ones sums the columns of A
-    sums = torch.cat([q_and_1 @ F.relu(f.mT @ f_j) for f_j in f.split(columns, dim=2)], 2)  # B K+1 P
+    with torch.autocast(q.device.type, enabled=False):  # products in the precision of q and f
+        sums = torch.cat([q_and_1 @ F.relu(f.mT @ f_j) for f_j in f.split(columns, dim=2)], 2)  # B K+1 P
     return (sums[:, :K] / (sums[:, K:] + EPS)).view(B, K, h, w)
 
 
@@ -85,7 +86,8 @@ def mean_of_resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
         resize(torch.eye(small, device=maps.device)[None, :, :, None], (large, 1), align_corners=True).mean((0, 2, 3))
         for small, large in zip(maps.shape[2:], size, strict=True)
     )  # how much each row and column counts
-    return torch.einsum("bkhw,h,w->bk", maps, h, w)
+    with torch.autocast(maps.device.type, enabled=False):
+        return torch.einsum("bkhw,h,w->bk", maps, h, w)
 
 
 def rvmin_loss(revised: Tensor, y: Tensor, keep: float) -> Tensor:

@@ -88,6 +88,8 @@ def _set_at(table: dict, i: int, j: int, key: str) -> tuple:
 def _cell(cell: dict, place: _Place, at) -> None:
     place.one_of(cell["stage"], MEASURED, "stage", *at("stage"))
     place.one_of(cell["metric"], METRICS, "metric", *at("metric"))
+    if (cell["metric"] == "map") != (cell["stage"] == "irn_instances"):
+        raise place.wrong(f"stage {cell['stage']} has no metric '{cell['metric']}'", *at("metric"))
     if cell["metric"] == "iou" and "class" not in cell:
         raise place.wrong("metric iou needs a class", *at("metric"))
     if not re.fullmatch(POINTS.get(cell["stage"], "argmax"), cell["at"]):

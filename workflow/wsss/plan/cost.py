@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wsss.files import read_json
-from wsss.plan import drawings
+from wsss.plan import drawings, stages
 from wsss.plan.jobs import TRAINED, Job, job_of, missing
 from wsss.plan.plan import Plan
 from wsss.schedule import Schedule
@@ -58,15 +58,14 @@ def sizes(plan: Plan, dataset: str) -> dict[str, int]:
 
 
 def names(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
-    """The tables and figures among what was asked for: by name, by a file of theirs, or what is made by default."""
+    """The tables and figures among what was asked for: by name, by paper, by a file of theirs, or those of no name."""
     asked = [str(word) for word in asked]
-    everything = drawings.targets(plan, dataset)
     if not asked or "all" in asked or str(plan.results / dataset / "report" / "index.html") in asked:
-        configured = plan.dataset(dataset).get("targets", "all")
-        return [name for name, _, _ in everything] if configured == "all" else configured
-    return [
-        name for name, _, folder in everything if name in asked or any(Path(folder) in Path(w).parents for w in asked)
-    ]
+        return drawings.default(plan, dataset)
+    folders = {Path(folder): name for name, _, folder in drawings.targets(plan, dataset)}
+    named = [word for word in asked if word in drawings.words(plan, dataset)]
+    files = [name for folder, name in folders.items() if any(folder in Path(word).parents for word in asked)]
+    return drawings.chosen(plan, dataset, named + files)
 
 
 def describe(plan: Plan, dataset: str, asked: list[str]) -> str:
@@ -117,6 +116,8 @@ def config_of(plan: Plan, job: Job) -> dict:
 
 def amount(job: Job, config: dict, counts: dict[str, int]) -> tuple[int | None, int | None]:
     """(optimisation steps, images) of a job; None where the number of images is not known yet."""
+    if stages.official_weights(job.stage, config):
+        return 0, 0
     if job.stage in TRAINED:
         settings = _training(job.stage, config)
         if "train" in counts:

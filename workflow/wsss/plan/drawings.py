@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from wsss.errors import choose
@@ -144,7 +145,11 @@ def everything(plan: Plan) -> list[tuple[str, str, str]]:
 
 def obstacle(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> str | None:
     """Why a drawing cannot be made for a data set. (Tables can: their cells say what is missing.)"""
-    return _companion(plan, dataset, about(plan, kind, paper, name))[1]
+    drawing = about(plan, kind, paper, name)
+    shown = drawing.get("series", []) + drawing.get("columns", []) if kind == "figures" else []
+    owners = [papers.owner_of(entry["run"], paper)[0] for entry in shown if "run" in entry]
+    foreign = [f"paper {owner} is not among those configured" for owner in owners if owner not in plan.papers]
+    return _companion(plan, dataset, drawing)[1] or next(iter(foreign), None)
 
 
 def folder(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> str:
@@ -159,3 +164,26 @@ def targets(plan: Plan, dataset: str) -> list[tuple[str, str, str]]:
         for paper, kind, name in everything(plan)
         if obstacle(plan, dataset, kind, paper, name) is None
     ]
+
+
+def words(plan: Plan, dataset: str) -> dict[str, list[str]]:
+    """What a person may type, with the tables and figures it means: a name, a paper for all of its, ``everything``."""
+    known = [name for name, _, _ in targets(plan, dataset)]
+    papers = {paper: [name for name in known if name.split("_", 1)[0] == paper] for paper in plan.papers}
+    return {name: [name] for name in known} | papers | {"everything": known}
+
+
+def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
+    """The tables and figures that all these words mean, each once.
+
+    Raises:
+        WsssError: a word means none.
+    """
+    meaning = words(plan, dataset)
+    return list(dict.fromkeys(name for word in asked for name in choose(meaning, word, "table, figure or paper")))
+
+
+def default(plan: Plan, dataset: str) -> list[str]:
+    """What is made when no target is named: the configured ``targets``, else the data set's."""
+    asked = plan.config.get("targets") or plan.dataset(dataset).get("targets", "everything")
+    return chosen(plan, dataset, [asked] if isinstance(asked, str) else asked)

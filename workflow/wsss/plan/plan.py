@@ -15,19 +15,29 @@ from wsss.plan.resolve import PACKAGE, REFERENCE, resolve
 # code that decides a stage's result; an edit elsewhere does not make it stale
 CODE = {
     "train": ("backbones", "data", "methods", "schedule.py", "train.py"),
-    "seed": ("backbones", "data", "methods", "localize.py", "stores.py"),
+    "seed": ("backbones", "data", "methods", "localize.py", "stores.py", "train.py"),
     "crf": ("data", "refine/__init__.py", "refine/crf.py", "stores.py"),
     "affinity": ("backbones", "data", "refine", "schedule.py", "stores.py", "train.py"),
     "walk": ("backbones", "data", "refine", "stores.py"),
-    "irn_labels": ("refine", "stores.py"),
+    "irn_labels": ("data", "refine", "stores.py"),
     "irnet": ("backbones", "data", "refine", "schedule.py", "stores.py", "train.py"),
     "irn": ("backbones", "data", "refine", "stores.py"),
     "irn_instances": ("backbones", "data", "refine", "stores.py"),
     "deeplab": ("backbones", "data", "segment", "schedule.py", "stores.py", "train.py"),
     "segment": ("backbones", "data", "segment", "refine/crf.py", "stores.py"),
     "metrics": ("data", "measure", "stores.py"),
-    "report": ("backbones", "localize.py", "methods", "plan", "report", "stores.py"),
-    "data": ("data",),
+    "submission": ("data", "segment/submission.py", "stores.py"),
+    "report": (
+        "backbones",
+        "data",
+        "localize.py",
+        "methods",
+        "plan/drawings.py",
+        "plan/state.py",
+        "report",
+        "stores.py",
+    ),
+    "data": ("data", "stores.py"),
 }
 
 
@@ -177,7 +187,7 @@ class Plan:
             elif key == "weights" and isinstance(value, str):
                 found.append(value)
 
-        collect(config, "")
+        collect(stages.initialised(stage, config), "")
         return sorted(set(found))
 
     def metrics(self, dataset: str, paper: str, run: str, seed: int, stage: str, split: str | None = None) -> str:

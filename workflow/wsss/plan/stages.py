@@ -50,6 +50,14 @@ def official_weights(stage: str, config: dict) -> str | None:
     return config["weights"] if stage in TRAININGS else None
 
 
+def initialised(stage: str, config: dict) -> dict:
+    """The part of a training's settings that may name weights which it starts from."""
+    if stage != "affinity":
+        return {key: config[key] for key in {"train": TRAIN, "irnet": ("irn",), "deeplab": ("segment",)}[stage]}
+    own = config["affinity"]["backbone"] or {}
+    return {"backbone": own if own.get("name") or own.get("weights") else config["backbone"]}
+
+
 def result_kind(stage: str) -> str:
     """What a stage's shards hold: ``scores``, ``masks`` or ``instances``."""
     return "instances" if stage == "irn_instances" else "scores" if stage in SCORES else "masks"

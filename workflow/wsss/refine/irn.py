@@ -17,7 +17,6 @@ from torch import Tensor
 from wsss.backbones import initial
 from wsss.data.transforms import MaskedView, normalise, resize_label, to_tensor
 from wsss.errors import WsssError
-from wsss.files import atomic
 from wsss.refine import check_size, irn_net
 from wsss.stores import Masks
 from wsss.train import fit
@@ -86,17 +85,17 @@ def irn_stage(
     """Train IRNet on the marks of ``irn_labels_stage`` and write ``model.pt`` to ``out_dir``.
 
     Without any supervision the displacements of an image have a free additive constant; after training their mean over
-    the images of the seed split is stored in the model, which subtracts it from then on.
+    the images of the seed split is stored in the model, which subtracts it from then on. Official weights hold one.
     """
     irn, train = config["irn"], config["irn"]["train"]
     torch.manual_seed(config["seed"])
     net = irn_net.build(initial(irn, train))
     convention = net.backbone.input
-    path = fit(net, IrnSamples(dataset, mask_paths, train, convention), train, config["seed"], out_dir, device)
-    if train["weights"]:  # they hold the mean of the images they were trained on
-        return
     seeds = dataset.split(config["dataset"]["splits"]["seed"])
-    views = (top_left(seeds.image(image_id), train["crop"], convention) for image_id in seeds.ids)
-    net.mean_shift.running_mean += mean_displacement(net, views)
-    with atomic(path) as temporary:
-        torch.save({name: tensor.cpu() for name, tensor in net.state_dict().items()}, temporary)
+    samples = IrnSamples(dataset, mask_paths, train, convention)
+
+    def centre(trained: irn_net.IRNet) -> None:
+        views = (top_left(seeds.image(image_id), train["crop"], convention) for image_id in seeds.ids)
+        trained.mean_shift.running_mean += mean_displacement(trained, views)
+
+    fit(net, samples, train, config["seed"], out_dir, device, finish=centre)

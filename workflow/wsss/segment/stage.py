@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,9 +45,10 @@ def unsettled_norms(task: SegmentTask, steps: int) -> str | None:
     followed = any(isinstance(module, _BatchNorm) and module.training for module in task.train().modules())
     if not followed or left < START_LEFT:
         return None
+    enough = math.ceil(100 * (1 - START_LEFT ** (1 / steps))) / 100
     return (
         f"segment.norm_momentum {momentum} keeps {left:.0%} of the initial batch statistics after {steps} steps, so "
-        "predictions will be poor; raise it, for example to 0.1"
+        f"predictions will be poor; raise it to {enough} or more, or train longer"
     )
 
 

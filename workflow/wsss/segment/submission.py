@@ -1,4 +1,4 @@
-"""The archive that the VOC test server takes: ``results/VOC2012/Segmentation/<competition>_test_cls/<id>.png``."""
+"""The archive that the VOC test server takes: ``results/VOC2012/Segmentation/comp6_test_cls/<id>.png``."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wsss.errors import Problems, WsssError, choose
+from wsss.errors import Problems, WsssError
 from wsss.files import atomic
 from wsss.stores import Masks, png_bytes, voc_palette
 
-COMPETITIONS = {"comp5": "trained on VOC's own data only", "comp6": "trained on other data, too, such as ImageNet"}
+FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"  # comp6: trained on other data, too, such as ImageNet
 
 
-def submission(mask_paths: Iterable[str | Path], dataset, out: str | Path, competition: str = "comp6") -> None:
+def submission(mask_paths: Iterable[str | Path], dataset, out: str | Path) -> None:
     """Pack the label maps of ``dataset``'s images as a ``.tgz`` and check the archive before it gets its name.
 
     Raises:
         WsssError: an image has no label map.
         Problems: a label map is not what the server takes; every one of them is named.
     """
-    choose(COMPETITIONS, competition, "competition")
-    masks, folder = Masks(mask_paths), f"results/VOC2012/Segmentation/{competition}_test_cls"
+    masks = Masks(mask_paths)
     if lacking := [image_id for image_id in dataset.ids if image_id not in masks]:
         raise WsssError(f"no label map for image '{lacking[0]}' ({len(lacking)} in all); predict the whole split")
     with atomic(out) as temporary:
@@ -38,16 +37,16 @@ def submission(mask_paths: Iterable[str | Path], dataset, out: str | Path, compe
         ):
             for image_id in dataset.ids:
                 data = png_bytes(masks.get(image_id))
-                entry = tarfile.TarInfo(f"{folder}/{image_id}.png")
+                entry = tarfile.TarInfo(f"{FOLDER}/{image_id}.png")
                 entry.size = len(data)
                 archive.addfile(entry, io.BytesIO(data))
-        if findings := check(temporary, dataset, folder):
+        if findings := check(temporary, dataset):
             raise Problems(f"{out}: not written, the server would refuse it", findings)
 
 
-def check(path: str | Path, dataset, folder: str) -> list[str]:
+def check(path: str | Path, dataset) -> list[str]:
     """What is wrong with an archive: files missing or too many, not palette PNGs, palette, sizes, values."""
-    expected = {f"{folder}/{record.id}.png": record for record in dataset.records}
+    expected = {f"{FOLDER}/{record.id}.png": record for record in dataset.records}
     findings, seen = [], Counter()
     with tarfile.open(path) as archive:
         for entry in archive:
