@@ -98,7 +98,7 @@ def test_only_what_is_missing_counts_and_what_lies_below_it(make_plan):
 def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):
     plan = make_plan()
     text = cost.describe(plan, "shapes", ["seam_table2"])
-    assert "2 trainings       600 steps over 9,600 images; seam: baseline, seam; seed 0" in text
+    assert "2 trainings       500 steps over 8,000 images; seam: baseline, seam; seed 0" in text
     assert "4 localizations   960 images" in text
     assert "none of it has run" in text
 
@@ -108,7 +108,7 @@ def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):
     make_file(home / "record.json", json.dumps(record))
     assert "none of it has run" in cost.describe(plan, "shapes", ["seam_table2"])
 
-    home = plan.home("shapes", "seam", "baseline", 0, "train")  # 600 steps in 300 s, then lost
+    home = plan.home("shapes", "seam", "baseline", 0, "train")  # its steps in 300 s, then lost
     record["config"] = plan.stage_config("shapes", "seam", "baseline", 0, "train")
     record |= {"seconds": 300.0, "outputs": {f"{home}/model.pt": ""}}
     make_file(home / "record.json", json.dumps(record))

@@ -191,6 +191,12 @@ def test_merge_leaves_its_arguments_alone():
     assert base == {"a": {"b": [1]}}
 
 
+def test_text_in_place_of_a_number_is_named():
+    """Snakemake reads ``--config 'overrides={train: {steps: 3}}'`` as text."""
+    with pytest.raises(WsssError, match=r"s: 'a\.b' is a number or a switch, not the text '3'.*--configfile"):
+        merge({"a": {"b": 0.1}}, {"a": {"b": "3"}}, "s")
+
+
 def test_table_cells_take_settings_from_column_row_and_cell(make_plan):
     table = drawings.table(make_plan(), "shapes", "a", "t")
     (a, b), (quoted, _) = (row["cells"] for row in table["rows"])
