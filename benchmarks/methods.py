@@ -29,7 +29,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from wsss.localize import scores_of, summed, views
+from wsss.data.transforms import multi_scale
+from wsss.localize import scores_of, summed
 from wsss.methods import METHODS, Method, acr, aeft, build, eader
 from wsss.methods.base import EPS, max_norm, multilabel_soft_margin
 from wsss.plan.resolve import method_settings
@@ -125,7 +126,7 @@ def localize_rate(name: str, args: argparse.Namespace, folder: Path) -> float:
     fabric, crop = make_fabric(args.device, args.precision), config["train"]["crop"]
     method = build(config, C).to(fabric.device).eval().to(memory_format=torch.channels_last)
     image, label = picture(crop), labels_of(8)[7].numpy()
-    inputs = views(image, config["localize"]["scales"], config["localize"]["flip"], method.backbone.input)
+    inputs = multi_scale(image, config["localize"]["scales"], config["localize"]["flip"], method.backbone.input)
     with fabric.autocast():
         seconds, _ = timed(lambda: scores_of(method, inputs, label, (crop, crop), config["localize"]), args)
     return 1 / seconds
@@ -288,7 +289,7 @@ def batched_flip(args, folder):
     """A classifier's inference, mirror images in the batch of their scale | every view alone, resized alone."""
     method, batch = prepared("cam", args, folder)
     side, label = batch["image"].shape[2], labels_of(8)[7].numpy()
-    inputs = views(picture(side), method_settings("cam")["localize"]["scales"], True, "rgb")
+    inputs = multi_scale(picture(side), method_settings("cam")["localize"]["scales"], True, "rgb")
     method.shown = {"attention": "cam"}
 
     def maps(view: Tensor) -> Tensor:

@@ -151,7 +151,7 @@ def test_inference_settings_give_the_attention_of_training():
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
     labels = torch.tensor([[0.0, 1, 0, 1]])
     scores = multi_scale_cam(eader, image, labels[0].numpy(), method_settings("eader")["localize"])
-    x = multi_scale(image, [1.0], False, "rgb")[0][None]
+    (x,) = multi_scale(image, [1.0], False, "rgb")
     with torch.no_grad():
         a = eader.attention(eader.backbone(x)["conv6"], *labels.nonzero(as_tuple=True), (40, 56))
     torch.testing.assert_close(scores, a[:, 0])

@@ -193,7 +193,7 @@ def test_merge_leaves_its_arguments_alone():
 
 def test_text_in_place_of_a_number_is_named():
     """Snakemake reads ``--config 'overrides={train: {steps: 3}}'`` as text."""
-    with pytest.raises(WsssError, match=r"s: 'a\.b' is a number or a switch, not the text '3'.*--configfile"):
+    with pytest.raises(WsssError, match=r"s: 'a\.b' is a number, not the text '3'.*--configfile"):
         merge({"a": {"b": 0.1}}, {"a": {"b": "3"}}, "s")
 
 

@@ -70,6 +70,14 @@ def test_a_process_of_the_crf_loads_no_torch():
     assert result.stdout.strip() == "False"
 
 
+def test_stages_without_training_load_no_more_than_torch():
+    """Fabric and torchvision load torch's compiler, which takes longer than to localize a small data set."""
+    code = "import sys, wsss.localize, wsss.methods.acr, wsss.refine.walk, wsss.refine.irn_walk, wsss.segment; "
+    code += "print([m for m in ('lightning_fabric', 'torchvision', 'torch._dynamo') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_help_lists_the_stages_in_pipeline_order():
     result = subprocess.run([sys.executable, "-m", "wsss.cli", "--help"], capture_output=True, text=True, check=True)
     commands = re.findall(r"^    (\S+)", result.stdout, re.M)

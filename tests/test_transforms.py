@@ -69,8 +69,8 @@ def test_the_thinnest_image_keeps_a_pixel():
 
 def test_without_flip_there_are_no_mirrored_copies(image):
     plain, both = t.multi_scale(image, [1.0, 0.5], False), t.multi_scale(image, [1.0, 0.5], True)
-    assert [x.shape for x in plain] == [(3, 40, 60), (3, 20, 30)]
-    assert all(torch.equal(x, both[2 * i]) and torch.equal(x.flip(2), both[2 * i + 1]) for i, x in enumerate(plain))
+    assert [x.shape for x in plain] == [(1, 3, 40, 60), (1, 3, 20, 30)]
+    assert all(torch.equal(torch.cat([x, x.flip(3)]), pair) for x, pair in zip(plain, both, strict=True))
 
 
 def test_large_images_are_cropped_at_every_offset(image):

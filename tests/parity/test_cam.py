@@ -11,7 +11,8 @@ from golden import load, weights_of
 
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
-from wsss.localize import multi_scale_cam, summed, views
+from wsss.data.transforms import multi_scale
+from wsss.localize import multi_scale_cam, summed
 from wsss.methods.cam import Cam
 from wsss.plan.resolve import merge, method_settings
 
@@ -40,7 +41,7 @@ def test_classifier(name, logits, raw, shown):
     """Logits, class maps and shown maps; the tolerances are those of the golden files' description."""
     golden = load(name)
     network = _network(name, name.startswith("psa_vgg"))
-    (x,) = views(golden["image"], [1.0], False, network.backbone.input)
+    (x,) = multi_scale(golden["image"], [1.0], False, network.backbone.input)
     features = network.backbone(x)["conv6"]
     close(network.logits(features)[0], golden["logits"], logits, "logits")
     close(network.fc8(features)[0], golden["cam_raw"], raw, "cam_raw")
@@ -52,7 +53,7 @@ def test_multi_scale_inference():
     golden = load("psa_infer")
     network = _network("psa_infer", False)
     settings = method_settings("cam")["localize"] | {"scales": golden["scales"].tolist()}
-    inputs = views(golden["image"], settings["scales"], True, network.backbone.input)
+    inputs = multi_scale(golden["image"], settings["scales"], True, network.backbone.input)
     assert np.repeat([x.shape[2:] for x in inputs], 2, 0).tolist() == golden["scaled_sizes_hw"].tolist()
     assert np.flatnonzero(golden["label"]).tolist() == golden["class_ids"].tolist()
 

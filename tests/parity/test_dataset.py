@@ -22,7 +22,8 @@ def crc32(array) -> int:
     [("psa", "psa", "rgb"), ("seam", "seam", "rgb"), ("irn", "irn", "rgb"), ("psa", "vgg", "vgg_bgr")],
 )
 def test_multi_scale_inputs_have_the_official_bits(scales, expected, convention):
-    inputs = transforms.multi_scale(GOLDEN["image"], GOLDEN[f"{scales}_scales"].tolist(), True, convention)
+    pairs = transforms.multi_scale(GOLDEN["image"], GOLDEN[f"{scales}_scales"].tolist(), True, convention)
+    inputs = [x for pair in pairs for x in pair]
     assert [x.shape for x in inputs] == [tuple(shape) for shape in GOLDEN[f"{scales}_shapes"].tolist()]
     statistics = [(x.double().numpy().mean(), x.double().numpy().std()) for x in inputs]
     np.testing.assert_allclose(statistics, GOLDEN[f"{expected}_mean_std_f64"], rtol=0, atol=1e-9)
@@ -30,10 +31,10 @@ def test_multi_scale_inputs_have_the_official_bits(scales, expected, convention)
 
 
 def test_half_size_input():
-    half, mirrored = transforms.multi_scale(GOLDEN["image"], [0.5], True)
+    ((half, mirrored),) = transforms.multi_scale(GOLDEN["image"], [0.5], True)
     np.testing.assert_allclose(half, GOLDEN["half"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(mirrored[:, 0], GOLDEN["half_flipped_first_row"], rtol=0, atol=1e-6)
-    (vgg,) = transforms.multi_scale(GOLDEN["image"], [0.5], False, "vgg_bgr")
+    ((vgg,),) = transforms.multi_scale(GOLDEN["image"], [0.5], False, "vgg_bgr")
     np.testing.assert_allclose(vgg, GOLDEN["vgg_half"], rtol=0, atol=1e-6)
 
 

@@ -13,8 +13,8 @@ from golden import load, weights_of
 
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
-from wsss.data.transforms import normalise, to_tensor
-from wsss.localize import by_max, summed, views
+from wsss.data.transforms import multi_scale, normalise, to_tensor
+from wsss.localize import by_max, summed
 from wsss.methods.cam import Cam
 from wsss.plan.resolve import merge, method_settings
 from wsss.refine import irn_instances, irn_labels, irn_net, irn_walk
@@ -87,7 +87,7 @@ def classifier(golden: dict, n_classes: int) -> Cam:
 def test_classifier():
     golden = load("irn_cam")
     method = classifier(golden, len(golden["logits"]))
-    (pair,) = views(golden["image"], [1.0], True, method.backbone.input)
+    (pair,) = multi_scale(golden["image"], [1.0], True, method.backbone.input)
     taps = method.backbone(pair)
     for stage, tolerance in ((1, 1e-4), (2, 1e-4), (3, 2e-4), (4, 2e-4)):
         close(taps[f"conv{stage + 2}"][0].mean((1, 2)), golden[f"stage{stage}_chan_mean"], tolerance)
@@ -120,7 +120,7 @@ def test_multi_scale_maps():
     golden = load("irn_make_cam")
     method, label = classifier(golden, len(golden["label"])), golden["label"]
     assert np.flatnonzero(label).tolist() == golden["keys"].tolist()
-    inputs = views(golden["image"], golden["scales"].tolist(), True, method.backbone.input)
+    inputs = multi_scale(golden["image"], golden["scales"].tolist(), True, method.backbone.input)
     height, width = golden["image"].shape[:2]
     cells = summed(method, inputs, label, (-(-height // 4), -(-width // 4)), "before")
     close(by_max(cells), golden["cam"], 2e-5)

@@ -17,7 +17,8 @@ from torch import nn
 
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
-from wsss.localize import multi_scale_cam, summed, views
+from wsss.data.transforms import multi_scale
+from wsss.localize import multi_scale_cam, summed
 from wsss.methods import seam
 from wsss.methods.base import max_norm, multilabel_soft_margin, resize
 from wsss.plan.resolve import method_settings
@@ -71,7 +72,7 @@ def same_norms(gradients, golden: dict, term: str) -> None:
 def test_forward_pass():
     golden = load("seam_forward")
     network = network_of(golden).eval()
-    (x,) = views(golden["image"], [1.0], False, network.backbone.input)
+    (x,) = multi_scale(golden["image"], [1.0], False, network.backbone.input)
     taps = network.backbone(x)
     cam_low, revised_low = (maps[0] for maps in network.maps(x))
     close(cam_low, golden["cam_low"], 1e-4, "cam_low")
@@ -141,7 +142,7 @@ def step():
     dropouts = {module: module.p for module in network.modules() if isinstance(module, nn.Dropout2d)}
     for module in dropouts:
         module.p = 0.0
-    inputs = [views(image, [1.0], False, network.backbone.input)[0] for image in golden["images"]]
+    inputs = [multi_scale(image, [1.0], False, network.backbone.input)[0] for image in golden["images"]]
     batch = {"image": torch.cat(inputs), "labels": torch.from_numpy(golden["labels"])}
     network.settings = released(float(golden["scale_factor"]))["method"]
     yield golden, network, batch, network.losses(batch, "classifier", None)
@@ -187,7 +188,7 @@ def test_multi_scale_inference():
     golden = load("seam_infer")
     network = network_of(golden).eval()
     settings = released()["localize"] | {"scales": golden["scales"].tolist()}
-    inputs = views(golden["image"], settings["scales"], True, network.backbone.input)
+    inputs = multi_scale(golden["image"], settings["scales"], True, network.backbone.input)
     assert np.repeat([x.shape[2:] for x in inputs], 2, 0).tolist() == golden["scaled_sizes_hw"].tolist()
     assert np.flatnonzero(golden["label"]).tolist() == golden["class_ids"].tolist()
 

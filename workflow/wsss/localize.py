@@ -5,7 +5,6 @@ K present classes, C foreground classes, H W image size, h w size of a method's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,15 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsss.backbones import without_weights
+from wsss.backbones.models import load_model
 from wsss.data.transforms import multi_scale
+from wsss.devices import for_inference
 from wsss.errors import WsssError, choose
 from wsss.methods import Method, build
 from wsss.methods.base import EPS, max_norm, resize
+from wsss.pool import ahead
 from wsss.progress import bar
 from wsss.stores import write_scores
-from wsss.train import make_fabric
 
-AHEAD = 4  # images that are decoded and rescaled while the network is busy
 RELU = ("before", "after", "sum", "none")
 
 
@@ -57,12 +57,6 @@ def by_range(v: Tensor) -> Tensor:
 
 
 NORMALISE = {"max": by_max, "minmax": by_minmax, "floor": by_floor, "range": by_range}
-
-
-def views(image: np.ndarray, scales: Sequence[float], flip: bool, convention: str) -> list[Tensor]:
-    """The network inputs of an ``H×W×3`` uint8 image: one per scale, ``1×3×h×w``, or ``2×3×h×w`` with mirror image."""
-    inputs, step = multi_scale(image, scales, flip, convention), 2 if flip else 1
-    return [torch.stack(inputs[i : i + step]) for i in range(0, len(inputs), step)]
 
 
 @torch.no_grad()
@@ -101,43 +95,17 @@ def multi_scale_cam(method: Method, image: np.ndarray, label: np.ndarray, settin
     ``settings`` is the section ``localize``. The class maps of each scale and its mirror image are mirrored back,
     resized to H×W (bilinear, half-pixel centres), summed and normalised per class.
     """
-    inputs = views(image, settings["scales"], settings["flip"], method.backbone.input)
+    inputs = multi_scale(image, settings["scales"], settings["flip"], method.backbone.input)
     return scores_of(method, inputs, label, image.shape[:2], settings)
 
 
-def load_method(config: dict, n_classes: int, state: str | Path | dict[str, Tensor]) -> Method:
-    """The trained method in evaluation mode; ``state`` is the ``model.pt`` of a training, or its content.
+def load_method(config: dict, n_classes: int, path: str | Path) -> Method:
+    """The trained method in evaluation mode; ``path`` is the ``model.pt`` of a training.
 
     Raises WsssError when the file cannot be read, or was trained with another method, backbone or number of classes.
     """
-    source = "model"
-    if not isinstance(state, dict):
-        source, state = str(state), _read(state)
-    method = build(without_weights(config), n_classes)  # the model holds all weights
-    own = method.state_dict()
-    wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
-    wrong += [name for name in state if name not in own]
-    if wrong:
-        expected = f"method {config['method']['name']}, backbone {config['backbone']['name']}, {n_classes} classes"
-        raise WsssError(
-            f"{source}: not a model of this configuration ({expected}): {len(wrong)} tensors differ, first "
-            f"'{wrong[0]}'; train it with these settings, or use the settings it was trained with"
-        )
-    method.load_state_dict(state)
-    return method.eval().to(memory_format=torch.channels_last)  # fastest on a CPU, too
-
-
-def _read(path: str | Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WsssError(f"{path}: no such model; train it first") from None
-    except Exception as error:  # a damaged file can fail in any way; the cure is the same
-        reason = " ".join(str(error).split())[:120]
-        raise WsssError(f"{path}: not a readable model ({reason}); delete it and train again") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WsssError(f"{path}: not a model: it holds more than named tensors; give the model.pt of a training")
-    return state
+    expected = f"method {config['method']['name']}, backbone {config['backbone']['name']}, {n_classes} classes"
+    return load_model(build(without_weights(config), n_classes), path, expected)  # the model holds all weights
 
 
 def localize(
@@ -148,27 +116,17 @@ def localize(
     The planes of an image are its classes ascending, under label values c + 1. Equal for any number of shards.
     """
     settings, (i, n) = config["localize"], shard
-    fabric = make_fabric(device.partition(":")[0], settings["precision"])
-    method = load_method(config, len(dataset.classes), model).to(fabric.device)
+    where, autocast = for_inference(device, settings["precision"])
+    method = load_method(config, len(dataset.classes), model).to(where)
     labels = dict(zip(dataset.ids, dataset.labels(), strict=True))
     ids = dataset.ids[i::n]
 
     def load(image_id: str) -> tuple[list[Tensor], tuple[int, int]]:
         image = dataset.image(image_id)
-        return views(image, settings["scales"], settings["flip"], method.backbone.input), image.shape[:2]
+        return multi_scale(image, settings["scales"], settings["flip"], method.backbone.input), image.shape[:2]
 
-    with write_scores(out) as store, fabric.autocast(), ThreadPoolExecutor(max(1, AHEAD // 2)) as pool:
-        loaded = ahead(pool, load, ids)
+    with write_scores(out) as store, autocast, ThreadPoolExecutor(2) as threads:
+        loaded = ahead(threads, load, ids)
         for image_id, (inputs, size) in bar(zip(ids, loaded, strict=True), out=out, unit="image", total=len(ids)):
             scores = scores_of(method, inputs, labels[image_id], size, settings)
             store.put(image_id, np.flatnonzero(labels[image_id]) + 1, scores.cpu().numpy())
-
-
-def ahead(pool: ThreadPoolExecutor, function: Callable, items: Iterable, n: int = AHEAD) -> Iterator:
-    """``map`` in order, with up to ``n`` results computed before they are asked for."""
-    waiting = []
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > n:
-            yield waiting.pop(0).result()
-    yield from (future.result() for future in waiting)

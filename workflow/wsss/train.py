@@ -14,21 +14,24 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
+from wsss import devices
 from wsss.backbones import import_weights
-from wsss.errors import Stopped, WsssError
+from wsss.backbones.models import save_model, save_state
+from wsss.errors import Stopped, WsssError, choose
 from wsss.files import atomic, digest, write_json
 from wsss.progress import bar
 from wsss.schedule import Progress, Schedule
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 CHECKPOINT_EVERY = 500  # steps
 LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
@@ -165,22 +168,15 @@ class LossLog:
 
 def make_fabric(device: str, precision: str) -> Fabric:
     """``device``: auto, cpu, cuda or cuda:<n>, where n > 1 is a number of GPUs trained on together."""
-    if precision not in PRECISION:
-        raise WsssError(f"unknown precision '{precision}': choose one of {', '.join(PRECISION)}")
-    name, _, count = device.partition(":")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise WsssError(
-            f"device '{device}': no CUDA device is visible; use --device cpu, or check CUDA_VISIBLE_DEVICES"
-        )
-    devices = int(count or 1)
-    strategy = "ddp_find_unused_parameters_true" if devices > 1 else "auto"
+    from lightning_fabric import Fabric  # takes seconds to load, which the other stages are spared
+    from lightning_fabric.plugins.environments import LightningEnvironment
+
+    name, count = devices.find(device)
     return Fabric(
         accelerator=name,
-        devices=devices,
-        strategy=strategy,
-        precision=PRECISION[precision],
+        devices=count,
+        strategy="ddp_find_unused_parameters_true" if count > 1 else "auto",
+        precision=choose(PRECISION, precision, "precision"),
         plugins=LightningEnvironment(),  # also inside a Slurm allocation: Snakemake starts the jobs, not srun
     )
 
@@ -246,7 +242,7 @@ def fit(
     if fabric.is_global_zero:
         if finish:
             finish(task)
-        save_model(task, out_dir)
+        save_model(task, out_dir / "model.pt")
         write_json(
             out_dir / "training.json", {"steps": schedule.steps, "images": len(samples), "epochs": schedule.epochs}
         )
@@ -268,14 +264,7 @@ def adopt(task, weights: str | Path, out_dir: Path) -> Path:
         csv.writer(stream).writerow(LossLog.FIELDS)
     unused = {"missing": report.missing, "unexpected": report.unexpected}
     write_json(out_dir / "training.json", {"weights": str(weights), "kind": task.weights_kind, **unused})
-    return save_model(task, out_dir)
-
-
-def save_model(task, out_dir: Path) -> Path:
-    """Write ``model.pt``, the state dict of ``task``."""
-    path = out_dir / "model.pt"
-    save_state({name: tensor.cpu().contiguous() for name, tensor in task.state_dict().items()}, path)
-    return path
+    return save_model(task, out_dir / "model.pt")
 
 
 def _written(out_dir: Path) -> str:
@@ -330,12 +319,6 @@ def split(batch: dict, parts: int) -> list[dict]:
     size = len(batch["id"])
     bounds = np.linspace(0, size, min(parts, size) + 1).astype(int)
     return [{key: value[a:b] for key, value in batch.items()} for a, b in pairwise(bounds)]
-
-
-def save_state(state: dict, path: Path) -> None:
-    """Write tensors with ``torch.save``; through a stream, because a file name would become part of the bytes."""
-    with atomic(path) as temporary, temporary.open("wb") as stream:
-        torch.save(state, stream)
 
 
 def _checkpoint(fabric: Fabric, path: Path, task, optimizers: dict, settings: str, step: int) -> None:

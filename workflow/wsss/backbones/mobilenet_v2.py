@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v2
 
 from wsss.backbones.base import Backbone, limit_stride, offered, probability
 
@@ -41,6 +40,8 @@ class MobileNetV2(Backbone):
         super().__init__()
         offered("mobilenet_v2", output_stride, (8, 16, 32))
         self.strides = {tap: min(stride, output_stride) for tap, (_, _, stride) in TAPS.items()}
+        from torchvision.models import mobilenet_v2  # takes seconds to load, which other networks are spared
+
         self.features = mobilenet_v2(weights=None).features
         self.drop = nn.Dropout2d(probability(dropout))
         if tf_padding:

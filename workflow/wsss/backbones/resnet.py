@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torchvision
 from torch import Tensor, nn
 
 from wsss.backbones.base import Backbone, limit_stride, offered, probability
@@ -19,7 +18,9 @@ class ResNet(Backbone):
     def __init__(self, name: str, output_stride: int = 16, dropout: float = 0.0, dilate: bool = True):
         super().__init__()
         offered(name, output_stride, (8, 16, 32))
-        network = getattr(torchvision.models, name)(weights=None)
+        from torchvision import models  # takes seconds to load, which other networks are spared
+
+        network = getattr(models, name)(weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = network.conv1, network.bn1, network.relu, network.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             network.layer1,

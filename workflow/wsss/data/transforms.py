@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms import functional as tf
 
 from wsss.errors import WsssError, choose
 from wsss.stores import IGNORE
@@ -58,11 +57,11 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
 
 
 def multi_scale(image: np.ndarray, scales: Sequence[float], flip: bool, input: str = "rgb") -> list[torch.Tensor]:
-    """Network inputs of one image, ``3×h×w`` each: every scale, followed by its mirrored copy if ``flip``."""
+    """Network inputs of an ``H×W×3`` uint8 image: one per scale, ``1×3×h×w``, or ``2×3×h×w`` with mirror image."""
     inputs = []
     for scale in scales:
         tensor = to_tensor(normalise(resize(image, *scaled_size(*image.shape[:2], scale)), input))
-        inputs += [tensor, tensor.flip(-1)] if flip else [tensor]
+        inputs.append(torch.stack([tensor, tensor.flip(-1)] if flip else [tensor]))
     return inputs
 
 
@@ -71,6 +70,8 @@ def colour_jitter(image: np.ndarray, strengths: Sequence[float], rng: np.random.
 
     The first three factors are uniform in ``[1 - s, 1 + s]``, the hue's shift in ``[-s, s]`` turns of the circle.
     """
+    from torchvision.transforms import functional as tf  # takes seconds to load, which most stages are spared
+
     *factors, hue = strengths
     draws = [rng.uniform(max(0, 1 - s), 1 + s) for s in factors] + [rng.uniform(-hue, hue)]
     steps = (tf.adjust_brightness, tf.adjust_contrast, tf.adjust_saturation, tf.adjust_hue)

@@ -15,7 +15,7 @@ from wsss.plan.resolve import PACKAGE, REFERENCE, resolve
 # code that decides a stage's result; an edit elsewhere does not make it stale
 CODE = {
     "train": ("backbones", "data", "methods", "schedule.py", "train.py"),
-    "seed": ("backbones", "data", "methods", "localize.py", "stores.py", "train.py"),
+    "seed": ("backbones", "data", "devices.py", "methods", "localize.py", "stores.py"),
     "crf": ("data", "refine/__init__.py", "refine/crf.py", "stores.py"),
     "affinity": ("backbones", "data", "refine", "schedule.py", "stores.py", "train.py"),
     "walk": ("backbones", "data", "refine", "stores.py"),
@@ -24,7 +24,7 @@ CODE = {
     "irn": ("backbones", "data", "refine", "stores.py"),
     "irn_instances": ("backbones", "data", "refine", "stores.py"),
     "deeplab": ("backbones", "data", "segment", "schedule.py", "stores.py", "train.py"),
-    "segment": ("backbones", "data", "segment", "refine/crf.py", "stores.py"),
+    "segment": ("backbones", "data", "devices.py", "segment", "refine/crf.py", "stores.py"),
     "metrics": ("data", "measure", "stores.py"),
     "submission": ("data", "segment/submission.py", "stores.py"),
     "report": (

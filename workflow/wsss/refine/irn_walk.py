@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsss.data.transforms import normalise, to_tensor
+from wsss.devices import for_inference
 from wsss.progress import bar
 from wsss.refine import irn_net, scored_image, walk
 from wsss.refine.paths import path_affinity
 from wsss.stores import Scores, write_masks
-from wsss.train import make_fabric
 
 EPS = 1e-5
 
@@ -87,7 +87,7 @@ class Relations(NamedTuple):
 def relations(config: dict, dataset, score_paths, model, shard: tuple[int, int], device: str) -> Iterator[Relations]:
     """The relations of the i-th of n interleaved parts of ``dataset``'s images; ``shard`` is (i, n)."""
     irn, (i, n) = config["irn"], shard
-    where = make_fabric(device.partition(":")[0], "float32").device
+    where = for_inference(device)[0]
     net, scores = irn_net.load(irn, model, where), Scores(score_paths)
     for image_id in dataset.ids[i::n]:
         image, classes, full = scored_image(dataset, scores, image_id)

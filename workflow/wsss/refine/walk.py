@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsss.data.transforms import normalise, to_tensor
+from wsss.devices import for_inference
 from wsss.pool import mapped
 from wsss.progress import bar
 from wsss.refine import affinity, scored_image
@@ -35,7 +36,6 @@ from wsss.refine.labels import clamp_radius, pool
 from wsss.refine.paths import half_disc
 from wsss.refine.smooth import Smooth, best_labels, pad
 from wsss.stores import Scores, write_masks
-from wsss.train import make_fabric
 
 SIGMAS = 6  # polynomials beyond this many standard deviations of the walk have weights below 1e-8 in all
 
@@ -163,7 +163,7 @@ def walk_stage(
     """
     i, n = shard
     ids, stored, n_classes = dataset.ids[i::n], Scores(score_paths), len(dataset.classes)
-    walker = Walker(config, n_classes, model_path, make_fabric(device.partition(":")[0], "float32").device)
+    walker = Walker(config, n_classes, model_path, for_inference(device)[0])
 
     def walked() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         for image_id in ids:

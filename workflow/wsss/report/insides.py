@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from wsss.data.index import Dataset
+from wsss.data.transforms import multi_scale
 from wsss.errors import choose
-from wsss.localize import load_method, views
+from wsss.localize import load_method
 from wsss.methods import Method, acr, aeft
 from wsss.methods.base import EPS, resize
 from wsss.methods.occse import PIXELS
@@ -30,7 +31,7 @@ class Look:
     def __init__(self, method: Method, dataset: Dataset, image_id: str):
         self.method, self.dataset, self.image_id = method, dataset, image_id
         self.image = dataset.image(image_id)  # H W 3
-        self.images = views(self.image, [1.0], False, method.backbone.input)[0]
+        self.images = multi_scale(self.image, [1.0], False, method.backbone.input)[0]
         self.labels = torch.as_tensor(dataset.labels()[dataset.ids.index(image_id)])[None]
         self.target = self.labels.argmax(1)  # 1
 

@@ -5,9 +5,8 @@ K classes with background, H W image size, h w size of a network input.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,9 @@ import torch
 from torch import Tensor
 
 from wsss.data.transforms import multi_scale
+from wsss.devices import for_inference
 from wsss.errors import WsssError
-from wsss.pool import mapped
+from wsss.pool import ahead, mapped
 from wsss.progress import bar
 from wsss.segment.crf import Refine
 from wsss.segment.models import Segmenter, resize
@@ -24,9 +24,7 @@ from wsss.segment.presets import resolve
 from wsss.segment.stage import load_task
 from wsss.segment.task import elementwise_max, scaled
 from wsss.stores import write_masks
-from wsss.train import make_fabric
 
-AHEAD = 4  # images that are decoded and rescaled while the network is busy
 FUSION = ("softmax", "logits", "max")
 MULTI_SCALE = (False, "image", "pass")
 
@@ -64,17 +62,6 @@ def probabilities(net: Segmenter, inputs: list[Tensor], size: tuple[int, int], s
     return mean.softmax(0) if fusion == "logits" else mean
 
 
-def in_order(futures: Iterable[Future], n: int) -> Iterator:
-    """The results of ``futures`` in order, of which at most ``n`` wait."""
-    waiting: deque[Future] = deque()
-    for future in futures:
-        waiting.append(future)
-        if len(waiting) > n:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
 def predict_stage(
     config: dict,
     dataset,
@@ -90,16 +77,15 @@ def predict_stage(
     """
     config, (i, n) = resolve(config), shard
     settings, ids = check(config["predict"]), dataset.ids[i::n]
-    fabric = make_fabric(device.partition(":")[0], settings["precision"])
-    net = load_task(config["segment"], len(dataset.classes), model_path).net.to(fabric.device)
+    where, autocast = for_inference(device, settings["precision"])
+    net = load_task(config["segment"], len(dataset.classes), model_path).net.to(where)
 
     def load(image_id: str) -> tuple[np.ndarray, list[Tensor]]:
-        image, step = dataset.image(image_id), 2 if settings["flip"] else 1
-        views = multi_scale(image, settings["scales"], settings["flip"], net.input)
-        return image, [torch.stack(views[k : k + step]) for k in range(0, len(views), step)]
+        image = dataset.image(image_id)
+        return image, multi_scale(image, settings["scales"], settings["flip"], net.input)
 
-    with write_masks(out) as store, fabric.autocast(), ThreadPoolExecutor(1) as threads:
-        loaded = in_order((threads.submit(load, image_id) for image_id in ids), AHEAD)
+    with write_masks(out) as store, autocast, ThreadPoolExecutor(1) as threads:
+        loaded = ahead(threads, load, ids)
         predicted = (
             (image, probabilities(net, inputs, image.shape[:2], settings, config["segment"]["loss"]))
             for image, inputs in loaded

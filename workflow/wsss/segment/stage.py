@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from wsss.backbones.formats import read_state
+from wsss.backbones.models import load_model
 from wsss.errors import WsssError
 from wsss.segment.presets import resolve
 from wsss.segment.samples import SegmentationSamples
@@ -59,11 +59,4 @@ def load_task(segment: dict, n_classes: int, path: str | Path) -> SegmentTask:
         WsssError: the file cannot be read, or was trained with other settings.
     """
     task = SegmentTask({**segment, "backbone": {**segment["backbone"], "weights": None}}, n_classes)
-    own, state = task.state_dict(), read_state(path)
-    wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
-    wrong += [name for name in state if name not in own]
-    if wrong:
-        expected = f"{segment['model']} on {segment['backbone']['name']}, {n_classes} classes"
-        raise WsssError(f"{path}: not a model of {expected} ('{wrong[0]}' differs); train it with these settings")
-    task.load_state_dict(state)
-    return task.eval().to(memory_format=torch.channels_last)  # fastest on a CPU, too
+    return load_model(task, path, f"{segment['model']} on {segment['backbone']['name']}, {n_classes} classes")

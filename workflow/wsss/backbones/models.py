@@ -1,0 +1,55 @@
+"""``model.pt``: the state dict of a trained network, as our trainings write it and every later stage reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from wsss.errors import WsssError
+from wsss.files import atomic
+
+
+def save_state(state: dict, path: Path) -> None:
+    """Write tensors with ``torch.save``; through a stream, because a file name would become part of the bytes."""
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        torch.save(state, stream)
+
+
+def save_model(network: nn.Module, path: Path) -> Path:
+    """Write the state dict of ``network``; returns ``path``."""
+    save_state({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, path)
+    return path
+
+
+def load_model(network: nn.Module, path: str | Path, expected: str) -> nn.Module:
+    """``network`` with the tensors of ``path``, in evaluation mode and channels-last, which is fastest on a CPU, too.
+
+    Raises:
+        WsssError: the file cannot be read, holds other things than tensors, or other tensors than ``network``, which
+            ``expected`` describes.
+    """
+    own, state = network.state_dict(), _read(path)
+    wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
+    wrong += [name for name in state if name not in own]
+    if wrong:
+        raise WsssError(
+            f"{path}: not a model of this configuration ({expected}): {len(wrong)} tensors differ, first "
+            f"'{wrong[0]}'; train it with these settings, or use the settings it was trained with"
+        )
+    network.load_state_dict(state)
+    return network.eval().to(memory_format=torch.channels_last)
+
+
+def _read(path: str | Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WsssError(f"{path}: no such model; train it first") from None
+    except Exception as error:  # a damaged file can fail in any way; the cure is the same
+        reason = " ".join(str(error).split())[:120]
+        raise WsssError(f"{path}: not a readable model ({reason}); delete it and train again") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WsssError(f"{path}: not a model: it holds more than named tensors; give the model.pt of a training")
+    return state

@@ -1,0 +1,27 @@
+"""Where networks run and in which precision."""
+
+from __future__ import annotations
+
+import torch
+
+from wsss.errors import WsssError, choose
+
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}  # bf16: products; weights and sums stay float32
+
+
+def find(device: str) -> tuple[str, int]:
+    """("cpu" or "cuda", number of devices) of ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``."""
+    name, _, count = device.partition(":")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise WsssError(
+            f"device '{device}': no CUDA device is visible; use --device cpu, or check CUDA_VISIBLE_DEVICES"
+        )
+    return name, int(count or 1)
+
+
+def for_inference(device: str, precision: str = "float32") -> tuple[torch.device, torch.autocast]:
+    """The one device that a stage without training uses, and the context in which it calls its network."""
+    dtype, where = choose(PRECISIONS, precision, "precision"), torch.device(find(device)[0])
+    return where, torch.autocast(where.type, torch.bfloat16, enabled=dtype is torch.bfloat16)
