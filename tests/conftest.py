@@ -40,14 +40,13 @@ class Workflow:
             copy(source, folder / name)
         config = yaml.safe_load((ROOT / "config.yaml").read_text())
         config["datasets"]["shapes"].update(TINY)
-        steps = {"train": {"steps": 6, "batch_size": 4}}
+        shapes = config["datasets"]["shapes"]
+        few = {"steps": 6, "batch_size": 4}
+        shapes["overrides"]["train"].update(few)
         for section in ("affinity", "irn", "segment"):
-            steps[section] = steps["train"] and {"train": dict(steps["train"])}
-        overrides = config["datasets"]["shapes"]["overrides"]
-        for section, settings in steps.items():
-            target = overrides.setdefault(section, {})
-            target = target.setdefault("train", {}) if section != "train" else target
-            target.update(settings if section == "train" else settings["train"])
+            shapes["overrides"][section].setdefault("train", {}).update(few)
+        for settings in shapes["methods"].values():
+            settings.get("train", {}).pop("steps", None)
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         self.env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "workflow")}
 

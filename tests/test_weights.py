@@ -218,14 +218,11 @@ def test_old_files_without_counters_and_wrapper_prefixes(tmp_path):
     assert same(source, target)
 
 
-def test_heads_in_a_backbone_file_are_reported_as_unused(tmp_path, caplog):
-    caplog.set_level("INFO", logger="wsss")
+def test_heads_in_a_backbone_file_are_reported_as_unused(tmp_path):
     state = build({"name": "mobilenet_v2"}).state_dict() | {"classifier.1.weight": torch.zeros(1000, 1280)}
     torch.save(state, tmp_path / "imagenet.pth")
     report = load_backbone(build({"name": "mobilenet_v2"}), tmp_path / "imagenet.pth")
     assert report.unexpected == ["classifier.1.weight"]
-    assert "classifier.1.weight" in caplog.text
-    assert "imagenet.pth" in caplog.text
 
 
 def test_a_file_of_another_backbone_is_one_line(tmp_path, one_line):
@@ -241,7 +238,7 @@ def test_a_missing_tensor_and_another_shape_are_named(tmp_path, one_line):
     path = tmp_path / "cls.pth"
     state = dict(build({"name": "tiny"}).state_dict())
     torch.save(state | {"fc8.weight": torch.zeros(20, 128, 1, 1)}, path)
-    target = network("tiny", {"fc8.weight": (21, 128, 1, 1)})
+    target = fill(network("tiny", {"fc8.weight": (21, 128, 1, 1)}), 0)
     untouched = {name: value.clone() for name, value in target.state_dict().items()}
     one_line(lambda: import_weights(path, target, "seam"), str(path), "fc8.weight", "20×128×1×1", "21×128×1×1")
     assert all(torch.equal(value, untouched[name]) for name, value in target.state_dict().items())
