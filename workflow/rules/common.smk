@@ -6,7 +6,10 @@ from pathlib import Path
 import yaml
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
-shell.prefix(f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH; ")
+# what may change without making a result stale stands here, not in the commands
+shell.prefix(
+    f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH; DEVICE={config['device']}; "
+)
 
 from wsss.errors import WsssError
 from wsss.plan import Plan, cost, drawings, stages

@@ -24,4 +24,4 @@ rule localize:
     shell:
         "WSSS_THREADS={threads} wsss localize --config {input.config} --data {params.data} --model {input.model}"
         " --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.scores}} --device {{config[device]}} {TEE}"
+        f" --out {{output.scores}} --device $DEVICE {TEE}"

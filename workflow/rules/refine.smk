@@ -52,7 +52,7 @@ rule affinity:
     shell:
         "WSSS_THREADS={threads} wsss affinity --config {input.config} --data {params.data} --scores {input.scores}"
         " --weights {input.weights}"
-        f" --out {{params.out}} --device {{config[device]}} {TEE}"
+        f" --out {{params.out}} --device $DEVICE {TEE}"
 
 
 rule walk:
@@ -79,7 +79,7 @@ rule walk:
     shell:
         "WSSS_THREADS={threads} wsss walk --config {input.config} --data {params.data} --scores {input.scores}"
         " --model {input.model} --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.masks}} --device {{config[device]}} --workers {{threads}} {TEE}"
+        f" --out {{output.masks}} --device $DEVICE --workers {{threads}} {TEE}"
 
 
 rule irn_labels:
@@ -133,7 +133,7 @@ rule irnet:
     shell:
         "WSSS_THREADS={threads} wsss irnet --config {input.config} --data {params.data} --masks {input.masks}"
         " --weights {input.weights}"
-        f" --out {{params.out}} --device {{config[device]}} {TEE}"
+        f" --out {{params.out}} --device $DEVICE {TEE}"
 
 
 rule irn:
@@ -160,7 +160,7 @@ rule irn:
     shell:
         "WSSS_THREADS={threads} wsss irn --config {input.config} --data {params.data} --scores {input.scores}"
         " --model {input.model} --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.masks}} --device {{config[device]}} {TEE}"
+        f" --out {{output.masks}} --device $DEVICE {TEE}"
 
 
 rule irn_instances:
@@ -187,4 +187,4 @@ rule irn_instances:
     shell:
         "WSSS_THREADS={threads} wsss irn-instances --config {input.config} --data {params.data} --scores {input.scores}"
         " --model {input.model} --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.instances}} --device {{config[device]}} {TEE}"
+        f" --out {{output.instances}} --device $DEVICE {TEE}"

@@ -27,7 +27,7 @@ rule deeplab:
     shell:
         "WSSS_THREADS={threads} wsss deeplab --config {input.config} --data {params.data} --masks {input.masks}"
         " --weights {input.weights}"
-        f" --out {{params.out}} --device {{config[device]}} {TEE}"
+        f" --out {{params.out}} --device $DEVICE {TEE}"
 
 
 rule predict:
@@ -53,7 +53,7 @@ rule predict:
     shell:
         "WSSS_THREADS={threads} wsss predict --config {input.config} --data {params.data} --model {input.model}"
         " --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.masks}} --device {{config[device]}} --workers {{threads}} {TEE}"
+        f" --out {{output.masks}} --device $DEVICE --workers {{threads}} {TEE}"
 
 
 rule submission:

@@ -43,4 +43,4 @@ rule train:
         code=plan.code("train"),
     shell:
         "WSSS_THREADS={threads} wsss train --config {input.config} --data {params.data} --weights {input.weights}"
-        f" --out {{params.out}} --device {{config[device]}} {TEE}"
+        f" --out {{params.out}} --device $DEVICE {TEE}"
