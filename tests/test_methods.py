@@ -362,3 +362,12 @@ def test_rescaling_alone_is_plain_interpolation():
     images = torch.rand(2, 3, 40, 50)
     A = transform((40, 50), rescale=0.3)
     assert torch.equal(A(images), F.interpolate(images, scale_factor=0.3, mode="bilinear", align_corners=True))
+
+
+def test_pixel_correlation_keeps_its_precision():
+    q, features = torch.rand(1, 3, 5, 5), torch.randn(1, 8, 5, 5)
+    plain = seam.pixel_correlation(q, features)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = seam.pixel_correlation(q, features)
+    assert mixed.dtype == torch.float32
+    assert torch.equal(mixed, plain)

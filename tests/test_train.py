@@ -121,8 +121,10 @@ def test_what_is_left_to_do_is_part_of_the_model(tmp_path):
         fit(Regression(), Points(), TRAIN, 11, tmp_path / "a", "cpu", finish=fail)
     assert not (tmp_path / "a/model.pt").exists()  # no model that lacks its last step
     torch.manual_seed(1)
-    finished = torch.load(fit(Regression(), Points(), TRAIN, 11, tmp_path / "a", "cpu", finish=halve))
-    plain = torch.load(train_once(tmp_path / "b"))
+    finished = torch.load(
+        fit(Regression(), Points(), TRAIN, 11, tmp_path / "a", "cpu", finish=halve), weights_only=True
+    )
+    plain = torch.load(train_once(tmp_path / "b"), weights_only=True)
     assert torch.equal(finished["layer.weight"], plain["layer.weight"] / 2)
 
 

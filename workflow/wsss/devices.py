@@ -6,7 +6,7 @@ import torch
 
 from wsss.errors import WsssError, choose
 
-PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}  # bf16: products; weights and sums stay float32
+PRECISION = {"float32": "32-true", "bf16": "bf16-mixed"}  # our names, and those of Lightning Fabric
 
 
 def find(device: str) -> tuple[str, int]:
@@ -23,5 +23,6 @@ def find(device: str) -> tuple[str, int]:
 
 def for_inference(device: str, precision: str = "float32") -> tuple[torch.device, torch.autocast]:
     """The one device that a stage without training uses, and the context in which it calls its network."""
-    dtype, where = choose(PRECISIONS, precision, "precision"), torch.device(find(device)[0])
-    return where, torch.autocast(where.type, torch.bfloat16, enabled=dtype is torch.bfloat16)
+    choose(PRECISION, precision, "precision")
+    where = torch.device(find(device)[0])
+    return where, torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16")

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_EVERY = 500  # steps
 LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
-PRECISION = {"float32": "32-true", "bf16": "bf16-mixed"}
 
 
 class Samples(Protocol):
@@ -176,7 +175,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
         accelerator=name,
         devices=count,
         strategy="ddp_find_unused_parameters_true" if count > 1 else "auto",
-        precision=choose(PRECISION, precision, "precision"),
+        precision=choose(devices.PRECISION, precision, "precision"),
         plugins=LightningEnvironment(),  # also inside a Slurm allocation: Snakemake starts the jobs, not srun
     )
 

@@ -37,11 +37,11 @@ class MobileNetV2(Backbone):
     channels: dict = {tap: channels for tap, (_, channels, _) in TAPS.items()}  # noqa: RUF012
 
     def __init__(self, output_stride: int = 16, dropout: float = 0.0, tf_padding: bool = False):
+        from torchvision.models import mobilenet_v2  # takes seconds to load, which other networks are spared
+
         super().__init__()
         offered("mobilenet_v2", output_stride, (8, 16, 32))
         self.strides = {tap: min(stride, output_stride) for tap, (_, _, stride) in TAPS.items()}
-        from torchvision.models import mobilenet_v2  # takes seconds to load, which other networks are spared
-
         self.features = mobilenet_v2(weights=None).features
         self.drop = nn.Dropout2d(probability(dropout))
         if tf_padding:

@@ -63,7 +63,8 @@ def names(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
     if not asked or "all" in asked or str(plan.results / dataset / "report" / "index.html") in asked:
         return drawings.default(plan, dataset)
     folders = {Path(folder): name for name, _, folder in drawings.targets(plan, dataset)}
-    named = [word for word in asked if word in drawings.words(plan, dataset)]
+    known = drawings.words(plan, dataset)
+    named = [word for word in asked if word in known]
     files = [name for folder, name in folders.items() if any(folder in Path(word).parents for word in asked)]
     return drawings.chosen(plan, dataset, named + files)
 

@@ -169,8 +169,8 @@ def targets(plan: Plan, dataset: str) -> list[tuple[str, str, str]]:
 def words(plan: Plan, dataset: str) -> dict[str, list[str]]:
     """What a person may type, with the tables and figures it means: a name, a paper for all of its, ``everything``."""
     known = [name for name, _, _ in targets(plan, dataset)]
-    papers = {paper: [name for name in known if name.split("_", 1)[0] == paper] for paper in plan.papers}
-    return {name: [name] for name in known} | papers | {"everything": known}
+    of_papers = {paper: [name for name in known if name.split("_", 1)[0] == paper] for paper in plan.papers}
+    return {name: [name] for name in known} | of_papers | {"everything": known}
 
 
 def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:

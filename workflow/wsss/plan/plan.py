@@ -14,16 +14,16 @@ from wsss.plan.resolve import PACKAGE, REFERENCE, resolve
 
 # code that decides a stage's result; an edit elsewhere does not make it stale
 CODE = {
-    "train": ("backbones", "data", "methods", "schedule.py", "train.py"),
+    "train": ("backbones", "data", "devices.py", "methods", "schedule.py", "train.py"),
     "seed": ("backbones", "data", "devices.py", "methods", "localize.py", "stores.py"),
     "crf": ("data", "refine/__init__.py", "refine/crf.py", "stores.py"),
-    "affinity": ("backbones", "data", "refine", "schedule.py", "stores.py", "train.py"),
+    "affinity": ("backbones", "data", "refine", "devices.py", "schedule.py", "stores.py", "train.py"),
     "walk": ("backbones", "data", "refine", "stores.py"),
     "irn_labels": ("data", "refine", "stores.py"),
-    "irnet": ("backbones", "data", "refine", "schedule.py", "stores.py", "train.py"),
+    "irnet": ("backbones", "data", "refine", "devices.py", "schedule.py", "stores.py", "train.py"),
     "irn": ("backbones", "data", "refine", "stores.py"),
     "irn_instances": ("backbones", "data", "refine", "stores.py"),
-    "deeplab": ("backbones", "data", "segment", "schedule.py", "stores.py", "train.py"),
+    "deeplab": ("backbones", "data", "segment", "devices.py", "schedule.py", "stores.py", "train.py"),
     "segment": ("backbones", "data", "devices.py", "segment", "refine/crf.py", "stores.py"),
     "metrics": ("data", "measure", "stores.py"),
     "submission": ("data", "segment/submission.py", "stores.py"),
