@@ -139,7 +139,7 @@ def test_parameter_groups_follow_the_rule_of_psa():
     backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1, bias=False))
     backbone[2].requires_grad_(False)
     head = nn.Conv2d(4, 2, 1)
-    groups = poly_groups([backbone, head], new=[head], norm_decay=0.25)
+    groups = poly_groups((10.0, [head]), (1.0, [backbone, head]), norm_decay=0.25)
     rates = {id(p): (g["lr_scale"], g["decay_scale"]) for g in groups for p in g["params"]}
     assert rates == {
         id(backbone[0].weight): (1, 1),

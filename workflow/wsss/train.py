@@ -76,26 +76,23 @@ def _first_thread(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def poly_groups(
-    pretrained: Iterable[nn.Module],
-    new: Iterable[nn.Module] = (),
-    new_scale: float = 10.0,
-    norm_decay: float | None = 0.0,
-) -> list[dict]:
+def poly_groups(*scaled: tuple[float, Iterable[nn.Module]], norm_decay: float | None = 0.0) -> list[dict]:
     """PSA's parameter groups, kept by SEAM, OC-CSE, AEFT, ACR and most DeepLabs.
 
-    | parameters                      | learning rate          | decay          |
-    | weights                         | 1 (new: ``new_scale``) | 1              |
-    | biases                          | 2 (new: twice that)    | 0              |
-    | batch norm, unless it is frozen | 1 (new: ``new_scale``) | ``norm_decay`` |
+    ``scaled`` are modules and their learning rate, times the base one: 1 for the pretrained, 10 for new layers in PSA.
+    A module inside another is named before it; the first that has a parameter decides.
+
+    | parameters                      | learning rate | decay          |
+    | weights                         | 1             | 1              |
+    | biases                          | 2             | 0              |
+    | batch norm, unless it is frozen | 1             | ``norm_decay`` |
 
     PSA and its heirs freeze every batch norm; IRN trains and decays the affine parameters (``norm_decay`` 1).
-    With ``norm_decay`` None those of batch norms are in no group.
-    Frozen parameters are in no group, and a module that contains another does not count the other's twice.
+    With ``norm_decay`` None those of batch norms are in no group; nor are frozen parameters.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     seen: set[nn.Parameter] = set()
-    for scale, modules in ((new_scale, new), (1.0, pretrained)):  # new first: they may lie inside a pretrained one
+    for scale, modules in scaled:
         for module in (inner for outer in modules for inner in outer.modules()):
             for name, parameter in module.named_parameters(recurse=False):
                 if parameter in seen or not parameter.requires_grad:

@@ -20,7 +20,8 @@ D2  e_t is hard ([c_t = 0]), e_nt soft (c_t) and only where t wins among all cla
 D3  R_full sees detached features: reconstruction of the whole image trains the decoder alone.             release
 D4  .3 and .5 of RU are constants in the release; here ``method.reconstructor.t`` and ``.nt``.
 D5  100 epochs are run on a schedule of 40; the last 60 have learning rate 6e-7. Here ``train.epochs`` is 40.
-D6  10 times the learning rate for transposed convolutions only; the momentum is 5e-4.                     release
+D6  10 times the learning rate for transposed convolutions only, the classification layers at the backbone's
+    (``method.new_lr``; PSA's at ten times that); the momentum is 5e-4.                                     release
 D7  the release's classifier also owns heads and a decoder that it never uses; they are not built here.
 D8  the "pre-trained" strategy and "no SRF" are rows of the poster without a switch in the release: our reading is
     ``method.strategy: pretrained`` (``method.stages``) and ``method.srf: null`` (g = 1 everywhere).
@@ -213,7 +214,8 @@ class Acr(Method):
     def parameter_groups(self, phase: str) -> list[dict]:
         network = self.get_submodule(phase)
         rising = [module for module in network.modules() if isinstance(module, nn.ConvTranspose2d)]  # D6
-        return poly_groups([network], new=rising)
+        heads = [network.fc8, network.fc9]
+        return poly_groups((self.settings["new_lr"], heads), (10.0, rising), (1.0, [network]))
 
     def active_phases(self, progress: Progress) -> tuple[str, ...]:
         if not self.stages or self.reconstructor is None:

@@ -217,7 +217,7 @@ class Aeft(Method):
 
     def parameter_groups(self, phase: str) -> list[dict]:
         new = [module for name, module in self.named_children() if name != "backbone"]
-        return poly_groups([self.backbone], new=new, new_scale=self.settings["new_lr"])
+        return poly_groups((self.settings["new_lr"], new), (1.0, [self.backbone]))
 
     def forward(self, images: Tensor) -> Output:
         cam = self.localize(images).float()  # B C h w; bf16 has too few digits for what follows

@@ -58,7 +58,7 @@ class Cam(Method):
         self.shown = config.get("localize", {})  # not there while training
 
     def parameter_groups(self, phase: str) -> list[dict]:
-        return poly_groups([self.backbone], new=[self.fc8], norm_decay=self.norm_decay)
+        return poly_groups((10.0, [self.fc8]), (1.0, [self.backbone]), norm_decay=self.norm_decay)
 
     def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
         features = self.backbone(batch["image"])["conv6"]

@@ -151,7 +151,9 @@ class Eader(Method):
     def parameter_groups(self, phase: str) -> list[dict]:
         if phase == "adversary":
             return _one_group([self.adversary], self.settings["adversary"]["lr_scale"])
-        return poly_groups([self.backbone], new=[self.fc]) if self.psa else _one_group([self.backbone, self.fc])
+        if self.psa:
+            return poly_groups((10.0, [self.fc]), (1.0, [self.backbone]))
+        return _one_group([self.backbone, self.fc])
 
     def active_phases(self, progress: Progress) -> tuple[str, ...]:
         """D3: blocks of ``alternate_steps`` (G, F) steps; without an adversary always the localizer."""

@@ -131,7 +131,7 @@ class OcCse(Method):
     def parameter_groups(self, phase: str) -> list[dict]:
         if not self.ordinary.trained:
             raise WsssError("method.ordinary.weights: name a trained classifier (a file or run:<paper>/<run>)")
-        return poly_groups([self.backbone], new=[self.fc8], new_scale=self.new_lr)
+        return poly_groups((self.new_lr, [self.fc8]), (1.0, [self.backbone]))
 
     def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
         return self.terms(batch["image"], batch["labels"], sample_target(batch["labels"]), progress.epoch)

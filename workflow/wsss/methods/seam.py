@@ -200,7 +200,7 @@ class Seam(Method):
 
     def parameter_groups(self, phase: str) -> list[dict]:
         new = [self.fc8, self.f8_3, self.f8_4, self.f9] if self.settings["pcm"] else [self.fc8]
-        return poly_groups([self.backbone], new)
+        return poly_groups((10.0, new), (1.0, [self.backbone]))
 
     def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
         images = batch["image"]

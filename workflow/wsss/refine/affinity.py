@@ -108,7 +108,7 @@ class AffinityNet(nn.Module):
 
     def parameter_groups(self, phase: str) -> list[dict]:
         """PSA's groups: the new convolutions, but not their group norms, at ten times the rate."""
-        return poly_groups([self], new=[self.f8_3, self.f8_4, self.f8_5, self.f9])
+        return poly_groups((10.0, [self.f8_3, self.f8_4, self.f8_5, self.f9]), (1.0, [self]))
 
     def active_phases(self, progress) -> tuple[str, ...]:
         return self.phases

@@ -68,7 +68,8 @@ class SegmentTask(nn.Module):
     def parameter_groups(self, phase: str) -> list[dict]:
         """The backbone, and the head at ``new_lr`` times its rate; see ``poly_groups``. Batch norms do not decay."""
         norm_decay = 0.0 if self.settings["train_norms"] else None
-        return poly_groups([self.net.backbone], self.net.heads(), self.settings["new_lr"], norm_decay)
+        new = (self.settings["new_lr"], self.net.heads())
+        return poly_groups(new, (1.0, [self.net.backbone]), norm_decay=norm_decay)
 
     def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
         """Cross entropies of ``image`` ``B×3×H×W`` under ``label`` ``B×H×W``.
