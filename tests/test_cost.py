@@ -36,14 +36,18 @@ def stages(found: list[jobs.Job]) -> dict[str, int]:
     }
 
 
+def missing(plan: Plan, paths: list[str]) -> list[jobs.Job]:
+    return jobs.Outlook(plan).missing(paths)
+
+
 def test_a_stage_with_a_name_of_two_words_is_followed_down(make_plan):
     """Instances are shown by no published table, but one may ask for them."""
     plan = make_plan()
     wanted = plan.metrics("shapes", "seam", "baseline", 0, "irn_instances")
     assert wanted.endswith("metrics/irn_instances_seed.json")
-    found = stages(jobs.missing(plan, [wanted]))
+    found = stages(missing(plan, [wanted]))
     assert found == dict.fromkeys(("train", "seed", "irn_labels", "irnet", "irn_instances", "metrics"), 1)
-    (measured,) = [job for job in jobs.missing(plan, [wanted]) if job.stage == "metrics"]
+    (measured,) = [job for job in missing(plan, [wanted]) if job.stage == "metrics"]
     assert (measured.measured, measured.part) == ("irn_instances", "seed")
 
 
@@ -60,7 +64,7 @@ def test_these_are_the_jobs_that_snakemake_plans(workflow, dataset):
     specs = [
         drawings.spec(plan, dataset, kind, *name.split("_", 1)) for name, kind, _ in drawings.targets(plan, dataset)
     ]
-    ours = stages(jobs.missing(plan, [path for spec in specs for path in drawings.inputs(spec)]))
+    ours = stages(missing(plan, [path for spec in specs for path in drawings.inputs(spec)]))
     assert {RULES.get(stage, stage): n for stage, n in ours.items()} == {
         rule: n for rule, n in planned.items() if rule in {RULES.get(stage, stage) for stage in cost.NAMES}
     }
@@ -83,16 +87,22 @@ def test_it_is_said_before_anything_starts(workflow):
 def test_only_what_is_missing_counts_and_what_lies_below_it(make_plan):
     plan = make_plan()
     wanted = drawings.inputs(drawings.table(plan, "shapes", "seam", "table2"))
-    assert stages(jobs.missing(plan, wanted)) == {"train": 2, "seed": 4, "metrics": 4}
+    assert stages(missing(plan, wanted)) == {"train": 2, "seed": 4, "metrics": 4}
     model = plan.home("shapes", "seam", "baseline", 0, "train") / "model.pt"
     make_file(model)
-    assert stages(jobs.missing(plan, wanted)) == {"train": 1, "seed": 4, "metrics": 4}
+    assert stages(missing(plan, wanted)) == {"train": 1, "seed": 4, "metrics": 4}
     for path in wanted:  # measured, but the network is gone: made again from there
         make_file(path)
-    assert stages(jobs.missing(plan, wanted)) == {"train": 1, "seed": 4, "metrics": 4}
-    for job in jobs.missing(plan, wanted):
+    assert stages(missing(plan, wanted)) == {"train": 1, "seed": 4, "metrics": 4}
+    for job in missing(plan, wanted):
         make_file(plan.results / job.dataset / job.paper / job.run / f"seed{job.seed}" / job.stage / job.file)
     assert cost.describe(plan, "shapes", ["seam_table2"]) == ""
+    for stage in ("train", "seed"):
+        settings = plan.stage_config("shapes", "seam", "seam", 0, stage)
+        make_file(plan.home("shapes", "seam", "seam", 0, stage) / "config.yaml", yaml.safe_dump(settings))
+    assert cost.describe(plan, "shapes", ["seam_table2"]) == ""
+    longer = make_plan(overrides={"train": {"steps": 7}})
+    assert "1 training        7 steps" in cost.describe(longer, "shapes", ["seam_table2"])
 
 
 def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):

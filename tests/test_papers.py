@@ -14,6 +14,7 @@ import yaml
 from wsss.errors import WsssError
 from wsss.files import sha256
 from wsss.plan import Plan, drawings, papers, state
+from wsss.plan.jobs import Outlook
 from wsss.plan.papers import cell, line_of
 
 ROOT = Path(__file__).parent.parent
@@ -276,21 +277,56 @@ def test_a_data_set_without_companions_says_so(config):
         Plan(alone, FOLDER).check("shapes")
 
 
-def test_a_drawing_is_stale_when_what_it_shows_has_changed_and_not_when_it_was_touched(tmp_path):
-    source, folder = tmp_path / "metrics.json", tmp_path / "table"
-    folder.mkdir()
-    assert state.state(folder, [str(source)]) == "needs 1 of 1 results"
-    source.write_text("1")
-    assert state.state(folder, [str(source)]) == "ready to be drawn"
-    (folder / "record.json").write_text(json.dumps({"inputs": {str(source): sha256(source)}}))
-    later = (folder / "record.json").stat().st_mtime + 10
+def made(plan: Plan, name: str) -> Path:
+    """Make files and settings of all results below a table of SEAM on shapes, and its own; the metrics file of ER."""
+    spec = drawings.table(plan, "shapes", "seam", name)
+    for job in Outlook(plan).missing(drawings.inputs(spec)):
+        home = plan.results / job.dataset / job.paper / job.run / f"seed{job.seed}" / job.stage
+        home.mkdir(parents=True, exist_ok=True)
+        (home / job.file).write_text(job.file)
+        settings = plan.stage_config(job.dataset, job.paper, job.run, job.seed, job.stage)
+        (home / "config.yaml").write_text(yaml.safe_dump(settings))
+    folder = Path(drawings.folder(plan, "shapes", "tables", "seam", name))
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(spec))
+    hashes = {path: sha256(path) for path in drawings.inputs(spec)}
+    (folder / "record.json").write_text(json.dumps({"inputs": hashes}))
+    return Path(plan.metrics("shapes", "seam", "er", 0, "seed"))
+
+
+def test_a_drawing_is_stale_when_what_it_shows_has_changed_and_not_when_it_was_touched(config, tmp_path):
+    config = {**config, "results": str(tmp_path / "results")}
+    plan = Plan(config, FOLDER)
+
+    def table1(plan):
+        return {name: how for name, _, how in state.listing(plan, "shapes")}["seam_table1"]
+
+    assert table1(plan) == "needs seam/baseline, seam/er, seam/er_pcm and 1 more"
+    source = made(plan, "table1")
+    assert table1(plan) == "made"
+    later = source.stat().st_mtime + 10
     os.utime(source, (later, later))
-    assert state.state(folder, [str(source)]) == "made"
+    assert table1(plan) == "made"
     source.write_text("2")
     os.utime(source, (later, later))
-    assert state.state(folder, [str(source)]) == f"stale: {source} has changed"
+    assert table1(plan) == f"stale: {source} has changed"
     source.unlink()
-    assert state.state(folder, [str(source)]) == f"stale: {source} is gone"
+    assert table1(plan) == f"stale: {source} is gone"
+
+
+def test_a_drawing_is_stale_when_settings_below_it_or_its_own_entry_have_changed(config, tmp_path):
+    config = {**config, "results": str(tmp_path / "results")}
+    plan = Plan(config, FOLDER)
+    made(plan, "table1")
+    listed = {name: how for name, _, how in state.listing(plan, "shapes")}
+    assert listed["seam_table1"] == "made"
+    otherwise = copy.deepcopy(config)
+    otherwise["datasets"]["shapes"]["methods"]["cam"]["train"]["steps"] = 7
+    listed = {name: how for name, _, how in state.listing(Plan(otherwise, FOLDER), "shapes")}
+    assert listed["seam_table1"] == "stale: other settings of seam/baseline"
+    plan.papers["seam"]["tables"]["table1"]["caption"] += " Said otherwise."
+    listed = {name: how for name, _, how in state.listing(plan, "shapes")}
+    assert listed["seam_table1"] == "stale: its entry in the paper has changed"
 
 
 # ---- cells and mistakes

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from wsss.files import read_json
 from wsss.plan import drawings, stages
-from wsss.plan.jobs import TRAINED, Job, job_of, missing
+from wsss.plan.jobs import TRAINED, Job, Outlook, job_of
 from wsss.plan.plan import Plan
 from wsss.schedule import Schedule
 
@@ -73,7 +73,7 @@ def describe(plan: Plan, dataset: str, asked: list[str]) -> str:
     """What is missing for these targets, as a short block of lines; empty if nothing has to be computed."""
     known = {f"{paper}_{name}": (kind, paper, name) for paper, kind, name in drawings.everything(plan)}
     specs = [drawings.spec(plan, dataset, *known[name]) for name in asked if name in known]
-    jobs = missing(plan, [path for spec in specs for path in drawings.inputs(spec)])
+    jobs = Outlook(plan).missing([path for spec in specs for path in drawings.inputs(spec)])
     if not jobs:
         return ""
     title = ", ".join(asked) if len(asked) <= 3 else f"{len(asked)} tables and figures"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsss.files import read_yaml
 from wsss.plan.plan import Plan
 
 TRAINED = {"train": "train", "affinity": "affinity", "irnet": "irn", "deeplab": "segment"}  # stage -> its settings in
@@ -80,22 +82,49 @@ def inputs(plan: Plan, job: Job) -> list[str]:
     }[stage]
 
 
-def missing(plan: Plan, paths: list[str]) -> list[Job]:
-    """The jobs that have to run before all ``paths`` are there, without those that have been.
+class Outlook:
+    """What has to be computed before files can be made. One object reads each folder of results once."""
 
-    A file is made anew when it is missing or when something below it is.
-    """
-    found: dict[str, Job | None] = {}
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self._settings: dict[Path, bool] = {}
+        self._below: dict[str, dict[str, Job]] = {}
 
-    def to_do(path: str) -> bool:
-        if path not in found:
-            job = job_of(plan, path)
-            if job is None:
-                return False
-            below = [to_do(other) for other in inputs(plan, job)]  # all of them: each may be missing
-            found[path] = job if any(below) or not Path(path).is_file() else None
-        return found[path] is not None
+    def missing(self, paths: list[str]) -> list[Job]:
+        """The jobs that have to run before all ``paths`` are there, without those that have been.
 
-    for path in paths:
-        to_do(path)
-    return [job for job in found.values() if job]
+        A file is made anew when it is missing, when its settings have changed or when something below it is.
+        """
+        return list({path: job for wanted in paths for path, job in self._to_do(wanted).items()}.values())
+
+    def changed(self, paths: list[str]) -> list[Job]:
+        """Those of the jobs below ``paths`` that have been done, with other settings."""
+        return [job for job in self.missing(paths) if self._has_other_settings(job)]
+
+    def _to_do(self, path: str) -> dict[str, Job]:
+        if path not in self._below:
+            job, found = job_of(self.plan, path), {}
+            if job:
+                for other in inputs(self.plan, job):
+                    found |= self._to_do(other)
+                if found or not Path(path).is_file() or self._has_other_settings(job):
+                    found = {**found, path: job}
+            self._below[path] = found
+        return self._below[path]
+
+    def _has_other_settings(self, job: Job) -> bool:
+        """The stage's folder, or the index, was made with settings that are no longer the configured ones."""
+        plan = self.plan
+        folder = plan.results / job.dataset / job.paper / job.run / f"seed{job.seed}" / job.stage
+        stage = (folder, lambda: plan.stage_config(job.dataset, job.paper, job.run, job.seed, job.stage))
+        index = (plan.data(job.dataset), lambda: plan.data_config(job.dataset))
+        for at, configured in (stage, index):
+            if at not in self._settings:
+                self._settings[at] = differs(at, configured)
+        return self._settings[folder] or self._settings[index[0]]
+
+
+def differs(folder: Path, configured: Callable[[], dict]) -> bool:
+    """Whether the ``config.yaml`` in a folder says something else than what is configured now."""
+    written = folder / "config.yaml"
+    return written.is_file() and read_yaml(written) != configured()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wsss.files import read_json, read_yaml, sha256
 from wsss.plan import drawings
-from wsss.plan.jobs import TRAINED
+from wsss.plan.jobs import TRAINED, Job, Outlook, differs
 from wsss.plan.papers import check_schema, owner_of
 from wsss.plan.plan import Plan
 from wsss.plan.resolve import PACKAGE, merge
@@ -35,7 +35,7 @@ def entries(plan: Plan, dataset: str) -> list[dict]:
 
     Figures drawn from a table come right after it.
     """
-    found = []
+    outlook, found = Outlook(plan), []
     for paper, kind, name in sorted(drawings.everything(plan), key=functools.partial(_place, plan)):
         about = drawings.about(plan, kind, paper, name)
         folder = drawings.folder(plan, dataset, kind, paper, name)
@@ -45,7 +45,7 @@ def entries(plan: Plan, dataset: str) -> list[dict]:
         entry["state"] = drawings.obstacle(plan, dataset, kind, paper, name)
         if entry["state"] is None:
             drawing = drawings.spec(plan, dataset, kind, paper, name)
-            entry["state"] = state(Path(folder), drawings.inputs(drawing))
+            entry["state"] = state(outlook, Path(folder), drawing)
             entry["runs"] = _runs(plan, drawing)
         found.append(entry)
     return found
@@ -65,21 +65,31 @@ def page(plan: Plan, dataset: str) -> dict:
     return {"dataset": dataset, "papers": papers, "entries": entries(plan, dataset)}
 
 
-def state(folder: Path, inputs: list[str]) -> str:
-    """``made``, ``stale: <file>`` or ``needs <n> of <m> results``.
+def state(outlook: Outlook, folder: Path, drawing: dict) -> str:
+    """``made``, ``stale: <why>``, ``ready to be drawn`` or ``needs <runs>``.
 
     A file older than the record is not read again: this is asked often, and of gigabytes. ``wsss audit`` reads all.
     """
-    missing = [path for path in inputs if not Path(path).is_file()]
+    inputs = drawings.inputs(drawing)
     record = folder / "record.json"
     if not record.is_file():
-        return f"needs {len(missing)} of {len(inputs)} results" if missing else "ready to be drawn"
+        jobs = outlook.missing(inputs)
+        return f"needs {_runs_of(jobs)}" if jobs else "ready to be drawn"
+    if jobs := outlook.changed(inputs):
+        return f"stale: other settings of {_runs_of(jobs)}"
+    if differs(folder, lambda: drawing):
+        return "stale: its entry in the paper has changed"
     for path, expected in read_json(record)["inputs"].items():
         if not Path(path).is_file():
             return f"stale: {path} is gone"
         if Path(path).stat().st_mtime > record.stat().st_mtime and sha256(path) != expected:
             return f"stale: {path} has changed"
     return "made"
+
+
+def _runs_of(jobs: list[Job], at_most: int = 3) -> str:
+    names = list(dict.fromkeys(f"{job.paper}/{job.run}" for job in jobs))
+    return ", ".join(names[:at_most]) + (f" and {len(names) - at_most} more" if len(names) > at_most else "")
 
 
 def _runs(plan: Plan, drawing: dict) -> list[dict]:
