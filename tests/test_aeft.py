@@ -195,6 +195,20 @@ def test_repel_lifts_pooled_magnitudes_and_does_not_train_the_threshold():
 # ---- the method
 
 
+@pytest.mark.parametrize(
+    ("cls_images", "train", "seen"),
+    [
+        (None, {}, 8),  # as many as the batches of phase 1 have
+        (None, {"batch_size": 16}, 16),
+        (12, {}, 12),
+        (None, {"accumulate": 2}, 4),  # of each of the two micro-batches
+    ],
+)
+def test_how_many_images_the_classification_loss_sees(cls_images, train, seen):
+    config = method_settings("aeft")
+    assert aeft.seen_by_classification(config["method"] | {"cls_images": cls_images}, config["train"] | train) == seen
+
+
 def counted(method) -> list[torch.Tensor]:
     """The image batches that the backbone of ``method`` sees from now on."""
     seen = []

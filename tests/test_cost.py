@@ -148,7 +148,7 @@ def test_sizes_come_from_the_index_or_are_known_or_are_not(make_plan):
     ],
 )
 def test_images_of_a_schedule_are_those_of_its_batches(train):
-    schedule = Schedule(22, train)
+    schedule = Schedule(22, {**train, "optimizer": {}})
     assert schedule.images == sum(len(batch) for batch in schedule.batches(seed=0, start=0))
 
 

@@ -185,6 +185,8 @@ def test_batch_size_grows_with_the_schedule():
     sizes = [len(batch) for batch in schedule.batches(seed=0, start=0)]
     assert sizes == [4] * 10 + [10] * 4
     assert schedule.poly_steps == 20  # as released: every epoch counted at the first size
+    train = {**TRAIN, "batch_size": {0: 4, 2: 10}, "optimizer": {**TRAIN["optimizer"], "poly_epochs": 2.8}}
+    assert Schedule(20, train).poly_steps == pytest.approx(schedule.steps)
 
 
 def test_every_pass_is_a_permutation_and_a_late_start_sees_the_same_batches():

@@ -27,11 +27,23 @@ from kaist import (
 
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
-from wsss.methods.aeft import Aeft, Output, classification_loss, foreground, mask_soft, pyramid, repel, triplet_losses
+from wsss.methods.aeft import (
+    Aeft,
+    Output,
+    classification_loss,
+    foreground,
+    mask_soft,
+    pyramid,
+    repel,
+    seen_by_classification,
+    triplet_losses,
+)
 from wsss.methods.base import max_norm
 from wsss.plan.resolve import method_settings
 from wsss.train import Schedule
 
+RELEASED = method_settings("aeft")
+SEEN = seen_by_classification(RELEASED["method"], RELEASED["train"])  # images of L_cls
 TERMS = {"cls": "cls", "attract": "attract", "repel": "repulse"}  # ours -> golden
 
 
@@ -82,7 +94,7 @@ def unit_losses(unit: dict, run: str) -> SimpleNamespace:
         return seen[-1]
 
     labels = unit["label"]
-    terms = {"cls": classification_loss(logits, labels, settings)}
+    terms = {"cls": classification_loss(logits, labels, settings, SEEN)}
     if run != "p1":
         terms |= triplet_losses(Output(cam, gpp, logits), unit["images"], labels, unit["n_idx"], second, settings)
     return SimpleNamespace(**locals())
@@ -187,7 +199,7 @@ class Step:
         return settings_of(self.golden, run) | {"weights": dict.fromkeys(TERMS, 1.0)}
 
     def terms(self, settings: dict) -> dict:
-        terms = {"cls": classification_loss(self.anchor.logits, self.labels, settings)}
+        terms = {"cls": classification_loss(self.anchor.logits, self.labels, settings, self.method.seen)}
         return terms | triplet_losses(*self._first, lambda images: self.positive[1], settings)
 
     def gradients(self, name: str, run: str) -> list[torch.Tensor]:

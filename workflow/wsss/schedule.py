@@ -20,6 +20,12 @@ class Progress:
     epochs: int
 
 
+def batch_sizes(train: dict) -> list[tuple[int, int]]:
+    """(epoch, batch size from there on), the first epoch first."""
+    sizes = train["batch_size"] if isinstance(train["batch_size"], dict) else {0: train["batch_size"]}
+    return sorted((int(epoch), int(size)) for epoch, size in sizes.items())
+
+
 class Schedule:
     """Steps, epochs and batch sizes of a run over ``n`` images.
 
@@ -29,14 +35,14 @@ class Schedule:
 
     def __init__(self, n: int, train: dict):
         self.n, self.epochs = n, train["epochs"]
-        sizes = train["batch_size"] if isinstance(train["batch_size"], dict) else {0: train["batch_size"]}
-        self._sizes = sorted((int(epoch), min(int(size), n)) for epoch, size in sizes.items())
+        self._sizes = [(epoch, min(size, n)) for epoch, size in batch_sizes(train)]
         per_epoch = [n // self.batch_size(epoch) for epoch in range(self.epochs)]
         self._ends = list(accumulate(per_epoch))
         self._fixed = train.get("steps")
         self.steps = int(self._fixed or self._ends[-1])
         # released poly schedules count every epoch at its first batch size, even when the size grows later
-        self.poly_steps = float(self.steps * (per_epoch[0] * self.epochs) / self._ends[-1])
+        poly_epochs = train["optimizer"].get("poly_epochs") or self.epochs
+        self.poly_steps = float(self.steps * (per_epoch[0] * poly_epochs) / self._ends[-1])
 
     def batch_size(self, epoch: int) -> int:
         return [size for start, size in self._sizes if start <= epoch][-1]

@@ -19,7 +19,8 @@ D1  L1 errors are means over all pixels of the image, not over the judged area. 
 D2  e_t is hard ([c_t = 0]), e_nt soft (c_t) and only where t wins among all classes, present or not.      release
 D3  R_full sees detached features: reconstruction of the whole image trains the decoder alone.             release
 D4  .3 and .5 of RU are constants in the release; here ``method.reconstructor.t`` and ``.nt``.
-D5  100 epochs are run on a schedule of 40; the last 60 have learning rate 6e-7. Here ``train.epochs`` is 40.
+D5  100 epochs are run on a schedule of 40; the last 60 have learning rate 6e-7. Here ``train.epochs`` is 40
+    (100 with ``train.optimizer.poly_epochs`` 40 for the rest).                                               release
 D6  10 times the learning rate for transposed convolutions only, the classification layers at the backbone's
     (``method.new_lr``; PSA's at ten times that); the momentum is 5e-4.                                     release
 D7  the release's classifier also owns heads and a decoder that it never uses; they are not built here.

@@ -14,7 +14,7 @@ L_attract  attract_soft     |  mean |P(G(x)) y - P(G(x+)) y|, P = GAP(ReLU(.))
 L_repel    repel            |  hinge on the distance of anchor and negative in normalised G
 L          W_cls L_cls + W_attract L_attract + W_repel L_repel; before epoch T only the first
 Departures of the release KAIST-vilab/AEFT@dc81899, the default, from the paper or from what one would expect
-D1  L_cls sees 8 images also when phase 2 has batches of 32 (``method.cls_images``).
+D1  L_cls sees 8 images, as many as phase 1 has, also when phase 2 has batches of 32 (``method.cls_images``).
 D2  x+ is x times the soft foreground below TH0 and 0 above, so background goes, too. Before the release it was
     x [foreground < TH0] (``method.mask``: soft or hard). Nothing is detached.
 D3  L_attract is the L1 distance; before the release the squared one of L2-normalised vectors, summed over classes (the
@@ -27,7 +27,7 @@ D5  only the activated region of the anchor is left out; the negative's threshol
 D6  an anchor whose batch has no image of other classes ends the released run; here it is left out of L_repel.
 D7  new layers learn at the rate of the backbone; PSA's fc8 at ten times that (``method.new_lr``).
 D8  the poly schedule counts every epoch as if its batches were those of phase 1 (``wsss.train``): with 10582 images
-    52880 steps, of which 31056 are made, so the rate ends at 0.45 of its start.
+    52880 steps, of which 31056 are made, so the rate ends at 0.45 of its start (``train.optimizer.poly_epochs``).
 D9  bn8 of the release is never used and does not exist here. Localization shows A, not G.
 """
 
@@ -42,6 +42,7 @@ from torch import Tensor, nn
 
 from wsss.errors import WsssError, choose
 from wsss.methods.base import EPS, Method, head, max_norm, multilabel_soft_margin, resize
+from wsss.schedule import batch_sizes
 from wsss.train import poly_groups
 
 
@@ -177,10 +178,15 @@ def triplet_losses(
     return terms
 
 
-def classification_loss(logits: Tensor, labels: Tensor, settings: dict) -> Tensor:
-    """The weighted L_cls of the first ``cls_images`` images (D1)."""
-    n = settings["cls_images"]
-    return settings["weights"]["cls"] * multilabel_soft_margin(logits[:n], labels[:n])
+def classification_loss(logits: Tensor, labels: Tensor, settings: dict, seen: int) -> Tensor:
+    """The weighted L_cls of the first ``seen`` images (D1)."""
+    return settings["weights"]["cls"] * multilabel_soft_margin(logits[:seen], labels[:seen])
+
+
+def seen_by_classification(settings: dict, train: dict) -> int:
+    """How many images of a micro-batch L_cls sees (D1)."""
+    _, first = batch_sizes(train)[0]
+    return max((settings["cls_images"] or first) // train["accumulate"], 1)
 
 
 # ---- Method
@@ -207,6 +213,7 @@ class Aeft(Method):
     def __init__(self, config: dict, n_classes: int):
         super().__init__(config, n_classes)
         self.settings = config["method"]
+        self.seen = seen_by_classification(self.settings, config["train"])
         width = self.settings["width"]
         self.fc8 = head(self.backbone.channels["conv6"], width)
         self.fc9 = head(width, n_classes)
@@ -239,7 +246,7 @@ class Aeft(Method):
     def terms(self, images: Tensor, labels: Tensor, partner: Tensor, epoch: int) -> dict[str, Tensor]:
         """All weighted losses of images ``B×3×H×W``, labels ``B×C`` and given negatives ``B`` in a schedule's epoch."""
         anchor = self(images)
-        terms = {"cls": classification_loss(anchor.logits, labels, self.settings)}
+        terms = {"cls": classification_loss(anchor.logits, labels, self.settings, self.seen)}
         if epoch >= self.settings["triplet_from"]:
             terms |= triplet_losses(anchor, images, labels, partner, self, self.settings)
         return terms
