@@ -29,6 +29,8 @@ D7  new layers learn at the rate of the backbone; PSA's fc8 at ten times that (`
 D8  the poly schedule counts every epoch as if its batches were those of phase 1 (``wsss.train``): with 10582 images
     52880 steps, of which 31056 are made, so the rate ends at 0.45 of its start (``train.optimizer.poly_epochs``).
 D9  bn8 of the release is never used and does not exist here. Localization shows A, not G.
+D10 the authors keep the epoch, of the classifier and of AffinityNet, whose result scores best on masks of the training
+    images; here the last one is kept.
 """
 
 from __future__ import annotations

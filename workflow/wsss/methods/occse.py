@@ -20,6 +20,7 @@ D4  the release keeps, and never uses, gradients of the OC's weights; here they 
 D5  masking inside the OC (``method.masking_depth`` > 0) and other OC backbones (supplement, A and B) are not released.
     Here the map is resized to the feature at that depth, then divided by its maximum there.
 D6  an OC that takes other pixels than CGNet (VGG16) gets the same image converted; the erased colour is its own mean.
+D7  the authors keep the epoch whose maps score best on masks of the training images; here the last one is kept.
 """
 
 from __future__ import annotations
