@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import statistics
 from pathlib import Path
 
@@ -101,6 +102,11 @@ def test_every_reported_value_is_a_run_or_says_where_it_comes_from(specs, paper)
 def test_every_table_says_what_its_values_were_measured_on(specs, paper):
     for name, table in specs[paper]["tables"].items():
         assert "VOC 2012" in table["caption"], name
+    for kind in ("tables", "figures"):  # and no caption says it of ours, which may be of another data set
+        for name, about in specs[paper][kind].items():
+            for sentence in re.split(r"[.;] ", about["caption"]):
+                told = "VOC" not in sentence or re.search(r"[Rr]eported|release|slides|they measured", sentence)
+                assert told, (name, sentence)
 
 
 def test_reported_values_are_percentages_but_where_the_column_says_otherwise(specs):

@@ -407,6 +407,9 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     chart = Path(drawings.folder(plan, "shapes", "figures", "aeft", "chart"))
     draw_figure(drawings.figure(plan, "shapes", "aeft", "chart"), chart)
     (chart / "record.json").write_text(json.dumps({"inputs": {}, "outputs": {}}))
+    curves = Path(drawings.folder(plan, "shapes", "figures", "seam", "thresholds"))
+    draw_figure(drawings.figure(plan, "shapes", "seam", "thresholds"), curves)
+    (curves / "record.json").write_text(json.dumps({"inputs": {}, "outputs": {}}))
     training = plan.home("shapes", "seam", "baseline", 0, "train")
     training.mkdir(parents=True, exist_ok=True)
     losses = ["step,epoch,phase,term,value", "0,0,classifier,cls,0.7", "1,0,classifier,cls,0.6"]
@@ -424,7 +427,8 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     assert 'href="#seam_table2"' in text
     assert "made: 4 not comparable" in text
     assert re.search(r"<td>seam_table7</td>.*needs seam/", text)
-    assert text.count("data:image/webp;base64,") == 1
+    assert text.count("data:image/webp;base64,") == 2
+    assert text.count("Ours: data set shapes.</p>") == 1  # below curves, not below a chart of reported values
     assert text.count("data:image/svg+xml;base64,") == 1
     assert 'name="viewport"' in text
     assert "line 98" in text

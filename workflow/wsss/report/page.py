@@ -62,7 +62,8 @@ def _filled(entry: dict, out: Path) -> dict:
     entry["files"] = _links([*files, Path(entry["log"])], out)
     entry["digest"] = sha256(folder / "record.json")[:12] if (folder / "record.json").is_file() else ""
     if entry["kind"] == "figures":
-        return {**entry, "picture": _smaller(source)}
+        datasets = list(dict.fromkeys(run["dataset"] for run in entry["runs"]))
+        return {**entry, "picture": _smaller(source), "datasets": datasets}
     found = re.search(r"<main>(.*)</main>", source.read_text(encoding="utf-8"), re.DOTALL)
     if found is None:
         raise WsssError(f"{source}: not a table of this version; delete it and make it again")
