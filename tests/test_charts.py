@@ -5,7 +5,8 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 from matplotlib.text import Text
 
-from wsss.report.charts import _label, _name
+from wsss.report.charts import _label
+from wsss.report.layout import row_name
 
 
 def test_names_of_close_points_do_not_meet():
@@ -24,5 +25,5 @@ def test_names_of_close_points_do_not_meet():
 
 def test_rows_of_one_label_are_told_apart_by_their_words():
     rows = [{"label": "CAM", "attributes": {"of": "ACR"}}, {"label": "SEAM", "attributes": {"er": "✓"}}, {"label": "x"}]
-    assert [_name(row) for row in rows] == ["CAM (ACR)", "SEAM", "x"]
-    assert _name({"label": "", "attributes": {"aggregation": "A", "level2": "✓"}}) == "A"
+    assert [row_name(row) for row in rows] == ["CAM (ACR)", "SEAM", "x"]
+    assert row_name({"label": "", "attributes": {"aggregation": "A", "level2": "✓"}}) == "A"

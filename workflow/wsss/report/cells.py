@@ -93,7 +93,9 @@ def operating_point(metrics: dict, at: str, path: str) -> dict:
 
 
 def _quoted(spec: dict) -> str | None:
-    return f"quoted: {spec['literature']}" if spec.get("literature") else None
+    if not spec.get("literature"):
+        return None
+    return f"{'no value in' if spec.get('reported') is None else 'quoted:'} {spec['literature']}"
 
 
 def _value(point: dict, spec: dict, metrics: dict, path: str) -> float | str:

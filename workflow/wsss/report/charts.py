@@ -12,6 +12,7 @@ from matplotlib.transforms import Bbox
 from wsss.errors import WsssError
 from wsss.files import read_json
 from wsss.report.cells import operating_point, read_cell
+from wsss.report.layout import row_name
 
 WIDTH = 6.9  # inches: the text width of a two-column paper
 PERCENT = {"miou", "precision", "recall", "iou"}
@@ -112,7 +113,7 @@ def class_bars(plan: dict) -> Figure:
 
 def table_dots(plan: dict) -> Figure:
     """One column of a table: rings for reported values, dots for ours with the standard deviation over seeds."""
-    entries = [(_name(row), read_cell(row["cells"][0])) for row in plan["rows"]]
+    entries = [(row_name(row), read_cell(row["cells"][0])) for row in plan["rows"]]
     entries = [(name, cell) for name, cell in entries if cell.reported is not None or cell.mean is not None]
     figure, axis = plt.subplots(figsize=(WIDTH * 0.8, 0.2 * len(entries) + 0.7))
     at = np.arange(len(entries))[::-1]
@@ -147,7 +148,7 @@ def table_scatter(plan: dict) -> Figure:
             axis.plot(*ours, **OURS)
         points += filter(None, (reported, ours))
         if ours or reported:
-            named.append((_name(row), list(filter(None, (ours, reported)))))
+            named.append((row_name(row), list(filter(None, (ours, reported)))))
     for j, write in enumerate((axis.set_xlabel, axis.set_ylabel)):
         label = plan["columns_shown"][j]["label"]
         percent = plan["rows"][0]["cells"][j].get("scale", 100) == 100 and "%" not in label
@@ -191,12 +192,6 @@ def _common(a: Bbox, b: Bbox) -> float:
 
 def _both(x: float | None, y: float | None) -> tuple[float, float] | None:
     return None if x is None or y is None else (x, y)
-
-
-def _name(row: dict) -> str:
-    """A row's label with the words that tell it from others of that label: ``CAM (ACR)``."""
-    words = ", ".join(word for word in row.get("attributes", {}).values() if word not in ("✓", "-"))
-    return f"{row['label']} ({words})".strip() if words and row["label"] else row["label"] or words
 
 
 def _legend(axis) -> None:

@@ -13,6 +13,7 @@ SHOWN = {  # kind of column -> what it shows
     "quoted": ("reported",),  # no cell of it can be computed
 }
 NONE = "–"
+SELECTED = {"seed": "background thresholds", "crf": "CRF exponents"}  # stage -> what its point "best" is the best of
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,7 @@ def view(plan: dict, cells: list[list[Cell]]) -> View:
     rows = [(row["label"], row.get("attributes", {})) for row in plan["rows"]]
     columns = [(column["label"], {}) for column in plan["columns"]]
     runs = [[bool(spec.get("metrics")) for spec in row["cells"]] for row in plan["rows"]]
-    digits = [_digits([row[j] for row in cells]) for j in range(len(columns))]
-    grid = [list(zip(row, has, digits, strict=True)) for row, has in zip(cells, runs, strict=True)]
+    grid = [list(zip(*parts, strict=True)) for parts in zip(cells, runs, _digits(plan, cells), strict=True)]
     attributes = plan.get("attributes", [])
     if plan.get("transpose"):
         rows, columns, attributes, grid = columns, rows, [], [list(line) for line in zip(*grid, strict=True)]
@@ -85,11 +85,22 @@ def _kind(column: list[tuple[Cell, bool, tuple[int, int]]]) -> str:
     return "compared" if any(cell.reported is not None for cell, _, _ in column) else "ours"
 
 
-def _digits(cells: list[Cell]) -> tuple[int, int]:
-    """Decimals of a column's reported values, as many as the paper prints, and of ours."""
-    reported = [cell.reported for cell in cells if cell.reported is not None]
-    ours = 3 if any(cell.scale == 1 for cell in cells) else 2
-    return max((len(repr(value).partition(".")[2]) for value in reported), default=ours), ours
+def _digits(plan: dict, cells: list[list[Cell]]) -> list[list[tuple[int, int]]]:
+    """Decimals of each cell's reported value and of ours.
+
+    The paper prints as many as the longest value of that column on those images has: a number does not know its
+    last zeros.
+    """
+    alike = [[(j, spec["split"]) for j, spec in enumerate(row["cells"])] for row in plan["rows"]]
+    printed: dict[tuple, int] = {}
+    for keys, row in zip(alike, cells, strict=True):
+        for key, cell in zip(keys, row, strict=True):
+            if cell.reported is not None:
+                printed[key] = max(printed.get(key, 0), len(repr(cell.reported).partition(".")[2]))
+    ours = [[3 if cell.scale == 1 else 2 for cell in row] for row in cells]
+    return [
+        [(printed.get(key, own), own) for key, own in zip(*pair, strict=True)] for pair in zip(alike, ours, strict=True)
+    ]
 
 
 def _texts(entry: tuple[Cell, bool, tuple[int, int]], kind: str, reasons: Reasons, word: bool) -> list[str]:
@@ -124,10 +135,10 @@ def _notes(plan: dict, heads: list[str], grid: list, kinds: list[str], reasons: 
         found = [f"Ours: {on}, {' or '.join(map(str, seeds))} seed{'s' if seeds[-1] > 1 else ''}{spread}."]
     else:
         found = ["Ours: no cell of this table can be computed here."]
-    if any(spec.get("at") == "best" and spec.get("metrics") for row in plan["rows"] for spec in row["cells"]):
-        found.append(
-            "Operating points marked best were selected on the ground truth of the images they are measured on."
-        )
+    selected = _selected(plan)
+    if selected:
+        found[0] += f" {selected} were selected on the ground truth of the images they are measured on."
+    found += _shared(plan)
     if any(cell.verdict in MARKS for cell in cells):
         marks = "" if word else "".join(f"{mark} {name}, " for name, mark in MARKS.items()).rstrip(", ") + ". "
         found.append(f"Verdict: {marks}{RULE[0].upper()}{RULE[1:]}." if marks else f"Verdict: {RULE}.")
@@ -138,12 +149,43 @@ def _notes(plan: dict, heads: list[str], grid: list, kinds: list[str], reasons: 
     return found + [f"{label}: {note}" if label else note for label, note in labelled]
 
 
+def _selected(plan: dict) -> str:
+    """What was chosen for the best result: ``Background thresholds and CRF exponents``."""
+    best = [
+        spec["stage"] for row in plan["rows"] for spec in row["cells"] if spec.get("metrics") and spec["at"] == "best"
+    ]
+    names = " and ".join(name for stage, name in SELECTED.items() if stage in best)
+    return names[:1].upper() + names[1:]
+
+
+def _shared(plan: dict) -> list[str]:
+    """Which rows show the same results of ours, since a data set has one stand-in for several networks."""
+    rows: dict[str, list[str]] = {}
+    for row in plan["rows"]:
+        if any(spec.get("metrics") for spec in row["cells"]):
+            asked = [[spec.get(key) for key in ("metrics", "metric", "class", "at")] for spec in row["cells"]]
+            rows.setdefault(repr(asked), []).append(row_name(row))
+    return [
+        f"{', '.join(names)}: one run of ours, their settings are the same on data set {plan['dataset']}."
+        for names in rows.values()
+        if len(names) > 1
+    ]
+
+
+def row_name(row: dict) -> str:
+    """A row's label with the words that tell it from others of that label: ``CAM (ACR)``."""
+    words = ", ".join(word for word in row.get("attributes", {}).values() if word not in ("✓", "-"))
+    return f"{row['label']} ({words})".strip() if words and row["label"] else row["label"] or words
+
+
 def _alone(heads: list[str], grid: list, kinds: list[str]) -> list[str]:
     """Why some columns show reported values alone, one sentence for all with the same reasons."""
     columns: dict[tuple[str, ...], list[str]] = {}
     for j, head in enumerate(heads):
         if kinds[j] == "quoted":
-            columns.setdefault(tuple(dict.fromkeys(line[j][0].verdict for line in grid)), []).append(head)
+            column = [line[j][0] for line in grid]
+            shown = [cell for cell in column if cell.reported is not None] or column
+            columns.setdefault(tuple(dict.fromkeys(cell.verdict for cell in shown)), []).append(head)
     return [f"{', '.join(names)}: reported values alone ({'; '.join(why)})." for why, names in columns.items()]
 
 
