@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.text import Text
 
 from wsss.report.charts import _label
@@ -18,7 +19,11 @@ def test_names_of_close_points_do_not_meet():
     axis.margins(0.15)
     _label(axis, [(f"CAM (method {i})", [point]) for i, point in enumerate(points)], points)
     boxes = [Text.get_window_extent(text) for text in axis.texts]
+    leaders = {text.arrow_patch.get_visible() for text in axis.texts if np.hypot(*text.get_position()) <= 9}
+    inside = [axis.bbox.x0 < box.x0 < box.x1 < axis.bbox.x1 for box in boxes]
     plt.close(figure)
+    assert leaders == {False}  # a name beside its mark needs none
+    assert all(inside)
     assert len(boxes) == 10
     assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import NullFormatter
 from matplotlib.transforms import Bbox
@@ -26,13 +27,9 @@ AXIS = {
 }
 REPORTED = {"marker": "o", "linestyle": "", "color": "#777777", "mfc": "white", "markersize": 5, "label": "reported"}
 OURS = {"marker": "o", "linestyle": "", "color": "#0072B2", "markersize": 5, "label": "ours"}
-LEADER = {
-    "arrowstyle": "-",
-    "color": "#bbbbbb",
-    "linewidth": 0.5,
-    "shrinkA": 0,
-    "shrinkB": 2,
-}  # from a name to its mark
+LEADER = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}  # from name to mark
+BESIDE = 9  # points: a name that stands nearer to its mark needs no leader
+HALO = [withStroke(linewidth=2, foreground="white")]  # around names, where a line passes below
 MARK = 8  # pixels from a mark's centre that no name should cover
 AROUND = [  # where a name may stand beside its mark: offset in points, alignment; best first
     (x * far, y * far, horizontal, vertical)
@@ -166,14 +163,16 @@ def _label(axis, named: list[tuple[str, list]], points: list[tuple[float, float]
     taken = [Bbox.from_bounds(x - MARK, y - MARK, 2 * MARK, 2 * MARK) for x, y in pixels]
     for name, own in named:
         text = axis.annotate(name, own[0], (0, 0), textcoords="offset points", fontsize=7, arrowprops=LEADER)
+        text.set(path_effects=HALO, zorder=1.5)  # over lines, under marks
         choices = []
         for order, (point, place) in enumerate((point, place) for point in own for place in AROUND):
             _move(text, point, place)
             box = Text.get_window_extent(text).padded(1)  # without its line
-            outside = box.width * box.height - _common(box, axis.bbox.padded(MARK))
+            outside = box.width * box.height - _common(box, axis.bbox.padded(-MARK))
             choices.append((sum(_common(box, other) for other in taken) + 5 * outside, order, point, place, box))
         _, _, point, place, box = min(choices, key=lambda choice: choice[:2])
         _move(text, point, place)
+        text.arrow_patch.set_visible(np.hypot(*place[:2]) > BESIDE)
         taken.append(box)
 
 
