@@ -24,7 +24,7 @@ from wsss.report.figures import KINDS
 from wsss.report.insides import outline_pair
 from wsss.report.layout import Reasons, _letters
 from wsss.report.page import verdicts
-from wsss.report.tables import latex
+from wsss.report.tables import html, latex
 from wsss.stores import write_masks, write_scores
 
 ROOT = Path(__file__).parent.parent
@@ -216,6 +216,8 @@ def test_latex_is_whole(table, tmp_path):
 
 
 def test_latex_escapes_what_it_would_read():
+    assert latex("what `a_b` packs") == r"what \texttt{a\_b} packs"
+    assert html("`a` < `b`") == "<code>a</code> &lt; <code>b</code>"
     assert latex(r"a\b{c}~^&") == r"a\textbackslash{}b\{c\}\textasciitilde{}\textasciicircum{}\&"
 
 

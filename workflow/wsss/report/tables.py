@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from html import escape
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
@@ -17,6 +19,7 @@ CSV_FIELDS = [
     *("run", "stage", "metric", "class", "at", "split", "points", "metrics"),
 ]
 
+CODE = re.compile(r"`([^`]*)`")
 LATEX = str.maketrans(
     {
         **{char: f"\\{char}" for char in "&%_#${}"},
@@ -53,13 +56,18 @@ def template(name: str):
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"latex": latex, "markdown": markdown}
+    environment.filters |= {"latex": latex, "html": html, "markdown": markdown}
     return environment.get_template(name)
 
 
 def latex(text: str) -> str:
-    """Escape what LaTeX would read as a command, and spell what it does not have."""
-    return text.translate(LATEX)
+    """Escape what LaTeX would read as a command, spell what it does not have, and set words in backticks as code."""
+    return CODE.sub(r"\\texttt{\1}", text.translate(LATEX))
+
+
+def html(text: str) -> str:
+    """Escape what HTML would read as a tag, and set words in backticks as code."""
+    return CODE.sub(r"<code>\1</code>", escape(text))
 
 
 def markdown(text: str) -> str:
