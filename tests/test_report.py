@@ -18,7 +18,9 @@ from wsss.data.index import Dataset
 from wsss.errors import WsssError
 from wsss.methods import build as build_method
 from wsss.plan import Plan, drawings, state
-from wsss.report import draw_figure, write_page, write_table
+from wsss.plan.checks import METRICS
+from wsss.plan.stages import MEASURED
+from wsss.report import draw_figure, words, write_page, write_table
 from wsss.report.cells import Cell, read_cell
 from wsss.report.figures import KINDS
 from wsss.report.insides import outline_pair
@@ -444,7 +446,7 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     text = out.read_text()
     assert 'href="#seam_table2"' in text
     assert "made: 4 not comparable" in text
-    assert re.search(r"<td>seam_table7</td>.*needs seam/", text)
+    assert re.search(r"<td>seam_<wbr>table7</td>.*needs seam/", text)
     assert text.count("data:image/webp;base64,") == 2
     assert text.count("Ours: data set shapes.</p>") == 1  # below curves, not below a chart of reported values
     assert text.count("data:image/svg+xml;base64,") == 1
@@ -459,6 +461,18 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     anchors = re.findall(r'id="([^"]+)"', text)
     assert len(anchors) == len(set(anchors))
     assert set(re.findall(r'href="#([^"]+)"', text)) - set(anchors) <= {"run-seam/seam"}  # not trained here
+
+
+def test_the_page_has_words_for_all_that_is_measured():
+    assert set(words.STAGES) == set(MEASURED)
+    assert set(words.METRICS) == set(METRICS)
+    assert words.metric("iou", "dog") == "IoU of dog"
+    assert words.points("threshold 0.25; alpha=16") == "threshold 0.25; exponent 16"
+    assert [words.loss(term) for term in ("ce_0.5", "dp_bg", "new")] == [
+        "cross entropy, × 0.5",
+        "displacement, background pairs",
+        "new",
+    ]
 
 
 def test_figures_of_a_table_follow_it(world):

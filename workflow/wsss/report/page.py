@@ -20,6 +20,7 @@ from PIL import Image
 
 from wsss.errors import WsssError
 from wsss.files import sha256, write_text
+from wsss.report import words
 from wsss.report.cells import RULE
 from wsss.report.figures import STYLE
 from wsss.report.layout import MARKS
@@ -85,8 +86,17 @@ def verdicts(cells: list[dict]) -> str:
 
 def _protocol(cells: list[dict]) -> list[dict]:
     """How each cell was measured: run, stage, images, operating point."""
-    keys = ("row", "attributes", "column", "run", "stage", "metric", "split", "points")
-    return [{key: cell[key] for key in keys} for cell in cells if cell["ours"]]
+    return [
+        {
+            **{key: cell[key] for key in ("row", "attributes", "column", "run")},
+            "result": words.STAGES[cell["stage"]],
+            "metric": words.metric(cell["metric"], cell["class"]),
+            "images": words.IMAGES[cell["split"]],
+            "points": words.points(cell["points"]),
+        }
+        for cell in cells
+        if cell["ours"]
+    ]
 
 
 def _trainings(entries: list[dict], out: Path) -> list[dict]:
@@ -144,7 +154,7 @@ def _losses(path: Path) -> str:
         figure, axis = plt.subplots(figsize=(5.5, 2.2))
         for (phase, term), curve in terms.items():
             parts = np.array_split(np.array(curve), min(POINTS, len(curve)))  # each point the mean of its part
-            label = f"{term} ({phase})" if several else term
+            label = f"{words.loss(term)} ({phase})" if several else words.loss(term)
             axis.plot(*np.array([part.mean(0) for part in parts]).T, label=label, linewidth=1)
         axis.set_xlabel("step")
         axis.xaxis.get_major_locator().set_params(integer=True)
