@@ -103,10 +103,10 @@ def train_rate(name: str, args: argparse.Namespace, folder: Path) -> tuple[float
     torch.manual_seed(0)
     method, clock = build(config, C), Clock(size, config["train"]["crop"])
     with contextlib.redirect_stderr(io.StringIO()):  # no progress bar between the results
-        fit(method, clock, config["train"] | {"steps": steps + 1}, 0, folder / name, args.device)
+        fit(method, clock, config["train"] | {"steps": steps + 1}, {"seed": 0}, folder / name, args.device)
         seconds = clock.times[steps * size] - clock.times[args.warmup * size]
         with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
-            fit(method, clock, config["train"] | {"steps": 2}, 1, folder / f"{name}-flops", args.device)
+            fit(method, clock, config["train"] | {"steps": 2}, {"seed": 1}, folder / f"{name}-flops", args.device)
     return args.steps * size / seconds, counter.get_total_flops() / 2 * args.steps / seconds
 
 

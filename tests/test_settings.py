@@ -92,7 +92,7 @@ def unread(config: dict, dataset: Dataset, tmp_path) -> set[str]:
     recorded = Recorded(config, read)
     method = build(recorded, len(CLASSES))
     samples = ClassificationSamples(dataset, recorded["train"], method.backbone.input)
-    model = fit(method, samples, recorded["train"], 0, tmp_path / "out", "cpu")
+    model = fit(method, samples, recorded["train"], {"seed": 0}, tmp_path / "out", "cpu")
     localize(recorded, dataset, model, (0, 4), tmp_path / "scores.npz", "cpu")
     return leaves(config) - read
 

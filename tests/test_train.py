@@ -13,10 +13,14 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 from torch import nn
 
+from wsss.data.index import Dataset, Record
 from wsss.errors import Stopped, WsssError
 from wsss.files import sha256
+from wsss.plan.resolve import merge, method_settings
 from wsss.train import Schedule, collate, fit, poly, split
 
 TRAIN = {
@@ -25,6 +29,7 @@ TRAIN = {
     "batch_size": 4,
     "optimizer": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "poly_power": 0.9},
 }
+CONFIG = {"seed": 11, "method": {"alpha": 0.05}}
 
 
 class Regression(nn.Module):
@@ -62,10 +67,11 @@ class Points:
         return {"id": f"point{index}", "x": x, "y": y}
 
 
-def train_once(out: Path, pause: float = 0.0, **changes) -> Path:
+def train_once(out: Path, pause: float = 0.0, method: dict | None = None, **changes) -> Path:
     torch.manual_seed(1)
+    config = {**CONFIG, "method": method or CONFIG["method"]}
     with mock.patch("wsss.train.CHECKPOINT_EVERY", 5):
-        return fit(Regression(pause), Points(), {**TRAIN, **changes}, 11, out, "cpu")
+        return fit(Regression(pause), Points(), {**TRAIN, **changes}, config, out, "cpu")
 
 
 def test_same_run_gives_the_same_bytes(tmp_path):
@@ -79,7 +85,7 @@ def test_loader_processes_do_not_change_the_result(tmp_path):
 
 def test_another_seed_gives_another_result(tmp_path):
     torch.manual_seed(1)
-    other = fit(Regression(), Points(), TRAIN, 12, tmp_path / "b", "cpu")
+    other = fit(Regression(), Points(), TRAIN, {**CONFIG, "seed": 12}, tmp_path / "b", "cpu")
     assert sha256(train_once(tmp_path / "a")) != sha256(other)
 
 
@@ -118,11 +124,11 @@ def test_what_is_left_to_do_is_part_of_the_model(tmp_path):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        fit(Regression(), Points(), TRAIN, 11, tmp_path / "a", "cpu", finish=fail)
+        fit(Regression(), Points(), TRAIN, CONFIG, tmp_path / "a", "cpu", finish=fail)
     assert not (tmp_path / "a/model.pt").exists()  # no model that lacks its last step
     torch.manual_seed(1)
     finished = torch.load(
-        fit(Regression(), Points(), TRAIN, 11, tmp_path / "a", "cpu", finish=halve), weights_only=True
+        fit(Regression(), Points(), TRAIN, CONFIG, tmp_path / "a", "cpu", finish=halve), weights_only=True
     )
     plain = torch.load(train_once(tmp_path / "b"), weights_only=True)
     assert torch.equal(finished["layer.weight"], plain["layer.weight"] / 2)
@@ -143,11 +149,43 @@ def test_a_checkpoint_of_other_settings_is_not_used(tmp_path, capsys):
     assert "belongs to other settings" in capsys.readouterr().err
 
 
-def test_a_checkpoint_made_under_other_written_settings_is_not_used(tmp_path, capsys):
+def test_a_checkpoint_of_another_configuration_is_not_used(tmp_path, capsys):
+    """Also where it differs outside the training's own settings."""
     interrupted(tmp_path / "a", signal.SIGKILL)
-    (tmp_path / "a/config.yaml").write_text("method: {alpha: 0.1}")
-    train_once(tmp_path / "a")
-    assert "belongs to other settings" in capsys.readouterr().err
+    assert sha256(train_once(tmp_path / "a", method={"alpha": 0.1})) == sha256(train_once(tmp_path / "b"))
+    assert "a/checkpoint.pt: belongs to other settings, starting at step 0" in capsys.readouterr().err
+
+
+NETWORK = {"name": "tiny", "weights": None, "output_stride": None, "dropout": None, "freeze": [], "freeze_norm": False}
+QUICK = {"crop": 32, "long_side": [32, 40], "steps": 300, "batch_size": 2, "workers": 0}
+
+
+def test_the_command_does_not_go_on_from_the_checkpoint_of_another_configuration(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "0.png")
+    records = [Record(str(i), "0.png", None, ("train",), ("cat",), 40, 32, "", None) for i in range(4)]
+    Dataset("toy", ["cat", "dog"], tmp_path, records).save(tmp_path / "data")
+
+    def start(dropout: float) -> subprocess.Popen:
+        changes = {"backbone": NETWORK, "method": {"dropout": dropout}, "train": QUICK}
+        config = {
+            "seed": 0,
+            "dataset": {"splits": {"train": "train"}},
+            **merge(method_settings("cam"), changes, "test"),
+        }
+        (tmp_path / f"{dropout}.yaml").write_text(yaml.safe_dump(config))
+        paths = ["--config", tmp_path / f"{dropout}.yaml", "--data", tmp_path / "data", "--out", tmp_path / "out"]
+        command = [sys.executable, "-m", "wsss.cli", "train", *map(str, paths), "--device", "cpu"]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    stopped, log = start(0.1), tmp_path / "out/.losses.0.csv"
+    while stopped.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 1):
+        time.sleep(0.02)
+    stopped.terminate()
+    assert "run the same command again" in stopped.communicate(timeout=300)[1]
+    other = start(0.2)
+    assert "checkpoint.pt: belongs to other settings, starting at step 0" in other.communicate(timeout=300)[1]
+    assert other.returncode == 0
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
@@ -159,13 +197,13 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path):
     with pytest.raises(WsssError, match=r"loss 'mse' is nan at step \d+, images .*point7.*: lower"):
-        fit(Regression(), Points(bad=7), TRAIN, 11, tmp_path, "cpu")
+        fit(Regression(), Points(bad=7), TRAIN, CONFIG, tmp_path, "cpu")
     assert not (tmp_path / "model.pt").exists()
 
 
 def test_no_image_to_train_on(tmp_path):
     with pytest.raises(WsssError, match="no training image"):
-        fit(Regression(), Points(n=0), TRAIN, 11, tmp_path, "cpu")
+        fit(Regression(), Points(n=0), TRAIN, CONFIG, tmp_path, "cpu")
 
 
 def test_schedule_counts_steps_and_epochs():
@@ -220,7 +258,7 @@ def test_accumulation_is_the_mean_over_micro_batches(tmp_path):
     def run(name, accumulate):
         torch.manual_seed(1)
         settings = {**TRAIN, "steps": 1, "accumulate": accumulate}
-        return torch.load(fit(Plain(), Points(), settings, 11, tmp_path / name, "cpu"), weights_only=True)
+        return torch.load(fit(Plain(), Points(), settings, CONFIG, tmp_path / name, "cpu"), weights_only=True)
 
     whole, halves = run("whole", 1), run("halves", 2)
     assert torch.allclose(whole["layer.weight"], halves["layer.weight"], atol=1e-7)
@@ -234,5 +272,5 @@ def test_bf16_computes_in_bf16(tmp_path):
             seen.append(self.layer(batch["x"]).dtype)
             return super().losses(batch, phase, progress)
 
-    fit(Watched(), Points(), {**TRAIN, "steps": 1, "precision": "bf16"}, 11, tmp_path, "cpu")
+    fit(Watched(), Points(), {**TRAIN, "steps": 1, "precision": "bf16"}, CONFIG, tmp_path, "cpu")
     assert seen == [torch.bfloat16]

@@ -73,7 +73,7 @@ def _train(args) -> None:
     torch.manual_seed(config["seed"])
     method = build(initial(config, config["train"]), len(dataset.classes))
     samples = ClassificationSamples(dataset, config["train"], method.backbone.input)
-    fit(method, samples, config["train"], config["seed"], args.out, args.device)
+    fit(method, samples, config["train"], config, args.out, args.device)
 
 
 @command("export-weights", CONFIG, DATA, MODEL, OUTPUT)

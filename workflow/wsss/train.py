@@ -8,6 +8,7 @@ not, whatever the number of loader processes.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import sys
@@ -181,7 +182,7 @@ def fit(
     task,
     samples: Samples,
     train: dict,
-    seed: int,
+    config: dict,
     out_dir: Path | str,
     device: str = "auto",
     finish: Callable[[nn.Module], None] | None = None,
@@ -192,6 +193,7 @@ def fit(
         task: see ``docs/architecture.md``, Task.
         train: epochs, steps, batch_size, optimizer, and optionally precision, workers, accumulate; or ``weights``, a
             file of the authors' trained weights, which is read instead (see :func:`adopt`).
+        config: the resolved settings of the whole stage; ``seed`` is read, the others tell a checkpoint from another's.
         out_dir: also holds ``checkpoint.pt`` while training runs; a run that finds one of its settings goes on from it.
         finish: what is left to do to the trained task before it is written.
 
@@ -208,12 +210,12 @@ def fit(
     schedule = Schedule(len(samples), train)
     fabric = make_fabric(device, train.get("precision", "float32"))
     fabric.launch()
+    seed = config["seed"]
     torch.manual_seed(seed)
     task.to(memory_format=torch.channels_last)  # what convolutions are fastest with, on a CPU as on a GPU
     optimizers = {phase: build_optimizer(task.parameter_groups(phase), train["optimizer"]) for phase in task.phases}
-    settings = digest(
-        repr((sorted(train.items(), key=str), seed, len(samples), type(task).__name__, _written(out_dir)))
-    )
+    decisive = [config, train, len(samples), type(task).__name__]
+    settings = digest(json.dumps(decisive, sort_keys=True, default=str))
     start = _resume(out_dir / "checkpoint.pt", task, optimizers, settings)
 
     model, *wrapped = fabric.setup(task, *optimizers.values())
@@ -261,12 +263,6 @@ def adopt(task, weights: str | Path, out_dir: Path) -> Path:
     unused = {"missing": report.missing, "unexpected": report.unexpected}
     write_json(out_dir / "training.json", {"weights": str(weights), "kind": task.weights_kind, **unused})
     return save_model(task, out_dir / "model.pt")
-
-
-def _written(out_dir: Path) -> str:
-    """The stage's settings as the workflow wrote them: a checkpoint of others is of no use."""
-    path = out_dir / "config.yaml"
-    return path.read_text() if path.is_file() else ""
 
 
 class _Loop:

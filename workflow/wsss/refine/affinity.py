@@ -161,4 +161,4 @@ def affinity_stage(
     torch.manual_seed(config["seed"])
     net = build(backbones.initial(config, config["affinity"]["train"]))
     samples = AffinitySamples(dataset, crf_paths, config, net.stride, net.backbone.input)
-    return fit(net, samples, config["affinity"]["train"], config["seed"], Path(out_dir), device)
+    return fit(net, samples, config["affinity"]["train"], config, Path(out_dir), device)

@@ -98,4 +98,4 @@ def irn_stage(
         views = (top_left(seeds.image(image_id), train["crop"], convention) for image_id in seeds.ids)
         trained.mean_shift.running_mean += mean_displacement(trained, views)
 
-    fit(net, samples, train, config["seed"], out_dir, device, finish=centre)
+    fit(net, samples, train, config, out_dir, device, finish=centre)

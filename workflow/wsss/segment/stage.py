@@ -27,7 +27,8 @@ def segment_stage(
 
     ``mask_paths`` are the shards of pseudo masks; ``None`` stands for ground truth, the upper bound.
     """
-    segment = resolve(config)["segment"]
+    config = resolve(config)
+    segment = config["segment"]
     if (mask_paths is None) != (segment.get("labels") == "ground_truth"):
         raise WsssError(f"segment.labels is '{segment.get('labels')}': give mask shards, unless it is ground_truth")
     torch.manual_seed(config["seed"])
@@ -35,7 +36,7 @@ def segment_stage(
     samples = SegmentationSamples(dataset, mask_paths, segment["train"], task.net.input)
     if note := unsettled_norms(task, Schedule(len(samples), segment["train"]).steps):
         print(f"{out_dir}: {note}", file=sys.stderr)
-    fit(task, samples, segment["train"], config["seed"], out_dir, device)
+    fit(task, samples, segment["train"], config, out_dir, device)
 
 
 def unsettled_norms(task: SegmentTask, steps: int) -> str | None:
