@@ -52,6 +52,20 @@ def test_instance_labels_are_made_and_measured(workflow):
         assert f"\n  {stage} " in clean.stdout
 
 
+def test_a_crf_beside_a_network_has_its_processes(workflow):
+    (workflow.folder / "crf.yaml").write_text("overrides: {predict: {crf: {iterations: 0}}}")
+    said = workflow("-n", "-p", "--configfile", "crf.yaml", "--config", "workers=2", "--", "aeft_comparison")
+    asked = {}
+    for job in said.stdout.split("\n\n"):
+        if found := re.search(
+            r"WSSS_THREADS=(\d) wsss (walk|predict) --config \S*/(aeft/aeft|seam/seam)/.*", job, re.S
+        ):
+            threads, processes = (re.search(rf"{word} (\d)", job) for word in ("threads:", "--workers"))
+            asked[found[2], found[3]] = int(found[1]), int(threads[1]) if threads else 1, int(processes[1])
+    assert asked["walk", "aeft/aeft"] == (1, 2, 2)  # of the network, of the job, for the CRF
+    assert asked["walk", "seam/seam"] == asked["predict", "aeft/aeft"] == (1, 1, 1)  # no CRF
+
+
 def test_every_target_has_a_plan(workflow):
     lines = workflow.wsss("targets").stdout.splitlines()
     names = [line.split()[0] for line in lines if re.search(r"  (made|needs|ready)", line)]
@@ -112,6 +126,10 @@ def test_the_whole_chain_is_clean_and_an_edit_is_found(made):
 def test_touching_a_model_runs_nothing_again(made):
     (made.folder / BASELINE / "train/model.pt").touch()
     assert made.jobs() == {}
+
+
+def test_other_numbers_of_threads_and_processes_run_nothing_again(made):
+    assert made.jobs("--config", "threads=2", "workers=1") == {}
 
 
 def test_measuring_otherwise_does_not_train_again(made):

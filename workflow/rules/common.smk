@@ -130,4 +130,24 @@ def megabytes(heavy):
     return lambda w, attempt: (3000 if is_small(w) else heavy) * attempt
 
 
+def beside_crf(has_crf):
+    """Threads of a job that runs a network and, where its settings have one, a CRF in processes beside it."""
+
+    def threads(w):
+        crf = has_crf(plan.resolve(w.dataset, w.paper, w.run))
+        return max(config["threads"], config["workers"] if crf else 1)
+
+    return threads
+
+
+def network_threads(w, threads):
+    """Of a job's threads those for its network; a parameter made of them makes no result stale."""
+    return min(threads, config["threads"])
+
+
+def crf_processes(w, threads):
+    """The processes for its CRF, no more than it has threads."""
+    return min(threads, config["workers"])
+
+
 GPU = config["gpus"]

@@ -68,7 +68,7 @@ rule walk:
         f"{LOG}/walk_{SHARD}.log",
     conda:
         ENV
-    threads: config["threads"]
+    threads: beside_crf(lambda settings: settings["walk"]["crf"])
     resources:
         gpu=GPU,
         mem_mb=megabytes(12000),
@@ -76,10 +76,12 @@ rule walk:
     params:
         data=subpath(input.index, parent=True),
         code=plan.code("walk"),
+        threads=network_threads,
+        workers=crf_processes,
     shell:
-        "WSSS_THREADS={threads} wsss walk --config {input.config} --data {params.data} --scores {input.scores}"
+        "WSSS_THREADS={params.threads} wsss walk --config {input.config} --data {params.data} --scores {input.scores}"
         " --model {input.model} --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.masks}} --device $DEVICE --workers {{threads}} {TEE}"
+        f" --out {{output.masks}} --device $DEVICE --workers {{params.workers}} {TEE}"
 
 
 rule irn_labels:

@@ -42,7 +42,7 @@ rule predict:
         f"{LOG}/segment_{SHARD}.log",
     conda:
         ENV
-    threads: config["threads"]
+    threads: beside_crf(lambda settings: settings["predict"]["crf"]["iterations"])
     resources:
         gpu=GPU,
         mem_mb=megabytes(12000),
@@ -50,10 +50,12 @@ rule predict:
     params:
         data=subpath(input.index, parent=True),
         code=plan.code("segment"),
+        threads=network_threads,
+        workers=crf_processes,
     shell:
-        "WSSS_THREADS={threads} wsss predict --config {input.config} --data {params.data} --model {input.model}"
+        "WSSS_THREADS={params.threads} wsss predict --config {input.config} --data {params.data} --model {input.model}"
         " --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-        f" --out {{output.masks}} --device $DEVICE --workers {{threads}} {TEE}"
+        f" --out {{output.masks}} --device $DEVICE --workers {{params.workers}} {TEE}"
 
 
 rule submission:
