@@ -201,6 +201,20 @@ def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path):
     assert not (tmp_path / "model.pt").exists()
 
 
+class Unreadable(Points):
+    def get(self, index, rng):
+        if index == 7:
+            raise WsssError("point7.png: cannot be read")
+        return super().get(index, rng)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sample_that_cannot_be_made_is_one_line(tmp_path, workers, one_line):
+    settings = {**TRAIN, "workers": workers}
+    line = one_line(lambda: fit(Regression(), Unreadable(), settings, CONFIG, tmp_path, "cpu"))
+    assert line == "point7.png: cannot be read"
+
+
 def test_no_image_to_train_on(tmp_path):
     with pytest.raises(WsssError, match="no training image"):
         fit(Regression(), Points(n=0), TRAIN, CONFIG, tmp_path, "cpu")

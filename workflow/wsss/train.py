@@ -55,13 +55,19 @@ class _Loaded(torch.utils.data.Dataset):
     def __init__(self, samples: Samples, seed: int):
         self.samples, self.seed = samples, seed
 
-    def __getitem__(self, key: tuple[int, int, int]) -> dict:
+    def __getitem__(self, key: tuple[int, int, int]) -> dict | WsssError:
+        """A sample, or what is wrong with it: raised in a loader process, it would come with torch's traceback."""
         step, slot, index = key
-        return self.samples.get(index, np.random.default_rng([self.seed, step, slot]))
+        try:
+            return self.samples.get(index, np.random.default_rng([self.seed, step, slot]))
+        except WsssError as error:
+            return WsssError(str(error))
 
 
-def collate(samples: list[dict]) -> dict:
-    """Stack tensors and arrays; other values (ids) become lists."""
+def collate(samples: list[dict | WsssError]) -> dict | WsssError:
+    """Stack tensors and arrays; other values (ids) become lists. Of samples with an error, the first error."""
+    if errors := [sample for sample in samples if isinstance(sample, WsssError)]:
+        return errors[0]
 
     def column(values: list):
         return (
@@ -284,7 +290,10 @@ class _Loop:
             worker_init_fn=_first_thread,
             pin_memory=self.fabric.device.type == "cuda",
         )
-        return iter(self.fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+        for batch in self.fabric.setup_dataloaders(loader, use_distributed_sampler=False):
+            if isinstance(batch, WsssError):
+                raise batch
+            yield batch
 
     def step(self, batch: dict, step: int) -> Iterator[tuple[str, dict]]:
         """One update of every active phase; yields (phase, losses)."""
