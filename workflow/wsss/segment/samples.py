@@ -12,7 +12,7 @@ import numpy as np
 from wsss.data.index import Dataset
 from wsss.data.transforms import MaskedView
 from wsss.errors import WsssError
-from wsss.stores import Masks
+from wsss.stores import IGNORE, Masks
 
 
 @functools.lru_cache(maxsize=1)
@@ -31,7 +31,7 @@ class SegmentationSamples:
         convention: what the backbone expects, ``rgb`` or ``vgg_bgr``.
 
     Raises:
-        WsssError: an image has no label map, or one of another size; the line names the image.
+        WsssError: an image has no label map, or one of another size or of unknown classes; the line names the image.
     """
 
     def __init__(self, dataset: Dataset, mask_paths: Iterable[str | Path] | None, train: dict, convention: str = "rgb"):
@@ -59,5 +59,11 @@ class SegmentationSamples:
         if label.shape != image.shape[:2]:
             there, here = ("×".join(map(str, shape)) for shape in (label.shape, image.shape[:2]))
             raise WsssError(f"label map of image '{image_id}' is {there}, the image {here}; run the step before again")
+        if (highest := label[label != IGNORE].max(initial=0)) > len(self.dataset.classes):
+            cure = "give the masks of this one" if self.paths else "restore it and run `wsss index` again"
+            raise WsssError(
+                f"label map of image '{image_id}' has class {highest} of {len(self.dataset.classes)}: it is of another "
+                f"data set; {cure}"
+            )
         image, label = self.view(image, label, rng)
         return {"id": image_id, "image": image, "label": label}
