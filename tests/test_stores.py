@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,6 +123,30 @@ def test_a_damaged_shard_is_named(scores):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(WsssError, match=rf"{path.name}: cannot be read"):
         Scores([path])
+
+
+def damaged(path: Path, image_id: str) -> Path:
+    """The shard with another byte in the middle of what it holds of one image; it opens as before."""
+    with zipfile.ZipFile(path) as archive:
+        member = next(
+            info for info in archive.infolist() if info.filename.startswith(image_id) and info.file_size > 200
+        )
+    content = bytearray(path.read_bytes())
+    content[member.header_offset + 30 + len(member.filename) + member.compress_size // 2] ^= 0xFF
+    path.write_bytes(content)
+    return path
+
+
+def test_a_damaged_image_in_a_shard_is_named(scores, tmp_path):
+    path, content = damaged(scores[0][0], "id.6/"), scores[1]
+    store = Scores(scores[0])
+    with pytest.raises(WsssError, match=rf"{path.name}: what it holds of image 'id\.6' cannot be read \(.*delete it"):
+        store.get("id.6")
+    assert store.get("id.8")[1].shape == content["id.8"].shape
+    with write_masks(tmp_path / "m.zip") as shard:
+        shard.put("a", np.arange(1024, dtype=np.uint8).reshape(32, 32))
+    with pytest.raises(WsssError, match=r"m\.zip: what it holds of image 'a' cannot be read"):
+        Masks([damaged(tmp_path / "m.zip", "a")]).get("a")
 
 
 def test_an_image_in_two_shards_is_named(scores, tmp_path):

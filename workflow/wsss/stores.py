@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from wsss.errors import WsssError
 from wsss.files import atomic
 
 IGNORE = 255
+DAMAGE = (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)  # of a zip archive's members
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed time stamp, so that equal content is equal bytes
 
 
@@ -148,7 +150,14 @@ class _Shards:
     def _read(self, image_id: str, name: str) -> io.BytesIO:
         if image_id not in self._where:
             raise WsssError(f"no result for image '{image_id}'; the step before did not cover it")
-        return io.BytesIO(self._open(self._where[image_id]).read(name))
+        path = self._where[image_id]
+        try:
+            return io.BytesIO(self._open(path).read(name))
+        except DAMAGE as error:
+            raise WsssError(
+                f"{path}: what it holds of image '{image_id}' cannot be read ({error}); delete it and run the step "
+                "that makes it"
+            ) from None
 
 
 class _Arrays(_Shards):
