@@ -72,9 +72,10 @@ def run(folder: Path, command: str, out: str = "", **options: str) -> Path:
     """One command on the files in ``folder``, as its rule runs it; returns what it writes."""
     path = folder / (out or f"{command}.{SUFFIX[STORES[command]]}")
     given = {"config": "config.yaml", "data": "data", "scores": "scores.npz"}
-    given |= {"model": MODELS[command], "device": "cpu"} if command in MODELS else {}
-    paths = {key: value if key == "device" else str(folder / value) for key, value in given.items()}
-    cli.main([command, *(x for k, v in {**paths, **options, "out": str(path)}.items() for x in (f"--{k}", v))])
+    given |= {"model": MODELS[command]} if command in MODELS else {}
+    paths = {key: str(folder / value) for key, value in given.items()} | {"out": str(path)}
+    where = {"device": "cpu"} if command in MODELS else {}
+    cli.main([command, *(f"--{key}={value}" for key, value in {**paths, **where, **options}.items())])
     return path
 
 
@@ -160,6 +161,26 @@ def test_images_that_changed_before_training(folder, network, capsys):
     line = refused(capsys, lambda: cli.main([network, *given, *made, "--out", str(folder / "out")]))
     assert line.startswith(f"wsss {network}: image 'b' is 30×20 pixels, but what the step before made of it is 56×48")
     assert not (folder / "out/model.pt").exists()
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x"])
+@pytest.mark.parametrize("command", ["crf", "walk", "irn-labels"])
+def test_a_number_of_processes_that_is_none(made, command, number, capsys):
+    line = refused(capsys, lambda: run(made, command, "out.npz", workers=number))
+    assert line == f"wsss {command}: --workers {number}: give a number of processes, 1 or more"
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:0", "cpu:2", "auto:1", ""])
+@pytest.mark.parametrize("command", MODELS)
+def test_a_device_that_is_none(made, command, device, capsys):
+    line = refused(capsys, lambda: run(made, command, "out.npz", device=device))
+    assert line == f"wsss {command}: --device {device}: give auto, cpu, cuda, or cuda:<number of GPUs>, as cuda:2"
+
+
+def test_a_classifier_does_not_learn_from_an_image_without_any_class(made, tmp_path, capsys):
+    given = ["--config", str(made / "config.yaml"), "--data", str(made / "data"), "--out", str(tmp_path / "out")]
+    line = refused(capsys, lambda: cli.main(["train", *given]))
+    assert line.startswith("wsss train: image 'none' of data set 'toy' has no class (1 such images in all): label it")
 
 
 @pytest.mark.parametrize("command", STORES)

@@ -114,7 +114,7 @@ def _crf(args) -> None:
     """Refine scores with a dense CRF, once per background exponent."""
     from wsss.refine.crf import crf_stage
 
-    crf_stage(read_yaml(args.config), _images(args), args.scores, args.out, _shard(args), int(args.workers))
+    crf_stage(read_yaml(args.config), _images(args), args.scores, args.out, _shard(args), _workers(args))
 
 
 @command("affinity", CONFIG, DATA, SCORES, OUTPUT, WEIGHTS, DEVICE)
@@ -131,7 +131,7 @@ def _walk(args) -> None:
     from wsss.refine.walk import walk_stage
 
     config, paths = read_yaml(args.config), (args.scores, args.model, args.out)
-    walk_stage(config, _images(args), *paths, _shard(args), args.device, int(args.workers))
+    walk_stage(config, _images(args), *paths, _shard(args), args.device, _workers(args))
 
 
 @command("irn-labels", CONFIG, DATA, SCORES, OUTPUT, PART, SHARD, WORKERS)
@@ -139,7 +139,7 @@ def _irn_labels(args) -> None:
     """Mark confident foreground and background for IRNet."""
     from wsss.refine.irn_labels import irn_labels_stage
 
-    irn_labels_stage(read_yaml(args.config), _images(args), args.scores, args.out, _shard(args), int(args.workers))
+    irn_labels_stage(read_yaml(args.config), _images(args), args.scores, args.out, _shard(args), _workers(args))
 
 
 @command("irnet", CONFIG, DATA, MASKS, OUTPUT, WEIGHTS, DEVICE)
@@ -184,7 +184,7 @@ def _predict(args) -> None:
     from wsss.segment import predict_stage
 
     config, images = read_yaml(args.config), _images(args)
-    predict_stage(config, images, args.model, args.out, _shard(args), args.device, int(args.workers))
+    predict_stage(config, images, args.model, args.out, _shard(args), args.device, _workers(args))
 
 
 @command("submission", DATA, Argument("--masks", "mask shards", IN, many=True), OUTPUT)
@@ -316,3 +316,9 @@ def _shard(args) -> tuple[int, int]:
     if not 0 <= i < n:
         raise WsssError(f"--shard {args.shard}: i runs from 0 to n - 1")
     return i, n
+
+
+def _workers(args) -> int:
+    if not (args.workers.isdecimal() and int(args.workers)):
+        raise WsssError(f"--workers {args.workers}: give a number of processes, 1 or more")
+    return int(args.workers)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from wsss.errors import WsssError, choose
 
+KNOWN = re.compile(r"auto|cpu|cuda(:[1-9]\d*)?")
 PRECISION = {"float32": "32-true", "bf16": "bf16-mixed"}  # our names, and those of Lightning Fabric
 
 
 def find(device: str) -> tuple[str, int]:
     """("cpu" or "cuda", number of devices) of ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``."""
+    if not KNOWN.fullmatch(device):
+        raise WsssError(f"--device {device}: give auto, cpu, cuda, or cuda:<number of GPUs>, as cuda:2")
     name, _, count = device.partition(":")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

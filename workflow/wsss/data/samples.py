@@ -7,6 +7,7 @@ import torch
 
 from wsss.data.index import Dataset
 from wsss.data.transforms import classification_view
+from wsss.errors import WsssError
 
 
 class ClassificationSamples:
@@ -16,11 +17,19 @@ class ClassificationSamples:
         dataset: the training split.
         train: a method's settings; read are ``view``, ``crop``, ``long_side``, ``flip``, ``jitter`` and ``jitter_p``.
         convention: the pixels the backbone expects, ``rgb`` or ``vgg_bgr``.
+
+    Raises:
+        WsssError: an image has no class; the line names it.
     """
 
     def __init__(self, dataset: Dataset, train: dict, convention: str = "rgb"):
         self.dataset = dataset
         self.labels = torch.from_numpy(dataset.labels())  # N C
+        if without := [record.id for record in dataset.records if not record.labels]:
+            raise WsssError(
+                f"image '{without[0]}' of data set '{dataset.name}' has no class ({len(without)} such images in all): "
+                "label it in index.csv, or take it out of the split"
+            )
         self.view = classification_view(train, convention)
 
     def __len__(self) -> int:
