@@ -64,11 +64,14 @@ class _PathMaximum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, boundary: Tensor, radius: int) -> Tensor:
-        pairs = pairs_within(radius)
-        found = [torch.stack([at(boundary, cell, radius) for cell in pair.path]).max(0) for pair in pairs]
-        ctx.save_for_backward(torch.stack([f.indices.to(torch.uint8) for f in found], 1))
+        pairs, source = pairs_within(radius), at(boundary, (0, 0), radius)
+        values = boundary.new_empty(len(source), len(pairs), *source.shape[1:])  # B P h' w'
+        positions = torch.empty_like(values, dtype=torch.uint8)
+        for p, pair in enumerate(pairs):
+            values[:, p], positions[:, p] = torch.stack([at(boundary, cell, radius) for cell in pair.path]).max(0)
+        ctx.save_for_backward(positions)
         ctx.radius, ctx.shape = radius, boundary.shape
-        return torch.stack([f.values for f in found], 1)
+        return values
 
     @staticmethod
     @torch.autograd.function.once_differentiable
