@@ -12,6 +12,8 @@ D2  float64 in the walk; its distance from the release is that of float32 from e
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from wsss.data.transforms import normalise, to_tensor
 from wsss.devices import for_inference
+from wsss.pool import ahead
 from wsss.progress import bar
 from wsss.refine import irn_net, scored_image, walk
 from wsss.refine.paths import path_affinity
@@ -89,11 +92,13 @@ def relations(config: dict, dataset, score_paths, model, shard: tuple[int, int],
     irn, (i, n) = config["irn"], shard
     where = for_inference(device)[0]
     net, scores = irn_net.load(irn, model, where), Scores(score_paths)
-    for image_id in dataset.ids[i::n]:
-        image, classes, full = scored_image(dataset, scores, image_id)
-        x = to_tensor(normalise(image, net.backbone.input)).to(where)
-        edge, dp = irn_net.boundary_and_displacement(net, x, irn["train"]["crop"])
-        yield Relations(image_id, classes, to_cells(torch.from_numpy(full).to(where)), edge, dp, image.shape[:2])
+    ids = dataset.ids[i::n]
+    with ThreadPoolExecutor(1) as threads:
+        loaded = ahead(threads, partial(scored_image, dataset, scores), ids)
+        for image_id, (image, classes, full) in zip(ids, loaded, strict=True):
+            x = to_tensor(normalise(image, net.backbone.input)).to(where)
+            edge, dp = irn_net.boundary_and_displacement(net, x, irn["train"]["crop"])
+            yield Relations(image_id, classes, to_cells(torch.from_numpy(full).to(where)), edge, dp, image.shape[:2])
 
 
 def irn_walk_stage(

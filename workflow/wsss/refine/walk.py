@@ -20,6 +20,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ from torch import Tensor
 
 from wsss.data.transforms import normalise, to_tensor
 from wsss.devices import for_inference
-from wsss.pool import mapped
+from wsss.pool import ahead, mapped
 from wsss.progress import bar
 from wsss.refine import affinity, scored_image
 from wsss.refine.labels import clamp_radius, pool
@@ -166,9 +168,9 @@ def walk_stage(
     walker = Walker(config, n_classes, model_path, for_inference(device)[0])
 
     def walked() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        for image_id in ids:
-            image, classes, scores = scored_image(dataset, stored, image_id)
-            yield image, np.concatenate([[0], classes]).astype(np.uint8), walker(image, scores)
+        with ThreadPoolExecutor(1) as threads:
+            for image, classes, scores in ahead(threads, partial(scored_image, dataset, stored), ids):
+                yield image, np.concatenate([[0], classes]).astype(np.uint8), walker(image, scores)
 
     smooth = Smooth(n_classes + 1, config["crf"]) if config["walk"]["crf"] else None
     masks = mapped(smooth, walked(), workers) if smooth else (best_labels(*found) for found in walked())
