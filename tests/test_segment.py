@@ -381,7 +381,7 @@ class Colours(torch.nn.Module):
 
 
 OFF = {"multi_scale": False, "fusion": "softmax"}
-LOSS = {"scales": [0.5], "align_corners": True}
+LOSS = {"scales": [0.5], "align_corners": True, "at": "image"}
 
 
 def test_fusions_by_hand():
@@ -407,6 +407,17 @@ def test_further_scales_of_the_image_or_of_the_pass():
         torch.testing.assert_close(actual, torch.maximum(*maps))
     alone = F.interpolate(net(x), size, mode="bilinear", align_corners=False)
     torch.testing.assert_close(pass_logits(net, x, size, OFF, LOSS), alone)
+
+
+def test_the_maximum_of_deeplab_v2_is_taken_at_the_logits():
+    net, x, size = Colours(), torch.randn(2, 3, 12, 16), (31, 40)
+    small = F.interpolate(x, (6, 8), mode="bilinear", align_corners=True)
+    highest = torch.maximum(net(x), F.interpolate(net(small), (12, 16), mode="bilinear", align_corners=False))
+    expected = F.interpolate(highest, size, mode="bilinear", align_corners=False)
+    loss = {**LOSS, "at": PRESETS["deeplab_v2"]["segment"]["loss"]["at"]}
+    actual = pass_logits(net, x, size, {**OFF, "multi_scale": PRESETS["deeplab_v2"]["predict"]["multi_scale"]}, loss)
+    torch.testing.assert_close(actual, expected)
+    assert not torch.allclose(pass_logits(net, x, size, {**OFF, "multi_scale": "pass"}, LOSS), expected)
 
 
 def test_crf_follows_the_image():

@@ -25,7 +25,9 @@ from wsss.segment.encoders import TAPS, build_backbone
 
 
 def resize(maps: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
-    """``B×D×h×w`` -> ``B×D×H×W``, bilinear."""
+    """``B×D×h×w`` -> ``B×D×H×W``, bilinear; maps of that size as they are."""
+    if maps.shape[2:] == tuple(size):
+        return maps
     return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=align_corners)
 
 

@@ -33,13 +33,17 @@ def pass_logits(net: Segmenter, x: Tensor, size: tuple[int, int], settings: dict
     """Logits ``B×K×H×W`` of one pass ``B×3×h×w`` at the image's ``size``.
 
     With ``multi_scale`` they are the pixel-wise maximum over ``x`` and its resized copies at ``loss["scales"]`` of the
-    image's size (as AEFT releases it) or of the pass's own.
+    image's size (as AEFT releases it) or of the pass's own. It is taken where the loss takes it (``loss["at"]``): at
+    the image's size, or at that of the first logits, which are then upsampled (DeepLab-v2).
     """
     inputs = [x]
     if settings["multi_scale"]:
         base = size if settings["multi_scale"] == "image" else x.shape[2:]
         inputs += [resize(x, scaled(base, s), loss["align_corners"]) for s in loss["scales"]]
-    return elementwise_max([resize(net(x).float(), size, net.align_corners) for x in inputs])
+    outputs = [net(x).float() for x in inputs]
+    at = size if loss["at"] == "image" else outputs[0].shape[2:]
+    highest = elementwise_max([resize(logits, at, net.align_corners) for logits in outputs])
+    return resize(highest, size, net.align_corners)
 
 
 @torch.no_grad()
