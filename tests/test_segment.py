@@ -128,6 +128,7 @@ def test_faulty_backbones_are_named():
 NETWORKS = {  # preset and changes -> network, backbone
     ("seam",): ("largefov_seam", "resnet38d"),
     ("aeft",): ("largefov_aeft", "resnet38d"),
+    ("occse",): ("largefov_aeft", "resnet38d"),
     ("largefov_vgg16",): ("largefov_vgg16", "vgg16"),
     ("deeplab_v2",): ("deeplab_v2", "resnet101"),
     ("eader",): ("deeplab_v3plus", "tu-xception65"),
@@ -137,7 +138,7 @@ NETWORKS = {  # preset and changes -> network, backbone
 
 @pytest.mark.parametrize("chosen", NETWORKS, ids="-".join)
 def test_networks_of_the_papers_are_a_preset_away(chosen):
-    """With their own backbones; no memory is filled, so that all six take seconds."""
+    """With their own backbones; no memory is filled, so that all take seconds."""
     preset, *backbone = chosen
     change = {"backbone": {"name": backbone[0]}} if backbone else {}
     segment = resolve({"segment": {"preset": preset, **change}})["segment"]
