@@ -37,6 +37,7 @@ D12 the authors keep the epoch whose maps score best on masks of the training im
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -205,8 +206,11 @@ class Acr(Method):
         return Reconstructor(self.config["backbone"], self.settings, self.n_classes)
 
     def complete(self) -> Acr:
-        """With a reconstructor: the release's files have one, and its decoder twice (D7)."""
-        self.reconstructor = self.reconstructor or self._reconstructor()
+        """With a reconstructor, the baseline with an untrained one: official files have it, its decoder twice (D7)."""
+        if self.reconstructor is None:
+            torch.manual_seed(self.config["seed"])
+            self.reconstructor = self._reconstructor()
+            print("acr: trained without a reconstructor; the one of the official file is untrained", file=sys.stderr)
         return self
 
     @property
