@@ -251,6 +251,51 @@ def test_official_irnet_keeps_the_mean_displacement_of_its_file(data, tmp_path):
     assert irn_net.load(config["irn"], tmp_path / "again.pth", torch.device("cpu")).mean_shift.running_mean.any()
 
 
+# ---- by hand
+
+
+def imported(tmp_path, config: dict, stage: str, *arguments) -> dict[str, Tensor]:
+    """The model that the file becomes, by nothing but the stage's settings and its name."""
+    kept = {key: config[key] for key in ("dataset", "seed", *sections(stage, config))}
+    (tmp_path / "given.yaml").write_text(yaml.safe_dump(kept))
+    paths = ["--config", "given.yaml", "--weights", "official.pth", "--out", "hand", *arguments]
+    main(["import-weights", *(path if path.startswith("-") else str(tmp_path / path) for path in paths)])
+    assert read_json(tmp_path / "hand/record.json")["inputs"].keys() >= {str(tmp_path / "official.pth")}
+    return torch.load(tmp_path / "hand/model.pt", weights_only=True)
+
+
+def test_a_file_imported_by_hand_is_the_model_of_the_command_that_trains(data, tmp_path, capsys):
+    config = settings("aeft", backbone=TINY)
+    state = tiny_state(heads("aeft/net_main(Net_gpp)"))
+    counters = [name for name in state if name.endswith("num_batches_tracked") and not name.startswith("bn8")]
+    further = {f"extra.{i}": torch.zeros(1) for i in range(5)}
+    torch.save(
+        {name: value for name, value in (state | further).items() if name not in counters}, tmp_path / "official.pth"
+    )
+    model = imported(tmp_path, config, "train", "--data", "data")
+    listed = capsys.readouterr().out.splitlines()
+    assert sorted(listed) == sorted([*(f"missing: {n}" for n in counters), *(f"unexpected: {n}" for n in further)])
+    assert len(counters) > 3
+    config["train"]["weights"] = str(tmp_path / "official.pth")
+    trained = adopted(tmp_path, config)
+    assert model.keys() == trained.keys()
+    assert all(torch.equal(value, trained[name]) for name, value in model.items())
+    localized(tmp_path, config)
+
+
+@pytest.mark.parametrize(("stage", "network"), [("affinity", "psa_vgg16_aff"), ("irnet", "irn_edge_dp")])
+def test_affinitynet_and_irnet_are_imported_without_a_data_set(stage, network, tmp_path, capsys):
+    config = settings("cam", backbone={"name": "vgg16", "freeze": []}, irn={"backbone": ABSENT})
+    state = golden.weights_of(golden.load(network))
+    torch.save(state, tmp_path / "official.pth")
+    model = imported(tmp_path, config, stage)
+    name = {"affinity": "gn8_5.weight", "irnet": "fc_dp7.3.weight"}[stage]
+    assert torch.equal(model[name], state[name])
+    with pytest.raises(SystemExit):
+        imported(tmp_path, config, "train")
+    assert "wsss import-weights: --data is missing" in capsys.readouterr().err
+
+
 # ---- files that are refused
 
 

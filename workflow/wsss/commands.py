@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from wsss.errors import WsssError, choose
-from wsss.files import read_yaml
+from wsss.files import read_json, read_yaml
 from wsss.registry import IN, OUT, Argument, command
 
 LINE = 100  # columns of a terminal
@@ -86,9 +86,7 @@ def _export_weights(args) -> None:
     from wsss.localize import load_method
     from wsss.refine import affinity, irn_net
 
-    config = read_yaml(args.config)
-    if "segment" in config:
-        raise WsssError(f"{args.config}: no official format is known for a DeepLab; give train, affinity or irnet")
+    config = _with_official_weights(args)
     if "irn" in config:
         network = irn_net.load(config["irn"], args.model, torch.device("cpu"))
     elif "affinity" in config:
@@ -96,6 +94,40 @@ def _export_weights(args) -> None:
     else:
         network = load_method(config, len(Dataset.load(args.data).classes), args.model).complete()
     export_weights(network, network.weights_kind, args.out)
+
+
+@command(
+    "import-weights",
+    CONFIG,
+    Argument(
+        "--data", "folder of the data set's index, which says how many classes a classifier has", IN, False, None, False
+    ),
+    Argument("--weights", "the authors' file of trained weights", IN),
+    OUTPUT,
+)
+def _import_weights(args) -> None:
+    """Read the authors' trained classifier, AffinityNet or IRNet in place of a training, and list what did not fit."""
+    from wsss import methods
+    from wsss.backbones import without_weights
+    from wsss.data.index import Dataset
+    from wsss.refine import affinity, irn_net
+    from wsss.train import adopt
+
+    config = without_weights(_with_official_weights(args))
+    if "irn" in config:
+        network = irn_net.build(config["irn"])
+    elif "affinity" in config:
+        network = affinity.build(config, initial=False)
+    elif args.data:
+        network = methods.build(config, len(Dataset.load(args.data).classes))
+    else:
+        raise WsssError("--data is missing: a classifier has its number of classes from the data set's index")
+    out = Path(args.out)
+    adopt(network, args.weights, out)
+    report = read_json(out / "training.json")
+    for what in ("missing", "unexpected"):
+        for name in report[what]:
+            print(f"{what}: {name}")
 
 
 @command("localize", CONFIG, DATA, MODEL, OUTPUT, PART, SHARD, DEVICE)
@@ -292,6 +324,14 @@ def _audit(args) -> None:
     print(describe(args.target, seen))
     if seen.findings:
         sys.exit(1)
+
+
+def _with_official_weights(args) -> dict:
+    """The settings of a stage whose authors publish weights; they say of which kind."""
+    config = read_yaml(args.config)
+    if "segment" in config:
+        raise WsssError(f"{args.config}: no official format is known for a DeepLab; give train, affinity or irnet")
+    return config
 
 
 def _images(args, role: str | None = None):
