@@ -53,10 +53,16 @@ def _seam_tensor(shape, kind, canonical, scale) -> torch.Tensor:
     return torch.tensor(draw, dtype=torch.long if kind == "counter" else torch.float32)
 
 
-def kaist_weights(network: str, prefix: str = "", gain: float = 0.7) -> dict[str, torch.Tensor]:
-    """The documented weights of an EADER, OC-CSE, AEFT or ACR network (README_eader_occse_aeft_acr, section 2)."""
+def kaist_weights(network: str, prefix: str = "", gain: float = 0.7, names=None) -> dict[str, torch.Tensor]:
+    """The documented weights of an EADER, OC-CSE, AEFT or ACR network (README_eader_occse_aeft_acr, section 2).
+
+    ``names`` are those of the tensors that are needed, all by default.
+    """
     named = shapes(network)
-    return {name: _kaist_tensor(prefix + name, shape, _is_norm(name, named), gain) for name, shape in named.items()}
+    return {
+        name: _kaist_tensor(prefix + name, named[name], _is_norm(name, named), gain)
+        for name in (named if names is None else names)
+    }
 
 
 def _is_norm(name: str, shapes: dict) -> bool:

@@ -17,6 +17,7 @@ from golden import kaist_weights, load
 from torch import nn
 
 from wsss.backbones.weights import KINDS, load_official
+from wsss.data.transforms import multi_scale
 from wsss.localize import multi_scale_cam
 from wsss.methods.acr import (
     Acr,
@@ -336,6 +337,9 @@ def test_inference():
     data = golden("kaist_infer")
     acr, image, classes = network(float(data["acr_gain"])), data["image_u8"], data["classes"]
     settings = method_settings("acr")["localize"]
+    with torch.no_grad():
+        (x,) = multi_scale(image, [1.0], False, acr.backbone.input)
+        same(acr.localize(x, torch.from_numpy(data["label"])[None])[0, classes], data["acr_single"], DEEP)
     maps = multi_scale_cam(acr, image, data["label"], settings)
     same(maps, data["acr_maps"], DEEP)
     for key in (key for key in data if key.startswith("acr_label_")):

@@ -110,13 +110,28 @@ def test_unit_positive_mask_and_pooled_vectors(unit):
     close(pooled(p2.seen[0].gpp, unit["label"]), unit["positive"], "positive", UNIT)
 
 
+def distance(cam: torch.Tensor, gpp: torch.Tensor, labels: torch.Tensor, threshold: float) -> torch.Tensor:
+    """d of two images, the second as the first one's negative: the loss of one pair below the margin is margin - d."""
+    partner, margin = torch.tensor([1, 1]), 100.0
+    loss = repel(cam.double(), gpp.double(), labels.double(), partner, threshold, margin, 0)
+    pairs = 1 if labels[1].any() else 2  # an image without class is a pair with itself, of distance 0
+    return pairs * (margin - loss)
+
+
+def distances(cam: torch.Tensor, gpp: torch.Tensor, labels: torch.Tensor, partner, threshold: float) -> torch.Tensor:
+    pairs = ([i, int(j)] for i, j in enumerate(partner))
+    return torch.stack([distance(cam[pair], gpp[pair], labels[pair], threshold) for pair in pairs])
+
+
 def test_unit_distances(unit):
-    """With one image as the only pair and a margin above its distance d, the loss is margin - d."""
-    rule = {"threshold": settings_of(unit, "p2")["repel_below"], "margin": 100.0, "min_hard": 0}
-    for i, partner in enumerate(unit["n_idx"].tolist()):
-        pair = torch.tensor([i, partner])
-        loss = repel(*(unit[key][pair] for key in ("cam", "gpp", "label")), torch.tensor([1, 1]), **rule)
-        assert 100 - float(loss) == pytest.approx(float(unit["distance"][i]), abs=2e-5)
+    settings = settings_of(unit, "p2")
+    ours = distances(*(unit[key] for key in ("cam", "gpp", "label", "n_idx")), settings["repel_below"])
+    close(ours, unit["distance"], "distances", UNIT)
+    for run in runs(unit):
+        if f"{run}_hard_index" in unit:
+            settings = settings_of(unit, run)
+            ours = distances(*(unit[key] for key in ("cam", "gpp", "label", "n_idx")), settings["repel_below"])
+            assert (ours < settings["margin"]).nonzero().flatten().tolist() == unit[f"{run}_hard_index"].tolist()
 
 
 def test_unit_losses_and_gradients(unit):
@@ -257,6 +272,34 @@ def test_both_passes(step):
     at_threshold = (sub(fg, *grid) - float(golden["TH"][0])).abs() < NETWORK  # where float32 decides whether it is 0
     assert at_threshold.float().mean() < 0.01
     close(torch.where(at_threshold, expected, ours), expected, "positive mask", NETWORK)
+
+
+@torch.no_grad()
+def test_pairs_of_the_triplet(step):
+    """L_repel's distances, hard pairs and vectors, whose entries are distances to an image that has no class."""
+    golden, labels, threshold = step.golden, step.labels, float(step.golden["TH"][1])
+    cam, gpp = step.anchor.cam.detach(), step.anchor.gpp.detach()
+    ours = distances(cam, gpp, labels, golden["n_idx"], threshold)
+    close(ours, golden["distance"], "distances", NETWORK)
+    for run in runs(golden):
+        if f"{run}_hard_index" in golden:
+            hard = (ours < float(golden[f"{run}_margin"])).nonzero().flatten()
+            assert hard.tolist() == golden[f"{run}_hard_index"].tolist(), run
+
+    hard = golden["p2_hard_index"]
+    for images, key in ((hard, "anchor_pos_hard"), (golden["n_idx"][hard], "negative_pos_hard")):
+        squares = torch.zeros(golden[key].shape)
+        for row, i in enumerate(images.tolist()):
+            for c in labels[i].nonzero().flatten().tolist():
+                one, none = torch.eye(len(labels[i]))[c], torch.zeros(len(labels[i]))
+                pair = [one, none] if key.startswith("anchor") else [none, one]
+                squares[row, c] = distance(cam[[i, i]], gpp[[i, i]], torch.stack(pair), threshold)
+        close(squares, golden[key] ** 2, key, NETWORK)
+
+    normal = max_norm(F.relu(cam)) * labels[:, :, None, None]
+    unsure = ((normal - threshold).abs() < NETWORK).sum((2, 3)).numpy()  # where float32 decides
+    area = (normal < threshold).sum((2, 3)).numpy()
+    assert (np.abs(area - golden["mask_anchor_area"]) <= unsure).all()
 
 
 def test_losses_gradients_and_updates(step):

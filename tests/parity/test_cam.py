@@ -7,6 +7,7 @@ import functools
 import numpy as np
 import pytest
 import torch
+from alphas import OWN, check_alphas
 from golden import load, weights_of
 
 from wsss.backbones.naming import KINDS
@@ -65,3 +66,4 @@ def test_multi_scale_inference():
     threshold = np.full((1, *cam.shape[1:]), golden["cam_pred_threshold"])
     predicted = np.append(0, golden["class_ids"] + 1)[np.concatenate([threshold, cam]).argmax(0)]
     assert (predicted != golden["cam_pred"]).sum() <= 3
+    check_alphas(golden, "crf_alpha", cam.numpy(), OWN)

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import yaml
+from alphas import DEFAULTS, check_alphas
 from golden import load
 
-import wsss
 from wsss.refine.crf import dense_crf, unary_from_labels, unary_from_scores, with_background
 
-DEFAULTS = yaml.safe_load((Path(wsss.__file__).parent / "defaults.yaml").read_text())
 PIXELS = 3  # label maps may differ where two probabilities are nearly equal
-
-
-def alphas(golden: dict, prefix: str) -> dict[str, int]:
-    return {key: int(key.removeprefix(prefix)) for key in golden if key.startswith(prefix)}
-
-
-def check_alphas(golden: dict, prefix: str, scores: np.ndarray) -> None:
-    found = alphas(golden, prefix)
-    assert len(found) >= 2
-    unaries = [unary_from_scores(with_background(scores, alpha)) for alpha in found.values()]
-    for key, q in zip(found, dense_crf(golden["image"], unaries, DEFAULTS["crf"]), strict=True):
-        np.testing.assert_allclose(q, golden[key], rtol=0, atol=1e-5, err_msg=key)
 
 
 def test_scores_of_all_alphas():
     golden = load("crf")
-    check_alphas(golden, "q_alpha", golden["scores"].astype(np.float32))
+    check_alphas(golden, "q_alpha", golden["scores"].astype(np.float32), 1e-5)
 
 
 @pytest.mark.parametrize("name", ["psa_infer", "seam_infer"])
 def test_stored_cams_of_all_alphas(name):
     golden = load(name)
-    check_alphas(golden, "crf_alpha", golden["cam"])
+    check_alphas(golden, "crf_alpha", golden["cam"], 1e-5)
     np.testing.assert_array_equal(golden["crf_keys"], [0, *(golden["class_ids"] + 1)])
 
 

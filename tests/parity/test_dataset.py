@@ -53,19 +53,23 @@ def test_long_side_rule(official):
 
 
 class Middle:
-    """The draws of the golden crops: of k possible offsets the one at floor(k / 2)."""
+    """The draws of the golden crops: of k possible offsets the one at floor(k / 2), or half of the last, rounded."""
+
+    def __init__(self, which: str):
+        self.which = which
 
     def integers(self, k: int) -> int:
-        return k // 2
+        return k // 2 if self.which == "crop" else round((k - 1) / 2)
 
 
 SIZES = sorted(int(key.removeprefix("psa_crop").removesuffix("_crc32")) for key in GOLDEN if key.startswith("psa_crop"))
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_crop_into_a_container(size):
-    (crop,) = transforms.random_crop([transforms.normalise(GOLDEN["image"])], size, [0], Middle())
-    assert crc32(crop) == GOLDEN[f"psa_crop{size}_crc32"]
+@pytest.mark.parametrize("which", ["crop", "center"])
+def test_crop_into_a_container(which, size):
+    (crop,) = transforms.random_crop([transforms.normalise(GOLDEN["image"])], size, [0], Middle(which))
+    assert crc32(crop) == GOLDEN[f"psa_{which}{size}_crc32"]
 
 
 def test_reduced_label_map():

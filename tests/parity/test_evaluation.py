@@ -142,6 +142,9 @@ def test_eader_rule():
     np.testing.assert_array_equal(counts.true + counts.predicted - counts.tp, golden["union"])
     np.testing.assert_array_equal(counts.true[1:], golden["gt_pixels"][1:])
     np.testing.assert_array_equal(counts.predicted[1:], golden["pred_pixels"][1:])
+    for i, (classes, maps, truth) in enumerate(kaist_images(golden)):
+        swept_pixels = swept(iter([(classes, maps, truth)]), [float(golden["threshold"])], n, floor=True)[0]
+        equal(swept_pixels, *vars(count(golden[f"pred_{i}"], truth, n)).values())
     metrics = summary(counts)
     for key in ("miou", "precision_fg", "recall_fg"):  # released in float32
         np.testing.assert_allclose(metrics[key], golden[key], rtol=1e-7, atol=0)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from golden import kaist_weights, load
-from kaist import NETWORK, close, network_input
+from kaist import NETWORK, close, network_input, statistics
 
 from wsss import backbones
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
-from wsss.localize import multi_scale_cam
+from wsss.data.transforms import multi_scale
+from wsss.localize import multi_scale_cam, summed
 from wsss.methods import build
 from wsss.plan.resolve import method_settings
 
@@ -38,11 +39,32 @@ def method(request, golden, tmp_path_factory):
     return request.param, method.eval(), config["localize"]
 
 
+def inputs_of(golden: dict, settings: dict, convention: str) -> list[torch.Tensor]:
+    return multi_scale(golden["image_u8"], settings["scales"], True, convention)
+
+
+def test_inputs(golden):
+    inputs = [view for pair in inputs_of(golden, method_settings("occse")["localize"], "rgb") for view in pair]
+    assert [list(view.shape[1:]) for view in inputs] == golden["msf_sizes"].tolist()
+    for view, expected in zip(inputs, golden["msf_stats"], strict=True):
+        close(statistics(view), expected, "input", 1e-6)
+
+
 def test_class_maps_of_one_scale(method, golden):
     name, network, _ = method
     with torch.no_grad():
         maps = network.localize(network_input(golden["image_u8"][None]), torch.from_numpy(golden["label"])[None])
     close(maps[0, golden["classes"]], golden[f"{name}_single"], "class maps", NETWORK)
+
+
+def test_sums_over_scales(method, golden):
+    name, network, settings = method
+    inputs = inputs_of(golden, settings, network.backbone.input)
+    sums = summed(network, inputs, golden["label"], golden["image_u8"].shape[:2], settings["relu"])
+    sums = sums[np.searchsorted(np.flatnonzero(golden["label"]), golden["classes"])]
+    close(sums.amax((1, 2)), golden[f"{name}_cam_sum_max"], "maxima", NETWORK)
+    for plane, expected in zip(sums, golden[f"{name}_sum_stats"], strict=True):
+        close(statistics(plane), expected, "sum", NETWORK)
 
 
 def test_scores_and_label_maps(method, golden):

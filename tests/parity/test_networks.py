@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
 import pytest
 import torch
-from golden import FOLDER, load, weights_of
+from golden import FOLDER, kaist_weights, load, weights_of
 from torch.nn.functional import conv2d, elu, group_norm
 
 from wsss.backbones import build
@@ -65,7 +66,9 @@ def test_resnet38d_taps_cam_and_logits():
 def test_vgg16_taps_cam_and_logits():
     golden = load("psa_vgg16_cls")
     backbone, fc8 = classifier("vgg16", golden)
-    taps = backbone(network_input(golden["image"], backbone.input))
+    x = network_input(golden["image"], backbone.input)
+    np.testing.assert_allclose(x[0, :, ::7, ::7].numpy(), golden["input_sub"], rtol=0, atol=1e-5)
+    taps = backbone(x)
     check_taps(taps, golden, 5e-3)
     cam = conv2d(taps["conv6"], fc8)[0]
     np.testing.assert_allclose(cam.numpy(), golden["cam_raw"], rtol=0, atol=1e-2)
@@ -127,6 +130,7 @@ NETWORKS = {
     "eader/localizer/resnet101deeplab": ("resnet101", ""),
     "eader/localizer/wide_resnet50": ("wide_resnet50", ""),
     "eader/adversarial/resnet18": ("resnet18", ""),
+    "eader/adversarial/resnet101": ("resnet101", ""),
 }
 HEADS = (
     "fc.",
@@ -155,3 +159,19 @@ def test_names_and_shapes_are_the_official_ones(network):
         state = build({"name": name}).state_dict()
     assert list(state) == list(official)
     assert {key: tuple(value.shape) for key, value in state.items()} == official
+
+
+WEIGHTS = json.loads((FOLDER / "weights_check.json").read_text())
+
+
+@pytest.mark.parametrize("network", WEIGHTS)
+def test_documented_weights_have_the_official_bytes(network):
+    """Networks of other values could not be compared at all."""
+    checks, prefix = WEIGHTS[network]["tensors"], WEIGHTS[network]["seed_prefix"]
+    prefix = "" if prefix.startswith("(") else prefix  # a remark: the names begin with it
+    weights = kaist_weights(network, prefix, WEIGHTS[network]["gain"], checks)
+    for name, check in checks.items():
+        values = weights[name].numpy()
+        np.testing.assert_array_equal(values.ravel()[: len(check["first"])], check["first"], err_msg=name)
+        assert np.linalg.norm(values.astype(np.float64)) == pytest.approx(check["l2"], rel=1e-12), name
+        assert hashlib.sha256(values.tobytes()).hexdigest() == check["sha256"], name

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from alphas import OWN, check_alphas
 from golden import load, weights_of
 from torch import nn
 
@@ -24,6 +25,7 @@ from wsss.methods.base import max_norm, multilabel_soft_margin, resize
 from wsss.plan.resolve import method_settings
 
 TERMS = ("cls", "rvmin", "er", "ecr")
+TAPS = ("conv4", "conv5", "conv6")
 
 
 @functools.cache
@@ -74,6 +76,8 @@ def test_forward_pass():
     network = network_of(golden).eval()
     (x,) = multi_scale(golden["image"], [1.0], False, network.backbone.input)
     taps = network.backbone(x)
+    for tap in TAPS:
+        close(taps[tap][0].mean((1, 2)), golden[f"{tap}_chan_mean"], 1e-4, tap)
     cam_low, revised_low = (maps[0] for maps in network.maps(x))
     close(cam_low, golden["cam_low"], 1e-4, "cam_low")
     close(network.correlated(cam_low[None])[0], golden["pcm_q"], 2e-4, "pcm_q")
@@ -99,6 +103,21 @@ def test_pixel_correlation_alone(columns):
 # ---- losses
 
 
+def check_single_terms(views: list[dict], labels: torch.Tensor, A, settings: dict, golden: dict, tolerances) -> None:
+    """What each view, given with the maps of all channels, adds to cls, rvmin and ecr; ``A`` resizes to the second."""
+    y = F.pad(labels, (1, 0), value=1.0)[:, :, None, None]
+    cam, revised = ([max_norm(view[key].relu()) * y for view in views] for key in ("cam", "revised"))
+    cam[0], revised[0] = A(cam[0]), A(revised[0])
+    for k, view in enumerate(views):
+        terms = {
+            "cls": multilabel_soft_margin(view["logits"], labels),
+            "rvmin": seam.rvmin_loss(view["revised"], y, settings["rvmin_keep"]),
+            "ecr": seam.ecr_loss(revised[k], cam[1 - k], y.shape[1], settings["ohem"]),
+        }
+        for (term, value), tolerance in zip(terms.items(), tolerances, strict=True):
+            close(value, golden[f"loss_{term}{k + 1}"], tolerance, f"{term}{k + 1}")
+
+
 def test_losses_of_given_maps():
     golden = load("seam_losses_maps")
     names = golden["map_names"].tolist()
@@ -112,15 +131,7 @@ def test_losses_of_given_maps():
 
     settings = released()["method"]
     y = F.pad(labels, (1, 0), value=1.0)[:, :, None, None]
-    cam = [A(max_norm(maps["cam1"].relu())) * y, max_norm(maps["cam2"].relu()) * y]
-    revised = [A(max_norm(maps["rv1"].relu())) * y, max_norm(maps["rv2"].relu()) * y]
-    for k, tolerance in ((0, 2e-6), (1, 1e-6)):
-        close(multilabel_soft_margin(logits[k], labels), golden[f"loss_cls{k + 1}"], 1e-5, "cls")
-        rvmin = seam.rvmin_loss(views[k]["revised"], y, settings["rvmin_keep"])
-        close(rvmin, golden[f"loss_rvmin{k + 1}"], tolerance, "rvmin")
-        ecr = seam.ecr_loss(revised[k], cam[1 - k], y.shape[1], settings["ohem"])
-        close(ecr, golden[f"loss_ecr{k + 1}"], 5e-6, "ecr")
-
+    check_single_terms(views, labels, A, settings, golden, (1e-5, 1e-6, 5e-6))
     losses = seam.seam_losses(tuple(views), labels, y, A, settings)
     close(losses["er"], golden["loss_er"], 5e-7, "er")
     close(losses["ecr"], golden["loss_ecr"], 5e-6, "ecr")
@@ -129,6 +140,7 @@ def test_losses_of_given_maps():
         gradients = torch.autograd.grad(losses[term], list(maps.values()), retain_graph=True, allow_unused=True)
         same_norms(gradients, golden, term)
     sum(losses.values()).backward()
+    same_norms([maps[name].grad for name in names], golden, "total")
     for name in names:
         tolerance, expected = {"cam1": 5e-8, "cam2": 1e-7}.get(name, 1e-6), golden[f"grad_{name}_sub"]
         close(like(maps[name].grad, expected), expected, tolerance, f"grad_{name}_sub")
@@ -158,6 +170,18 @@ def test_losses_of_a_training_step(step):
     close(sum(losses.values()), golden["loss_total"], 2e-5, "total")
     small = seam.EquivariantTransform(batch["image"].shape[2:], len(batch["image"]), network.settings)(batch["image"])
     close(small, golden["img2"], 5e-5, "img2")
+
+
+@torch.no_grad()
+def test_views_of_a_training_step(step):
+    golden, network, batch, _ = step
+    images, labels = batch["image"], batch["labels"]
+    A = seam.EquivariantTransform(images.shape[2:], len(images), network.settings)
+    everything = torch.arange(labels.shape[1] + 1).expand(len(labels), -1)
+    views = [network.view(x, everything) for x in (images, A(images))]
+    for k, view in enumerate(views, start=1):  # channel 0 gets no loss
+        close(view["logits"], golden[f"pooled_logits{k}"][:, 1:], 5e-5, f"pooled_logits{k}")
+    check_single_terms(views, labels, A, network.settings, golden, (2e-5, 5e-7, 5e-6))
 
 
 def test_gradients_of_a_training_step(step):
@@ -201,3 +225,4 @@ def test_multi_scale_inference():
     threshold = np.full((1, *cam.shape[1:]), golden["cam_pred_threshold"])
     predicted = np.append(0, golden["class_ids"] + 1)[np.concatenate([threshold, cam]).argmax(0)]
     assert (predicted != golden["cam_pred"]).sum() <= 3
+    check_alphas(golden, "crf_alpha", cam.numpy(), OWN)
