@@ -6,6 +6,8 @@ import argparse
 import os
 import pickle
 import struct
+import zlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import torch
 from wsss.backbones import build
 from wsss.backbones.formats import read_state
 from wsss.backbones.mxnet import read_params, resnet38d_name
+from wsss.backbones.weights import load_backbone
 from wsss.errors import WsssError
 
 # Files that hold more than tensors
@@ -107,22 +110,26 @@ def test_a_cut_download_is_one_line(tmp_path, one_line):
 # MXNet
 
 
-def params_bytes(arrays: dict[str, np.ndarray], version: str) -> bytes:
-    """A ``.params`` file as MXNet writes it."""
-    out = struct.pack("<QQQ", 0x112, 0, len(arrays))
-    for array in arrays.values():
+def params(names: list[str], array_of: Callable[[str], np.ndarray], version: str) -> Iterator[bytes]:
+    """A ``.params`` file as MXNet writes it, piece by piece."""
+    yield struct.pack("<QQQ", 0x112, 0, len(names))
+    for array in map(array_of, names):
         if version in ("v2", "v3"):
-            out += struct.pack("<Ii", {"v2": 0xF993FAC9, "v3": 0xF993FACA}[version], 0)
+            yield struct.pack("<Ii", {"v2": 0xF993FAC9, "v3": 0xF993FACA}[version], 0)
         if version == "v1":
-            out += struct.pack("<I", 0xF993FAC8)
-        out += struct.pack("<I", array.ndim)
-        out += struct.pack(f"<{array.ndim}{'I' if version == 'legacy' else 'q'}", *array.shape)
+            yield struct.pack("<I", 0xF993FAC8)
+        yield struct.pack("<I", array.ndim)
+        yield struct.pack(f"<{array.ndim}{'I' if version == 'legacy' else 'q'}", *array.shape)
         flag = ["float32", "float64", "float16", "uint8", "int32", "int8", "int64"].index(array.dtype.name)
-        out += struct.pack("<iii", 1, 0, flag) + array.tobytes()
-    out += struct.pack("<Q", len(arrays))
-    for name in arrays:
-        out += struct.pack("<Q", len(name)) + name.encode()
-    return out
+        yield struct.pack("<iii", 1, 0, flag)
+        yield array.tobytes()
+    yield struct.pack("<Q", len(names))
+    for name in names:
+        yield struct.pack("<Q", len(name)) + name.encode()
+
+
+def params_bytes(arrays: dict[str, np.ndarray], version: str) -> bytes:
+    return b"".join(params(list(arrays), arrays.__getitem__, version))
 
 
 @pytest.mark.parametrize("version", ["legacy", "v1", "v2", "v3"])
@@ -166,3 +173,27 @@ def test_every_tensor_of_resnet38d_has_an_mxnet_name():
     assert len(names) == 43 + 37 * 4
     assert [resnet38d_name(mxnet_name(name)) for name in names] == names
     assert mxnet_name("b7.conv_branch2b2.weight") == "res7a_branch2b2_weight"
+
+
+def test_a_whole_mxnet_file_fills_resnet38d(tmp_path):
+    """The published ImageNet network: what its classifier of 1000 classes has is all that finds no place."""
+    with torch.device("meta"):
+        empty = build({"name": "resnet38d"})
+    named = {name: tuple(v.shape) for name, v in empty.state_dict().items() if "num_batches" not in name}
+    sides = {name: "aux" if "running" in name else "arg" for name in named}
+    shapes = {f"{sides[name]}:{mxnet_name(name)}": shape for name, shape in named.items()}
+    shapes |= {"arg:linear1000_weight": (1000, 4096), "arg:linear1000_bias": (1000,)}
+
+    def drawn(name: str) -> np.ndarray:
+        return np.random.default_rng(zlib.crc32(name.encode())).random(shapes[name], np.float32)
+
+    path = tmp_path / "rna-a1.params"
+    with path.open("wb") as stream:
+        stream.writelines(params(list(shapes), drawn, "legacy"))
+    state = build({"name": "resnet38d", "weights": str(path)}).state_dict()
+    report = load_backbone(empty, path)
+    path.unlink()  # 450 MB
+    assert report.unexpected == ["linear1000_weight", "linear1000_bias"]
+    assert report.missing == [name for name in state if "num_batches" in name]
+    for name in named:
+        assert np.array_equal(state[name].numpy(), drawn(f"{sides[name]}:{mxnet_name(name)}")), name
