@@ -23,13 +23,15 @@ from wsss.files import read_json
 from wsss.plan.resolve import merge, method_settings
 from wsss.plan.stages import sections
 from wsss.refine import affinity, irn_net
-from wsss.stores import Masks, Scores, write_masks, write_scores
+from wsss.stores import Instances, Masks, Scores, write_masks, write_scores
 
 ABSENT = {"weights": "not-there.params"}  # ImageNet weights are not needed where official ones replace a training
 OPEN = {"freeze": [], "freeze_norm": False, "dropout": None, "output_stride": None}
 TINY = {"name": "tiny", **OPEN, **ABSENT}
 IRN = {"name": "resnet50", "output_stride": 16, "dilate": False}
 SIZE = (33, 47)
+OBJECT = np.zeros(SIZE, bool)
+OBJECT[8:25, 10:37] = True
 ACR_HEADS = ("fc8", "fc9", "fc_recon", "dr1", "dr2", "genUnet")
 
 
@@ -42,11 +44,15 @@ def _sweep(tmp_path):
 
 @pytest.fixture
 def data(tmp_path):
-    """Folder of the index of two noise images with VOC's classes."""
+    """Folder of the index of two noise images with VOC's classes and one ``OBJECT`` of its first class each."""
     rng, records = np.random.default_rng(0), []
     for i, labels in enumerate((("dog",), ("cat", "person"))):
         Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
-        records.append(Record(str(i), f"{i}.png", None, ("train",), labels, SIZE[1], SIZE[0], "", None))
+        for kind, value in (("mask", CLASSES.index(labels[0]) + 1), ("objects", 1)):
+            Image.fromarray((OBJECT * value).astype(np.uint8)).save(tmp_path / f"{i}-{kind}.png")
+        paths = {"mask": f"{i}-mask.png", "instances": f"{i}-objects.png"}
+        size = {"width": SIZE[1], "height": SIZE[0], "sha256": "", "mask_sha256": None}
+        records.append(Record(str(i), f"{i}.png", split=("train",), labels=labels, **paths, **size))
     Dataset("noise", list(CLASSES), tmp_path, records).save(tmp_path / "data")
     return tmp_path / "data"
 
@@ -60,8 +66,9 @@ def settings(name: str, /, **over) -> dict:
 
 def command(tmp_path, config: dict, name: str, *arguments) -> None:
     """Run a command on the sections of ``config`` that determine its stage."""
-    stage = {"localize": "seed"}.get(name, name)
-    kept = {key: config[key] for key in ("dataset", "seed", *sections(stage, config))}
+    stage = {"localize": "seed", "irn-instances": "irn_instances"}.get(name, name)
+    read = ("measure",) if stage == "measure" else sections(stage, config)
+    kept = {key: config[key] for key in ("dataset", "seed", *read)}
     (tmp_path / f"{stage}.yaml").write_text(yaml.safe_dump(kept))
     run(tmp_path, name, stage, *arguments)
 
@@ -92,6 +99,13 @@ def localized(tmp_path, config: dict) -> Scores:
     assert list(scores.get("1")[0]) == [CLASSES.index("cat") + 1, CLASSES.index("person") + 1]
     assert all(scores.get(image)[1].shape[1:] == SIZE for image in "01")
     return scores
+
+
+def measured(tmp_path, config: dict, stage: str, *results) -> dict:
+    """The points of a stage's ``metrics.json``."""
+    out = tmp_path / f"{stage}_train.json"
+    command(tmp_path, config, "measure", *results, "--out", out, "--part", "train")
+    return read_json(out)["points"]
 
 
 def tiny_state(heads: dict[str, tuple[int, ...]], prefix: str = "") -> dict[str, Tensor]:
@@ -233,8 +247,8 @@ def test_official_affinitynet_takes_the_walk(data, tmp_path):
     assert affinity.load(config, tmp_path / "again.pth").stride == 8
 
 
-def test_official_irnet_keeps_the_mean_displacement_of_its_file(data, tmp_path):
-    config = settings("cam", irn={"backbone": ABSENT})
+def test_official_irnet_keeps_its_mean_displacement_and_goes_on_to_measured_results(data, tmp_path):
+    config = settings("cam", irn={"backbone": ABSENT, "train": {"crop": 64}})
     state = golden.weights_of(golden.load("irn_edge_dp"))
     torch.save(state, tmp_path / "res50_irn.pth")
     config["irn"]["train"]["weights"] = str(tmp_path / "res50_irn.pth")
@@ -249,6 +263,26 @@ def test_official_irnet_keeps_the_mean_displacement_of_its_file(data, tmp_path):
     del state, model
     assert "backbone.4.0.0.conv1.weight" in exported(tmp_path, "irnet", "again.pth")
     assert irn_net.load(config["irn"], tmp_path / "again.pth", torch.device("cpu")).mean_shift.running_mean.any()
+
+    scores, masks, instances = (tmp_path / name for name in ("scores.npz", "masks.zip", "instances.npz"))
+    values = {"0": CLASSES.index("dog") + 1, "1": CLASSES.index("cat") + 1}
+    with write_scores(scores) as store:
+        for image, value in values.items():
+            store.put(image, [value], OBJECT[None])
+    used = ("--part", "train", "--scores", scores, "--model", tmp_path / "irnet/model.pt")
+    command(tmp_path, config, "irn", *used, "--out", masks)
+    found = measured(tmp_path, config, "irn", "--masks", masks)["argmax"]
+    for image, value in values.items():
+        predicted = Masks([masks]).get(image) == value
+        counts = [OBJECT.sum(), predicted.sum(), (predicted & OBJECT).sum()]
+        assert [found[key][value] for key in ("true", "predicted", "tp")] == counts
+        assert counts[2] > 0
+    command(tmp_path, config, "irn-instances", *used, "--out", instances)
+    found = measured(tmp_path, config, "irn_instances", "--instances", instances)["iou=0.5"]
+    for image, value in values.items():
+        assert found["true"][value] == 1
+        assert found["detected"][value] == (Instances([instances]).get(image).classes == value).sum() > 0
+        assert 0 <= found["ap"][value] <= 1
 
 
 # ---- by hand
