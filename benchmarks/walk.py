@@ -10,10 +10,10 @@ Prints times and memory peaks of both; the last line is ``ratio <dense time / ou
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import resource
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -64,28 +64,46 @@ def timed(function, repeats: int, device: str) -> tuple[float, Tensor]:
     return best, result
 
 
-def peak(args: argparse.Namespace, which: str) -> float:
-    """MiB that one walk adds to the resident memory of a fresh process."""
-    command = [sys.executable, __file__, "--peak", which]
-    command += [f"--{key}={getattr(args, key)}" for key in ("height", "width", "planes", "log_steps")]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def peak(walk: Callable, args: argparse.Namespace) -> float:
+    """MiB that one walk adds to the resident memory of a process of its own."""
+    mine, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_grown, args=(walk, args, theirs))
+    process.start()
+    grown = mine.recv()
+    process.join()
+    return grown
+
+
+def _grown(walk: Callable, args: argparse.Namespace, pipe) -> None:
+    given = inputs(1, args.height, args.width, args.planes, "cpu")
+    start = resident()
+    walk(*given, args)
+    pipe.send(resident() - start)
 
 
 def resident() -> float:
+    """Most MiB of memory that this process has had."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def of_release(scores: Tensor, affinity: Tensor, args: argparse.Namespace) -> Tensor:
+    return dense_walk(scores[0], affinity[0], RADIUS, BETA, args.log_steps)
+
+
+def of_ours(scores: Tensor, affinity: Tensor, args: argparse.Namespace) -> Tensor:
+    return random_walk(scores, affinity, RADIUS, BETA, args.log_steps)[0]
+
+
 def compare(args: argparse.Namespace) -> float:
-    memory = {which: peak(args, which) for which in ("dense", "ours")}  # first: a child inherits its parent's peak
-    scores, affinity = inputs(1, args.height, args.width, args.planes, "cpu")
-    settings = (RADIUS, BETA, args.log_steps)
-    ours, sparse = timed(lambda: random_walk(scores, affinity, *settings)[0], 5, "cpu")
-    theirs, dense = timed(lambda: dense_walk(scores[0], affinity[0], *settings), 2, "cpu")
+    memory = {walk: peak(walk, args) for walk in (of_release, of_ours)}  # first: a child inherits its parent's peak
+    given = inputs(1, args.height, args.width, args.planes, "cpu")
+    ours, sparse = timed(lambda: of_ours(*given, args), 5, "cpu")
+    theirs, dense = timed(lambda: of_release(*given, args), 2, "cpu")
     same = (sparse.argmax(0) == dense.argmax(0)).float().mean()
     work = f"{args.height}×{args.width} cells, {args.planes} planes, 2^{args.log_steps} steps"
     print(f"{work}, CPU, {args.threads} thread(s)")
-    print(f"dense  {theirs:8.3f} s   {memory['dense']:8.1f} MiB")
-    print(f"ours   {ours:8.3f} s   {memory['ours']:8.1f} MiB")
+    print(f"dense  {theirs:8.3f} s   {memory[of_release]:8.1f} MiB")
+    print(f"ours   {ours:8.3f} s   {memory[of_ours]:8.1f} MiB")
     print(f"same argmax {same:.2%}, largest difference {(sparse - dense).abs().max():.1e} of {dense.max():.2f}")
     return theirs / ours
 
@@ -111,19 +129,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=63, help="cells")
     parser.add_argument("--planes", type=int, default=4, help="background and classes")
     parser.add_argument("--log_steps", type=int, default=8)
-    parser.add_argument("--peak", choices=("dense", "ours"), help="print the memory of one walk and stop")
     parser.add_argument("--threads", type=int, default=1, help="of both sides; 1 is what a job of the workflow has")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.peak:
-        scores, affinity = inputs(1, args.height, args.width, args.planes, "cpu")
-        start, settings = resident(), (RADIUS, BETA, args.log_steps)
-        if args.peak == "dense":
-            dense_walk(scores[0], affinity[0], *settings)
-        else:
-            random_walk(scores, affinity, *settings)
-        print(resident() - start)
-        return
     ratio = compare(args)
     if torch.cuda.is_available():
         on_gpu(args)
