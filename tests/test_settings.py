@@ -1,4 +1,4 @@
-"""No setting lies: every key of a method's settings is read when it is trained and when it localizes."""
+"""No setting lies: every key is read, of a method's settings when it is trained and localizes, of others behind it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,23 @@ from wsss.data.index import Dataset, Record
 from wsss.data.samples import ClassificationSamples
 from wsss.errors import WsssError
 from wsss.localize import localize
+from wsss.measure import measure_stage
 from wsss.methods import METHODS, build
 from wsss.plan.resolve import merge, method_settings, stand_in
+from wsss.refine.affinity import affinity_stage
+from wsss.refine.crf import crf_stage
+from wsss.refine.irn import irn_stage
+from wsss.refine.irn_instances import irn_instances_stage
+from wsss.refine.irn_labels import irn_labels_stage
+from wsss.refine.irn_walk import irn_walk_stage
+from wsss.refine.walk import walk_stage
+from wsss.segment import predict_stage, segment_stage
+from wsss.segment.presets import resolve
+from wsss.stores import write_scores
 from wsss.train import fit
 
 SECTIONS = ("backbone", "method", "train", "localize")
+BEHIND = ("crf", "affinity", "walk", "irn", "segment", "predict", "measure")
 CLASSES = ("disc", "square", "stripe")
 SIDE = 64
 TINY = {name: {"name": "tiny"} for name in ("resnet38d", "resnet101", "resnet18")}
@@ -67,11 +79,14 @@ def leaves(values: dict, path: str = "") -> set[str]:
 
 @pytest.fixture
 def dataset(tmp_path) -> Dataset:
-    """Four noise images with a class each."""
+    """Four noise images with a class each, the left half of the image."""
     rng, records = np.random.default_rng(1), []
     for i in range(4):
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
-        records.append(Record(str(i), f"{i}.png", None, ("train",), (CLASSES[i % 3],), 50, 40, "", None))
+        mask = np.zeros((40, 50), np.uint8)
+        mask[:, :25] = i % 3 + 1
+        Image.fromarray(mask).save(tmp_path / f"{i}-mask.png")
+        records.append(Record(str(i), f"{i}.png", f"{i}-mask.png", ("train",), (CLASSES[i % 3],), 50, 40, "", None))
     return Dataset("noise", CLASSES, tmp_path, records)
 
 
@@ -102,6 +117,61 @@ def test_every_setting_is_read(name, dataset, tmp_path):
     variants = [{}, *VARIANTS.get(name, ())]
     never = set.intersection(*(unread(settings(name, tmp_path, **v), dataset, tmp_path) for v in variants))
     assert not never
+
+
+# ---- the stages behind the classifier
+
+SMALL_STEPS = {"crop": SIDE, "batch_size": 3, "steps": 2, "workers": 0}
+SMALL_STAGES = {
+    "affinity": {"train": SMALL_STEPS},
+    "irn": {"backbone": {"name": "tiny", "output_stride": None, "dilate": None}, "train": SMALL_STEPS},
+    "segment": {"train": SMALL_STEPS},
+    "predict": {"scales": [1.0]},
+}
+
+
+def stage_settings(preset: str, **over) -> dict:
+    """The settings of all stages, those of the preset written out."""
+    config = {key: value for key, value in method_settings("cam").items() if key in ("backbone", *BEHIND)}
+    for change in ({"segment": {"preset": preset}}, SMALL_STAGES):
+        config = merge(config, change, "test")
+    return stand_in(merge(resolve(config), over, "test", new_keys=True), TINY)
+
+
+def unread_behind(config: dict, dataset: Dataset, tmp_path) -> set[str]:
+    """Settings that nobody asks for while all stages behind a classifier run."""
+    read: set[str] = set()
+    recorded = Recorded(config | {"seed": 0, "dataset": {"splits": {"seed": "train"}}}, read)
+    scores, crf, walk, marks = (tmp_path / name for name in ("scores.npz", "crf.npz", "walk.zip", "marks.zip"))
+    with write_scores(scores) as store:
+        for i, image_id in enumerate(dataset.ids):
+            store.put(image_id, [i % 3 + 1], (dataset.mask(image_id) > 0)[None])
+    crf_stage(recorded, dataset, [scores], crf)
+    affinity_stage(recorded, dataset, [crf], tmp_path / "affinity", "cpu")
+    walk_stage(recorded, dataset, [scores], tmp_path / "affinity/model.pt", walk, device="cpu")
+    irn_labels_stage(recorded, dataset, [scores], marks)
+    irn_stage(recorded, dataset, [marks], tmp_path / "irnet", "cpu")
+    for stage, name in ((irn_walk_stage, "irn.zip"), (irn_instances_stage, "instances.npz")):
+        stage(recorded, dataset, [scores], tmp_path / "irnet/model.pt", tmp_path / name, device="cpu")
+    segment_stage(recorded, dataset, [walk], tmp_path / "deeplab", "cpu")
+    predict_stage(recorded, dataset, tmp_path / "deeplab/model.pt", tmp_path / "predicted.zip", device="cpu")
+    measure_stage(recorded, dataset, tmp_path / "seed_train.json", [scores])
+    return {key for key in leaves(config) - read if key.startswith(BEHIND)}
+
+
+def test_every_setting_behind_the_classifier_is_read(dataset, tmp_path):
+    presets = ("seam", "aeft")  # aeft has a loss at several scales, and one key is about these
+    assert not set.intersection(*(unread_behind(stage_settings(name), dataset, tmp_path) for name in presets))
+
+
+def test_a_setting_of_a_stage_that_nobody_reads_is_found(dataset, tmp_path):
+    bogus = {section: {"bogus": 1} for section in BEHIND}
+    bogus["irn"]["train"] = {"optimizer": {"bogus": 1}}
+    found = {"irn.train.optimizer.bogus"} | {f"{section}.bogus" for section in BEHIND}
+    assert unread_behind(stage_settings("aeft", **bogus), dataset, tmp_path) == found
+
+
+# ---- what finds them
 
 
 @pytest.mark.parametrize("where", ["method.bogus", "train.bogus", "train.optimizer.bogus", "localize.bogus"])
