@@ -1,4 +1,4 @@
-"""Every refinement command on bad or empty input: one clear line and no file, or an empty result that all accept."""
+"""Every command on bad or empty input: one clear line and no file, or an empty result that all accept."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from PIL import Image
 
 from wsss import cli
 from wsss.data.index import Dataset, Record
+from wsss.files import read_json
+from wsss.methods import build
 from wsss.plan.resolve import merge, method_settings
 from wsss.refine import affinity, irn_net
+from wsss.segment.presets import resolve
+from wsss.segment.task import SegmentTask
 from wsss.stores import Instances, Masks, Scores, write_scores
 
 SIZE = (48, 56)
@@ -26,6 +30,9 @@ CHANGES = {
     "affinity": {"train": {**TRAIN, "crop": 64}},
     "irn": {"backbone": {**TINY, "dilate": None}, "train": {**TRAIN, "crop": 64}},
     "walk": {"log_steps": 2},
+    "segment": {"backbone": TINY},
+    "localize": {"scales": [1.0]},
+    "predict": {"scales": [1.0]},
 }
 CONFIG = {
     **merge(method_settings("cam"), CHANGES, "test", new_keys=True),
@@ -34,6 +41,8 @@ CONFIG = {
 }
 STORES = {"crf": Scores, "walk": Masks, "irn-labels": Masks, "irn": Masks, "irn-instances": Instances}
 MODELS = {"walk": "affinity.pt", "irn": "irn.pt", "irn-instances": "irn.pt"}
+ALONE = {"localize": "cam.pt", "predict": "deeplab.pt"}  # commands that need no scores, and their models
+KINDS = STORES | {"localize": Scores, "predict": Masks}
 SUFFIX = {Scores: "npz", Instances: "npz", Masks: "zip"}
 
 
@@ -48,16 +57,24 @@ def made(tmp_path_factory) -> Path:
             image = rng.integers(0, 50, (*SIZE, 3)).astype(np.uint8)
             image[10:30, 10:40] += 150
             Image.fromarray(image).save(root / f"{name}.png")
+            truth = np.zeros(SIZE, np.uint8)
+            truth[10:30, 10:40] = sum(("cat", "dog").index(label) + 1 for label in labels)
+            paths = {"mask": f"{name}-mask.png", "instances": f"{name}-objects.png"}
+            for path, values in zip(paths.values(), (truth, truth > 0), strict=True):
+                Image.fromarray(values.astype(np.uint8)).save(root / path)
             planes = np.zeros((len(labels), *SIZE))
             planes[:, 12:28, 12:38] = 1
             store.put(name, [("cat", "dog").index(label) + 1 for label in labels], planes)
-            records.append(Record(name, f"{name}.png", None, ("train",), labels, SIZE[1], SIZE[0], "", None))
+            size = {"width": SIZE[1], "height": SIZE[0], "sha256": "", "mask_sha256": None}
+            records.append(Record(name, f"{name}.png", split=("train",), labels=labels, **paths, **size))
     Dataset("toy", ["cat", "dog"], root, records).save(root)
     torch.manual_seed(0)
     torch.save(affinity.build(CONFIG).state_dict(), folder / "affinity.pt")
     torch.save(irn_net.build(CONFIG["irn"]).state_dict(), folder / "irn.pt")
+    torch.save(build(CONFIG, 2).state_dict(), folder / "cam.pt")
+    torch.save(SegmentTask(resolve(CONFIG)["segment"], 2).state_dict(), folder / "deeplab.pt")
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    for command in STORES:
+    for command in KINDS:
         run(folder, command)
     return folder
 
@@ -70,11 +87,13 @@ def folder(made, tmp_path) -> Path:
 
 def run(folder: Path, command: str, out: str = "", **options: str) -> Path:
     """One command on the files in ``folder``, as its rule runs it; returns what it writes."""
-    path = folder / (out or f"{command}.{SUFFIX[STORES[command]]}")
-    given = {"config": "config.yaml", "data": "data", "scores": "scores.npz"}
-    given |= {"model": MODELS[command]} if command in MODELS else {}
+    path = folder / (out or f"{command}.{SUFFIX[KINDS[command]]}")
+    models = MODELS | ALONE
+    given = {"config": "config.yaml", "data": "data"}
+    given |= {} if command in ALONE else {"scores": "scores.npz"}
+    given |= {"model": models[command]} if command in models else {}
     paths = {key: str(folder / value) for key, value in given.items()} | {"out": str(path)}
-    where = {"device": "cpu"} if command in MODELS else {}
+    where = {"device": "cpu"} if command in models else {}
     cli.main([command, *(f"--{key}={value}" for key, value in {**paths, **where, **options}.items())])
     return path
 
@@ -183,13 +202,31 @@ def test_a_classifier_does_not_learn_from_an_image_without_any_class(made, tmp_p
     assert line.startswith("wsss train: image 'none' of data set 'toy' has no class (1 such images in all): label it")
 
 
-@pytest.mark.parametrize("command", STORES)
+def in_shards(made: Path, folder: Path, command: str) -> list[Path]:
+    """What the command makes of three images in five shards."""
+    suffix = SUFFIX[KINDS[command]]
+    return [run(made, command, str(folder / f"{i}.{suffix}"), shard=f"{i}/5") for i in range(5)]
+
+
+@pytest.mark.parametrize("command", KINDS)
 def test_more_shards_than_images(made, tmp_path, command):
-    store, suffix = STORES[command], SUFFIX[STORES[command]]
-    paths = [run(made, command, str(tmp_path / f"{i}.{suffix}"), shard=f"{i}/5") for i in range(5)]
+    store, paths = KINDS[command], in_shards(made, tmp_path, command)
     assert [len(store([path])) > 0 for path in paths] == [True] * 3 + [False] * 2
-    whole, parts = store([made / f"{command}.{suffix}"]), store(paths)
+    whole, parts = store([made / f"{command}.{SUFFIX[store]}"]), store(paths)
     assert whole.ids == parts.ids
     for image_id in whole.ids:
         for ours, theirs in zip(whole.get(image_id), parts.get(image_id), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("command", [command for command in KINDS if command != "irn-labels"])
+def test_shards_of_no_image_change_nothing_that_is_measured(made, tmp_path, command):
+    kind = {Scores: "--scores", Masks: "--masks", Instances: "--instances"}[KINDS[command]]
+    found = []
+    for i, shards in enumerate(([made / f"{command}.{SUFFIX[KINDS[command]]}"], in_shards(made, tmp_path, command))):
+        out = tmp_path / f"{i}/any_train.json"
+        given = ["--config", str(made / "config.yaml"), "--data", str(made / "data"), "--part", "train"]
+        cli.main(["measure", *given, kind, *map(str, shards), "--out", str(out)])
+        found.append(read_json(out))
+    assert found[0] == found[1]
+    assert found[0]["images"] == 3
