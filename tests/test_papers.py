@@ -242,6 +242,30 @@ def test_a_table_of_another_papers_run_says_so_when_that_paper_is_not_configured
     assert states["overview_pipeline"].startswith("needs ")
 
 
+def test_values_of_other_settings_are_not_compared_with_published_ones(config):
+    def first_cell(config, table="cam"):
+        return drawings.table(Plan(config, FOLDER), "voc12", "acr", table)["rows"][-1]["cells"][0]
+
+    assert "not_comparable" not in first_cell(config)
+    assert first_cell({**config, "overrides": {"train": {"steps": 7}}})["not_comparable"] == (
+        "other settings than the paper's: train.steps"
+    )
+    smaller = copy.deepcopy(config)
+    smaller["datasets"]["voc12"]["stand_ins"]["resnet38d"] = {"name": "mobilenet_v2"}
+    assert "backbone.name" in first_cell(smaller)["not_comparable"]
+    every = Plan({**config, "papers": [*config["papers"], "overview"]}, FOLDER)
+    shapes = drawings.table(every, "shapes", "overview", "segmentation")["rows"][0]["cells"][0]
+    assert shapes["not_comparable"] == "data set shapes, backbone tiny"
+
+
+def test_a_network_is_listed_with_the_runs_that_are_made_with_it(config):
+    every = Plan({**config, "papers": [*config["papers"], "overview"]}, FOLDER)
+    (entry,) = [e for e in state.entries(every, "shapes") if e["name"] == "overview_segmentation"]
+    networks = {run["run"]: set(run["networks"]) for run in entry["runs"]}
+    assert networks["overview/bound"] == {"deeplab"}
+    assert networks["seam/baseline"] == {"train", "affinity", "deeplab"}
+
+
 def test_a_companion_stands_beside_its_data_set(plan):
     """COCO's figures and columns are made of the data set in that role alone, and of nothing when there is none."""
     figure = drawings.figure(plan, "shapes", "occse", "figure5")

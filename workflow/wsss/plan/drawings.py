@@ -62,10 +62,19 @@ def _with_metrics(plan: Plan, dataset: str, paper: str, cell: dict) -> dict:
     spec = plan.dataset(measured)
     files = [plan.metrics(measured, owner, run, seed, cell["stage"], cell["split"]) for seed in spec["seeds"]]
     resolved = {**cell, "run": f"{owner}/{run}", "dataset": measured, "metrics": files}
-    if not spec.get("published"):
-        backbone = plan.resolve(measured, owner, run)["backbone"]["name"]
-        resolved["not_comparable"] = f"data set {measured}, backbone {backbone}"
-    return resolved
+    return resolved | _not_comparable(plan, measured, owner, run, cell["stage"])
+
+
+def _not_comparable(plan: Plan, dataset: str, paper: str, run: str, stage: str) -> dict:
+    """What keeps a result from being compared with the reported one: other images, or other settings than released."""
+    if not plan.dataset(dataset).get("published"):
+        config = plan.resolve(dataset, paper, run)
+        network = (config["segment"] if stage == "segment" else config)["backbone"]["name"]
+        return {"not_comparable": f"data set {dataset}, backbone {network}"}
+    if changed := plan.departures(dataset, paper, run):
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        return {"not_comparable": f"other settings than the paper's: {', '.join(changed[:3])}{more}"}
+    return {}
 
 
 def figure(plan: Plan, dataset: str, paper: str, name: str) -> dict:
@@ -111,15 +120,21 @@ def _with_files(plan: Plan, dataset: str, paper: str, entry: dict, split: str) -
     return drawn
 
 
+def entries(drawing: dict) -> list[dict]:
+    """The cells of a table or of a figure's rows, the curves, the columns of pictures."""
+    cells = [cell for row in drawing.get("rows", []) for cell in row["cells"]]
+    return [*cells, *drawing.get("series", []), *drawing.get("columns", [])]
+
+
+def files(entry: dict) -> list[str]:
+    """The files that one entry of a drawing is read from."""
+    return [*entry.get("metrics", []), *entry.get("files", []), *([entry["model"]] if "model" in entry else [])]
+
+
 def inputs(drawing: dict) -> list[str]:
     """Every file a drawing reads."""
-    cells = [cell for row in drawing.get("rows", []) for cell in row["cells"]]
-    entries = [*cells, *drawing.get("series", []), *drawing.get("columns", [])]
-    files = [path for entry in entries for key in ("metrics", "files") for path in entry.get(key, [])]
-    files += [entry["model"] for entry in entries if "model" in entry]
-    if "data" in drawing:
-        files.append(str(Path(drawing["data"]) / "index.csv"))
-    return sorted(set(files))
+    index = [str(Path(drawing["data"]) / "index.csv")] if "data" in drawing else []
+    return sorted({*index, *(path for entry in entries(drawing) for path in files(entry))})
 
 
 def spec(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> dict:

@@ -23,6 +23,9 @@ class Job:
     stage: str
     file: str  # model.pt, seed-0-of-1.npz, walk_val.json
 
+    def folder(self, plan: Plan) -> Path:
+        return plan.results / self.dataset / self.paper / self.run / f"seed{self.seed}" / self.stage
+
     @property
     def measured(self) -> str:
         """The stage whose result a metrics file is about."""
@@ -83,12 +86,17 @@ def inputs(plan: Plan, job: Job) -> list[str]:
 
 
 class Outlook:
-    """What has to be computed before files can be made. One object reads each folder of results once."""
+    """What files are made from, and what has to be computed before they are. Each folder of results is read once."""
 
     def __init__(self, plan: Plan):
         self.plan = plan
         self._settings: dict[Path, bool] = {}
-        self._below: dict[str, dict[str, Job]] = {}
+        self._all: dict[str, dict[str, Job]] = {}
+        self._missing: dict[str, dict[str, Job]] = {}
+
+    def jobs(self, paths: list[str]) -> list[Job]:
+        """All jobs that ``paths`` come from, done or not."""
+        return list({path: job for wanted in paths for path, job in self._below(wanted).items()}.values())
 
     def missing(self, paths: list[str]) -> list[Job]:
         """The jobs that have to run before all ``paths`` are there, without those that have been.
@@ -101,21 +109,28 @@ class Outlook:
         """Those of the jobs below ``paths`` that have been done, with other settings."""
         return [job for job in self.missing(paths) if self._has_other_settings(job)]
 
-    def _to_do(self, path: str) -> dict[str, Job]:
-        if path not in self._below:
+    def _below(self, path: str) -> dict[str, Job]:
+        if path not in self._all:
             job, found = job_of(self.plan, path), {}
-            if job:
-                for other in inputs(self.plan, job):
-                    found |= self._to_do(other)
-                if found or not Path(path).is_file() or self._has_other_settings(job):
-                    found = {**found, path: job}
-            self._below[path] = found
-        return self._below[path]
+            for other in inputs(self.plan, job) if job else ():
+                found |= self._below(other)
+            self._all[path] = {**found, path: job} if job else {}
+        return self._all[path]
+
+    def _to_do(self, path: str) -> dict[str, Job]:
+        if path not in self._missing:
+            job, found = job_of(self.plan, path), {}
+            for other in inputs(self.plan, job) if job else ():
+                found |= self._to_do(other)
+            if job and (found or not Path(path).is_file() or self._has_other_settings(job)):
+                found = {**found, path: job}
+            self._missing[path] = found
+        return self._missing[path]
 
     def _has_other_settings(self, job: Job) -> bool:
         """The stage's folder, or the index, was made with settings that are no longer the configured ones."""
         plan = self.plan
-        folder = plan.results / job.dataset / job.paper / job.run / f"seed{job.seed}" / job.stage
+        folder = job.folder(plan)
         stage = (folder, lambda: plan.stage_config(job.dataset, job.paper, job.run, job.seed, job.stage))
         index = (plan.data(job.dataset), lambda: plan.data_config(job.dataset))
         for at, configured in (stage, index):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wsss.errors import WsssError, choose
@@ -63,6 +63,17 @@ class Plan:
             dataset, self.dataset(dataset), spec, f"{paper}.yaml, run {run}", self.config.get("overrides", {})
         )
         return replace_references(config, lambda owner, other: f"{REFERENCE}{owner or paper}/{other or run}")
+
+    def departures(self, dataset: str, paper: str, run: str) -> list[str]:
+        """Settings that the data set's stand-ins and overrides, or the command line, change in a run, as their keys.
+
+        Files of weights and numbers of processes decide no comparison.
+        """
+        spec = {"methods": self.dataset(dataset).get("methods", {})}
+        published = resolve(dataset, spec, self.papers[paper]["runs"][run], f"{paper}.yaml, run {run}", {})
+        theirs, ours = dict(_leaves(published)), dict(_leaves(self.resolve(dataset, paper, run)))
+        changed = (key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key))
+        return [key for key in changed if key.rpartition(".")[2] not in ("weights", "workers")]
 
     def check(self, dataset: str) -> None:
         """Resolve every run, on companions as well, so that a wrong key is found before anything is computed."""
@@ -212,6 +223,15 @@ class Plan:
 
 def _sources(path: Path) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.suffix in (".py", ".yaml")) if path.is_dir() else [path]
+
+
+def _leaves(value, key: str = "") -> Iterator[tuple[str, object]]:
+    """(dotted key, value) of everything in nested mappings."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
 
 
 def replace_references(value, replacement: Callable[[str, str], str]):

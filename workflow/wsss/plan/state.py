@@ -46,7 +46,7 @@ def entries(plan: Plan, dataset: str) -> list[dict]:
         if entry["state"] is None:
             drawing = drawings.spec(plan, dataset, kind, paper, name)
             entry["state"] = state(outlook, Path(folder), drawing)
-            entry["runs"] = _runs(plan, drawing)
+            entry["runs"] = _runs(outlook, drawing)
         found.append(entry)
     return found
 
@@ -92,25 +92,27 @@ def _runs_of(jobs: list[Job], at_most: int = 3) -> str:
     return ", ".join(names[:at_most]) + (f" and {len(names) - at_most} more" if len(names) > at_most else "")
 
 
-def _runs(plan: Plan, drawing: dict) -> list[dict]:
-    """The runs a drawing rests on: name, data set, method, seeds, folders of logs, and of its networks (first seed)."""
-    cells = [cell for row in drawing.get("rows", []) for cell in row["cells"] if "metrics" in cell]
-    entries = [*cells, *drawing.get("series", []), *drawing.get("columns", [])]
-    found = {}
-    for entry in entries:
-        if "run" not in entry or "missing" in entry:
+def _runs(outlook: Outlook, drawing: dict) -> list[dict]:
+    """The runs a drawing rests on: name, data set, method, seeds, folders of logs and, of the first seed, networks."""
+    plan, found = outlook.plan, {}
+    for entry in drawings.entries(drawing):
+        if "run" not in entry or not drawings.files(entry):
             continue
         owner, run = owner_of(entry["run"], drawing["paper"])
         dataset = entry.get("dataset", drawing["dataset"])
         seeds = plan.dataset(dataset)["seeds"]
         config = plan.resolve(dataset, owner, run)
-        found[dataset, owner, run] = {
+        about = {
             "run": f"{owner}/{run}",
             "dataset": dataset,
             "method": config["method"]["name"],
             "backbone": config["backbone"]["name"],
             "seeds": seeds,
-            "networks": {stage: str(plan.home(dataset, owner, run, seeds[0], stage)) for stage in TRAINED},
+            "networks": {},
             "logs": [str(plan.results / "logs" / dataset / owner / run / f"seed{seed}") for seed in seeds],
         }
+        networks = found.setdefault((dataset, owner, run), about)["networks"]
+        made_in = {job.folder(plan) for job in outlook.jobs(drawings.files(entry))}
+        homes = ((stage, plan.home(dataset, owner, run, seeds[0], stage)) for stage in TRAINED)
+        networks |= {stage: str(home) for stage, home in homes if home in made_in}
     return list(found.values())
