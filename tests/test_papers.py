@@ -242,6 +242,13 @@ def test_a_table_of_another_papers_run_says_so_when_that_paper_is_not_configured
     assert states["overview_pipeline"].startswith("needs ")
 
 
+def test_a_data_sets_note_goes_with_its_tables(config):
+    note = config["datasets"]["shapes"]["note"]
+    spec = drawings.table(Plan(config, FOLDER), "shapes", "seam", "table1")
+    assert spec["dataset_note"] == note
+    assert drawings.table(Plan(config, FOLDER), "voc12", "seam", "table1")["dataset_note"] is None
+
+
 def test_values_of_other_settings_are_not_compared_with_published_ones(config):
     def first_cell(config, table="cam"):
         return drawings.table(Plan(config, FOLDER), "voc12", "acr", table)["rows"][-1]["cells"][0]
@@ -262,7 +269,7 @@ def test_a_network_is_listed_with_the_runs_that_are_made_with_it(config):
     every = Plan({**config, "papers": [*config["papers"], "overview"]}, FOLDER)
     (entry,) = [e for e in state.entries(every, "shapes") if e["name"] == "overview_segmentation"]
     networks = {run["run"]: set(run["networks"]) for run in entry["runs"]}
-    assert networks["overview/bound"] == {"deeplab"}
+    assert networks["overview/bound"] == {"train", "deeplab"}
     assert networks["seam/baseline"] == {"train", "affinity", "deeplab"}
 
 

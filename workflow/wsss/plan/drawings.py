@@ -31,9 +31,9 @@ def table(plan: Plan, dataset: str, paper: str, name: str) -> dict:
 
 
 def _common(plan: Plan, dataset: str, paper: str) -> dict:
-    spec = plan.papers[paper]
-    seeds = plan.dataset(dataset)["seeds"]
-    return {"paper": paper, "paper_title": spec["title"], "dataset": dataset, "seeds": seeds}
+    spec, data = plan.papers[paper], plan.dataset(dataset)
+    about = {"dataset": dataset, "dataset_note": data.get("note"), "seeds": data["seeds"]}
+    return {"paper": paper, "paper_title": spec["title"], **about}
 
 
 def _companion(plan: Plan, dataset: str, spec: dict) -> tuple[str, str | None]:

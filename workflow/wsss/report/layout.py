@@ -138,6 +138,8 @@ def _notes(plan: dict, heads: list[str], grid: list, kinds: list[str], reasons: 
     selected = _selected(plan)
     if selected:
         found[0] += f" {selected} were selected on the ground truth of the images they are measured on."
+    if seeds and plan.get("dataset_note"):
+        found.append(plan["dataset_note"])
     found += _shared(plan)
     if any(cell.verdict in MARKS for cell in cells):
         marks = "" if word else "".join(f"{mark} {name}, " for name, mark in MARKS.items()).rstrip(", ") + ". "
