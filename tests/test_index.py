@@ -350,6 +350,12 @@ def test_faulty_annotation(devkit, tmp_path):
 # ---- other builders
 
 
+def test_a_label_that_is_no_class_is_named(tmp_path):
+    dataset = Dataset("toy", ["cat"], tmp_path, [Record("1", "1.png", None, (), ("cat", "yeti"), 1, 1, "", None)])
+    with pytest.raises(WsssError, match="index of data set 'toy': image '1' has the unknown label 'yeti'"):
+        dataset.labels()
+
+
 def test_test_images_need_neither_labels_nor_masks(devkit, tmp_path):
     test = tmp_path / "test" / "VOCdevkit" / "VOC2012"
     (test / "JPEGImages").mkdir(parents=True)

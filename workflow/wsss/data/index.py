@@ -123,6 +123,9 @@ class Dataset:
         column = {name: c for c, name in enumerate(self.classes)}
         labels = np.zeros((len(self.records), len(self.classes)), np.float32)
         for row, record in zip(labels, self.records, strict=True):
+            if unknown := set(record.labels) - set(column):
+                label = min(unknown)
+                raise WsssError(f"index of data set '{self.name}': image '{record.id}' has the unknown label '{label}'")
             row[[column[name] for name in record.labels]] = 1
         return labels
 
