@@ -17,7 +17,7 @@ from wsss.stores import Detections, write_instances, write_masks, write_scores
 
 CLASSES = ["cat", "dog", "cow"]
 N = len(CLASSES) + 1
-CONFIG = {"measure": {"thresholds": [0.0, 0.6, 0.01], "fixed": 0.2}}
+CONFIG = {"measure": {"thresholds": [0.0, 0.6, 0.01], "sweep": [0.0, 0.6, 0.01], "fixed": 0.2}}
 SIZE = (23, 31)
 
 
@@ -159,12 +159,25 @@ def test_scores(tmp_path, dataset, shards):
             assert point[name] == sweep[name][at] == pytest.approx(summary(expected)[name])
 
 
-def test_a_fixed_threshold_between_those_of_the_grid(tmp_path, dataset, shards):
+def test_thresholds_that_a_release_tries_and_a_fixed_one_need_not_be_those_of_the_sweep(tmp_path, dataset, shards):
     out = tmp_path / "seed_val.json"
-    measure_stage({"measure": {"thresholds": [0.0, 0.6, 0.1], "fixed": 0.25}}, dataset, out, score_paths=shards)
+    settings = {"thresholds": [0.35, 0.6, 0.1], "sweep": [0.0, 0.6, 0.1], "fixed": 0.25}
+    measure_stage({"measure": settings}, dataset, out, score_paths=shards)
     metrics = json.loads(out.read_text())
-    assert metrics["points"]["fixed"]["threshold"] == 0.25
-    assert metrics["sweep"]["thresholds"] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    points, sweep = metrics["points"], metrics["sweep"]
+    assert points["fixed"]["threshold"] == 0.25
+    assert sweep["thresholds"] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert points["highest"]["miou"] == max(sweep["miou"]) != points["best"]["miou"]
+    assert points["highest"]["threshold"] == sweep["thresholds"][sweep["miou"].index(max(sweep["miou"]))]
+    tried = {}
+    for threshold in (0.35, 0.45, 0.55):
+        counts = Counts.zeros(N)
+        for image_id in dataset.ids:
+            planes = scores_of(image_id).astype(np.float32)
+            counts += plain_counts(LABELS[image_id], planes, dataset.mask(image_id), threshold)
+        tried[threshold] = summary(counts)["miou"]
+    assert points["best"]["miou"] == pytest.approx(max(tried.values()))
+    assert tried[points["best"]["threshold"]] == max(tried.values())
 
 
 def test_crf_scores_have_one_point_per_exponent(tmp_path, dataset):

@@ -68,7 +68,7 @@ def test_a_crf_beside_a_network_has_its_processes(workflow):
 
 def test_every_target_has_a_plan(workflow):
     lines = workflow.wsss("targets").stdout.splitlines()
-    names = [line.split()[0] for line in lines if re.search(r"  (made|needs|ready)", line)]
+    names = [line.split()[0] for line in lines if not line.startswith(" ")]
     assert {"seam_table2", "seam_table5", "eader_alpha", "occse_depth", "aeft_gpp", "acr_losses"} <= set(names)
     workflow("-n", "--quiet", "all", "--", *names)
 

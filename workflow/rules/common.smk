@@ -151,3 +151,4 @@ def crf_processes(w, threads):
 
 
 GPU = config["gpus"]
+RESOURCES = ("device", "gpus", "threads", "workers")  # settings that decide no result

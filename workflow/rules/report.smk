@@ -100,7 +100,7 @@ rule configure_page:
     conda:
         ENV
     params:
-        text=yaml.safe_dump({**config, "dataset": DATASET}),
+        text=yaml.safe_dump({k: v for k, v in config.items() if k not in RESOURCES}),
     shell:
         "printf %s {params.text:q} > {output}"
 

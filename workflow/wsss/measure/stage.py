@@ -30,8 +30,9 @@ def measure_stage(
     """Compare results with the ground truth of all images of ``dataset`` and write ``<stage>_<split>.json``.
 
     Args:
-        config: ``measure``: ``thresholds`` (start, stop, step), ``fixed``, and optionally ``floor`` (EADER's rule) and
-            ``absent`` (zero or skip: what classes that occur nowhere do to the mIoU).
+        config: ``measure``: ``sweep`` (start, stop, step), ``thresholds`` (likewise: those that are candidates for the
+            best), ``fixed``, and optionally ``floor`` (EADER's rule) and ``absent`` (zero or skip: what classes that
+            occur nowhere do to the mIoU).
         dataset: the images to measure, and no others.
         out: stage and split are taken from its name.
         score_paths: score shards: of foreground classes, swept over thresholds, or of a CRF, under ``<id>@<alpha>``.
@@ -74,21 +75,27 @@ def _measure_masks(settings: dict, dataset, masks: Masks, out: str | Path) -> di
 
 
 def _measure_scores(settings: dict, dataset, scores: Scores, out: str | Path) -> dict:
-    grid, fixed = threshold_grid(*settings["thresholds"]), settings["fixed"]
-    thresholds = np.unique([*grid, fixed])
+    grid, tried, fixed = threshold_grid(*settings["sweep"]), threshold_grid(*settings["thresholds"]), settings["fixed"]
+    thresholds = np.unique([*grid, *tried, fixed])
     sweep = Sweep(thresholds, len(dataset.classes) + 1, settings.get("floor", False))
     for image_id, truth in _truths(dataset, scores, [""], out):
         sweep.add(*_planes(scores, image_id, truth.shape, len(dataset.classes)), truth)
     counts = sweep.counts()
-    at_fixed, counts = counts[int(np.searchsorted(thresholds, fixed))], counts[np.searchsorted(thresholds, grid)]
     swept = summary(counts, settings.get("absent", "zero"))
-    best = int(swept["miou"].argmax())  # the first of equals, as released
+
+    def at(threshold: float) -> dict:
+        i = int(np.searchsorted(thresholds, threshold))
+        return {**_point(counts[i], settings), "threshold": float(threshold)}
+
+    def selected(candidates: np.ndarray) -> dict:
+        miou = swept["miou"][np.searchsorted(thresholds, candidates)]
+        return {**at(candidates[miou.argmax()]), "selected_on": SELECTED}  # the first of equals, as released
+
+    shown = np.searchsorted(thresholds, grid)
+    curves = {name: values[shown] for name, values in swept.items()}
     return {
-        "points": {
-            "best": {**_point(counts[best], settings), "threshold": float(grid[best]), "selected_on": SELECTED},
-            "fixed": {**_point(at_fixed, settings), "threshold": float(fixed)},
-        },
-        "sweep": {"thresholds": grid.tolist(), **_plain(swept), **_plain(vars(counts))},
+        "points": {"best": selected(tried), "highest": selected(grid), "fixed": at(fixed)},
+        "sweep": {"thresholds": grid.tolist(), **_plain(curves), **_plain(vars(counts[shown]))},
     }
 
 

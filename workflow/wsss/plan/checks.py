@@ -13,7 +13,7 @@ from wsss.plan.stages import DRAWN, MEASURED, SCORES
 
 METRICS = ("miou", "precision", "recall", "under", "over", "iou", "precision_fg", "recall_fg", "map")
 POINTS = {  # operating points of a stage; of masks: argmax
-    "seed": r"best|fixed",
+    "seed": r"best|highest|fixed",
     "crf": r"best|alpha=[0-9.]+",
     "irn_instances": r"iou=0\.5",
 }

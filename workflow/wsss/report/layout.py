@@ -153,10 +153,9 @@ def _notes(plan: dict, heads: list[str], grid: list, kinds: list[str], reasons: 
 
 def _selected(plan: dict) -> str:
     """What was chosen for the best result: ``Background thresholds and CRF exponents``."""
-    best = [
-        spec["stage"] for row in plan["rows"] for spec in row["cells"] if spec.get("metrics") and spec["at"] == "best"
-    ]
-    names = " and ".join(name for stage, name in SELECTED.items() if stage in best)
+    shown = (spec for row in plan["rows"] for spec in row["cells"] if spec.get("metrics"))
+    selected = {spec["stage"] for spec in shown if spec["at"] in ("best", "highest")}
+    names = " and ".join(name for stage, name in SELECTED.items() if stage in selected)
     return names[:1].upper() + names[1:]
 
 
