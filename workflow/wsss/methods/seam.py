@@ -14,10 +14,13 @@ D2  class scores are means of the CAM upsampled to the image (align_corners), no
 D3  L_ER is a mean over all C channels: n present classes count n / C                               -> method.weights.er
 D4  OHEM keeps the largest 20 % of (channel, pixel) entries of an image, not of its pixels      -> method.as_paper: [D4]
 D5  L_ER and L_ECR compare maps normalised to [0, 1] per class, of the present classes; PCM gets maps divided by their
-    maximum, of all classes: an absent one competes for the strongest class of a cell
-D6  the background of the original CAM is 1 - max (Eq. 11) in PCM and in the target of L_ECR; the revised map keeps the
-    background that PCM made of it. Channel 0 of the CAM head itself is never used
+    maximum. The text has no such step: rectified maps of all classes as they are, whose 1 - max may be negative
+                                                                                                -> method.as_paper: [D5]
 D7  SGD has momentum 0.0005, the weight decay handed over at the wrong place            -> train.optimizer.momentum 0.9
+Where the text leaves a choice, and this is the release's (D9: ours)
+D6  1 - max (Eq. 11) is the background of the original CAM, in PCM and in the target of L_ECR; the revised map keeps the
+    background that PCM made of it           -> method.as_paper: [D6] reads Eq. 11 as the background of both. In PCM an
+    absent class competes for the strongest of a cell. Channel 0 of the CAM head itself is never used
 D8  the features of "stage 3 and stage 4" are the activated inputs of b5 and b6 (taps conv4, conv5)
 D9  the release only rescales; flip, rotation and translation (Table 3) are ours: drawn per image, translation by 15
     pixels in a random direction per axis, zeros from outside
@@ -36,6 +39,7 @@ from wsss.methods.base import EPS, Method, head, max_norm, multilabel_soft_margi
 from wsss.train import poly_groups
 
 COLUMNS = 4096  # cells of a map that PCM handles at once: bounds its memory, not its result
+AS_PAPER = ("D2", "D4", "D5", "D6")  # departures that ``method.as_paper`` can undo
 
 
 # ---- pixel correlation module
@@ -124,17 +128,24 @@ def seam_losses(views: tuple[dict, dict], labels: Tensor, y: Tensor, A, settings
     ``B×K'×H×W`` and ``B×K'×H'×W'`` before any normalisation, ``y`` (``B×K'×1×1``) says which of these are present. All
     K channels will do, and so will those of ``present_channels``. ``A`` takes ``B×K'×H×W`` to ``B×K'×H'×W'``.
     """
-    weights, C = settings["weights"], labels.shape[1]
+    weights, as_paper, C = settings["weights"], settings["as_paper"], labels.shape[1]
     o, t = views
+
+    def compared(maps: Tensor) -> Tensor:
+        return F.relu(maps) if "D5" in as_paper else max_norm(F.relu(maps)) * y
+
+    def revised_map(maps: Tensor) -> Tensor:
+        return with_background(compared(maps)) if "D6" in as_paper else compared(maps)
+
     cls = (multilabel_soft_margin(o["logits"], labels) + multilabel_soft_margin(t["logits"], labels)) / 2  # Eq. 7-8
     losses = {"cls": weights["cls"] * cls}
 
-    cam_o, cam_t = A(max_norm(F.relu(o["cam"]))) * y, max_norm(F.relu(t["cam"])) * y  # B K' H' W'
+    cam_o, cam_t = A(compared(o["cam"])), compared(t["cam"])  # B K' H' W'
     if settings["er"]:
         losses["er"] = weights["er"] * er_loss(cam_o, cam_t) / C
     if settings["pcm"]:
-        revised_o, revised_t = A(max_norm(F.relu(o["revised"]))) * y, max_norm(F.relu(t["revised"])) * y
-        keep, per_pixel = settings["ohem"], "D4" in settings["as_paper"]
+        revised_o, revised_t = A(revised_map(o["revised"])), revised_map(t["revised"])
+        keep, per_pixel = settings["ohem"], "D4" in as_paper
         pairs = ((revised_o, cam_t), (revised_t, cam_o))
         ecr = sum(ecr_loss(revised, cam, C + 1, keep, per_pixel) for revised, cam in pairs)
         losses["ecr"] = weights["ecr"] * ecr
@@ -186,8 +197,8 @@ class Seam(Method):
     def __init__(self, config: dict, n_classes: int):
         super().__init__(config, n_classes)
         self.settings = config["method"]
-        if unknown := set(self.settings["as_paper"]) - {"D2", "D4"}:
-            raise WsssError(f"method.as_paper: {', '.join(sorted(unknown))}: choose from D2, D4")
+        if unknown := set(self.settings["as_paper"]) - set(AS_PAPER):
+            raise WsssError(f"method.as_paper: {', '.join(sorted(unknown))}: choose from {', '.join(AS_PAPER)}")
         channels = self.backbone.channels
         self.drop = nn.Dropout2d(self.settings["dropout"])
         self.fc8 = head(channels["conv6"], n_classes + 1)
@@ -205,10 +216,17 @@ class Seam(Method):
     def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
         images = batch["image"]
         A = EquivariantTransform(images.shape[2:], len(images), self.settings)
-        labels, shown = batch["labels"], present_channels(batch["labels"])
+        labels = batch["labels"]
+        shown = self.compared_channels(labels)
         y = F.pad(labels, (1, 0), value=1.0).gather(1, shown)[:, :, None, None]  # B K' 1 1   background is present
         views = (self.view(images, shown), self.view(A(images), shown))
         return seam_losses(views, labels, y, A, self.settings)
+
+    def compared_channels(self, labels: Tensor) -> Tensor:
+        """``present_channels``, or all of them where absent classes are compared, too (D5). ``B×K'``."""
+        if "D5" in self.settings["as_paper"]:
+            return torch.arange(self.n_classes + 1, device=labels.device).expand(len(labels), -1)
+        return present_channels(labels)
 
     def view(self, images: Tensor, shown: Tensor) -> dict[str, Tensor]:
         """One branch of the siamese network: class scores ``B×C`` of images ``B×3×H×W``, and of the channels ``shown``
@@ -230,14 +248,15 @@ class Seam(Method):
             return cam, None
         return cam, pixel_correlation(self.correlated(cam), self.f9(self.features(images, taps)).float())
 
-    @staticmethod
-    def correlated(cam: Tensor) -> Tensor:
+    def correlated(self, cam: Tensor) -> Tensor:
         """3.4: what PCM spreads: CAM over its maximum, the strongest class of each cell, and 1 - max. ``B×K×h×w``.
 
         No gradient passes: PCM trains f8_3, f8_4 and f9 only.
         """
         p = F.relu(cam.detach())
-        return keep_strongest(with_background(F.relu(p - EPS) / (p.amax((2, 3), keepdim=True) + EPS)))  # B K h w
+        if "D5" not in self.settings["as_paper"]:
+            p = F.relu(p - EPS) / (p.amax((2, 3), keepdim=True) + EPS)
+        return keep_strongest(with_background(p))  # B K h w
 
     def features(self, images: Tensor, taps: dict[str, Tensor]) -> Tensor:
         """3.3: image, conv4 and conv5 at stride 8, ``B×195×h×w``; no gradient reaches the backbone."""
