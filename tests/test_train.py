@@ -248,6 +248,18 @@ def test_every_pass_is_a_permutation_and_a_late_start_sees_the_same_batches():
     assert list(Schedule(20, TRAIN).batches(seed=5, start=7)) == batches[7:]
 
 
+def test_the_last_smaller_batch_of_a_pass_can_be_kept(tmp_path):
+    train = {**TRAIN, "drop_last": False}
+    schedule = Schedule(22, train)
+    batches = list(schedule.batches(seed=5, start=0))
+    assert [len(batch) for batch in batches] == [4, 4, 4, 4, 4, 2] * TRAIN["epochs"]
+    assert sorted(index for batch in batches[:6] for _, _, index in batch) == list(range(22))
+    assert schedule.steps == len(batches)
+    assert Schedule(20, train).steps == Schedule(20, TRAIN).steps  # no such batch
+    rows = (train_once(tmp_path, drop_last=False).parent / "losses.csv").read_text().splitlines()
+    assert rows[-1].startswith(f"{len(batches) - 1},3,")
+
+
 def test_poly_keeps_its_last_value():
     assert poly(0, 10, 0.9) == 1
     assert poly(9, 10, 0.9) == pytest.approx(0.1**0.9)

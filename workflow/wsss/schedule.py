@@ -30,19 +30,24 @@ class Schedule:
     """Steps, epochs and batch sizes of a run over ``n`` images.
 
     ``batch_size`` is a number, or a mapping from the schedule's epoch to the size from there on. An epoch drops its
-    last, incomplete batch. ``steps`` overrides the number of updates; the schedule's epochs are then spread over them.
+    last, incomplete batch, unless ``drop_last`` is false. ``steps`` overrides the number of updates; the schedule's
+    epochs are then spread over them.
     """
 
     def __init__(self, n: int, train: dict):
         self.n, self.epochs = n, train["epochs"]
         self._sizes = [(epoch, min(size, n)) for epoch, size in batch_sizes(train)]
-        per_epoch = [n // self.batch_size(epoch) for epoch in range(self.epochs)]
+        self._drop_last = train.get("drop_last", True)
+        per_epoch = [self._batches_of_pass(self.batch_size(epoch)) for epoch in range(self.epochs)]
         self._ends = list(accumulate(per_epoch))
         self._fixed = train.get("steps")
         self.steps = int(self._fixed or self._ends[-1])
         # released poly schedules count every epoch at its first batch size, even when the size grows later
         poly_epochs = train["optimizer"].get("poly_epochs") or self.epochs
         self.poly_steps = float(self.steps * (per_epoch[0] * poly_epochs) / self._ends[-1])
+
+    def _batches_of_pass(self, size: int) -> int:
+        return self.n // size if self._drop_last else -(-self.n // size)
 
     def batch_size(self, epoch: int) -> int:
         return [size for start, size in self._sizes if start <= epoch][-1]
@@ -53,7 +58,7 @@ class Schedule:
 
     @property
     def images(self) -> int:
-        """How many images all steps together look at."""
+        """How many images all steps together look at, last batches of a pass counted as full."""
         ends = self._ends
         if self._fixed:  # epoch e has the steps with e = step * epochs // steps
             ends = [-(-(epoch + 1) * self.steps // self.epochs) for epoch in range(self.epochs)]
@@ -65,7 +70,7 @@ class Schedule:
         order, passes = np.empty(0, int), 0
         for step in range(self.steps):
             size = self.batch_size(self.progress(step).epoch)
-            if len(order) < size:
+            if len(order) < (size if self._drop_last else 1):
                 order = np.random.default_rng([seed, passes]).permutation(self.n)
                 passes += 1
             batch, order = order[:size], order[size:]

@@ -281,7 +281,8 @@ class _Loop:
 
     def loader(self, samples: Samples, start: int) -> Iterator[dict]:
         rank, world = self.fabric.global_rank, self.fabric.world_size
-        batches = [batch[rank::world] for batch in self.schedule.batches(self.seed, start)]
+        whole = self.schedule.batches(self.seed, start)
+        batches = [batch[rank::world] or batch[:1] for batch in whole]  # the last of an epoch may be too few for all
         loader = DataLoader(
             _Loaded(samples, self.seed),
             batch_sampler=batches,

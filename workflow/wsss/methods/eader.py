@@ -30,8 +30,9 @@ D8  alpha = 0 in the table may mean F without influence (``alpha: 0``) or no F a
     steps train G with L_loc alone.
 D9  EADER inside PSA (slides, integrability) has no released code: ``method.head: psa`` with PSA's backbone, head,
     parameter groups and optimizer, and F at ``adversary.lr_scale`` times its rate, is our reading.
-D10 the release takes the classes of an image from its mask; here they are the data set's image-level labels, for VOC
-    those of the annotations. The release also trains on the last, smaller batch of an epoch; here it is dropped.
+D10 the release takes the classes of an image from its mask; no training here sees one, so they are the data set's
+    image-level labels: for VOC those of the annotations, or of any file that the data set's ``labels`` names.
+D11 the release, alone of the five, also trains on the last, smaller batch of an epoch: ``train.drop_last``.
 """
 
 from __future__ import annotations
