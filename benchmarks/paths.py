@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsss.data.transforms import multi_scale
+from wsss.devices import keep_freed_memory
 from wsss.localize import summed
 from wsss.methods import Method, acr, aeft, build, eader, seam
 from wsss.methods.base import EPS, max_norm, multilabel_soft_margin, resize
@@ -262,6 +263,18 @@ def batched_flip(args, folder):
     )
 
 
+def kept_memory(args, folder):
+    """A classifier's gradient with the memory of freed tensors kept | given back to the kernel."""
+    method, batch = prepared("cam", args, folder)
+
+    def step(keep: bool) -> list[Tensor]:
+        keep_freed_memory(keep)
+        logits = method.logits(method.backbone(batch["image"])["conv6"])
+        return gradients(method, {"cls": multilabel_soft_margin(logits, batch["labels"])})
+
+    return (lambda: step(True)), (lambda: step(False))
+
+
 def channels_last(args, folder):
     """A classifier's gradient with weights and images channels-last | contiguous."""
     method, batch = prepared("cam", args, folder)
@@ -287,5 +300,6 @@ PATHS = (
     foreground,
     present_maps,
     batched_flip,
+    kept_memory,
     channels_last,
 )
