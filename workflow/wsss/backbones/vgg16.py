@@ -1,7 +1,8 @@
 """VGG16 in DeepLab's "20M" form (arXiv:1412.7062) as PSA uses it: stride 8, fc6 and fc7 as convolutions.
 
 Module names are those of the published weights (conv1_1 ... conv5_3, fc6, fc7). 3×3 pools; pool4 keeps the size and
-conv5 is dilated by 2; there is no pool5. Input: BGR minus (104.008, 116.669, 122.675), not scaled.
+conv5 is dilated by 2. PSA leaves out pool5 and pool5a, which DeepLab has before fc6. Input: BGR minus (104.008,
+116.669, 122.675), not scaled.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ class VGG16(Backbone):
     """``edit`` depths 1 to 5 are conv1_2 to conv5_3 after ReLU, 6 is fc7 after ReLU (conv6, 1024 channels).
 
     ``fc6_dilation``: 1 in PSA's classifier, 4 in its AffinityNet, 12 in DeepLab-LargeFOV. Dropout is after fc6.
+    ``pool5``: a maximum and a mean over 3×3 cells before fc6, as in DeepLab; the size stays.
     """
 
     input = "vgg_bgr"
     channels: dict = {"conv2": 128, "conv3": 256, "conv4": 512, "conv5": 512, "conv6": 1024}  # noqa: RUF012
     strides: dict = {"conv2": 2, "conv3": 4, "conv4": 8, "conv5": 8, "conv6": 8}  # noqa: RUF012
 
-    def __init__(self, output_stride: int = 8, dropout: float = 0.5, fc6_dilation: int = 1):
+    def __init__(self, output_stride: int = 8, dropout: float = 0.5, fc6_dilation: int = 1, pool5: bool = False):
         super().__init__()
+        self.pool5 = pool5
         offered("vgg16", output_stride, (8,))
         inputs = 3
         for group, (layers, outputs) in GROUPS.items():
@@ -48,6 +51,8 @@ class VGG16(Backbone):
         return x
 
     def _top(self, x: Tensor) -> Tensor:
+        if self.pool5:
+            x = F.avg_pool2d(F.max_pool2d(x, 3, stride=1, padding=1), 3, stride=1, padding=1)
         return F.relu(self.fc7(self.drop(F.relu(self.fc6(x), inplace=True))), inplace=True)
 
     def stages(self) -> Iterator:

@@ -5,7 +5,7 @@ B batch, K classes with background, H W image size, h w = size of the logits, D 
 | network        | head on conv6                                        | source                                       |
 | largefov_aeft  | two 3×3 of dilation 12                               | AEFT, Net_dl, networks/resnet38d.py          |
 | largefov_seam  | 3×3 of dilation 12, 1×1, both with batch norm; 1×1   | YudeWang's codebase, seamv1-pseudovoc        |
-| largefov_vgg16 | 3×3 of dilation 12 (fc6), 1×1 (fc7), 1×1             | DeepLab-LargeFOV, arXiv:1412.7062            |
+| largefov_vgg16 | pools, 3×3 of dilation 12 (fc6), 1×1 (fc7), 1×1      | DeepLab-LargeFOV, arXiv:1412.7062            |
 | deeplab_v2     | sum of four 3×3 of dilation 6, 12, 18, 24            | arXiv:1606.00915; kazuto1011/deeplab-pytorch |
 | deeplab_v3plus | pyramid, then fusion with conv3 of stride 4          | arXiv:1802.02611; decoder of smp             |
 """
@@ -158,7 +158,7 @@ def build(segment: dict, n_classes: int) -> Segmenter:
     """The network ``segment["model"]`` on ``segment["backbone"]`` for ``n_classes`` foreground classes."""
     model, spec = choose(MODELS, segment["model"], "segment.model"), segment["backbone"]
     if model is LargeFovVGG16 and spec["name"] == "vgg16":
-        spec = {"fc6_dilation": 12, **spec}
+        spec = {"fc6_dilation": 12, "pool5": True, **spec}
     network = model(build_backbone(spec), n_classes + 1)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
