@@ -15,7 +15,7 @@ from wsss.files import read_json
 from wsss.report.colours import colour, heat
 from wsss.stores import Masks, Scores
 
-WIDTH = 6.9  # inches: the text width of a two-column paper
+WIDTH, HEIGHT = 6.9, 8.6  # inches: the text of a page of a two-column paper, with room for a caption
 CELL = 1.15  # inches: a picture's width, if there is room
 ACROSS = 8  # pictures beside each other; fewer columns are set twice
 GAP = 0.04  # inches between pictures
@@ -37,8 +37,10 @@ def draw_grid(plan: dict) -> Figure:
     lines = [ids[i : i + blocks] for i in range(0, len(ids), blocks)]
     columns = len(painters) * blocks
     gaps = (columns - 1) * GAP + (blocks - 1) * SPACE
-    cell = min(CELL, (WIDTH - gaps) / columns)
-    heights = [max(_aspect(dataset, image_id) for image_id in line) * cell for line in lines]
+    tallest = [max(_aspect(dataset, image_id) for image_id in line) for line in lines]
+    room = HEIGHT - HEAD - len(lines) * GAP
+    cell = min(CELL, (WIDTH - gaps) / columns, room / sum(tallest))
+    heights = [aspect * cell for aspect in tallest]
     width, height = columns * cell + gaps, HEAD + sum(heights) + len(lines) * GAP
 
     figure = plt.figure(figsize=(width, height))
