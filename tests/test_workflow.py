@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +95,32 @@ def test_official_weights_take_the_place_of_a_training(workflow):
     assert workflow.wsss("audit", f"again/{metrics}").returncode == 0
     (workflow.folder / "official.pth").write_bytes(b"another file")
     assert workflow.wsss("audit", f"again/{metrics}").returncode == 1
+
+
+def test_a_job_that_a_cluster_ends_goes_on_from_its_checkpoint(workflow):
+    """SIGTERM comes to all processes of a job at once, also to the one that writes the log."""
+    model = "results/shapes/aeft/gpp/seed0/train/model.pt"
+    (workflow.folder / "long.yaml").write_text("overrides: {train: {steps: 400}}")
+    target = ("--configfile", "long.yaml", "--", model)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *target]
+    folder = workflow.folder / Path(model).parent
+    options = {"cwd": workflow.folder, "env": workflow.env, "stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    job = subprocess.Popen(command, **options, start_new_session=True)
+    deadline = time.monotonic() + 200  # a guard against hanging, also on a machine that is busy
+    while not ((log := folder / ".losses.0.csv").exists() and log.stat().st_size > 500):
+        assert job.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(job.pid, signal.SIGTERM)
+    assert job.wait(300) != 0
+    while not (folder / "checkpoint.pt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    workflow("--unlock", *target)
+    workflow("--rerun-incomplete", *target)
+    said = (workflow.folder / "results/logs/shapes/aeft/gpp/seed0/train.log").read_text()
+    first = int(re.search(r": (\d+)/400 steps", said)[1])
+    assert first > 0, said
 
 
 def test_everything_is_made_once(made):

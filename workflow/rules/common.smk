@@ -27,7 +27,8 @@ DATA = f"{RESULTS}/{{dataset}}/data"
 HOME = f"{RESULTS}/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
 SHARD = "{part}-{i}-of-{n}"
 LOG = f"{RESULTS}/logs/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
-TEE = "2>&1 | tee {log}"
+# a cluster that ends a job tells all its processes: the log must outlive what writes a checkpoint first
+TEE = "2>&1 | (trap '' TERM; exec tee {log})"
 ENV = "../../envs/wsss.yaml"
 
 
