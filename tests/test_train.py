@@ -215,6 +215,53 @@ def test_a_sample_that_cannot_be_made_is_one_line(tmp_path, workers, one_line):
     assert line == "point7.png: cannot be read"
 
 
+def test_two_processes_stop_at_the_same_step_and_go_on(tmp_path):
+    """On several devices one process may be told to stop before the other, or alone."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES.format(tests=str(Path(__file__).parent)))
+
+    def start(out: str, pause: float) -> subprocess.Popen:
+        command = [sys.executable, str(script), str(tmp_path / out), str(pause)]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    process, log = start("stopped", 0.02), tmp_path / "stopped" / ".losses.0.csv"
+    deadline = time.monotonic() + 300  # a guard against hanging, also on a machine that is busy
+    while not (log.exists() and log.stat().st_size > 100):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.terminate()  # the first process only
+    assert "stopped at step" in process.communicate(timeout=300)[1]
+    assert (tmp_path / "stopped" / "checkpoint.pt").exists()
+    for out in ("stopped", "whole"):
+        process = start(out, 0.0)
+        said = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, said
+    assert sha256(tmp_path / "stopped" / "model.pt") == sha256(tmp_path / "whole" / "model.pt")
+    assert not list(tmp_path.glob("*/.losses*"))
+
+
+TWO_PROCESSES = """
+import sys
+from unittest import mock
+
+sys.path.insert(0, {tests!r})
+import wsss.train
+from lightning_fabric import Fabric
+from test_train import train_once
+from wsss.errors import Stopped
+
+def two(*_):
+    return Fabric(accelerator="cpu", devices=2, strategy="ddp_find_unused_parameters_true")
+
+with mock.patch("wsss.train.make_fabric", two):
+    try:
+        train_once(sys.argv[1], float(sys.argv[2]), epochs=40)
+    except Stopped as stopped:
+        sys.exit(str(stopped))
+"""
+
+
 def test_no_image_to_train_on(tmp_path):
     with pytest.raises(WsssError, match="no training image"):
         fit(Regression(), Points(n=0), TRAIN, CONFIG, tmp_path, "cpu")

@@ -100,7 +100,7 @@ def test_official_weights_take_the_place_of_a_training(workflow):
 def test_a_job_that_a_cluster_ends_goes_on_from_its_checkpoint(workflow):
     """SIGTERM comes to all processes of a job at once, also to the one that writes the log."""
     model = "results/shapes/aeft/gpp/seed0/train/model.pt"
-    (workflow.folder / "long.yaml").write_text("overrides: {train: {steps: 400}}")
+    (workflow.folder / "long.yaml").write_text("overrides: {train: {steps: 400, workers: 2}}")
     target = ("--configfile", "long.yaml", "--", model)
     command = [sys.executable, "-m", "snakemake", "--cores", "1", *target]
     folder = workflow.folder / Path(model).parent
@@ -231,13 +231,16 @@ def test_without_test_images_a_submission_says_what_to_do(workflow):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config", "datset=shapes"], "datset"),
+        (["--config", "datset=shapes"], "configuration: top level: Additional properties are not allowed ('datset'"),
+        (["--configfile", "wrong.yaml"], "wrong.yaml: datasets.shapes: Additional properties are not allowed ('pixel'"),
         (["--config", "dataset=nowhere"], "unknown data set 'nowhere'"),
-        (["--config", 'papers=["nobody"]'], "nobody.yaml"),
-        (["seam_table99"], "seam_table99"),
+        (["--config", 'papers=["nobody"]'], "unknown paper 'nobody': choose one of acr, aeft,"),
+        (["seam_tabel2"], "no table, figure or paper is called 'seam_tabel2': did you mean seam_table2?"),
+        (["--config", "dataset=voc12", "--", "seam_table2"], "weights are missing: weights/ilsvrc-cls_rna"),
     ],
 )
 def test_a_wrong_word_is_named(workflow, arguments, message):
+    (workflow.folder / "wrong.yaml").write_text("datasets: {shapes: {pixel: 0.5}}")
     result = workflow("-n", *arguments, check=False)
     assert result.returncode != 0
     assert message in result.stdout + result.stderr

@@ -79,8 +79,10 @@ def collate(samples: list[dict | WsssError]) -> dict | WsssError:
     return {key: column([sample[key] for sample in samples]) for key in samples[0]}
 
 
-def _first_thread(_: int) -> None:
+def _start_loader(_: int) -> None:
+    """One thread; and SIGTERM, which a cluster sends to all processes of a job, is for the training to answer."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def poly_groups(*scaled: tuple[float, Iterable[nn.Module]], norm_decay: float | None = 0.0) -> list[dict]:
@@ -235,12 +237,13 @@ def fit(
                 log.add(schedule.progress(step), batch["id"], phase, losses)
             shown.update()
             done = step + 1
-            if done % LOG_EVERY == 0 or done == schedule.steps or stop:
+            stopped = loop.agree(bool(stop), done)
+            if done % LOG_EVERY == 0 or done == schedule.steps or stopped:
                 shown.set_postfix({term: f"{value:.3g}" for term, value in log.flush().items()})
-            if (done % CHECKPOINT_EVERY == 0 and done < schedule.steps) or stop:
+            if (done % CHECKPOINT_EVERY == 0 and done < schedule.steps) or stopped:
                 log.flush()
                 _checkpoint(fabric, out_dir / "checkpoint.pt", task, optimizers, settings, done)
-            if stop:
+            if stopped:
                 raise Stopped(f"stopped at step {done} of {schedule.steps}; run the same command again to go on")
 
     if fabric.is_global_zero:
@@ -252,6 +255,8 @@ def fit(
         )
         os.replace(log.path, out_dir / "losses.csv")
         (out_dir / "checkpoint.pt").unlink(missing_ok=True)
+    else:
+        log.path.unlink()
     fabric.barrier()
     return out_dir / "model.pt"
 
@@ -288,13 +293,22 @@ class _Loop:
             batch_sampler=batches,
             num_workers=self.train.get("workers", 0),
             collate_fn=collate,
-            worker_init_fn=_first_thread,
+            worker_init_fn=_start_loader,
             pin_memory=self.fabric.device.type == "cuda",
         )
         for batch in self.fabric.setup_dataloaders(loader, use_distributed_sampler=False):
             if isinstance(batch, WsssError):
                 raise batch
             yield batch
+
+    def agree(self, stop: bool, done: int) -> bool:
+        """Whether to stop after ``done`` steps; of several processes, whether any is to, asked every few steps."""
+        if self.fabric.world_size == 1:
+            return stop
+        if done % LOG_EVERY:
+            return False
+        asked = torch.tensor(float(stop), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(asked, reduce_op="sum"))
 
     def step(self, batch: dict, step: int) -> Iterator[tuple[str, dict]]:
         """One update of every active phase; yields (phase, losses)."""
