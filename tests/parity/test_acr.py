@@ -330,6 +330,7 @@ def test_optimizer_groups():
     found = {(g["lr_scale"], g["decay_scale"]): g["params"] for g in groups}
     official = ((1.0, 1.0), (2.0, 0.0), (10.0, 1.0), (20.0, 0.0))
     assert [len(found.get(key, ())) for key in official] == data["recon_group_sizes"].tolist()
+    assert data["main_group_sizes"].tolist() == data["recon_group_sizes"].tolist()  # with what it never uses, acr.py D7
     assert [sum(p.numel() for p in found.get(key, ())) for key in official] == data["recon_group_numel"].tolist()
 
 

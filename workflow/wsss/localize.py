@@ -84,9 +84,12 @@ def summed(method: Method, inputs: list[Tensor], label: np.ndarray, size: tuple[
 
 
 def scores_of(method: Method, inputs: list[Tensor], label: np.ndarray, size: tuple[int, int], settings: dict) -> Tensor:
-    """The sum of :func:`summed`, normalised per class."""
+    """The sum of :func:`summed`, at ``size`` or cut from the next multiples of ``round_up``, normalised per class."""
     normalised = choose(NORMALISE, settings["normalise"], "localize.normalise")
-    return normalised(summed(method, inputs, label, size, settings["relu"]))
+    height, width = size
+    unit = settings["round_up"] or 1
+    larger = (-(-height // unit) * unit, -(-width // unit) * unit)
+    return normalised(summed(method, inputs, label, larger, settings["relu"])[:, :height, :width])
 
 
 def multi_scale_cam(method: Method, image: np.ndarray, label: np.ndarray, settings: dict) -> Tensor:

@@ -44,10 +44,13 @@ def resize_label(label: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
 
 
-def long_side_size(height: int, width: int, long_side: int) -> tuple[int, int]:
-    """Height and width after the longer side became ``long_side``; halves round to even."""
-    factor = long_side / max(height, width)
-    other = max(1, round(min(height, width) * factor))  # a pixel is left of the thinnest image
+def long_side_size(height: int, width: int, long_side: int, by_factor: bool = False) -> tuple[int, int]:
+    """Height and width after the longer side became ``long_side``; halves round to even.
+
+    IRN multiplies the other side ``by_factor``, whose rounding moves it by a pixel in one of fifty cases; PSA does not.
+    """
+    short, long = sorted((height, width))
+    other = max(1, round(short * (long_side / long) if by_factor else short * long_side / long))  # at least a pixel
     return (long_side, other) if height > width else (other, long_side)
 
 
@@ -137,7 +140,8 @@ def _jittered(image: np.ndarray, jitter: Sequence[float] | None, p: float, rng: 
 class TrainView:
     """A classifier's training input: random long side, mirroring, jitter, random crop padded with the mean colour.
 
-    ``(image H×W×3, rng) -> 3×crop×crop``. ``long_side`` is ``[low, high]`` in pixels, both included, or null.
+    ``(image H×W×3, rng) -> 3×crop×crop``. ``long_side`` is ``[low, high]`` in pixels, both included, or null;
+    ``by_factor`` as in ``long_side_size``.
     """
 
     crop: int
@@ -146,11 +150,13 @@ class TrainView:
     jitter: Sequence[float] | None
     jitter_p: float = 1.0
     input: str = "rgb"
+    by_factor: bool = False
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
         if self.long_side:
             low, high = self.long_side
-            image = resize(image, *long_side_size(*image.shape[:2], int(rng.integers(low, high + 1))))
+            size = long_side_size(*image.shape[:2], int(rng.integers(low, high + 1)), self.by_factor)
+            image = resize(image, *size)
         image = image[:, ::-1] if rng.random() < self.flip else image
         image = _jittered(np.ascontiguousarray(image), self.jitter, self.jitter_p, rng)
         return to_tensor(*random_crop([normalise(image, self.input)], self.crop, [0], rng))

@@ -32,7 +32,9 @@ D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of 
     (backbone ``vit``) for both networks, its tokens after 6, 9 and 12 of 12 blocks as conv4, conv5 and conv6 at stride
     16, the rest as on ResNet38d.                                                                            ours
 D11 the release skips a step of the classifier whose loss is not a number; here such a loss ends the run by name.
-D12 the authors keep the epoch whose maps score best on masks of the training images; here the last one is kept.
+D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release sends to RIB's IRNet (section
+    ``irn`` has its settings). The runs of the tables take AffinityNet; stage ``irn`` of any run is the other way.
+D13 the authors keep the epoch whose maps score best on masks of the training images; here the last one is kept.
 """
 
 from __future__ import annotations

@@ -16,7 +16,10 @@ D1  Grad-CAM and Grad-CAM++ are taken at the tap ``localize.tap``. At conv6, bef
 D2  Grad-CAM++ differentiates exp(y^c); the factor exp(y^c) is the same for all k and is left to the normalisation.
 D3  PSA's VGG16 shows sqrt(ReLU(M_c)), no other network does (``method.power`` 0.5).                      psa@9493e59
 D4  PSA and its heirs have no bias in the head and put Dropout2d before it; IRN has no dropout, and starts its head as
-    torch does, not as Xavier.                                                                             irn@a2ece00
+    torch does, not as Xavier (``method.dropout`` 0, ``method.head_init`` torch).                          irn@a2ece00
+D5  IRN has two results: maps at stride 4, which walk, and for labels maps at the next multiples of 16 of which it cuts
+    what is beyond the image, so that they are a little stretched (``localize.round_up`` 16). Here one is stored, and
+    both are made of it. IRN also has another rounding of training sizes (``train.by_factor``).             irn@a2ece00
 """
 
 from __future__ import annotations
@@ -54,6 +57,8 @@ class Cam(Method):
         settings = config["method"]
         self.drop = nn.Dropout2d(settings["dropout"])
         self.fc8 = head(self.backbone.channels["conv6"], n_classes)
+        if choose({"xavier": False, "torch": True}, settings["head_init"], "method.head_init"):
+            self.fc8.reset_parameters()
         self.power, self.norm_decay = settings["power"], settings["norm_decay"]
         self.shown = config.get("localize", {})  # not there while training
 

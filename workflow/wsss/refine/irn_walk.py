@@ -98,7 +98,8 @@ def relations(config: dict, dataset, score_paths, model, shard: tuple[int, int],
         for image_id, (image, classes, full) in zip(ids, loaded, strict=True):
             x = to_tensor(normalise(image, net.backbone.input)).to(where)
             edge, dp = irn_net.boundary_and_displacement(net, x, irn["train"]["crop"])
-            yield Relations(image_id, classes, to_cells(torch.from_numpy(full).to(where)), edge, dp, image.shape[:2])
+            cam = to_cells(torch.from_numpy(full).to(where)) ** irn["score_power"]
+            yield Relations(image_id, classes, cam, edge, dp, image.shape[:2])
 
 
 def irn_walk_stage(
