@@ -8,7 +8,7 @@ D1  heads read BN-ReLU inputs of later stages, and the backbone is trained along
 D2  the momentum is the weight decay, as in all of PSA's training (section ``affinity.train``)  tool/torchutils.py
 Departures of this file from the releases:
 D3  on maps smaller than twice the radius the radius shrinks, in training, too (SEAM: at inference; PSA: never)
-D4  other backbones: heads of the same widths, features coarser than conv4 are upsampled to it
+D4  other backbones: heads of the same widths, features coarser than conv4 are upsampled to its stride
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ class AffinityNet(nn.Module):
         parts = []
         for name, tap, _, _ in HEADS:
             part = F.elu(getattr(self, f"gn{name}")(getattr(self, f"f{name}")(taps[tap])))
-            if part.shape[-2:] != size:  # D4
-                part = F.interpolate(part, size, mode="bilinear", align_corners=False)
-            parts.append(part)
+            if (finer := self.backbone.strides[tap] // self.stride) > 1:  # D4
+                part = F.interpolate(part, scale_factor=finer, mode="bilinear", align_corners=False)
+            parts.append(part[..., : size[0], : size[1]])
         return F.elu(self.f9(torch.cat(parts, 1)))
 
     # ---- training task
