@@ -14,7 +14,8 @@ L_attract  attract_soft     |  mean |P(G(x)) y - P(G(x+)) y|, P = GAP(ReLU(.))
 L_repel    repel            |  hinge on the distance of anchor and negative in normalised G
 L          W_cls L_cls + W_attract L_attract + W_repel L_repel; before epoch T only the first
 Departures of the release KAIST-vilab/AEFT@dc81899, the default, from the paper or from what one would expect
-D1  L_cls sees 8 images, as many as phase 1 has, also when phase 2 has batches of 32 (``method.cls_images``).
+D1  L_cls sees 8 images, as many as phase 1 has, also when phase 2 has batches of 32 (``method.cls_images``). On several
+    GPUs the release counts them in the whole batch, here each GPU counts its own.
 D2  x+ is x times the soft foreground below TH0 and 0 above, so background goes, too. Before the release it was
     x [foreground < TH0] (``method.mask``: soft or hard). Nothing is detached.
 D3  L_attract is the L1 distance; before the release the squared one of L2-normalised vectors, summed over classes (the
@@ -247,9 +248,13 @@ class Aeft(Method):
 
     def terms(self, images: Tensor, labels: Tensor, partner: Tensor, epoch: int) -> dict[str, Tensor]:
         """All weighted losses of images ``B×3×H×W``, labels ``B×C`` and given negatives ``B`` in a schedule's epoch."""
+        weights = self.settings["weights"]
+        triplet = epoch >= self.settings["triplet_from"] and (weights["attract"] or weights["repel"])
+        if not triplet:  # nothing is learned from the others
+            images, labels = images[: self.seen], labels[: self.seen]
         anchor = self(images)
         terms = {"cls": classification_loss(anchor.logits, labels, self.settings, self.seen)}
-        if epoch >= self.settings["triplet_from"]:
+        if triplet:
             terms |= triplet_losses(anchor, images, labels, partner, self, self.settings)
         return terms
 

@@ -14,6 +14,7 @@ L_erase  erasing_loss      |  BCE(z', y without t)
 L        L_cls + w_e L_erase, w_e = cc_init + cc_slope * epoch
 Departures of the release KAIST-vilab/OC-CSE@a833aea, the default, from the paper or from what one would expect
 D1  m is divided by the maximum over the whole batch, so faint maps erase little (``method.maximum``: batch or image).
+    On several GPUs the batch is here that of each.
 D2  nothing is detached: the gradient reaches A through m, and through the maximum.
 D3  new layers learn at the rate of the backbone; PSA's fc8 at ten times that (``method.new_lr``).
 D4  the release keeps, and never uses, gradients of the OC's weights; here they are not computed. Same gradient of A.
