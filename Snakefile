@@ -1,13 +1,10 @@
 # Five papers on weakly supervised semantic segmentation, from images to tables. What there is to ask for: snakemake --list
-from snakemake.utils import min_version, validate
+from snakemake.utils import min_version
 
 min_version("9.20")
 
 
 configfile: f"{workflow.basedir}/config.yaml"
-
-
-validate(config, "workflow/schemas/config.schema.yaml")
 
 
 report: "workflow/report/workflow.rst"

@@ -81,6 +81,14 @@ def findings(root, tmp_path, **options) -> list[str]:
     return caught.value.findings
 
 
+def test_a_csv_column_that_is_no_class_is_named_once(devkit, tmp_path, one_line):
+    header = ",".join(["id", *voc.CLASSES]).replace(",cat,", ",kat,")
+    (tmp_path / "labels.csv").write_text("\n".join([header, *(f"{i}{',0' * 20}" for i in IDS)]))
+    one_line(
+        lambda: build(config(devkit, labels=str(tmp_path / "labels.csv")), tmp_path / "out"), "labels.csv: 'kat'", "cat"
+    )
+
+
 # ---- the table
 
 
@@ -235,7 +243,7 @@ def test_every_fault_is_reported_in_one_go(devkit, tmp_path):
         "colour.png: mode RGB",
         "unlabelled: no image-level label",
         "gone.jpg: listed, but there is no such file",
-        "gone: label 'dragon' is none of the 20 classes",
+        f"gone: label 'dragon' is no class; correct it to one of {', '.join(voc.CLASSES)}",
     }
     assert len(found) == len(expected)
     for text in expected:
@@ -413,7 +421,7 @@ def test_faults_of_a_folder(tmp_path):
     assert "has the same id 'b/1'" in text
     assert "listed image 'missing' is not there" in text
     assert "'a/2.x' has no mask" in text
-    assert "a/2.x: label 'rust' is none of the 1 classes" in text
+    assert "a/2.x: label 'rust' is no class; correct it to one of " in text
     with pytest.raises(WsssError, match=r"pictures: no such folder"):
         build(settings | {"images": "pictures"}, tmp_path / "out")
 

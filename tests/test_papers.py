@@ -289,7 +289,7 @@ def test_a_companion_without_folder_is_no_obstacle_but_for_what_shows_it(config)
     plan.check("voc12")
     said = "no folder of coco14 is given (config.yaml, datasets.coco14.options.root)"
     assert "occse_figure5" not in {name for name, _, _ in drawings.targets(plan, "voc12")}
-    assert {name: how for name, _, how in state.listing(plan, "voc12")}["occse_figure5"] == said
+    assert {name: how for name, *_, how in state.listing(plan, "voc12")}["occse_figure5"] == said
     rows = drawings.table(plan, "voc12", "acr", "segmentation")["rows"]
     assert {c["missing"] for r in rows for c in r["cells"] if c.get("companion") and c.get("run")} == {said}
     with pytest.raises(WsssError, match="no folder of coco14"):
@@ -307,7 +307,7 @@ def test_a_companion_without_folder_is_no_obstacle_but_for_what_shows_it(config)
 def test_a_data_set_without_companions_says_so(config):
     alone = copy.deepcopy(config)
     alone["datasets"]["shapes"]["companions"] = {}
-    listed = {name: how for name, _, how in state.listing(Plan(alone, FOLDER), "shapes")}
+    listed = {name: how for name, *_, how in state.listing(Plan(alone, FOLDER), "shapes")}
     assert listed["occse_figure5"] == "no coco data set beside shapes"
     alone["datasets"]["shapes"]["companions"] = {"coco": "nowhere"}
     with pytest.raises(WsssError, match="unknown data set 'nowhere'"):
@@ -336,7 +336,7 @@ def test_a_drawing_is_stale_when_what_it_shows_has_changed_and_not_when_it_was_t
     plan = Plan(config, FOLDER)
 
     def table1(plan):
-        return {name: how for name, _, how in state.listing(plan, "shapes")}["seam_table1"]
+        return {name: how for name, *_, how in state.listing(plan, "shapes")}["seam_table1"]
 
     assert table1(plan) == "needs seam/baseline, seam/er, seam/er_pcm and 1 more"
     source = made(plan, "table1")
@@ -355,14 +355,14 @@ def test_a_drawing_is_stale_when_settings_below_it_or_its_own_entry_have_changed
     config = {**config, "results": str(tmp_path / "results")}
     plan = Plan(config, FOLDER)
     made(plan, "table1")
-    listed = {name: how for name, _, how in state.listing(plan, "shapes")}
+    listed = {name: how for name, *_, how in state.listing(plan, "shapes")}
     assert listed["seam_table1"] == "made"
     otherwise = copy.deepcopy(config)
     otherwise["datasets"]["shapes"]["methods"]["cam"]["train"]["steps"] = 7
-    listed = {name: how for name, _, how in state.listing(Plan(otherwise, FOLDER), "shapes")}
+    listed = {name: how for name, *_, how in state.listing(Plan(otherwise, FOLDER), "shapes")}
     assert listed["seam_table1"] == "stale: other settings of seam/baseline"
     plan.papers["seam"]["tables"]["table1"]["caption"] += " Said otherwise."
-    listed = {name: how for name, _, how in state.listing(plan, "shapes")}
+    listed = {name: how for name, *_, how in state.listing(plan, "shapes")}
     assert listed["seam_table1"] == "stale: its entry in the paper has changed"
 
 
@@ -398,8 +398,16 @@ def test_the_small_paper_is_sound(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("run: first, rep", "run: frist, rep", r"a\.yaml, table t: unknown run 'frist' \(line 15\)"),
-        ("run: first, rep", "run: b/first, rep", r"a\.yaml, table t: unknown run 'b/first' \(line 15\)"),
+        (
+            "run: first, rep",
+            "run: frist, rep",
+            r"table t: unknown run 'frist': choose one of first \(line 15\)",
+        ),
+        (
+            "run: first, rep",
+            "run: b/first, rep",
+            r"unknown run 'b/first': there is no paper 'b' \(line 15\)",
+        ),
         ("stage: crf", "stage: crff", r"a\.yaml, table t: unknown stage 'crff': choose one of seed.* \(line 13\)"),
         ("reported: {a: 40.0}", "reported: {c: 4.0}", r"table t: unknown column 'c': choose one of a, b \(line 15\)"),
         ("run: first, rep", "metric: iuo, run: first, rep", r"unknown metric 'iuo': choose one of miou.* \(line 15\)"),

@@ -85,6 +85,14 @@ def test_test_images_are_an_index_apart(make_plan):
     assert plan.data("voc12", "test") == Path("results/voc12/data/test")
 
 
+def test_targets_of_a_data_set_whose_papers_are_not_configured_are_left_out(make_plan):
+    plan = make_plan()  # shapes names tables and figures of SEAM
+    assert drawings.default(plan, "shapes") == []
+    assert drawings.default(make_plan(targets="a"), "shapes") == ["a_t"]
+    with pytest.raises(WsssError, match="unknown table, figure or paper 'seam_table2'"):
+        drawings.default(make_plan(targets=["seam_table2"]), "shapes")
+
+
 def test_runs_of_test_columns_can_be_submitted():
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     assert {("seam", "seam"), ("occse", "occse"), ("aeft", "aeft"), ("acr", "acr")} <= set(Plan(config).submissions())

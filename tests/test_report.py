@@ -241,7 +241,8 @@ def test_a_column_of_quotations_has_one_column_and_a_transposed_table_turns(tabl
     assert header == f"| | {shown} | three <3 | four |"
     assert [line.split("|")[1].strip() for line in lines] == ["seed", "mask"]
     assert lines[0].endswith("| 40.10 | 41.00 |")
-    assert "three <3: reported values alone (quoted: A & B, Table 1)." in text
+    assert "three <3: reported values alone (quoted: A & B, Table 1), – no value in A & B, Table 1." in text
+    assert "four: reported values alone (no code)." in text
 
 
 def test_one_column_of_runs_is_judged_in_words(table, tmp_path):
@@ -275,7 +276,7 @@ def test_a_column_that_cannot_be_computed_shows_reported_values_and_says_why(tab
     write_table(table, tmp_path)
     text = (tmp_path / "table.md").read_text()
     assert "| two |  | 47.43 | 45.00 | −2.43 | partly | 60.0 |" in text
-    assert "mask: reported values alone (test masks are not public)." in text
+    assert "mask: reported values alone (test masks are not public), – no value in A & B, Table 1; no code." in text
 
 
 def test_reasons_get_letters_once():

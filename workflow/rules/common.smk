@@ -1,4 +1,5 @@
 # Shared by the files beside it: the plan, path patterns, resources.
+import difflib
 import functools
 import sys
 from pathlib import Path
@@ -12,9 +13,10 @@ shell.prefix(
 )
 
 from wsss.errors import WsssError
-from wsss.plan import Plan, cost, drawings, stages
+from wsss.plan import Plan, configuration, cost, drawings, stages
 
 try:
+    configuration.check(config, workflow.configfiles)
     plan = Plan(config)
     plan.check(config["dataset"])
     MADE_BY_DEFAULT = drawings.default(plan, config["dataset"])
@@ -84,6 +86,15 @@ def records(names):
     return [f"{folders[name]}/record.json" for name in names]
 
 
+def no_such_target(w):
+    """The error for a word that means nothing, with the nearest that does."""
+    near = difflib.get_close_matches(w.word, drawings.words(plan, DATASET), n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise WorkflowError(
+        f"no table, figure or paper is called '{w.word}': {hint}`wsss targets` lists them"
+    )
+
+
 def drawn_from(kind):
     """What a table or figure is drawn from. The first one asked for says what all that was asked for will take."""
 
@@ -99,6 +110,10 @@ def announce_cost():
     """Say what is missing for the targets of this command, once, and before any of it starts."""
     if workflow.is_main_process:  # and no job of it, on a cluster
         names = cost.names(plan, DATASET, workflow.dag_settings.targets)
+        if lacking := cost.lacking(plan, DATASET, names):
+            raise WorkflowError(
+                f"weights are missing: {', '.join(lacking)}; see README, Weights"
+            )
         if text := cost.describe(plan, DATASET, names):
             logger.info(f"\n{text}\n")
 

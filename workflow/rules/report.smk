@@ -1,17 +1,27 @@
-# Tables and figures: one rule each, named <paper>_<table>, so that "snakemake seam_table2" is all there is to type.
+# Tables and figures: one rule each, named <paper>_<table>, so that "snakemake seam_table2" is all there is to type; a
+# paper's name means all of its.
 
-for name, kind, folder in drawings.targets(plan, DATASET):
+for word, names in drawings.words(plan, DATASET).items():
 
     rule:
         name:
-            name
+            word
         input:
-            f"{folder}/record.json",
+            records(names),
         localrule: True
 
-    workflow.get_rule(name).docstring = drawings.about(
-        plan, kind, *name.split("_", 1)
-    )["title"]
+    workflow.get_rule(word).docstring = drawings.meaning_of(plan, word)
+
+
+rule unknown:
+    """What is asked for by any other word: says so."""
+    input:
+        no_such_target,
+    output:
+        "{word}",
+    wildcard_constraints:
+        word="[^/.]+",
+    localrule: True
 
 
 rule plan_drawing:

@@ -89,3 +89,7 @@ for paper, run in plan.submissions():
                 for seed in plan.dataset(DATASET)["seeds"]
             ],
         localrule: True
+
+    workflow.get_rule(f"submission_{paper}_{run}").docstring = (
+        f"Test images segmented by {paper}/{run}, packed for the VOC server"
+    )

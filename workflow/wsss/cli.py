@@ -43,12 +43,15 @@ def main(argv: list[str] | None = None) -> None:
         first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several GPUs' processes, it keeps the records
         if not (outputs and first):
             entry.run(args)
+            sys.stdout.flush()
             return
         from wsss.provenance.record import recorded
 
         config = read_yaml(args.config) if getattr(args, "config", None) else None
         with recorded(entry.name, _paths(entry, args, IN), outputs, config, getattr(args, "device", "cpu")):
             entry.run(args)
+    except BrokenPipeError:  # who reads it, as head does, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except WsssError as error:
         print(f"wsss {entry.name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

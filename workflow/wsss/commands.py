@@ -272,7 +272,8 @@ def _figure(args) -> None:
 )
 def _page(args) -> None:
     """Write one self-contained HTML page with all tables and figures and the state of each."""
-    from wsss.plan.state import load_plan, page
+    from wsss.plan.configuration import load_plan
+    from wsss.plan.state import page
     from wsss.report import write_page
 
     write_page(page(load_plan(args.config), args.dataset), Path(args.out))
@@ -285,14 +286,15 @@ def _page(args) -> None:
 )
 def _targets(args) -> None:
     """List every table and figure that can be asked for, and its state."""
-    from wsss.plan.state import listing, load_plan
+    from wsss.plan.configuration import load_plan
+    from wsss.plan.state import listing
 
     plan = load_plan(args.config)
     rows = listing(plan, args.dataset or plan.config["dataset"])
-    wide = [max(len(row[i]) for row in rows) for i in (0, 1)]
-    for name, title, how in rows:
-        head = f"{name:<{wide[0]}}  {title:<{wide[1]}}  "
-        print(head + how if len(head + how) <= LINE else f"{head}see below\n    {how}")
+    wide = [max(len(row[i]) for row in rows) for i in range(3)]
+    for *words, how in rows:
+        head = "  ".join(f"{word:<{width}}" for word, width in zip(words, wide, strict=True))
+        print(f"{head}  {how}" if len(head) + 2 + len(how) <= LINE else f"{head.rstrip()}\n    {how}")
 
 
 @command(
@@ -304,7 +306,7 @@ def _targets(args) -> None:
 def _cost(args) -> None:
     """Say what has to be computed before tables and figures can be written: trainings, images, time if known."""
     from wsss.plan import cost, drawings
-    from wsss.plan.state import load_plan
+    from wsss.plan.configuration import load_plan
 
     plan = load_plan(args.config)
     dataset = args.dataset or plan.config["dataset"]

@@ -104,7 +104,7 @@ def _label_findings(entry: Entry, classes: list[str]) -> list[str]:
         exempt = set(entry.split) == {UNLABELLED}
         return [] if exempt else [f"{entry.id}: no image-level label; add it, or leave the image out"]
     unknown = sorted(set(entry.labels) - set(classes))
-    return [f"{entry.id}: label '{name}' is none of the {len(classes)} classes" for name in unknown]
+    return [f"{entry.id}: label '{name}' is no class; correct it to one of {', '.join(classes)}" for name in unknown]
 
 
 def _decode(path: Path) -> tuple[Image.Image, str]:

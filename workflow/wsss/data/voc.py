@@ -56,7 +56,12 @@ def find_labels(root: Path, source: str, classes: list[str], ids: list[str]) -> 
     path = inside(root, source)
     if path.is_dir():
         return read.from_xml(path, ids)
-    return read.from_npy(path, classes) if path.suffix == ".npy" else read.from_csv(path)[1]
+    if path.suffix == ".npy":
+        return read.from_npy(path, classes)
+    named, labels = read.from_csv(path)
+    if foreign := [name for name in named if name not in classes]:
+        raise WsssError(f"{path}: '{foreign[0]}' is no class; correct it to one of {', '.join(classes)}")
+    return labels
 
 
 def listed(folder: Path, lists: dict[str, str]) -> tuple[dict[str, list[str]], list[str]]:

@@ -47,7 +47,8 @@ class _Place:
         path = self.folder / f"{owner}.yaml"
         spec = self.specs.get(owner) or (read_yaml(path) if path.is_file() else {"runs": {}})
         if name not in spec["runs"]:
-            raise self.wrong(f"unknown run '{run}'", *keys)
+            known = f"choose one of {', '.join(spec['runs'])}" if spec["runs"] else f"there is no paper '{owner}'"
+            raise self.wrong(f"unknown run '{run}': {known}", *keys)
 
 
 def check(paper: str, specs: dict, folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from wsss.files import read_json
 from wsss.plan import drawings, stages
-from wsss.plan.jobs import TRAINED, Job, Outlook, job_of
+from wsss.plan.jobs import TRAINED, Job, Outlook, inputs, job_of
 from wsss.plan.plan import Plan
 from wsss.schedule import Schedule
 
@@ -71,9 +71,7 @@ def names(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
 
 def describe(plan: Plan, dataset: str, asked: list[str]) -> str:
     """What is missing for these targets, as a short block of lines; empty if nothing has to be computed."""
-    known = {f"{paper}_{name}": (kind, paper, name) for paper, kind, name in drawings.everything(plan)}
-    specs = [drawings.spec(plan, dataset, *known[name]) for name in asked if name in known]
-    jobs = Outlook(plan).missing([path for spec in specs for path in drawings.inputs(spec)])
+    jobs = _missing(plan, dataset, asked)
     if not jobs:
         return ""
     title = ", ".join(asked) if len(asked) <= 3 else f"{len(asked)} tables and figures"
@@ -85,6 +83,19 @@ def describe(plan: Plan, dataset: str, asked: list[str]) -> str:
             words = f"{len(members):>6} {name if len(members) > 1 else name.removesuffix('s')}"
             lines += _wrapped(f"{words:<22} {_work(plan, members, counts)}", 25)
     return "\n".join([*lines, *_wrapped(_time(plan, jobs, counts), 2)])
+
+
+def lacking(plan: Plan, dataset: str, asked: list[str]) -> list[str]:
+    """Weight files that would be read before these targets can be written, and are not there."""
+    trained = [job for job in _missing(plan, dataset, asked) if job.stage in TRAINED]
+    read = {path for job in trained for path in inputs(plan, job) if job_of(plan, path) is None}
+    return sorted(path for path in read if not Path(path).is_file())
+
+
+def _missing(plan: Plan, dataset: str, asked: list[str]) -> list[Job]:
+    known = {f"{paper}_{name}": (kind, paper, name) for paper, kind, name in drawings.everything(plan)}
+    specs = [drawings.spec(plan, dataset, *known[name]) for name in asked if name in known]
+    return Outlook(plan).missing([path for spec in specs for path in drawings.inputs(spec)])
 
 
 def _wrapped(text: str, indent: int) -> list[str]:

@@ -33,6 +33,7 @@ def table(plan: Plan, dataset: str, paper: str, name: str) -> dict:
 def _common(plan: Plan, dataset: str, paper: str) -> dict:
     spec, data = plan.papers[paper], plan.dataset(dataset)
     about = {"dataset": dataset, "dataset_note": data.get("note"), "seeds": data["seeds"]}
+    about |= {"ground_truth": spec.get("ground_truth")}
     return {"paper": paper, "paper_title": spec["title"], **about}
 
 
@@ -181,11 +182,23 @@ def targets(plan: Plan, dataset: str) -> list[tuple[str, str, str]]:
     ]
 
 
+def paper_of(name: str) -> str:
+    """The paper of a table or figure called ``<paper>_<name>``; a paper's own name is itself."""
+    return name.split("_", 1)[0]
+
+
 def words(plan: Plan, dataset: str) -> dict[str, list[str]]:
     """What a person may type, with the tables and figures it means: a name, a paper for all of its, ``everything``."""
     known = [name for name, _, _ in targets(plan, dataset)]
-    of_papers = {paper: [name for name in known if name.split("_", 1)[0] == paper] for paper in plan.papers}
+    of_papers = {paper: [name for name in known if paper_of(name) == paper] for paper in plan.papers}
     return {name: [name] for name in known} | of_papers | {"everything": known}
+
+
+def meaning_of(plan: Plan, word: str) -> str:
+    """What a person gets for one of ``words``."""
+    known = {f"{paper}_{name}": about(plan, kind, paper, name)["title"] for paper, kind, name in everything(plan)}
+    of = "all papers" if word == "everything" else word
+    return known.get(word, f"All tables and figures of {of}")
 
 
 def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
@@ -199,6 +212,10 @@ def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
 
 
 def default(plan: Plan, dataset: str) -> list[str]:
-    """What is made when no target is named: the configured ``targets``, else the data set's."""
-    asked = plan.config.get("targets") or plan.dataset(dataset).get("targets", "everything")
-    return chosen(plan, dataset, [asked] if isinstance(asked, str) else asked)
+    """What is made when no target is named: the configured ``targets``, else those of the data set's whose papers are
+    configured."""
+    if asked := plan.config.get("targets"):
+        return chosen(plan, dataset, [asked] if isinstance(asked, str) else asked)
+    own = plan.dataset(dataset).get("targets", "everything")
+    names = [own] if isinstance(own, str) else own
+    return chosen(plan, dataset, [name for name in names if name == "everything" or paper_of(name) in plan.papers])

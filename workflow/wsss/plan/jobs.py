@@ -40,7 +40,7 @@ class Job:
     @property
     def shards(self) -> int:
         """How many shards there are beside this one, itself included."""
-        return int(self.file.rpartition(".")[0].rpartition("-of-")[2] or 1) if "-of-" in self.file else 1
+        return int(self.file.rpartition(".")[0].rpartition("-of-")[2]) if "-of-" in self.file else 1
 
 
 def job_of(plan: Plan, path: str | Path) -> Job | None:

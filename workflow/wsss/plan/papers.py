@@ -41,22 +41,27 @@ def load(names: list[str], folder: str | Path) -> dict[str, dict]:
     """Read and check the paper files ``<folder>/<name>.yaml``, in the given order."""
     from wsss.plan import checks  # it reads cells, and so this module
 
+    present = {path.stem: path for path in Path(folder).glob("*.yaml")}
     specs = {}
     for name in names:
-        path = Path(folder) / f"{name}.yaml"
+        path = choose(present, name, "paper")
         specs[name] = read_yaml(path)
-        check_schema(specs[name], SCHEMA, path)
+        check_schema(specs[name], read_yaml(SCHEMA), path)
     for name in specs:
         checks.check(name, specs, Path(folder))
     return specs
 
 
-def check_schema(value, schema: Path, source: str | Path) -> None:
-    """Validate against a JSON schema; the error names the file, the place, the line, and what is wrong, in one line."""
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(read_yaml(schema)).iter_errors(value))
+def check_schema(value, schema: dict, source: str | Path) -> None:
+    """Validate against a JSON schema; the error names the source, the place, and what is wrong, in one line.
+
+    Of a source that is a file it also names the line.
+    """
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(value))
     if error:
         where = ".".join(map(str, error.absolute_path)) or "top level"
-        raise WsssError(f"{source}: {where}: {error.message[:200]} (line {line_of(source, error.absolute_path)})")
+        line = f" (line {line_of(source, error.absolute_path)})" if Path(source).is_file() else ""
+        raise WsssError(f"{source}: {where}: {error.message[:200]}{line}")
 
 
 def line_of(path: str | Path, keys) -> int:

@@ -81,10 +81,10 @@ def resolve(dataset: str, spec: dict, run: dict, source: str, command_line: dict
     }
 
     config = method_settings(name)
-    config = merge(config, spec.get("overrides"), f"config.yaml, datasets.{dataset}.overrides")
-    config = merge(config, spec.get("methods", {}).get(name), f"config.yaml, datasets.{dataset}.methods.{name}")
+    config = merge(config, spec.get("overrides"), f"configuration, datasets.{dataset}.overrides")
+    config = merge(config, spec.get("methods", {}).get(name), f"configuration, datasets.{dataset}.methods.{name}")
     config = merge(config, overrides, source)
-    config = merge(config, command_line, "config.yaml, overrides")
+    config = merge(config, command_line, "configuration, overrides")
     for stage, keys in stages.TRAININGS.items():
         if str(stages.official_weights(stage, config)).startswith(REFERENCE):
             raise WsssError(f"{source}: {'.'.join(keys)}.weights takes a file of official weights, not another run")

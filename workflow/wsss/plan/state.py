@@ -5,29 +5,19 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from wsss.files import read_json, read_yaml, sha256
+from wsss.files import read_json, sha256
 from wsss.plan import drawings
 from wsss.plan.jobs import TRAINED, Job, Outlook, differs
-from wsss.plan.papers import check_schema, owner_of
+from wsss.plan.papers import owner_of
 from wsss.plan.plan import Plan
-from wsss.plan.resolve import PACKAGE, merge
-
-SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 
 
-def load_plan(config_path: str | Path | None = None) -> Plan:
-    """The plan of a configuration file on top of the project's own, checked as the workflow checks it."""
-    own = PACKAGE.parent.parent / "config.yaml"
-    config = read_yaml(own)
-    if config_path:
-        config = merge(config, read_yaml(config_path), str(config_path), new_keys=True)
-    check_schema(config, SCHEMA, config_path or own)
-    return Plan(config)
-
-
-def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str]]:
-    """(name, what it shows, state) of every table and figure."""
-    return [(entry["name"], entry["title"], entry["state"]) for entry in entries(plan, dataset)]
+def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str, str]]:
+    """(name, table or figure, what it shows, state) of every table and figure."""
+    return [
+        (entry["name"], entry["kind"].removesuffix("s"), entry["title"], entry["state"])
+        for entry in entries(plan, dataset)
+    ]
 
 
 def entries(plan: Plan, dataset: str) -> list[dict]:

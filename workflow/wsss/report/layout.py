@@ -146,6 +146,8 @@ def _notes(plan: dict, heads: list[str], grid: list, kinds: list[str], reasons: 
         found.append(f"Verdict: {marks}{RULE[0].upper()}{RULE[1:]}." if marks else f"Verdict: {RULE}.")
     found += reasons.notes()
     found += _alone(heads, grid, kinds)
+    if plan.get("ground_truth") and any(cell.reported is not None for cell in cells):
+        found.append(f"Ground truth of the reported numbers: {plan['ground_truth']}")
     found += [plan["note"]] if plan.get("note") else []
     labelled = [(row["label"], row["note"]) for row in plan["rows"] if row.get("note")]
     return found + [f"{label}: {note}" if label else note for label, note in labelled]
@@ -181,13 +183,19 @@ def row_name(row: dict) -> str:
 
 def _alone(heads: list[str], grid: list, kinds: list[str]) -> list[str]:
     """Why some columns show reported values alone, one sentence for all with the same reasons."""
-    columns: dict[tuple[str, ...], list[str]] = {}
+    columns: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for j, head in enumerate(heads):
         if kinds[j] == "quoted":
             column = [line[j][0] for line in grid]
-            shown = [cell for cell in column if cell.reported is not None] or column
-            columns.setdefault(tuple(dict.fromkeys(cell.verdict for cell in shown)), []).append(head)
-    return [f"{', '.join(names)}: reported values alone ({'; '.join(why)})." for why, names in columns.items()]
+            shown = tuple(dict.fromkeys(cell.verdict for cell in column if cell.reported is not None))
+            empty = dict.fromkeys(cell.verdict for cell in column if cell.reported is None)
+            columns.setdefault((shown, tuple(why for why in empty if why not in shown)), []).append(head)
+    notes = []
+    for (shown, empty), names in columns.items():
+        values = [f"reported values alone ({'; '.join(shown)})"] if shown else []
+        nothing = [f"{NONE} {'; '.join(empty)}"] if empty else []
+        notes.append(f"{', '.join(names)}: {', '.join(values + nothing)}.")
+    return notes
 
 
 def _letters(index: int) -> str:
