@@ -66,7 +66,7 @@ def peak(function: Callable, image: tuple) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--height", type=int, default=375)
     parser.add_argument("--width", type=int, default=500)
     args = parser.parse_args()
