@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from itertools import product
 
@@ -20,7 +21,8 @@ CELL = 1.15  # inches: a picture's width, if there is room
 ACROSS = 8  # pictures beside each other; fewer columns are set twice
 GAP = 0.04  # inches between pictures
 SPACE = 0.1  # inches more between blocks
-HEAD = 0.2  # inches for the heads of the columns
+HEAD, HEAD_LINE = 0.08, 0.12  # inches above the heads of the columns, and for each of their lines
+LETTER = 0.058  # inches of a head's letter, on average
 SIDE = 300  # pixels of a picture's longer side in the figure
 
 
@@ -38,21 +40,23 @@ def draw_grid(plan: dict) -> Figure:
     columns = len(painters) * blocks
     gaps = (columns - 1) * GAP + (blocks - 1) * SPACE
     tallest = [max(_aspect(dataset, image_id) for image_id in line) for line in lines]
-    room = HEIGHT - HEAD - len(lines) * GAP
+    room = HEIGHT - HEAD - 2 * HEAD_LINE - len(lines) * GAP
     cell = min(CELL, (WIDTH - gaps) / columns, room / sum(tallest))
     heights = [aspect * cell for aspect in tallest]
-    width, height = columns * cell + gaps, HEAD + sum(heights) + len(lines) * GAP
+    heads = [textwrap.fill(column["label"], int(cell / LETTER)) for column in plan["columns"]]
+    head = HEAD + HEAD_LINE * max(text.count("\n") + 1 for text in heads)
+    width, height = columns * cell + gaps, head + sum(heights) + len(lines) * GAP
 
     figure = plt.figure(figsize=(width, height))
-    top = height - HEAD
+    top = height - head
     for number, (line, tall) in enumerate(zip(lines, heights, strict=True)):
-        for k, (image_id, (column, paint)) in enumerate(product(line, zip(plan["columns"], painters, strict=True))):
+        for k, (image_id, (text, paint)) in enumerate(product(line, zip(heads, painters, strict=True))):
             left = k * (cell + GAP) + k // len(painters) * SPACE
             axis = figure.add_axes((left / width, (top - tall) / height, cell / width, tall / height), anchor="N")
             axis.imshow(_reduced(paint(image_id)), interpolation="antialiased")
             axis.set_axis_off()
             if number == 0:
-                axis.set_title(column["label"], fontsize=7, pad=3)
+                axis.set_title(text, fontsize=7, pad=3, linespacing=1)
         top -= tall + GAP
     return figure
 
