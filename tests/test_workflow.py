@@ -236,11 +236,13 @@ def test_without_test_images_a_submission_says_what_to_do(workflow):
         (["--config", "dataset=nowhere"], "unknown data set 'nowhere'"),
         (["--config", 'papers=["nobody"]'], "unknown paper 'nobody': choose one of acr, aeft,"),
         (["seam_tabel2"], "no table, figure or paper is called 'seam_tabel2': did you mean seam_table2?"),
-        (["--config", "dataset=voc12", "--", "seam_table2"], "weights are missing: weights/ilsvrc-cls_rna"),
+        (["--configfile", "lacking.yaml", "--", "seam_table2"], "weights are missing: nowhere/resnet38d.params; see"),
     ],
 )
 def test_a_wrong_word_is_named(workflow, arguments, message):
     (workflow.folder / "wrong.yaml").write_text("datasets: {shapes: {pixel: 0.5}}")
+    weights = "{resnet38d: {weights: nowhere/resnet38d.params}}"
+    (workflow.folder / "lacking.yaml").write_text(f"dataset: voc12\ndatasets: {{voc12: {{stand_ins: {weights}}}}}")
     result = workflow("-n", *arguments, check=False)
     assert result.returncode != 0
     assert message in result.stdout + result.stderr
