@@ -249,16 +249,19 @@ def fit(
     if fabric.is_global_zero:
         if finish:
             finish(task)
-        save_model(task, out_dir / "model.pt")
-        write_json(
-            out_dir / "training.json", {"steps": schedule.steps, "images": len(samples), "epochs": schedule.epochs}
-        )
-        os.replace(log.path, out_dir / "losses.csv")
-        (out_dir / "checkpoint.pt").unlink(missing_ok=True)
+        _write(task, schedule, log, out_dir)
     else:
         log.path.unlink()
     fabric.barrier()
     return out_dir / "model.pt"
+
+
+def _write(task, schedule: Schedule, log: LossLog, out_dir: Path) -> None:
+    """What a training leaves; the checkpoint goes last."""
+    save_model(task, out_dir / "model.pt")
+    write_json(out_dir / "training.json", {"steps": schedule.steps, "images": schedule.n, "epochs": schedule.epochs})
+    os.replace(log.path, out_dir / "losses.csv")
+    (out_dir / "checkpoint.pt").unlink(missing_ok=True)
 
 
 def adopt(task, weights: str | Path, out_dir: Path) -> Path:
