@@ -286,3 +286,14 @@ def test_new_layers_learn_at_the_rate_of_the_backbone():
 def test_unknown_options_are_errors(key, value, batch):
     with pytest.raises(WsssError, match=f"unknown method.{key} '{value}': choose one of"):
         method_with(**{key: value}).losses(batch, "classifier", PHASE_2)
+
+
+@pytest.mark.parametrize(
+    ("weights", "images"), [({"attract": 0.0, "repel": 0.0}, 8), ({"attract": 0.2, "repel": 0.0}, 10)]
+)
+def test_without_a_triplet_only_the_images_of_l_cls_are_looked_at(batch, weights, images):
+    method = method_with(weights={"cls": 1.0, **weights})
+    seen = []
+    method.backbone.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    method.losses(batch, "classifier", PHASE_2)
+    assert seen[0] == images

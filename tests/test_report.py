@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,7 @@ from wsss.methods import build as build_method
 from wsss.plan import Plan, drawings, state
 from wsss.plan.checks import METRICS
 from wsss.plan.stages import MEASURED
-from wsss.report import draw_figure, words, write_page, write_table
+from wsss.report import draw_figure, pictures, words, write_page, write_table
 from wsss.report.cells import Cell, read_cell
 from wsss.report.figures import KINDS
 from wsss.report.insides import outline_pair
@@ -382,6 +383,18 @@ def test_figures_are_drawn(world, tmp_path, paper, name):
     pdf = (tmp_path / "figure.pdf").read_bytes()
     assert pdf.startswith(b"%PDF")
     assert b"/Type3" not in pdf  # fonts are embedded as TrueType
+
+
+def test_a_grid_fits_a_page_and_its_heads_their_columns(world, monkeypatch):
+    drawing = drawings.figure(world[0], "shapes", "seam", "pipeline")
+    drawing["columns"] = [{"label": "a head of many words", "kind": "image"} for _ in range(8)]
+    for page in (pictures.HEIGHT, 5.0):
+        monkeypatch.setattr(pictures, "HEIGHT", page)
+        figure = pictures.draw_grid(drawing)
+        assert figure.get_size_inches()[1] <= page
+    widest = max(line for axis in figure.axes for line in map(len, axis.get_title().split("\n")))
+    assert 0 < widest <= len("many words")  # columns of half an inch
+    plt.close("all")
 
 
 def test_figures_are_the_same_bytes_again(world, tmp_path):

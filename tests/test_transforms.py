@@ -249,3 +249,9 @@ def test_samples(tmp_path, image):
     assert torch.equal(cut.get(0, rng(1))["image"], t.ResizedCropView(24, 0.5, None)(image, rng(1)))
     with pytest.raises(WsssError, match=r"train\.view 'centre'.*long_side, resized_crop"):
         ClassificationSamples(dataset, train | {"view": "centre"})
+
+
+def test_psa_and_irn_round_the_other_side_differently():
+    """375 · 550 / 500 is 412.5, which rounds to even; the factor 1.1 is a little more in float64."""
+    assert t.long_side_size(375, 500, 550) == (412, 550)
+    assert t.long_side_size(375, 500, 550, by_factor=True) == (413, 550)

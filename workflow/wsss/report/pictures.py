@@ -22,6 +22,7 @@ ACROSS = 8  # pictures beside each other; fewer columns are set twice
 GAP = 0.04  # inches between pictures
 SPACE = 0.1  # inches more between blocks
 HEAD, HEAD_LINE = 0.08, 0.12  # inches above the heads of the columns, and for each of their lines
+HEAD_LINES = 3  # for which there is room on a full page
 LETTER = 0.058  # inches of a head's letter, on average
 SIDE = 300  # pixels of a picture's longer side in the figure
 
@@ -40,7 +41,7 @@ def draw_grid(plan: dict) -> Figure:
     columns = len(painters) * blocks
     gaps = (columns - 1) * GAP + (blocks - 1) * SPACE
     tallest = [max(_aspect(dataset, image_id) for image_id in line) for line in lines]
-    room = HEIGHT - HEAD - 2 * HEAD_LINE - len(lines) * GAP
+    room = HEIGHT - HEAD - HEAD_LINES * HEAD_LINE - len(lines) * GAP
     cell = min(CELL, (WIDTH - gaps) / columns, room / sum(tallest))
     heights = [aspect * cell for aspect in tallest]
     heads = [textwrap.fill(column["label"], int(cell / LETTER)) for column in plan["columns"]]
