@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsss.backbones.base import resize
 from wsss.data.transforms import multi_scale
 from wsss.devices import keep_freed_memory
 from wsss.localize import summed
 from wsss.methods import Method, acr, aeft, build, eader, seam
-from wsss.methods.base import EPS, max_norm, multilabel_soft_margin, resize
+from wsss.methods.base import EPS, max_norm, multilabel_soft_margin
 from wsss.plan.resolve import method_settings
 
 C = 20

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from wsss.backbones.base import resize
 from wsss.errors import WsssError
 from wsss.methods.acr import Acr, class_map, classifier_loss, draw_cells, draw_target, judged_maps, reconstructor_loss
-from wsss.methods.base import resize
 from wsss.methods.unet import UNet
 from wsss.plan.resolve import method_settings, stand_in
 from wsss.train import Progress

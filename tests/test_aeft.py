@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from wsss.backbones.base import resize
 from wsss.errors import WsssError
 from wsss.methods import aeft, build
 from wsss.methods.aeft import Gate, Output
-from wsss.methods.base import max_norm, multilabel_soft_margin, resize
+from wsss.methods.base import max_norm, multilabel_soft_margin
 from wsss.plan.resolve import method_settings
 from wsss.train import Progress
 

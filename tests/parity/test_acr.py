@@ -16,6 +16,7 @@ import torch
 from golden import kaist_weights, load
 from torch import nn
 
+from wsss.backbones.base import resize
 from wsss.backbones.weights import KINDS, load_official
 from wsss.data.transforms import multi_scale
 from wsss.localize import multi_scale_cam
@@ -28,7 +29,6 @@ from wsss.methods.acr import (
     reconstructor_loss,
     srf_mask,
 )
-from wsss.methods.base import resize
 from wsss.plan.resolve import method_settings
 from wsss.train import build_optimizer
 

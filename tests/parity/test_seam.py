@@ -16,12 +16,13 @@ from alphas import OWN, check_alphas
 from golden import load, weights_of
 from torch import nn
 
+from wsss.backbones.base import resize
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
 from wsss.data.transforms import multi_scale
 from wsss.localize import multi_scale_cam, summed
 from wsss.methods import seam
-from wsss.methods.base import max_norm, multilabel_soft_margin, resize
+from wsss.methods.base import max_norm, multilabel_soft_margin
 from wsss.plan.resolve import method_settings
 
 TERMS = ("cls", "rvmin", "er", "ecr")

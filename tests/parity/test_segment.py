@@ -10,9 +10,9 @@ import torch
 from golden import FOLDER, kaist_weights, load
 from kaist import NETWORK, close, network_input, statistics, sub
 
+from wsss.backbones.base import resize
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
-from wsss.segment.models import resize
 from wsss.segment.presets import resolve
 from wsss.segment.task import SegmentTask
 

@@ -79,7 +79,6 @@ def _train(args) -> None:
 @command("export-weights", CONFIG, DATA, MODEL, OUTPUT)
 def _export_weights(args) -> None:
     """Write a trained classifier, AffinityNet or IRNet as a file that its authors' code loads."""
-    import torch
 
     from wsss.backbones import export_weights
     from wsss.data.index import Dataset
@@ -88,7 +87,7 @@ def _export_weights(args) -> None:
 
     config = _with_official_weights(args)
     if "irn" in config:
-        network = irn_net.load(config["irn"], args.model, torch.device("cpu"))
+        network = irn_net.load(config["irn"], args.model)
     elif "affinity" in config:
         network = affinity.load(config, args.model)
     else:

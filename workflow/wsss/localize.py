@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsss.backbones import without_weights
+from wsss.backbones.base import resize
 from wsss.backbones.models import load_model
 from wsss.data.transforms import multi_scale
 from wsss.devices import for_inference
 from wsss.errors import WsssError, choose
 from wsss.methods import Method, build
-from wsss.methods.base import EPS, max_norm, resize
+from wsss.methods.base import EPS, max_norm
 from wsss.pool import ahead
 from wsss.progress import bar
 from wsss.stores import write_scores

@@ -5,14 +5,22 @@ B batch, C channels, H W image size, h w = ceil(H / stride), ceil(W / stride) of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsss.errors import WsssError
 
 Edit = Callable[[int, Tensor], Tensor]
+
+
+def resize(maps: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+    """``B×C×h×w`` -> ``B×C×H×W``, bilinear; maps of that size as they are."""
+    if maps.shape[2:] == tuple(size):
+        return maps
+    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=align_corners)
 
 
 class Backbone(nn.Module):

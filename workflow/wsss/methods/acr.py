@@ -49,8 +49,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss import backbones
+from wsss.backbones.base import resize
 from wsss.errors import WsssError, choose
-from wsss.methods.base import Method, head, max_norm, multilabel_soft_margin, resize
+from wsss.methods.base import Method, head, max_norm, multilabel_soft_margin
 from wsss.methods.turns import waiting
 from wsss.methods.unet import UNet
 from wsss.train import poly_groups
@@ -186,7 +187,7 @@ class Reconstructor(Classifier):
     def features(self, taps: dict[str, Tensor]) -> Tensor:
         reduced = [self.dr1(taps["conv4"]), self.dr2(taps["conv5"]), self.fc_recon(taps["conv6"])]
         size = reduced[0].shape[2:]  # the finest                                                   D9
-        return torch.cat([f if f.shape[2:] == size else resize(f, size) for f in reduced], 1)
+        return torch.cat([resize(f, size) for f in reduced], 1)
 
 
 class Acr(Method):

@@ -43,8 +43,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsss.backbones.base import resize
 from wsss.errors import WsssError, choose
-from wsss.methods.base import EPS, Method, head, max_norm, multilabel_soft_margin, resize
+from wsss.methods.base import EPS, Method, head, max_norm, multilabel_soft_margin
 from wsss.schedule import batch_sizes
 from wsss.train import poly_groups
 

@@ -77,8 +77,3 @@ def max_norm(maps: Tensor, eps: float = EPS) -> Tensor:
     """ReLU(v - min - eps) / (max - min + eps) of each map of ``B×C×h×w``; the gradient flows through min and max."""
     low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
     return F.relu(maps - low - eps) / (high - low + eps)
-
-
-def resize(maps: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
-    """``B×D×h×w`` -> ``B×D×H×W``, bilinear."""
-    return F.interpolate(maps, size, mode="bilinear", align_corners=align_corners)

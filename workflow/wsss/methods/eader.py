@@ -47,8 +47,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsss import backbones
+from wsss.backbones.base import resize
 from wsss.errors import choose
-from wsss.methods.base import Method, multilabel_soft_margin, resize
+from wsss.methods.base import Method, multilabel_soft_margin
 from wsss.methods.turns import waiting
 from wsss.train import poly_groups
 

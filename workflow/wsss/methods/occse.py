@@ -33,12 +33,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss import backbones
-from wsss.backbones.base import Edit
+from wsss.backbones.base import Edit, resize
 from wsss.backbones.formats import read_state
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
 from wsss.errors import WsssError, choose
-from wsss.methods.base import EPS, Method, head, multilabel_soft_margin, resize
+from wsss.methods.base import EPS, Method, head, multilabel_soft_margin
 from wsss.train import poly_groups
 
 OrdinaryClassifier = Callable[[Tensor, Edit], Tensor]  # (images, edit hook) -> logits

@@ -34,8 +34,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsss.backbones.base import resize
 from wsss.errors import WsssError
-from wsss.methods.base import EPS, Method, head, max_norm, multilabel_soft_margin, resize
+from wsss.methods.base import EPS, Method, head, max_norm, multilabel_soft_margin
 from wsss.train import poly_groups
 
 COLUMNS = 4096  # cells of a map that PCM handles at once: bounds its memory, not its result

@@ -21,9 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss import backbones
-from wsss.backbones.formats import read_state
-from wsss.backbones.weights import import_weights
-from wsss.errors import WsssError
+from wsss.backbones.models import load_model
 from wsss.refine.labels import AffinitySamples, clamp_radius, pair_marks
 from wsss.refine.losses import cross_entropy_terms
 from wsss.refine.paths import at, half_disc
@@ -135,23 +133,9 @@ def build(config: dict, initial: bool = True) -> AffinityNet:
 
 
 def load(config: dict, path: str | Path) -> AffinityNet:
-    """A trained AffinityNet in evaluation mode, from ``model.pt`` or from a file of the releases.
-
-    Raises:
-        WsssError: the file is no AffinityNet with this backbone.
-    """
+    """The AffinityNet that ``affinity_stage`` wrote to ``path``, in evaluation mode."""
     net = build(config, initial=False)
-    state = read_state(path)
-    if not any(name.startswith("backbone.") for name in state):
-        import_weights(path, net, "psa")
-        return net.eval()
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        name = backbone_spec(config)["name"]
-        raise WsssError(f"{path}: not an AffinityNet with backbone {name} ({reason})") from None
-    return net.eval()
+    return load_model(net, path, f"AffinityNet on {backbone_spec(config)['name']}")
 
 
 def affinity_stage(

@@ -21,8 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss import backbones
-from wsss.backbones.formats import read_state
-from wsss.backbones.weights import import_weights
+from wsss.backbones.models import load_model
 from wsss.errors import WsssError
 from wsss.refine.labels import clamp_radius, pair_marks
 from wsss.refine.losses import cross_entropy_terms, displacement_terms
@@ -30,7 +29,6 @@ from wsss.refine.paths import pair_difference, path_affinity
 
 STRIDE = 4  # image pixels per cell of the two outputs
 TAPS = ("conv2", "conv3", "conv4", "conv5", "conv6")
-OFFICIAL_NAME = "resnet50.conv1.weight"  # in files of the release only
 
 
 class MeanShift(nn.Module):
@@ -140,18 +138,9 @@ def build(settings: dict) -> IRNet:
     return IRNet(backbones.build(settings["backbone"]), settings)
 
 
-def load(settings: dict, path: str | Path, device: torch.device) -> IRNet:
-    """A trained IRNet in evaluation mode, from ``model.pt`` or from a file the release wrote."""
-    net = build({**settings, "backbone": {**settings["backbone"], "weights": None}})
-    if OFFICIAL_NAME in (state := read_state(path)):
-        import_weights(path, net, "irn")
-        return net.to(device).eval()
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise WsssError(f"{path}: not an IRNet with backbone {settings['backbone']['name']} ({reason})") from None
-    return net.to(device).eval()
+def load(settings: dict, path: str | Path) -> IRNet:
+    """The IRNet that ``irn_stage`` wrote to ``path``, in evaluation mode."""
+    return load_model(build(backbones.without_weights(settings)), path, f"IRNet on {settings['backbone']['name']}")
 
 
 @torch.no_grad()

@@ -91,7 +91,7 @@ def relations(config: dict, dataset, score_paths, model, shard: tuple[int, int],
     """The relations of the i-th of n interleaved parts of ``dataset``'s images; ``shard`` is (i, n)."""
     irn, (i, n) = config["irn"], shard
     where = for_inference(device)[0]
-    net, scores = irn_net.load(irn, model, where), Scores(score_paths)
+    net, scores = irn_net.load(irn, model).to(where), Scores(score_paths)
     ids = dataset.ids[i::n]
     with ThreadPoolExecutor(1) as threads:
         loaded = ahead(threads, partial(scored_image, dataset, scores), ids)

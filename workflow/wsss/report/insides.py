@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from wsss.backbones.base import resize
 from wsss.data.index import Dataset
 from wsss.data.transforms import multi_scale
 from wsss.errors import choose
 from wsss.localize import load_method
 from wsss.methods import Method, acr, aeft
-from wsss.methods.base import EPS, resize
+from wsss.methods.base import EPS
 from wsss.methods.occse import PIXELS
 from wsss.report.colours import heat
 from wsss.stores import IGNORE

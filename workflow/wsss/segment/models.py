@@ -12,23 +12,14 @@ B batch, K classes with background, H W image size, h w = size of the logits, D 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss import backbones
-from wsss.backbones.base import Backbone
+from wsss.backbones.base import Backbone, resize
 from wsss.errors import WsssError, choose
 from wsss.segment.encoders import TAPS, build_backbone
-
-
-def resize(maps: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
-    """``B×D×h×w`` -> ``B×D×H×W``, bilinear; maps of that size as they are."""
-    if maps.shape[2:] == tuple(size):
-        return maps
-    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=align_corners)
 
 
 def _conv(inputs: int, outputs: int, dilation: int, bias: bool = True) -> nn.Conv2d:

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wsss.backbones.base import resize
 from wsss.data.transforms import multi_scale
 from wsss.devices import for_inference
 from wsss.errors import WsssError
 from wsss.pool import ahead, mapped
 from wsss.progress import bar
 from wsss.segment.crf import Refine
-from wsss.segment.models import Segmenter, resize
+from wsss.segment.models import Segmenter
 from wsss.segment.presets import resolve
 from wsss.segment.stage import load_task
 from wsss.segment.task import elementwise_max, scaled

@@ -19,8 +19,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsss.backbones.base import resize
 from wsss.errors import WsssError
-from wsss.segment.models import Segmenter, build, resize
+from wsss.segment.models import Segmenter, build
 from wsss.stores import IGNORE
 from wsss.train import poly_groups
 
