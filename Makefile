@@ -29,4 +29,4 @@ $(UV):
 	touch $@
 
 clean:
-	rm -rf .venv .tools .snakemake
+	rm -rf .venv .tools

@@ -45,8 +45,8 @@ class Workflow:
         shapes["overrides"]["train"].update(few)
         for section in ("affinity", "irn", "segment"):
             shapes["overrides"][section].setdefault("train", {}).update(few)
-        for settings in shapes["methods"].values():
-            settings.get("train", {}).pop("steps", None)
+        for network in shapes["stand_ins"].values():
+            network["weights"] = None  # no pretraining
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         self.env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "workflow")}
 

@@ -207,6 +207,30 @@ def test_training_separates_the_square_from_the_ground(tmp_path):
     assert np.mean(different) < np.mean(same) - 0.15  # 0.02 before training
 
 
+def test_coarse_taps_stay_where_they_are_in_the_image(monkeypatch):
+    """Features that are the x coordinates of their cells' centres; the width is no multiple of the coarse strides."""
+    config = {**CONFIG, "backbone": {"name": "resnet18", "output_stride": 32}}
+    net, width = affinity.build(config).eval(), 136
+    strides, channels = net.backbone.strides, net.backbone.channels
+    assert strides["conv4"] < strides["conv5"] < strides["conv6"]
+
+    def coordinates(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        centres = {tap: (torch.arange(-(-width // stride)) + 0.5) * stride for tap, stride in strides.items()}
+        return {tap: x.expand(1, channels[tap], len(x), len(x)) for tap, x in centres.items()}
+
+    monkeypatch.setattr(net.backbone, "forward", coordinates)
+    for name, tap, _, _ in affinity.HEADS:
+        torch.nn.init.constant_(getattr(net, f"f{name}").weight, 1 / channels[tap])
+    seen = []
+    net.f9.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        net(torch.zeros(1, 3, width, width))
+    x = (torch.arange(seen[0].shape[-1]) + 0.5) * net.stride
+    inside = (x > strides["conv6"] / 2) & (x < width - strides["conv6"] / 2)  # interpolated, not extrapolated
+    assert inside.sum() > 2
+    torch.testing.assert_close(seen[0][0, :, 0, inside], x[inside].expand(seen[0].shape[1], -1))
+
+
 def test_official_files_are_read(tmp_path):
     net = affinity.build(CONFIG)
     export_weights(net, "psa", tmp_path / "aff.pth")

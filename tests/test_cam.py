@@ -37,6 +37,14 @@ def test_logits_are_the_pooled_class_maps(classifier):
     assert torch.allclose(classifier.logits(features), classifier.class_maps(features).mean((2, 3)), atol=1e-5)
 
 
+@pytest.mark.parametrize(("start", "bound"), [("xavier", (6 / (C + 128)) ** 0.5), ("torch", 128**-0.5)])
+def test_the_head_starts_as_xavier_or_as_torch_does(start, bound):
+    """Both uniform, in different ranges (D4)."""
+    weight = build(head_init=start).fc8.weight
+    assert weight.shape[:2] == (C, 128)
+    assert 0.9 * bound < weight.abs().max() <= bound
+
+
 @pytest.mark.parametrize("weights", cam.ATTENTION.values(), ids=cam.ATTENTION)
 def test_closed_gradient_equals_autograd(classifier, weights):
     images, labels = batch()["image"], batch()["labels"]

@@ -342,6 +342,20 @@ def test_from_scores_to_masks_and_instances(dataset, scores, tmp_path):
         assert archive.testzip() is None
 
 
+def test_scores_may_be_raised_to_a_power_before_they_walk(dataset, tmp_path):
+    with write_scores(tmp_path / "ramp.npz") as store:
+        store.put("im0", [1], np.linspace(0, 1, 64 * 80, dtype=np.float32).reshape(1, 64, 80))
+    one = Dataset("one", dataset.classes, dataset.root, dataset.records[:1])
+    torch.save(net_on(TINY).state_dict(), tmp_path / "model.pt")
+    files = ([tmp_path / "ramp.npz"], tmp_path / "model.pt")
+    plain, raised = (
+        next(irn_walk.relations(config(score_power=power), one, *files, (0, 1), "cpu")) for power in (1, 2)
+    )
+    assert torch.equal(raised.cam, plain.cam**2)
+    assert len(plain.cam.unique()) > 100
+    assert torch.equal(raised.edge, plain.edge)
+
+
 def test_training_repeats_and_learns(dataset, scores, tmp_path):
     marks = tmp_path / "marks.zip"
     irn_labels.irn_labels_stage(config(), dataset, scores, marks)

@@ -338,7 +338,7 @@ def test_a_drawing_is_stale_when_what_it_shows_has_changed_and_not_when_it_was_t
     def table1(plan):
         return {name: how for name, *_, how in state.listing(plan, "shapes")}["seam_table1"]
 
-    assert table1(plan) == "needs seam/baseline, seam/er, seam/er_pcm and 1 more"
+    assert table1(plan) == "needs pretraining/classifier, seam/baseline, seam/er and 2 more"
     source = made(plan, "table1")
     assert table1(plan) == "made"
     later = source.stat().st_mtime + 10

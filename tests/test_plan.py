@@ -10,6 +10,7 @@ import yaml
 
 from wsss.errors import WsssError
 from wsss.plan import Plan, drawings
+from wsss.plan.plan import PRETRAINING
 from wsss.plan.resolve import merge, methods, resolve, shrink, stand_in
 from wsss.plan.stages import TRAININGS
 
@@ -65,7 +66,25 @@ def test_a_run_may_start_a_later_network_from_its_own_classifier(make_plan):
         model = f"results/shapes/a/{name}/seed3/train/model.pt"
         assert plan.stage_config("shapes", "a", name, 3, "irnet")["irn"]["backbone"]["weights"] == model
         assert plan.references("shapes", "a", name, 3, "irnet") == [model]
-        assert plan.references("shapes", "a", name, 3, "train") == []
+        start = "results/shapes/pretraining/classifier/seed3/train/model.pt"
+        assert plan.references("shapes", "a", name, 3, "train") == [start]
+
+
+def test_trainings_may_start_from_one_that_belongs_to_the_data_set(make_plan):
+    plan = make_plan()
+    start = plan.home("shapes", *PRETRAINING, 1, "train") / "model.pt"
+    assert start == Path("results/shapes/pretraining/classifier/seed1/train/model.pt")
+    assert plan.references("shapes", "a", "first", 1, "train") == [str(start)]
+    assert plan.references("shapes", "a", "first", 1, "affinity") == [str(start)]
+    assert plan.references("shapes", *PRETRAINING, 1, "train") == []
+    assert plan.resolve("shapes", *PRETRAINING)["train"]["steps"] == 300
+    beside = "results/shapes_coco/pretraining/classifier/seed0/train/model.pt"
+    assert plan.references("shapes_coco", "a", "first", 0, "train") == [beside]
+    assert not any("pretraining" in path for path in plan.references("voc12", "a", "first", 0, "train"))
+    datasets = copy.deepcopy(plan.config["datasets"])
+    datasets["shapes"]["pretraining"]["train"]["stepz"] = 3
+    with pytest.raises(WsssError, match=r"datasets\.shapes\.pretraining: unknown key 'train\.stepz'"):
+        make_plan(datasets=datasets).check("shapes")
 
 
 def test_test_images_are_an_index_apart(make_plan):

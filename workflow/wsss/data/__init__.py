@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
-from wsss.data import coco, folder, shapes, voc
 from wsss.errors import choose
 
-BUILDERS = {"shapes": shapes.build, "voc": voc.build, "folder": folder.build, "coco": coco.build}
+# modules by name: a job that reads a data set need not load what others are drawn with
+BUILDERS = {name: f"wsss.data.{name}" for name in ("shapes", "voc", "folder", "coco")}
 
 
 def build(config: dict, out_dir: str | Path) -> None:
@@ -21,5 +22,5 @@ def build(config: dict, out_dir: str | Path) -> None:
         WsssError: an option is unknown, missing or impossible.
         Problems: files of the data set are faulty; all of them are named.
     """
-    make = choose(BUILDERS, config.get("builder"), "data set builder")
-    make(config, Path(out_dir)).save(out_dir)
+    builder = importlib.import_module(choose(BUILDERS, config.get("builder"), "data set builder"))
+    builder.build(config, Path(out_dir)).save(out_dir)

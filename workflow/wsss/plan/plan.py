@@ -41,6 +41,9 @@ CODE = {
 }
 
 
+PRETRAINING = ("pretraining", "classifier")  # in place of paper and run: where trainings on a data set may start
+
+
 class Plan:
     """Everything the rules and the command line need to know about one configuration."""
 
@@ -58,11 +61,17 @@ class Plan:
     @functools.cache  # noqa: B019  a plan lives as long as the process
     def resolve(self, dataset: str, paper: str, run: str) -> dict:
         """The run's complete configuration; references to runs name their paper and, if to itself, the run."""
-        spec = choose(choose(self.papers, paper, "paper")["runs"], run, f"run of {paper}")
-        config = resolve(
-            dataset, self.dataset(dataset), spec, f"{paper}.yaml, run {run}", self.config.get("overrides", {})
-        )
+        spec, source = self._run(dataset, paper, run)
+        config = resolve(dataset, self.dataset(dataset), spec, source, self.config.get("overrides", {}))
+        if (paper, run) == PRETRAINING:
+            config["backbone"]["weights"] = None
         return replace_references(config, lambda owner, other: f"{REFERENCE}{owner or paper}/{other or run}")
+
+    def _run(self, dataset: str, paper: str, run: str) -> tuple[dict, str]:
+        """What is said of a run, and where."""
+        if (paper, run) == PRETRAINING and "pretraining" in self.dataset(dataset):
+            return self.dataset(dataset)["pretraining"], f"config.yaml, datasets.{dataset}.pretraining"
+        return choose(choose(self.papers, paper, "paper")["runs"], run, f"run of {paper}"), f"{paper}.yaml, run {run}"
 
     def departures(self, dataset: str, paper: str, run: str) -> list[str]:
         """Settings that the data set's stand-ins and overrides, or the command line, change in a run, as their keys.
@@ -70,7 +79,7 @@ class Plan:
         Files of weights and numbers of processes decide no comparison.
         """
         spec = {"methods": self.dataset(dataset).get("methods", {})}
-        published = resolve(dataset, spec, self.papers[paper]["runs"][run], f"{paper}.yaml, run {run}", {})
+        published = resolve(dataset, spec, *self._run(dataset, paper, run), {})
         theirs, ours = dict(_leaves(published)), dict(_leaves(self.resolve(dataset, paper, run)))
         changed = (key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key))
         return [key for key in changed if key.rpartition(".")[2] not in ("weights", "workers")]
@@ -80,7 +89,8 @@ class Plan:
         if absent := self.absent(dataset):
             raise WsssError(absent)
         for name in (dataset, *self.dataset(dataset).get("companions", {}).values()):
-            for paper, run in self._order:
+            pretraining = [PRETRAINING] if "pretraining" in self.dataset(name) else []
+            for paper, run in (*pretraining, *self._order):
                 self.resolve(name, paper, run)
 
     def absent(self, dataset: str) -> str | None:
@@ -117,6 +127,8 @@ class Plan:
     @functools.cache  # noqa: B019
     def owner(self, dataset: str, paper: str, run: str, stage: str, *extra: str) -> tuple[str, str]:
         """The first declared run with the same configuration of ``stage`` (and ``extra``): its folder is shared."""
+        if (paper, run) == PRETRAINING:
+            return PRETRAINING
         key = self._key(dataset, paper, run, stage, extra)
         return next(pr for pr in self._order if self._key(dataset, *pr, stage, extra) == key)
 
