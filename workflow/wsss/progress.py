@@ -28,7 +28,7 @@ def bar(
     """A tqdm bar named after the folder a job writes to, such as ``seam/baseline/seed0/train``."""
     out = Path(out)
     folder = out.parent if out.suffix else out
-    name = "/".join(folder.parts[-4:])
+    name = str(Path(*folder.parts[-4:]))
     if sys.stderr.isatty():
         return tqdm(items, total=total, initial=initial, unit=unit, desc=name)
     layout = "{desc}: {n_fmt}/{total_fmt} {unit}s ({percentage:.0f}%), {elapsed} gone, {remaining} left{postfix}"
