@@ -22,7 +22,12 @@ rule all:
 
 
 onsuccess:
+    stop_waiting()
     print(where_results_are())
+
+
+onerror:
+    stop_waiting()
 
 
 include: "workflow/rules/data.smk"

@@ -2,6 +2,7 @@
 import difflib
 import functools
 import sys
+import threading
 from pathlib import Path
 
 import yaml
@@ -75,6 +76,23 @@ def label_masks(w):
     return [] if labels == "ground_truth" else train_shards(labels)(w)
 
 
+def submitted(paper, run):
+    """The archives of a run for the VOC server, one per seed; an error where there are no test images."""
+
+    def archives(w):
+        try:
+            plan.test_options(DATASET)
+        except WsssError as error:
+            raise WorkflowError(str(error))
+        homes = (
+            plan.home(DATASET, paper, run, seed, "segment")
+            for seed in plan.dataset(DATASET)["seeds"]
+        )
+        return [f"{home.parent}/submission/results.tgz" for home in homes]
+
+    return archives
+
+
 def measured_shards(w):
     """The shards of a stage's result over the images of a split."""
     return plan.shards(home(w, w.stage), w.stage, w.dataset, w.split)
@@ -116,6 +134,13 @@ def announce_cost():
             )
         if text := cost.describe(plan, DATASET, names):
             logger.info(f"\n{text}\n")
+
+
+def stop_waiting():
+    """Cancel Snakemake's timers for another look for work: its process would not end before they do."""
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
 
 
 def where_results_are():

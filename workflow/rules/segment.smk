@@ -84,10 +84,7 @@ for paper, run in plan.submissions():
         name:
             f"submission_{paper}_{run}"
         input:
-            [
-                f"{plan.home(DATASET, paper, run, seed, 'segment').parent}/submission/results.tgz"
-                for seed in plan.dataset(DATASET)["seeds"]
-            ],
+            submitted(paper, run),
         localrule: True
 
     workflow.get_rule(f"submission_{paper}_{run}").docstring = (
