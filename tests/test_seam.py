@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from wsss.backbones.base import resize
 from wsss.errors import WsssError
-from wsss.methods import base, seam
+from wsss.methods import seam
 from wsss.plan.resolve import method_settings, stand_in
 
 C, SIDE = 5, 64
@@ -100,7 +101,7 @@ def test_absent_channels_change_no_loss(switches):
 
 def test_mean_of_resized():
     maps = torch.rand(2, 3, 5, 7)
-    expected = base.resize(maps, (33, 20), align_corners=True).mean((2, 3))
+    expected = resize(maps, (33, 20), align_corners=True).mean((2, 3))
     assert torch.allclose(seam.mean_of_resized(maps, (33, 20)), expected, atol=1e-6)
 
 
