@@ -164,8 +164,8 @@ def test_a_model_of_another_backbone(folder, command, capsys):
     changed = {"backbone": {"name": "resnet18", "output_stride": None}, "irn": {"backbone": other}}
     (folder / "config.yaml").write_text(yaml.safe_dump(merge(CONFIG, changed, "test", new_keys=True)))
     line = refused(capsys, lambda: run(folder, command, "out.npz"))
-    assert line.startswith(f"wsss {command}: {folder / MODELS[command]}: not an ")
-    assert "with backbone resnet18" in line
+    assert line.startswith(f"wsss {command}: {folder / MODELS[command]}: not a model of this configuration (")
+    assert "Net on resnet18)" in line
     (folder / MODELS[command]).write_bytes(b"no model")
     line = refused(capsys, lambda: run(folder, command, "out.npz"))
     assert line.startswith(f"wsss {command}: {folder / MODELS[command]}: ")
