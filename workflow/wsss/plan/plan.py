@@ -67,6 +67,11 @@ class Plan:
             config["backbone"]["weights"] = None
         return replace_references(config, lambda owner, other: f"{REFERENCE}{owner or paper}/{other or run}")
 
+    def _runs(self, dataset: str) -> list[tuple[str, str]]:
+        """(paper, run) of all that can be trained on a data set, in the order of their declaration."""
+        own = [PRETRAINING] if "pretraining" in self.dataset(dataset) else []
+        return own + self._order
+
     def _run(self, dataset: str, paper: str, run: str) -> tuple[dict, str]:
         """What is said of a run, and where."""
         if (paper, run) == PRETRAINING and "pretraining" in self.dataset(dataset):
@@ -89,8 +94,7 @@ class Plan:
         if absent := self.absent(dataset):
             raise WsssError(absent)
         for name in (dataset, *self.dataset(dataset).get("companions", {}).values()):
-            pretraining = [PRETRAINING] if "pretraining" in self.dataset(name) else []
-            for paper, run in (*pretraining, *self._order):
+            for paper, run in self._runs(name):
                 self.resolve(name, paper, run)
 
     def absent(self, dataset: str) -> str | None:
@@ -127,10 +131,8 @@ class Plan:
     @functools.cache  # noqa: B019
     def owner(self, dataset: str, paper: str, run: str, stage: str, *extra: str) -> tuple[str, str]:
         """The first declared run with the same configuration of ``stage`` (and ``extra``): its folder is shared."""
-        if (paper, run) == PRETRAINING:
-            return PRETRAINING
         key = self._key(dataset, paper, run, stage, extra)
-        return next(pr for pr in self._order if self._key(dataset, *pr, stage, extra) == key)
+        return next(pr for pr in self._runs(dataset) if self._key(dataset, *pr, stage, extra) == key)
 
     # ---- paths
 
