@@ -1,17 +1,15 @@
-"""The index and its builders: what a data set's files say, and every fault in them named before anything is trained."""
+"""The index and its VOC builder: what a data set says, and every fault in it named before anything is trained."""
 
 from __future__ import annotations
 
-import csv
 import json
 import pickle
 
 import numpy as np
 import pytest
-from PIL import Image
+from toys import label_of, photograph, write_csv
 
 from wsss.data import build, voc
-from wsss.data.coco import decode_rle, paint
 from wsss.data.index import Dataset, Record
 from wsss.data.labels import from_csv, from_npy, from_xml
 from wsss.errors import Problems, WsssError
@@ -22,21 +20,6 @@ CLASSES = voc.CLASSES
 IDS = ("2007_000032", "2007_000039", "2008_000008")
 BIRD = "<annotation><object><name>bird</name></object></annotation>"
 LABELS = {"2007_000032": ("aeroplane", "person"), "2007_000039": ("tvmonitor",), "2008_000008": ("horse", "person")}
-
-
-def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
-
-
-def mask(width: int, height: int, *values: int) -> np.ndarray:
-    label = np.zeros((height, width), np.uint8)
-    label[0, : len(values)] = values
-    return label
-
-
-def write_csv(path, rows) -> None:
-    with path.open("w", newline="") as stream:
-        csv.writer(stream).writerows(rows)
 
 
 @pytest.fixture
@@ -54,7 +37,7 @@ def devkit(tmp_path):
         (root / "Annotations" / f"{image_id}.xml").write_text(f"<annotation>{objects}</annotation>")
     for k, image_id in enumerate(IDS[:2]):
         values = [CLASSES.index(name) + 1 for name in LABELS[image_id]]
-        (root / "SegmentationClass" / f"{image_id}.png").write_bytes(png_bytes(mask(20 + k, 10, *values, 255)))
+        (root / "SegmentationClass" / f"{image_id}.png").write_bytes(png_bytes(label_of(20 + k, 10, *values, 255)))
     lists = root / "ImageSets" / "Segmentation"
     (lists / "train.txt").write_text(f"{IDS[0]}\n")
     (lists / "val.txt").write_text(f"{IDS[1]}\n\n")
@@ -120,7 +103,7 @@ def test_images_masks_and_labels(index):
 def test_masks_of_objects_are_found_where_there_are_some(devkit, tmp_path):
     (devkit / "SegmentationObject").mkdir()
     path = devkit / "SegmentationObject" / f"{IDS[0]}.png"
-    path.write_bytes(png_bytes(mask(20, 10, 1, 2, 255)))
+    path.write_bytes(png_bytes(label_of(20, 10, 1, 2, 255)))
     build(config(devkit), tmp_path / "without")
     build(config(devkit, instances="SegmentationObject"), tmp_path / "with")
     plain, objects = ((tmp_path / name / "index.csv").read_text().splitlines()[0] for name in ("without", "with"))
@@ -130,7 +113,7 @@ def test_masks_of_objects_are_found_where_there_are_some(devkit, tmp_path):
     assert index.instances(IDS[0])[0, :4].tolist() == [1, 2, 255, 0]
     with pytest.raises(WsssError, match=f"image '{IDS[1]}' of data set 'toy' has no mask of its objects"):
         index.instances(IDS[1])
-    path.write_bytes(png_bytes(mask(9, 10, 1)))
+    path.write_bytes(png_bytes(label_of(9, 10, 1)))
     assert findings(devkit, tmp_path, instances="SegmentationObject") == [
         f"{path}: is 9x10 but its image is 20x10 (width x height)"
     ]
@@ -221,13 +204,13 @@ def test_every_fault_is_reported_in_one_go(devkit, tmp_path):
     names = ["truncated", "large", "strange", "unlabelled", "text", "fine", "gone", "colour"]
     for k, name in enumerate(names[:-2] + names[-1:]):
         photograph(20, 10, k).save(devkit / "JPEGImages" / f"{name}.jpg")
-        (devkit / "SegmentationClass" / f"{name}.png").write_bytes(png_bytes(mask(20, 10, 3)))
+        (devkit / "SegmentationClass" / f"{name}.png").write_bytes(png_bytes(label_of(20, 10, 3)))
         (devkit / "Annotations" / f"{name}.xml").write_text(BIRD)
     jpeg = devkit / "JPEGImages" / "truncated.jpg"
     jpeg.write_bytes(jpeg.read_bytes()[: jpeg.stat().st_size * 9 // 10])
     (devkit / "JPEGImages" / "text.jpg").write_text("not found")
-    (devkit / "SegmentationClass" / "large.png").write_bytes(png_bytes(mask(21, 10, 3)))
-    (devkit / "SegmentationClass" / "strange.png").write_bytes(png_bytes(mask(20, 10, 20, 21, 254, 255)))
+    (devkit / "SegmentationClass" / "large.png").write_bytes(png_bytes(label_of(21, 10, 3)))
+    (devkit / "SegmentationClass" / "strange.png").write_bytes(png_bytes(label_of(20, 10, 20, 21, 254, 255)))
     photograph(20, 10).save(devkit / "SegmentationClass" / "colour.png")
     (devkit / "Annotations" / "unlabelled.xml").unlink()
     (devkit / "Annotations" / "gone.xml").write_text("<annotation><object><name>dragon</name></object></annotation>")
@@ -375,103 +358,3 @@ def test_test_images_need_neither_labels_nor_masks(devkit, tmp_path):
     assert dataset.ids == ["2008_000006"]
     assert dataset.image("2008_000006").shape == (8, 9, 3)
     assert dataset.labels().sum() == 0
-
-
-def own_folder(tmp_path):
-    """A user's images in sub-folders and several formats, with names in the CSV."""
-    root = tmp_path / "mine"
-    for k, name in enumerate(["a/1.JPG", "a/2.x.png", "b/1.jpeg"]):
-        (root / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-        photograph(12, 9, k).save(root / "images" / name)
-    (root / "masks" / "a").mkdir(parents=True)
-    (root / "masks" / "a" / "1.png").write_bytes(png_bytes(mask(12, 9, 1, 2, 255)))
-    write_csv(root / "labels.csv", [["id", "labels"], ["a/1", "wood;rust"], ["a/2.x", " rust "], ["b/1", "wood"]])
-    (root / "train.txt").write_text("a/2.x\nb/1\n")
-    (root / "val.txt").write_text("a/1\n")
-    lists = {"train": "train.txt", "val": "val.txt"}
-    return root, {
-        "name": "mine",
-        "builder": "folder",
-        "root": str(root),
-        "lists": lists,
-        "masks": "masks",
-        "unmasked": ["train"],
-    }
-
-
-def test_a_folder_of_ones_own(tmp_path):
-    _, settings = own_folder(tmp_path)
-    build(settings, tmp_path / "out")
-    dataset = Dataset.load(tmp_path / "out")
-    assert dataset.classes == ["rust", "wood"]
-    assert dataset.ids == ["a/2.x", "b/1", "a/1"]
-    assert dataset.labels().tolist() == [[1, 0], [0, 1], [1, 1]]
-    assert dataset.mask("a/1")[0, :3].tolist() == [1, 2, 255]
-    build(settings | {"classes": ["wood", "rust"]}, tmp_path / "out")
-    assert Dataset.load(tmp_path / "out").labels().tolist() == [[0, 1], [1, 0], [1, 1]]
-
-
-def test_faults_of_a_folder(tmp_path):
-    root, settings = own_folder(tmp_path)
-    photograph(4, 4).save(root / "images" / "b" / "1.png")
-    (root / "val.txt").write_text("a/1\nmissing\n")
-    with pytest.raises(Problems) as caught:
-        build(settings | {"unmasked": [], "classes": ["wood"]}, tmp_path / "out")
-    text = str(caught.value)
-    assert "has the same id 'b/1'" in text
-    assert "listed image 'missing' is not there" in text
-    assert "'a/2.x' has no mask" in text
-    assert "a/2.x: label 'rust' is no class; correct it to one of " in text
-    with pytest.raises(WsssError, match=r"pictures: no such folder"):
-        build(settings | {"images": "pictures"}, tmp_path / "out")
-
-
-def coco_folder(tmp_path):
-    """Two images: two overlapping polygons and a run-length code; one with a crowd only. A third has no annotation."""
-    root = tmp_path / "coco"
-    (root / "annotations").mkdir(parents=True)
-    images = [{"id": k, "file_name": f"COCO_toy_{k:012d}.jpg", "width": 8, "height": 6} for k in (9, 25, 30)]
-    square = [[1, 1, 5, 1, 5, 5, 1, 5]]
-    right = [[3, 0, 7, 0, 7, 3, 3, 3]]
-    code = {"counts": [42, 6], "size": [6, 8]}  # the last column
-    annotations = [
-        {"id": 1, "image_id": 9, "category_id": 90, "segmentation": square, "iscrowd": 0},
-        {"id": 2, "image_id": 9, "category_id": 13, "segmentation": right, "iscrowd": 0},
-        {"id": 3, "image_id": 9, "category_id": 1, "segmentation": code, "iscrowd": 0},
-        {"id": 4, "image_id": 25, "category_id": 13, "segmentation": code, "iscrowd": 1},
-    ]
-    categories = [{"id": 1, "name": "person"}, {"id": 13, "name": "stop sign"}, {"id": 90, "name": "toothbrush"}]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    for name in ("train", "val"):
-        (root / name).mkdir()
-        for image in images:
-            image["file_name"] = f"COCO_{name}_{image['id']:012d}.jpg"
-            photograph(8, 6, image["id"]).save(root / name / image["file_name"])
-        (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(content))
-    return root, content
-
-
-def test_coco(tmp_path):
-    root, _ = coco_folder(tmp_path)
-    settings = {"name": "coco", "builder": "coco", "root": str(root), "sets": {"train": "train", "val": "val"}}
-    build(settings, tmp_path / "out")
-    dataset = Dataset.load(tmp_path / "out")
-    assert dataset.classes == ["person", "stop sign", "toothbrush"]
-    assert dataset.split("train").ids == ["COCO_train_000000000009", "COCO_train_000000000025"]
-    assert len(dataset.split("val")) == 2
-    assert dataset.split("train").labels().tolist() == [[1, 1, 1], [0, 1, 0]]
-    label = dataset.mask("COCO_train_000000000009")
-    expected = np.zeros((6, 8), int)
-    expected[1:5, 1:5] = 3
-    expected[0:3, 3:7] = 2  # painted later
-    expected[:, 7] = 1
-    assert np.array_equal(label, expected)
-    assert (dataset.mask("COCO_train_000000000025") == 0).all()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dataset.json", "index.csv", "masks"]
-
-
-def test_run_length_codes():
-    rle = decode_rle([1, 2, 4, 3, 2], 3, 4)  # zeros first, column by column
-    assert rle.astype(int).T.ravel().tolist() == [0, 1, 1, 0, 0, 0, 0, 1, 1, 1, 0, 0]
-    with pytest.raises(WsssError, match="annotation 7: a compressed run-length code"):
-        paint([{"id": 7, "category_id": 1, "segmentation": {"counts": "abc"}}], {1: 1}, 2, 2)

@@ -1,8 +1,6 @@
-"""Segmentation networks: settings, losses, samples, training, prediction and the archive for the test server."""
+"""Segmentation networks: settings, losses, samples, training and prediction."""
 
 from __future__ import annotations
-
-import tarfile
 
 import numpy as np
 import pytest
@@ -22,7 +20,6 @@ from wsss.segment.predict import pass_logits, probabilities
 from wsss.segment.presets import FILE, SECTIONS, resolve
 from wsss.segment.samples import SegmentationSamples
 from wsss.segment.stage import load_task, unsettled_norms
-from wsss.segment.submission import FOLDER, check, submission
 from wsss.segment.task import SegmentTask, cross_entropy, resize_labels
 from wsss.stores import Masks, png_bytes, write_masks
 
@@ -436,53 +433,3 @@ def test_unknown_choices_are_named(dataset, trained, tmp_path, key, value):
     config["predict"][key] = value
     with pytest.raises(WsssError, match=rf"predict\.{key}: unknown '{value}'"):
         predict_stage(config, dataset, trained, tmp_path / "x.zip", device="cpu")
-
-
-# ---- submission
-
-
-def test_submission_holds_every_image_as_a_palette_png(dataset, tmp_path):
-    images = dataset.split("val")
-    shard, out = mask_shard(tmp_path / "m.zip", images), tmp_path / "results.tgz"
-    submission([shard], images, out)
-    first = out.read_bytes()
-    submission([shard], images, out)
-    assert out.read_bytes() == first
-    with tarfile.open(out) as archive:
-        names = archive.getnames()
-        assert names == [f"results/VOC2012/Segmentation/comp6_test_cls/{image_id}.png" for image_id in images.ids]
-        image = Image.open(archive.extractfile(names[0]))
-        assert image.mode == "P"
-        assert image.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
-        np.testing.assert_array_equal(np.asarray(image), images.mask(images.ids[0]))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda masks: masks.update(im9=np.full((40, 48), 3, np.uint8)), r"im9\.png: value 3, there are 2 classes"),
-        (lambda masks: masks.update(im9=np.zeros((48, 40), np.uint8)), r"im9\.png: 40×48, the image is 48×40"),
-        (lambda masks: masks.pop("im9"), "no label map for image 'im9'"),
-    ],
-)
-def test_faulty_submissions_are_not_written(dataset, tmp_path, change, message):
-    images = dataset.split("val")
-    shard = mask_shard(tmp_path / "m.zip", images, change)
-    with pytest.raises(WsssError, match=message):
-        submission([shard], images, tmp_path / "results.tgz")
-    assert not (tmp_path / "results.tgz").exists()
-
-
-def test_check_sees_missing_foreign_and_grey_files(dataset, tmp_path):
-    images = dataset.split("val")
-    Image.fromarray(np.zeros((40, 48), np.uint8)).save(tmp_path / "grey.png")
-    with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
-        for name in ("im8", "im10", "im10", "other"):
-            archive.add(tmp_path / "grey.png", f"{FOLDER}/{name}.png")
-    assert check(tmp_path / "a.tgz", images) == [
-        f"{FOLDER}/im8.png: PNG of mode L, not a palette PNG",
-        *[f"{FOLDER}/im10.png: PNG of mode L, not a palette PNG"] * 2,
-        *(f"{FOLDER}/im{i}.png: missing" for i in (9, 11)),
-        f"{FOLDER}/im10.png: 2 times",
-        f"{FOLDER}/other.png: not an image of the split",
-    ]

@@ -1,0 +1,210 @@
+"""Tables and figures of the papers: that every run resolves, what they need, and when they are stale."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wsss.errors import WsssError
+from wsss.files import sha256
+from wsss.plan import Plan, drawings, state
+from wsss.plan.jobs import Outlook
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "workflow" / "papers"
+PAPERS = ["seam", "eader", "occse", "aeft", "acr"]
+
+
+@pytest.fixture(scope="module")
+def config() -> dict:
+    return {**yaml.safe_load((ROOT / "config.yaml").read_text()), "papers": PAPERS}
+
+
+@pytest.fixture(scope="module")
+def plan(config) -> Plan:
+    return Plan(config, FOLDER)
+
+
+def test_every_run_resolves_on_every_data_set(plan, config):
+    for dataset in config["datasets"]:
+        for paper, spec in plan.papers.items():
+            for run in spec["runs"]:
+                resolved = plan.resolve(dataset, paper, run)
+                assert resolved["method"]["name"] in ("cam", *PAPERS)
+                for stage in ("train", "seed", "crf", "walk"):
+                    plan.stage_config(dataset, paper, run, 0, stage)
+                learnt_from = {resolved["affinity"]["low_alpha"], resolved["affinity"]["high_alpha"]}
+                assert learnt_from <= set(resolved["crf"]["alphas"]), (dataset, paper, run)
+
+
+def test_every_drawing_knows_its_files_on_every_data_set(plan, config):
+    for dataset in config["datasets"]:
+        for name, kind, folder in drawings.targets(plan, dataset):
+            paper, _, short = name.partition("_")
+            drawing = drawings.spec(plan, dataset, kind, paper, short)
+            assert folder == f"results/{dataset}/{kind}/{name}"
+            beside = config["datasets"][dataset].get("companions", {}).values()
+            homes = tuple(f"results/{place}/" for place in (dataset, *beside))
+            assert all(path.startswith(homes) for path in drawings.inputs(drawing))
+        assert len(state.page(plan, dataset)["entries"]) >= len(drawings.targets(plan, dataset))
+
+
+def test_the_ordinary_classifier_is_the_model_of_the_same_seed(plan):
+    (model,) = [w for w in plan.references("voc12", "occse", "occse", 2, "train") if w.endswith("model.pt")]
+    assert "/seed2/train/" in model
+    owner = plan.owner("voc12", "occse", "ordinary", "train")
+    assert model == f"{plan.home('voc12', *owner, 2, 'train')}/model.pt"
+
+
+def test_only_what_differs_between_runs_is_trained(plan):
+    assert plan.owner("voc12", "seam", "gradcam", "train") == ("seam", "baseline")
+    assert plan.owner("voc12", "occse", "ordinary", "train") == ("eader", "psa")
+    trained = {plan.owner("voc12", p, run, "train") for p, spec in plan.papers.items() for run in spec["runs"]}
+    for pair in (
+        ("eader", "alpha0"),
+        ("eader", "localizer"),
+        ("aeft", "gpp"),
+        ("acr", "baseline"),
+        ("occse", "depth3"),
+    ):
+        assert pair in trained
+
+
+def test_a_table_of_another_papers_run_says_so_when_that_paper_is_not_configured(config):
+    alone = Plan({**config, "papers": ["acr"]}, FOLDER)
+    rows = drawings.table(alone, "voc12", "acr", "cam")["rows"]
+    (cells,) = [row["cells"] for row in rows if row["label"].startswith("OC-CSE")]
+    assert cells[0]["missing"] == "paper occse is not among those configured"
+    overview = Plan({**config, "papers": ["overview", "seam"]}, FOLDER)
+    states = {entry["name"]: entry["state"] for entry in state.entries(overview, "shapes")}
+    assert states["overview_cams"] == "paper eader is not among those configured"
+    assert states["overview_pipeline"].startswith("needs ")
+
+
+def test_a_data_sets_note_goes_with_its_tables(config):
+    note = config["datasets"]["shapes"]["note"]
+    spec = drawings.table(Plan(config, FOLDER), "shapes", "seam", "table1")
+    assert spec["dataset_note"] == note
+    assert drawings.table(Plan(config, FOLDER), "voc12", "seam", "table1")["dataset_note"] is None
+
+
+def test_values_of_other_settings_are_not_compared_with_published_ones(config):
+    def first_cell(config, table="cam"):
+        return drawings.table(Plan(config, FOLDER), "voc12", "acr", table)["rows"][-1]["cells"][0]
+
+    assert "not_comparable" not in first_cell(config)
+    assert first_cell({**config, "overrides": {"train": {"steps": 7}}})["not_comparable"] == (
+        "other settings than the paper's: train.steps"
+    )
+    smaller = copy.deepcopy(config)
+    smaller["datasets"]["voc12"]["stand_ins"]["resnet38d"] = {"name": "mobilenet_v2"}
+    assert "backbone.name" in first_cell(smaller)["not_comparable"]
+    every = Plan({**config, "papers": [*config["papers"], "overview"]}, FOLDER)
+    shapes = drawings.table(every, "shapes", "overview", "segmentation")["rows"][0]["cells"][0]
+    assert shapes["not_comparable"] == "data set shapes, backbone tiny"
+
+
+def test_a_network_is_listed_with_the_runs_that_are_made_with_it(config):
+    every = Plan({**config, "papers": [*config["papers"], "overview"]}, FOLDER)
+    (entry,) = [e for e in state.entries(every, "shapes") if e["name"] == "overview_segmentation"]
+    networks = {run["run"]: set(run["networks"]) for run in entry["runs"]}
+    assert networks["overview/bound"] == {"train", "deeplab"}
+    assert networks["seam/baseline"] == {"train", "affinity", "deeplab"}
+
+
+def test_a_companion_stands_beside_its_data_set(plan):
+    """COCO's figures and columns are made of the data set in that role alone, and of nothing when there is none."""
+    figure = drawings.figure(plan, "shapes", "occse", "figure5")
+    assert all(path.startswith("results/shapes_coco/") for path in drawings.inputs(figure))
+    rows = drawings.table(plan, "shapes", "aeft", "comparison")["rows"]
+    of_paper = [cell for row in rows for cell in row["cells"] if cell.get("companion") and cell.get("metrics")]
+    assert len(of_paper) == 3
+    assert all("data set shapes_coco" in cell["not_comparable"] for cell in of_paper)
+    assert "occse_figure5" in {name for name, _, _ in drawings.targets(plan, "shapes")}
+
+
+def test_a_companion_without_folder_is_no_obstacle_but_for_what_shows_it(config):
+    plan = Plan(config, FOLDER)
+    plan.check("voc12")
+    said = "no folder of coco14 is given (config.yaml, datasets.coco14.options.root)"
+    assert "occse_figure5" not in {name for name, _, _ in drawings.targets(plan, "voc12")}
+    assert {name: how for name, *_, how in state.listing(plan, "voc12")}["occse_figure5"] == said
+    rows = drawings.table(plan, "voc12", "acr", "segmentation")["rows"]
+    assert {c["missing"] for r in rows for c in r["cells"] if c.get("companion") and c.get("run")} == {said}
+    with pytest.raises(WsssError, match="no folder of coco14"):
+        plan.check("coco14")
+
+    given = copy.deepcopy(config)
+    given["datasets"]["coco14"]["options"]["root"] = "/data/coco"
+    plan = Plan(given, FOLDER)
+    plan.check("coco14")
+    inputs = drawings.inputs(drawings.figure(plan, "voc12", "occse", "figure6"))
+    assert "results/coco14/occse/occse/seed0/segment/val-0-of-1.zip" in inputs
+    assert plan.resolve("coco14", "aeft", "aeft")["method"]["weights"] == {"cls": 1.0, "attract": 0.15, "repel": 0.15}
+
+
+def test_a_data_set_without_companions_says_so(config):
+    alone = copy.deepcopy(config)
+    alone["datasets"]["shapes"]["companions"] = {}
+    listed = {name: how for name, *_, how in state.listing(Plan(alone, FOLDER), "shapes")}
+    assert listed["occse_figure5"] == "no coco data set beside shapes"
+    alone["datasets"]["shapes"]["companions"] = {"coco": "nowhere"}
+    with pytest.raises(WsssError, match="unknown data set 'nowhere'"):
+        Plan(alone, FOLDER).check("shapes")
+
+
+def made(plan: Plan, name: str) -> Path:
+    """Make files and settings of all results below a table of SEAM on shapes, and its own; the metrics file of ER."""
+    spec = drawings.table(plan, "shapes", "seam", name)
+    for job in Outlook(plan).missing(drawings.inputs(spec)):
+        home = plan.results / job.dataset / job.paper / job.run / f"seed{job.seed}" / job.stage
+        home.mkdir(parents=True, exist_ok=True)
+        (home / job.file).write_text(job.file)
+        settings = plan.stage_config(job.dataset, job.paper, job.run, job.seed, job.stage)
+        (home / "config.yaml").write_text(yaml.safe_dump(settings))
+    folder = Path(drawings.folder(plan, "shapes", "tables", "seam", name))
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(spec))
+    hashes = {path: sha256(path) for path in drawings.inputs(spec)}
+    (folder / "record.json").write_text(json.dumps({"inputs": hashes}))
+    return Path(plan.metrics("shapes", "seam", "er", 0, "seed"))
+
+
+def test_a_drawing_is_stale_when_what_it_shows_has_changed_and_not_when_it_was_touched(config, tmp_path):
+    config = {**config, "results": str(tmp_path / "results")}
+    plan = Plan(config, FOLDER)
+
+    def table1(plan):
+        return {name: how for name, *_, how in state.listing(plan, "shapes")}["seam_table1"]
+
+    assert table1(plan) == "needs pretraining/classifier, seam/baseline, seam/er and 2 more"
+    source = made(plan, "table1")
+    assert table1(plan) == "made"
+    later = source.stat().st_mtime + 10
+    os.utime(source, (later, later))
+    assert table1(plan) == "made"
+    source.write_text("2")
+    os.utime(source, (later, later))
+    assert table1(plan) == f"stale: {source} has changed"
+    source.unlink()
+    assert table1(plan) == f"stale: {source} is gone"
+
+
+def test_a_drawing_is_stale_when_settings_below_it_or_its_own_entry_have_changed(config, tmp_path):
+    config = {**config, "results": str(tmp_path / "results")}
+    plan = Plan(config, FOLDER)
+    made(plan, "table1")
+    listed = {name: how for name, *_, how in state.listing(plan, "shapes")}
+    assert listed["seam_table1"] == "made"
+    otherwise = copy.deepcopy(config)
+    otherwise["datasets"]["shapes"]["methods"]["cam"]["train"]["steps"] = 7
+    listed = {name: how for name, *_, how in state.listing(Plan(otherwise, FOLDER), "shapes")}
+    assert listed["seam_table1"] == "stale: other settings of seam/baseline"
+    plan.papers["seam"]["tables"]["table1"]["caption"] += " Said otherwise."
+    listed = {name: how for name, *_, how in state.listing(plan, "shapes")}
+    assert listed["seam_table1"] == "stale: its entry in the paper has changed"

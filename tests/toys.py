@@ -1,0 +1,41 @@
+"""Small made-up files that several tests read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CLASSES = ["background", "cat", "dog"]
+
+
+def metrics_file(path: Path, miou: float, stage: str = "seed", **more) -> str:
+    point = {"miou": miou, "precision": miou + 0.1, "recall": miou + 0.2, "iou": [0.9, miou, 0.1], **more}
+    names = {"seed": ("best", "fixed"), "crf": ("alpha=4", "alpha=24", "best")}.get(stage, ("argmax",))
+    content = {"classes": CLASSES, "points": {name: dict(point) for name in names}}
+    if stage == "seed":
+        content["points"]["best"]["threshold"] = 0.25
+        thresholds = [0.0, 0.25, 0.5]
+        rising, falling = [0.1, 1.0, 10.0], [5.0, 0.5, 0.05]
+        content["sweep"] = {"thresholds": thresholds, "miou": [0.2, miou, 0.3], "under": rising, "over": falling}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def label_of(width: int, height: int, *values: int) -> np.ndarray:
+    label = np.zeros((height, width), np.uint8)
+    label[0, : len(values)] = values
+    return label
+
+
+def write_csv(path, rows) -> None:
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
