@@ -112,9 +112,18 @@ def test_values_of_other_settings_are_not_compared_with_published_ones(config):
 def test_a_network_is_listed_with_the_runs_that_are_made_with_it(config):
     every = Plan({**config, "papers": [*config["papers"], "overview"]}, FOLDER)
     (entry,) = [e for e in state.entries(every, "shapes") if e["name"] == "overview_segmentation"]
-    networks = {run["run"]: set(run["networks"]) for run in entry["runs"]}
+    networks = {
+        run["run"]: {network["stage"] for network in run["networks"].values() if network["own"]}
+        for run in entry["runs"]
+    }
     assert networks["overview/bound"] == {"train", "deeplab"}
     assert networks["seam/baseline"] == {"train", "affinity", "deeplab"}
+    (baseline,) = [run for run in entry["runs"] if run["run"] == "seam/baseline"]
+    started_from = "results/shapes/pretraining/classifier/seed0/train"
+    assert next(iter(baseline["networks"].items())) == (
+        started_from,
+        {"stage": "train", "method": "cam", "backbone": "tiny", "own": False},
+    )
 
 
 def test_a_companion_stands_beside_its_data_set(plan):

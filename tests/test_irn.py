@@ -16,7 +16,7 @@ from wsss.data.transforms import normalise, to_tensor
 from wsss.errors import WsssError
 from wsss.plan.resolve import merge, method_settings
 from wsss.refine import irn_instances, irn_labels, irn_net, irn_walk
-from wsss.refine.irn import IrnSamples, irn_stage, mean_displacement, top_left
+from wsss.refine.irn_train import IrnSamples, irnet_stage, mean_displacement, top_left
 from wsss.refine.paths import half_disc, straight_path
 from wsss.stores import IGNORE, Instances, Masks, Scores, write_masks, write_scores
 
@@ -152,7 +152,7 @@ def test_from_scores_to_masks_and_instances(dataset, scores, tmp_path):
         assert np.array_equal(Masks(marks).get(image_id), Masks([tmp_path / "whole.zip"]).get(image_id))
     assert Masks(marks).get("im1")[32, 28] == 2
 
-    irn_stage(config(), dataset, marks, tmp_path / "net", "cpu")
+    irnet_stage(config(), dataset, marks, tmp_path / "net", "cpu")
     net = irn_net.load(settings(), tmp_path / "net" / "model.pt")
     views = [top_left(dataset.image(i), FAST["crop"], net.backbone.input) for i in dataset.ids]
     assert net.mean_shift.running_mean.abs().max() > 1e-3
@@ -198,7 +198,7 @@ def test_training_repeats_and_learns(dataset, scores, tmp_path):
     irn_labels.irn_labels_stage(config(), dataset, scores, marks)
     with_steps = config(train={**FAST, "steps": 25, "optimizer": {"lr": 0.05}})
     for name in ("a", "b"):
-        irn_stage(with_steps, dataset, [marks], tmp_path / name, "cpu")
+        irnet_stage(with_steps, dataset, [marks], tmp_path / name, "cpu")
     assert (tmp_path / "a" / "model.pt").read_bytes() == (tmp_path / "b" / "model.pt").read_bytes()
     with zipfile.ZipFile(tmp_path / "a" / "model.pt") as archive:  # no name of a temporary file among its bytes
         assert {name.partition("/")[0] for name in archive.namelist()} == {"archive"}
@@ -235,7 +235,7 @@ def test_loader_processes_read_the_same_marks(dataset, scores, tmp_path):
     marks = tmp_path / "marks.zip"
     irn_labels.irn_labels_stage(config(), dataset, scores, marks)
     for workers in (0, 2):
-        irn_stage(config(train={**FAST, "workers": workers}), dataset, [marks], tmp_path / f"net{workers}", "cpu")
+        irnet_stage(config(train={**FAST, "workers": workers}), dataset, [marks], tmp_path / f"net{workers}", "cpu")
     assert (tmp_path / "net0" / "losses.csv").read_text() == (tmp_path / "net2" / "losses.csv").read_text()
 
 
@@ -243,7 +243,7 @@ def test_missing_marks_are_named(dataset, tmp_path):
     with write_masks(tmp_path / "marks.zip") as store:
         store.put("im0", np.zeros((64, 80), np.uint8))
     with pytest.raises(WsssError, match="no marks for image 'im1'"):
-        irn_stage(config(), dataset, [tmp_path / "marks.zip"], tmp_path / "net", "cpu")
+        irnet_stage(config(), dataset, [tmp_path / "marks.zip"], tmp_path / "net", "cpu")
 
 
 def test_missing_scores_are_named(dataset, scores, tmp_path):

@@ -20,6 +20,7 @@ from wsss.data.index import Dataset
 from wsss.methods import build as build_method
 from wsss.plan import Plan, drawings, state
 from wsss.plan.checks import METRICS
+from wsss.plan.plan import PRETRAINING
 from wsss.plan.stages import MEASURED
 from wsss.report import draw_figure, pictures, words, write_page, write_table
 from wsss.report.figures import KINDS
@@ -163,16 +164,20 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     curves = Path(drawings.folder(plan, "shapes", "figures", "seam", "thresholds"))
     draw_figure(drawings.figure(plan, "shapes", "seam", "thresholds"), curves)
     (curves / "record.json").write_text(json.dumps({"inputs": {}, "outputs": {}}))
-    training = plan.home("shapes", "seam", "baseline", 0, "train")
-    training.mkdir(parents=True, exist_ok=True)
     losses = ["step,epoch,phase,term,value", "0,0,classifier,cls,0.7", "1,0,classifier,cls,0.6"]
-    (training / "losses.csv").write_text("\n".join([*losses, ""]))
+    for paper, run in (("seam", "baseline"), PRETRAINING):
+        training = plan.home("shapes", paper, run, 0, "train")
+        training.mkdir(parents=True, exist_ok=True)
+        (training / "losses.csv").write_text("\n".join([*losses, ""]))
     official = plan.home("shapes", "seam", "seam", 0, "train")  # read, not trained: no curves
     official.mkdir(parents=True, exist_ok=True)
     (official / "losses.csv").write_text(losses[0] + "\n")
 
-    log = plan.results / "logs/shapes/seam/baseline/seed0/train.log"
-    log.parent.mkdir(parents=True)
+    logs = plan.results / "logs/shapes/seam"
+    for run in ("baseline", "gradcam"):
+        (logs / run / "seed0").mkdir(parents=True)
+        (logs / run / "seed0/seed_seed-0-of-1.log").write_text("")
+    log = logs / "baseline/seed0/train.log"
     log.write_text("\n".join(f"line {i}" for i in range(99)))
     out = plan.results / "shapes/report/index.html"
     write_page(state.page(plan, "shapes"), out)
@@ -182,18 +187,20 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     assert re.search(r"<td>seam_<wbr>table7</td>.*needs pretraining/classifier", text)
     assert text.count("data:image/webp;base64,") == 2
     assert text.count("Ours: data set shapes.</p>") == 1  # below curves, not below a chart of reported values
-    assert text.count("data:image/svg+xml;base64,") == 1
+    assert text.count("data:image/svg+xml;base64,") == 2
+    assert ">pretraining/classifier: classifier" in re.sub(r"<span.*?</span>", "", text)
     assert 'name="viewport"' in text
     assert "line 98" in text
     assert "line 50" not in text
     assert not re.search(r'src="(?!data:)|<script|<link|://', text)  # nothing comes from elsewhere
     links = set(re.findall(r'href="([^#"]+)"', text))
     assert {"../tables/seam_table2/table.csv", "../seam/baseline/seed0/train/losses.csv"} <= links
+    assert {f"../../logs/shapes/seam/{run}/seed0/seed_seed-0-of-1.log" for run in ("baseline", "gradcam")} <= links
     assert f"../../{log.relative_to(plan.results)}" in links
     assert all((out.parent / link).is_file() for link in links)
     anchors = re.findall(r'id="([^"]+)"', text)
     assert len(anchors) == len(set(anchors))
-    assert set(re.findall(r'href="#([^"]+)"', text)) - set(anchors) <= {"run-seam/seam"}  # not trained here
+    assert set(re.findall(r'href="#([^"]+)"', text)) - set(anchors) <= {"run-shapes/seam/seam"}  # not trained here
 
 
 def test_the_page_has_words_for_all_that_is_measured():

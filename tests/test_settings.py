@@ -19,9 +19,9 @@ from wsss.methods import METHODS, build
 from wsss.plan.resolve import merge, method_settings, stand_in
 from wsss.refine.affinity import affinity_stage
 from wsss.refine.crf import crf_stage
-from wsss.refine.irn import irn_stage
 from wsss.refine.irn_instances import irn_instances_stage
 from wsss.refine.irn_labels import irn_labels_stage
+from wsss.refine.irn_train import irnet_stage
 from wsss.refine.irn_walk import irn_walk_stage
 from wsss.refine.walk import walk_stage
 from wsss.segment import predict_stage, segment_stage
@@ -150,7 +150,7 @@ def unread_behind(config: dict, dataset: Dataset, tmp_path) -> set[str]:
     affinity_stage(recorded, dataset, [crf], tmp_path / "affinity", "cpu")
     walk_stage(recorded, dataset, [scores], tmp_path / "affinity/model.pt", walk, device="cpu")
     irn_labels_stage(recorded, dataset, [scores], marks)
-    irn_stage(recorded, dataset, [marks], tmp_path / "irnet", "cpu")
+    irnet_stage(recorded, dataset, [marks], tmp_path / "irnet", "cpu")
     for stage, name in ((irn_walk_stage, "irn.zip"), (irn_instances_stage, "instances.npz")):
         stage(recorded, dataset, [scores], tmp_path / "irnet/model.pt", tmp_path / name, device="cpu")
     segment_stage(recorded, dataset, [walk], tmp_path / "deeplab", "cpu")

@@ -18,7 +18,7 @@ from wsss.localize import by_max, scores_of, summed
 from wsss.methods.cam import Cam
 from wsss.plan.resolve import merge, method_settings
 from wsss.refine import irn_instances, irn_labels, irn_net, irn_walk
-from wsss.refine.irn import mean_displacement, reduce_label
+from wsss.refine.irn_train import mean_displacement, reduce_label
 from wsss.refine.labels import PairMarks, pair_marks
 from wsss.refine.losses import displacement_terms
 from wsss.refine.paths import at, pair_difference, pairs_within, path_affinity

@@ -12,8 +12,6 @@ from wsss.errors import WsssError, choose
 from wsss.files import read_json, read_yaml
 from wsss.registry import IN, OUT, Argument, command
 
-LINE = 100  # columns of a terminal
-
 CONFIG = Argument("--config", "resolved settings of this stage (config.yaml in its folder)", IN)
 DATA = Argument("--data", "folder of the data set's index", IN)
 OUTPUT = Argument("--out", "what to write", OUT)
@@ -176,9 +174,9 @@ def _irn_labels(args) -> None:
 @command("irnet", CONFIG, DATA, MASKS, OUTPUT, WEIGHTS, DEVICE)
 def _irnet(args) -> None:
     """Train IRNet's boundary and displacement branches on these marks."""
-    from wsss.refine.irn import irn_stage
+    from wsss.refine.irn_train import irnet_stage
 
-    irn_stage(read_yaml(args.config), _images(args, role="train"), args.masks, args.out, args.device)
+    irnet_stage(read_yaml(args.config), _images(args, role="train"), args.masks, args.out, args.device)
 
 
 @command("irn", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE)
@@ -286,6 +284,7 @@ def _page(args) -> None:
 def _targets(args) -> None:
     """List every table and figure that can be asked for, and its state."""
     from wsss.plan.configuration import load_plan
+    from wsss.plan.cost import WIDTH
     from wsss.plan.state import listing
 
     plan = load_plan(args.config)
@@ -293,7 +292,7 @@ def _targets(args) -> None:
     wide = [max(len(row[i]) for row in rows) for i in range(3)]
     for *words, how in rows:
         head = "  ".join(f"{word:<{width}}" for word, width in zip(words, wide, strict=True))
-        print(f"{head}  {how}" if len(head) + 2 + len(how) <= LINE else f"{head.rstrip()}\n    {how}")
+        print(f"{head}  {how}" if len(head) + 2 + len(how) <= WIDTH else f"{head.rstrip()}\n    {how}")
 
 
 @command(

@@ -83,7 +83,10 @@ def _runs_of(jobs: list[Job], at_most: int = 3) -> str:
 
 
 def _runs(outlook: Outlook, drawing: dict) -> list[dict]:
-    """The runs a drawing rests on: name, data set, method, seeds, folders of logs and, of the first seed, networks."""
+    """The runs a drawing rests on: name, data set, method, seeds, folders of logs and, of the first seed, networks.
+
+    Networks are told by their folders; those that a run's own start or learn from are among them, and come first.
+    """
     plan, found = outlook.plan, {}
     for entry in drawings.entries(drawing):
         if "run" not in entry or not drawings.files(entry):
@@ -102,7 +105,14 @@ def _runs(outlook: Outlook, drawing: dict) -> list[dict]:
             "logs": [str(plan.results / "logs" / dataset / owner / run / f"seed{seed}") for seed in seeds],
         }
         networks = found.setdefault((dataset, owner, run), about)["networks"]
-        made_in = {job.folder(plan) for job in outlook.jobs(drawings.files(entry))}
-        homes = ((stage, plan.home(dataset, owner, run, seeds[0], stage)) for stage in TRAINED)
-        networks |= {stage: str(home) for stage, home in homes if home in made_in}
+        for job in outlook.jobs(drawings.files(entry)):
+            if job.stage in TRAINED and job.seed == seeds[0]:
+                networks[str(job.folder(plan))] = _network(plan, job, (owner, run))
     return list(found.values())
+
+
+def _network(plan: Plan, job: Job, run: tuple[str, str]) -> dict:
+    """What a trained network is, and whether it is that of ``run`` itself."""
+    config = plan.resolve(job.dataset, job.paper, job.run)
+    own = plan.owner(job.dataset, *run, job.stage) == (job.paper, job.run)
+    return {"stage": job.stage, "method": config["method"]["name"], "backbone": config["backbone"]["name"], "own": own}

@@ -139,7 +139,7 @@ def build(settings: dict) -> IRNet:
 
 
 def load(settings: dict, path: str | Path) -> IRNet:
-    """The IRNet that ``irn_stage`` wrote to ``path``, in evaluation mode."""
+    """The IRNet that ``irnet_stage`` wrote to ``path``, in evaluation mode."""
     return load_model(build(backbones.without_weights(settings)), path, f"IRNet on {settings['backbone']['name']}")
 
 

@@ -113,7 +113,7 @@ def irn_walk_stage(
 ) -> None:
     """Write the pseudo masks of one shard of ``dataset``'s images to ``out``, a zip of palette PNGs.
 
-    ``score_paths`` are the CAM scores of at least these images, ``model`` the ``model.pt`` of ``irn_stage``.
+    ``score_paths`` are the CAM scores of at least these images, ``model`` the ``model.pt`` of ``irnet_stage``.
     """
     i, n = shard
     found = relations(config, dataset, score_paths, model, shard, device)

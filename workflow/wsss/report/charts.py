@@ -14,8 +14,8 @@ from wsss.errors import WsssError
 from wsss.files import read_json
 from wsss.report.cells import operating_point, read_cell
 from wsss.report.layout import row_name
+from wsss.report.style import WIDTH
 
-WIDTH = 6.9  # inches: the text width of a two-column paper
 PERCENT = {"miou", "precision", "recall", "iou"}
 AXIS = {
     "miou": "mIoU (%)",

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
@@ -16,18 +12,7 @@ from wsss.errors import choose
 from wsss.files import atomic
 from wsss.report.charts import class_bars, table_dots, table_scatter, threshold_curve
 from wsss.report.pictures import draw_grid
-
-# Okabe and Ito's colours, told apart by readers with any colour vision
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#F0E442"]
-STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=COLOURS),
-    "pdf.fonttype": 42,  # TrueType: text stays text
-    "figure.dpi": 200,
-    "legend.frameon": False,
-}
+from wsss.report.style import STYLE
 
 KINDS: dict[str, Callable[[dict], Figure]] = {
     "grid": draw_grid,

@@ -10,10 +10,6 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
@@ -22,8 +18,8 @@ from wsss.errors import WsssError
 from wsss.files import sha256, write_text
 from wsss.report import words
 from wsss.report.cells import RULE
-from wsss.report.figures import STYLE
 from wsss.report.layout import MARKS
+from wsss.report.style import STYLE
 from wsss.report.tables import template
 
 SHOWN = {"tables": "table.html", "figures": "figure.png"}
@@ -100,20 +96,22 @@ def _protocol(cells: list[dict]) -> list[dict]:
 
 
 def _trainings(entries: list[dict], out: Path) -> list[dict]:
-    """The networks below what has been made: the runs that share each, its loss curves (first seed), files and logs."""
+    """The networks below what has been made: the runs whose own each is, its loss curves (first seed), files, logs."""
     found: dict[str, dict] = {}
     for run in (run for entry in entries if entry["made"] for run in entry["runs"]):
-        for stage, folder in run["networks"].items():
+        for folder, network in run["networks"].items():
             if not Path(folder, "losses.csv").is_file():
                 continue
-            training = found.setdefault(folder, {**run, "what": NETWORKS[stage], "runs": [], "logs": {}})
-            if run["run"] not in training["runs"]:
-                training["runs"].append(run["run"])
-            logs = [path for place in run["logs"] for path in sorted(Path(place).glob("*.log"))]
-            training["logs"] |= _links([path for path in logs if not path.name.startswith("configure_")], out)
-    first = {run: folder for folder, training in reversed(found.items()) for run in training["runs"]}
-    for folder, training in found.items():  # a run's name leads to the first network it uses
-        training["anchors"] = [run for run in training["runs"] if first[run] == folder]
+            about = {**network, "what": NETWORKS[network["stage"]], "dataset": run["dataset"], "seeds": run["seeds"]}
+            training = found.setdefault(folder, {**about, "runs": {}})
+            if network["own"]:
+                training["runs"][run["run"]] = run["logs"]
+    first = {}  # a run's name leads to the first network that is its own
+    for folder, training in found.items():
+        for run in training["runs"]:
+            first.setdefault((training["dataset"], run), folder)
+    for folder, training in found.items():
+        training["anchors"] = [run for run in training["runs"] if first[training["dataset"], run] == folder]
     return [_training(Path(folder), training, out) for folder, training in found.items()]
 
 
@@ -127,9 +125,16 @@ def _training(folder: Path, training: dict, out: Path) -> dict:
         "name": f"{paper}/{run}",
         "others": [name for name in training["runs"] if name != f"{paper}/{run}"],
         "files": _links([*files, log], out),
+        "logs": {name: links for name, places in training["runs"].items() if (links := _logs(places, out))},
         "losses": _losses(folder / "losses.csv"),
         "last": "\n".join(log.read_text(encoding="utf-8").splitlines()[-LAST:]) if log.is_file() else "",
     }
+
+
+def _logs(places: list[str], out: Path) -> dict[str, str]:
+    """Links to what the jobs of a run printed, but those that only wrote settings."""
+    logs = [path for place in places for path in sorted(Path(place).glob("*.log"))]
+    return _links([path for path in logs if not path.name.startswith("configure_")], out)
 
 
 def _links(paths: list[Path], out: Path) -> dict[str, str]:

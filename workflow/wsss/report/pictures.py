@@ -14,9 +14,9 @@ from PIL import Image
 from wsss.data.index import Dataset
 from wsss.files import read_json
 from wsss.report.colours import colour, heat
+from wsss.report.style import HEIGHT, WIDTH
 from wsss.stores import Masks, Scores
 
-WIDTH, HEIGHT = 6.9, 8.6  # inches: the text of a page of a two-column paper, with room for a caption
 CELL = 1.15  # inches: a picture's width, if there is room
 ACROSS = 8  # pictures beside each other; fewer columns are set twice
 GAP = 0.04  # inches between pictures

@@ -1,6 +1,6 @@
 """Training of IRNet on confident areas of class scores (Ahn et al., CVPR 2019, arXiv:1904.05044).
 
-scores -> irn_labels -> irn (this file, network in irn_net, losses in losses) -> irn_walk | irn_instances
+scores -> irn_labels -> irn_train (network in irn_net, losses in losses) -> irn_walk | irn_instances
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def mean_displacement(net: irn_net.IRNet, images: Iterable[Tensor]) -> Tensor:
     return torch.stack([net(image[None].to(device))[1].mean((0, 2, 3)) for image in images]).mean(0)
 
 
-def irn_stage(
+def irnet_stage(
     config: dict, dataset, mask_paths: Iterable[str | Path], out_dir: str | Path, device: str = "auto"
 ) -> None:
     """Train IRNet on the marks of ``irn_labels_stage`` and write ``model.pt`` to ``out_dir``.
@@ -92,7 +92,7 @@ def irn_stage(
     net = irn_net.build(initial(irn, train))
     convention = net.backbone.input
     seeds = dataset.split(config["dataset"]["splits"]["seed"])
-    samples = IrnSamples(dataset, mask_paths, train, convention)
+    samples = None if train.get("weights") else IrnSamples(dataset, mask_paths, train, convention)
 
     def centre(trained: irn_net.IRNet) -> None:
         views = (top_left(seeds.image(image_id), train["crop"], convention) for image_id in seeds.ids)
