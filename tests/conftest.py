@@ -45,8 +45,7 @@ class Workflow:
         shapes["overrides"]["train"].update(few)
         for section in ("affinity", "irn", "segment"):
             shapes["overrides"][section].setdefault("train", {}).update(few)
-        for network in shapes["stand_ins"].values():
-            network["weights"] = None  # no pretraining
+        shapes["pretraining"]["train"].update(few)
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         self.env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "workflow")}
 

@@ -22,7 +22,7 @@ from wsss.data.voc import CLASSES
 from wsss.files import read_json
 from wsss.plan.resolve import merge, method_settings
 from wsss.plan.stages import sections
-from wsss.stores import Instances, Masks, Scores, write_masks, write_scores
+from wsss.stores import Instances, Masks, Scores, write_scores
 
 ABSENT = {"weights": "not-there.params"}  # ImageNet weights are not needed where official ones replace a training
 OPEN = {"freeze": [], "freeze_norm": False, "dropout": None, "output_stride": None}
@@ -228,14 +228,12 @@ def test_official_affinitynet_takes_the_walk(data, tmp_path):
     state = golden.weights_of(golden.load("psa_vgg16_aff"))
     torch.save(state, tmp_path / "vgg16_aff.pth")
     config["affinity"]["train"]["weights"] = str(tmp_path / "vgg16_aff.pth")
-    crf, scores, masks = (tmp_path / name for name in ("crf.npz", "scores.npz", "masks.zip"))
-    planes = np.random.default_rng(0).random((2, *SIZE), np.float32)
-    with write_scores(crf) as refined, write_scores(scores) as raw:
-        for image, value in (("0", CLASSES.index("dog") + 1), ("1", CLASSES.index("cat") + 1)):
-            raw.put(image, [value], planes[1:])
-            for alpha in config["crf"]["alphas"]:
-                refined.put(f"{image}@{alpha}", [0, value], planes)
-    model = adopted(tmp_path, config, "affinity", "--scores", crf)
+    scores, masks = tmp_path / "scores.npz", tmp_path / "masks.zip"
+    planes = np.random.default_rng(0).random((1, *SIZE), np.float32)
+    with write_scores(scores) as store:
+        for image, name in (("0", "dog"), ("1", "cat")):
+            store.put(image, [CLASSES.index(name) + 1], planes)
+    model = adopted(tmp_path, config, "affinity", "--scores")  # nothing to learn from
     assert torch.equal(model["gn8_5.weight"], state["gn8_5.weight"])
     trained = tmp_path / "affinity/model.pt"
     command(tmp_path, config, "walk", "--scores", scores, "--model", trained, "--out", masks, "--part", "train")
@@ -250,11 +248,7 @@ def test_official_irnet_keeps_its_mean_displacement_and_goes_on_to_measured_resu
     state = golden.weights_of(golden.load("irn_edge_dp"))
     torch.save(state, tmp_path / "res50_irn.pth")
     config["irn"]["train"]["weights"] = str(tmp_path / "res50_irn.pth")
-    marks = tmp_path / "marks.zip"
-    with write_masks(marks) as store:
-        for image in "01":
-            store.put(image, np.zeros(SIZE, np.uint8))
-    model = adopted(tmp_path, config, "irnet", "--masks", marks)
+    model = adopted(tmp_path, config, "irnet", "--masks")  # nothing to learn from
     assert state["mean_shift.running_mean"].any()
     assert torch.equal(model["mean_shift.running_mean"], state["mean_shift.running_mean"])
     assert torch.equal(model["fc_dp7.3.weight"], state["fc_dp7.3.weight"])

@@ -134,10 +134,44 @@ def test_stage_config_holds_what_determines_the_stage_and_no_more(make_plan):
 def test_layers_of_settings(make_plan):
     spec = {"overrides": {"train": {"batch_size": 2}}, "methods": {"cam": {"train": {"batch_size": 3}}}}
     run = {"method": "cam"}
-    assert resolve("d", spec, run, "s", {})["train"]["batch_size"] == 3
+    assert resolve("d", spec, run, "s")["train"]["batch_size"] == 3
     run["train"] = {"batch_size": 5}
-    assert resolve("d", spec, run, "s", {})["train"]["batch_size"] == 5
-    assert resolve("d", spec, run, "s", {"train": {"batch_size": 7}})["train"]["batch_size"] == 7
+    assert resolve("d", spec, run, "s")["train"]["batch_size"] == 5
+    assert resolve("d", spec, run, "s", ("overrides", {"train": {"batch_size": 7}}))["train"]["batch_size"] == 7
+
+
+def test_a_data_set_has_the_last_word_on_a_run_but_for_the_command_line(make_plan):
+    shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
+    shapes["runs"] = {"a/longer": {"train": {"epochs": 7}}}
+    assert make_plan(datasets={"shapes": shapes}).resolve("shapes", "a", "longer")["train"]["epochs"] == 7
+    over = {"train": {"epochs": 8}}
+    assert (
+        make_plan(datasets={"shapes": shapes}, overrides=over).resolve("shapes", "a", "longer")["train"]["epochs"] == 8
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "message"),
+    [
+        (
+            "stand_ins",
+            {"resnet38": {}},
+            r"unknown name in datasets\.shapes\.stand_ins 'resnet38': choose one of .*resnet38d",
+        ),
+        (
+            "stand_ins",
+            {"vgg16": {"dropuot": 0}},
+            r"unknown key of datasets\.shapes\.stand_ins\.vgg16 'dropuot'.*dropout",
+        ),
+        ("methods", {"semm": {}}, r"unknown name in datasets\.shapes\.methods 'semm': choose one of .*seam"),
+        ("runs", {"a/frist": {}}, r"unknown name in datasets\.shapes\.runs 'a/frist': choose one of a/first"),
+    ],
+)
+def test_a_name_that_nothing_is_called_is_no_setting(make_plan, key, entry, message):
+    shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
+    plan = make_plan(datasets={"shapes": {**shapes, "companions": {}, key: entry}})
+    with pytest.raises(WsssError, match=message):
+        plan.check("shapes")
 
 
 @pytest.mark.parametrize(

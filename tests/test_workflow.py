@@ -36,7 +36,7 @@ def made(workflow):
 
 def test_a_table_needs_its_own_runs_and_nothing_else(workflow):
     jobs = workflow.jobs("--", "seam_table2")
-    assert jobs["train"] == 2  # CAM and SEAM; Grad-CAM and Grad-CAM++ share CAM's network
+    assert jobs["train"] == 3  # CAM, SEAM and what they start from; Grad-CAM and Grad-CAM++ share CAM's network
     assert jobs["localize"] == 4
     assert jobs["measure"] == 4
     assert jobs["table"] == 1
@@ -157,6 +157,21 @@ def test_the_whole_chain_is_clean_and_an_edit_is_found(made):
 def test_touching_a_model_runs_nothing_again(made):
     (made.folder / BASELINE / "train/model.pt").touch()
     assert made.jobs() == {}
+
+
+def test_what_is_missing_below_a_result_is_not_made_again(made):
+    """Results that came back from a cluster without its models; the cost of a target says the same."""
+    model, record = made.folder / BASELINE / "train/model.pt", made.folder / TABLE / "record.json"
+    content = model.read_bytes(), record.read_bytes()
+    try:
+        model.unlink()
+        assert made.jobs("--", "seam_table2") == {}
+        record.unlink()
+        assert made.jobs("--", "seam_table2") == {"table": 1, "seam_table2": 1}
+        assert made.wsss("cost", "seam_table2").stdout.strip() == "Nothing: every result is there."
+    finally:
+        model.write_bytes(content[0])
+        record.write_bytes(content[1])
 
 
 def test_other_numbers_of_threads_and_processes_run_nothing_again(made):

@@ -60,20 +60,14 @@ def same_shard(stage, suffix):
     return lambda w: f"{home(w, stage)}/{w.part}-{w.i}-of-{w.n}.{suffix}"
 
 
-def train_shards(stage):
-    """All shards of an earlier stage over the training images."""
-    return lambda w: plan.shards(home(w, stage), stage, w.dataset, "train")
+def learnt_from(stage):
+    """Shards of an earlier stage that a network is trained on."""
+    return lambda w: plan.learnt_from(w.dataset, w.paper, w.run, w.seed, stage)
 
 
 def weights(stage):
     """Models of other runs and weight files that the stage's settings name."""
     return lambda w: plan.references(w.dataset, w.paper, w.run, w.seed, stage)
-
-
-def label_masks(w):
-    """What DeepLab is trained on: pseudo masks, or nothing when it is the ground truth of the index."""
-    labels = plan.resolve(w.dataset, w.paper, w.run)["segment"]["labels"]
-    return [] if labels == "ground_truth" else train_shards(labels)(w)
 
 
 def submitted(paper, run):

@@ -12,7 +12,7 @@ rule measure:
     log:
         f"{LOG}/metrics_{{stage}}_{{split}}.log",
     wildcard_constraints:
-        stage="seed|crf|walk|irn|irn_instances|segment",
+        stage="|".join(stages.MEASURED),
         split="seed|val",
     conda:
         ENV

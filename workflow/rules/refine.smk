@@ -30,7 +30,7 @@ rule affinity:
     input:
         config=f"{HOME}/affinity/config.yaml",
         index=f"{DATA}/index.csv",
-        scores=train_shards("crf"),
+        scores=learnt_from("affinity"),
         weights=weights("affinity"),
     output:
         model=f"{HOME}/affinity/model.pt",
@@ -113,7 +113,7 @@ rule irnet:
     input:
         config=f"{HOME}/irnet/config.yaml",
         index=f"{DATA}/index.csv",
-        masks=train_shards("irn_labels"),
+        masks=learnt_from("irnet"),
         weights=weights("irnet"),
     output:
         model=f"{HOME}/irnet/model.pt",

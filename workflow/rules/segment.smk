@@ -5,7 +5,7 @@ rule deeplab:
     input:
         config=f"{HOME}/deeplab/config.yaml",
         index=f"{DATA}/index.csv",
-        masks=label_masks,
+        masks=learnt_from("deeplab"),
         weights=weights("deeplab"),
     output:
         model=f"{HOME}/deeplab/model.pt",

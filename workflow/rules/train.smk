@@ -7,7 +7,7 @@ rule configure:
     log:
         f"{LOG}/configure_{{stage}}.log",
     wildcard_constraints:
-        stage="train|seed|crf|affinity|walk|irn_labels|irnet|irn|irn_instances|deeplab|segment|metrics",
+        stage="|".join([*stages.CLOSURE, "deeplab", "segment", "metrics"]),
     localrule: True
     conda:
         ENV

@@ -188,7 +188,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
 
 def fit(
     task,
-    samples: Samples,
+    samples: Samples | None,
     train: dict,
     config: dict,
     out_dir: Path | str,
@@ -199,6 +199,7 @@ def fit(
 
     Args:
         task: see ``docs/architecture.md``, Task.
+        samples: None will do where ``train.weights`` names a file.
         train: epochs, steps, batch_size, optimizer, and optionally precision, workers, accumulate; or ``weights``, a
             file of the authors' trained weights, which is read instead (see :func:`adopt`).
         config: the resolved settings of the whole stage; ``seed`` is read, the others tell a checkpoint from another's.

@@ -85,7 +85,10 @@ def export_weights(module: nn.Module, kind: str, path: str | Path) -> None:
 
 
 def load_official(module: nn.Module, state: dict[str, Tensor], naming: Naming, source: str) -> Report:
-    """Copy ``state`` (official names) into ``module``; unused tensors are logged. ``source`` is named in errors."""
+    """Copy ``state`` (official names) into ``module``; says what the file lacked or held in vain.
+
+    ``source`` is named in errors.
+    """
     own, wanted = module.state_dict(), official_names(module, naming)
     missing = [official for official in wanted if official not in state]
     needed = [official for official in missing if not official.endswith(COUNTER)]

@@ -1,4 +1,4 @@
-"""What a schema cannot say of a paper file: names that must exist, and reported values that must have an origin."""
+"""What a schema cannot say: names that must exist, in paper files and configuration; origins of reported values."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from wsss.errors import WsssError
+from wsss.errors import WsssError, choose
 from wsss.files import read_yaml
-from wsss.plan import papers
+from wsss.plan import papers, resolve
 from wsss.plan.stages import DRAWN, MEASURED, SCORES
 
 METRICS = ("miou", "precision", "recall", "under", "over", "iou", "precision_fg", "recall_fg", "map")
@@ -63,6 +63,29 @@ def check(paper: str, specs: dict, folder: Path) -> None:
             if kind == "figures" and name in specs[paper]["tables"]:
                 raise place.wrong("a table has this name, too; both would be asked for in the same words")
             inspect(spec, place)
+
+
+def check_dataset(name: str, spec: dict, specs: dict) -> None:
+    """Check the names in a data set's entry that settings go by: one that nothing is called would be in vain.
+
+    ``specs`` are all paper files, also those that are not configured.
+    """
+    where = f"datasets.{name}."
+    runs = {f"{paper}/{run}": settings for paper, spec in specs.items() for run, settings in spec["runs"].items()}
+    own = [spec.get(key, {}) for key in ("overrides", "pretraining")]
+    settings = [*resolve.package_settings(), *runs.values(), *own, *spec.get("methods", {}).values()]
+    backbones = [backbone for each in settings for backbone in resolve.networks(each)]
+    for key, known in {
+        "stand_ins": {backbone["name"] for backbone in backbones if backbone.get("name")},
+        "methods": resolve.methods(),
+        "runs": runs,
+    }.items():
+        for entry in spec.get(key, {}):
+            choose(dict.fromkeys(known), entry, f"name in {where}{key}")
+    known = {key: None for backbone in backbones for key in backbone}
+    for network, stand_in in spec.get("stand_ins", {}).items():
+        for key in stand_in:
+            choose(known, key, f"key of {where}stand_ins.{network}")
 
 
 def _table(table: dict, place: _Place) -> None:

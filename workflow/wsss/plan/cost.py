@@ -31,13 +31,13 @@ NAMES = {  # in the order in which they run
     "metrics": "measurements",
 }
 PUBLISHED = {  # images of the lists that are downloaded, or expected, but not indexed yet
-    "voc": {"train": 1464, "val": 1449, "trainval": 2913, "train_aug": 10582, "test": 1456},
+    "voc": {"train": 1464, "val": 1449, "trainval": 2913, "train_aug": 10582},
     "coco": {"train": 82081, "val": 40137},
 }
 
 
 def sizes(plan: Plan, dataset: str) -> dict[str, int]:
-    """Images of each part (``seed``, ``rest``, ``val``, ``test``) and of ``train``; unknown parts are left out."""
+    """Images of each part (``seed``, ``rest``, ``val``) and of ``train``; unknown parts are left out."""
     spec = plan.dataset(dataset)
     index = plan.data(dataset) / "index.csv"
     if index.is_file():

@@ -62,17 +62,12 @@ def inputs(plan: Plan, job: Job) -> list[str]:
     def home(of: str) -> Path:
         return plan.home(dataset, paper, run, seed, of)
 
-    def of_training_images(of: str) -> list[str]:
-        return plan.shards(home(of), of, dataset, "train")
-
     shard = file.rpartition(".")[0]
     if stage == "metrics":
         return plan.shards(home(job.measured), job.measured, dataset, job.part)
     if stage in TRAINED:
-        labels = plan.resolve(dataset, paper, run)["segment"]["labels"]
-        learnt_from = {"train": None, "affinity": "crf", "irnet": "irn_labels", "deeplab": labels}[stage]
-        marks = [] if learnt_from in (None, "ground_truth") else of_training_images(learnt_from)
-        return [*marks, *plan.references(dataset, paper, run, seed, stage)]
+        which = (dataset, paper, run, seed, stage)
+        return [*plan.learnt_from(*which), *plan.references(*which)]
     scores = f"{home('seed')}/{shard}.npz"
     return {
         "seed": [f"{home('train')}/model.pt"],
@@ -91,6 +86,7 @@ class Outlook:
     def __init__(self, plan: Plan):
         self.plan = plan
         self._settings: dict[Path, bool] = {}
+        self._stale: dict[str, bool] = {}
         self._all: dict[str, dict[str, Job]] = {}
         self._missing: dict[str, dict[str, Job]] = {}
 
@@ -101,7 +97,8 @@ class Outlook:
     def missing(self, paths: list[str]) -> list[Job]:
         """The jobs that have to run before all ``paths`` are there, without those that have been.
 
-        A file is made anew when it is missing, when its settings have changed or when something below it is.
+        A file is made when it is missing, and anew when its settings or those of something below it have changed.
+        What is missing below a file that is there is not needed.
         """
         return list({path: job for wanted in paths for path, job in self._to_do(wanted).items()}.values())
 
@@ -120,12 +117,21 @@ class Outlook:
     def _to_do(self, path: str) -> dict[str, Job]:
         if path not in self._missing:
             job, found = job_of(self.plan, path), {}
-            for other in inputs(self.plan, job) if job else ():
-                found |= self._to_do(other)
-            if job and (found or not Path(path).is_file() or self._has_other_settings(job)):
-                found = {**found, path: job}
+            if job and (not Path(path).is_file() or self._is_stale(path)):
+                for other in inputs(self.plan, job):
+                    found |= self._to_do(other)
+                found[path] = job
             self._missing[path] = found
         return self._missing[path]
+
+    def _is_stale(self, path: str) -> bool:
+        """What the settings were when the file or something below it was made is not what they are."""
+        if path not in self._stale:
+            job = job_of(self.plan, path)
+            self._stale[path] = job is not None and (
+                self._has_other_settings(job) or any(self._is_stale(other) for other in inputs(self.plan, job))
+            )
+        return self._stale[path]
 
     def _has_other_settings(self, job: Job) -> bool:
         """The stage's folder, or the index, was made with settings that are no longer the configured ones."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wsss.errors import WsssError, choose
-from wsss.files import digest
-from wsss.plan import papers, stages
+from wsss.files import digest, read_yaml
+from wsss.plan import checks, papers, stages
 from wsss.plan.resolve import PACKAGE, REFERENCE, resolve
 
 # code that decides a stage's result; an edit elsewhere does not make it stale
@@ -18,11 +18,11 @@ CODE = {
     "seed": ("backbones", "data", "devices.py", "methods", "localize.py", "stores.py"),
     "crf": ("data", "refine/__init__.py", "refine/crf.py", "stores.py"),
     "affinity": ("backbones", "data", "refine", "devices.py", "schedule.py", "stores.py", "train.py"),
-    "walk": ("backbones", "data", "refine", "stores.py"),
+    "walk": ("backbones", "data", "devices.py", "refine", "stores.py"),
     "irn_labels": ("data", "refine", "stores.py"),
     "irnet": ("backbones", "data", "refine", "devices.py", "schedule.py", "stores.py", "train.py"),
-    "irn": ("backbones", "data", "refine", "stores.py"),
-    "irn_instances": ("backbones", "data", "refine", "stores.py"),
+    "irn": ("backbones", "data", "devices.py", "refine", "stores.py"),
+    "irn_instances": ("backbones", "data", "devices.py", "refine", "stores.py"),
     "deeplab": ("backbones", "data", "segment", "devices.py", "schedule.py", "stores.py", "train.py"),
     "segment": ("backbones", "data", "devices.py", "segment", "refine/crf.py", "stores.py"),
     "metrics": ("data", "measure", "stores.py"),
@@ -41,13 +41,14 @@ CODE = {
 }
 
 
+PAPERS = PACKAGE.parent / "papers"
 PRETRAINING = ("pretraining", "classifier")  # in place of paper and run: where trainings on a data set may start
 
 
 class Plan:
     """Everything the rules and the command line need to know about one configuration."""
 
-    def __init__(self, config: dict, paper_folder: str | Path = PACKAGE.parent / "papers"):
+    def __init__(self, config: dict, paper_folder: str | Path = PAPERS):
         self.config = config
         self.results = Path(config["results"])
         self.papers = papers.load(config["papers"], paper_folder)
@@ -61,8 +62,10 @@ class Plan:
     @functools.cache  # noqa: B019  a plan lives as long as the process
     def resolve(self, dataset: str, paper: str, run: str) -> dict:
         """The run's complete configuration; references to runs name their paper and, if to itself, the run."""
-        spec, source = self._run(dataset, paper, run)
-        config = resolve(dataset, self.dataset(dataset), spec, source, self.config.get("overrides", {}))
+        about = self.dataset(dataset)
+        own = (f"datasets.{dataset}.runs.{paper}/{run}", about.get("runs", {}).get(f"{paper}/{run}"))
+        every = ("overrides", self.config.get("overrides"))
+        config = resolve(dataset, about, *self._run(dataset, paper, run), own, every)
         if (paper, run) == PRETRAINING:
             config["backbone"]["weights"] = None
         return replace_references(config, lambda owner, other: f"{REFERENCE}{owner or paper}/{other or run}")
@@ -84,7 +87,7 @@ class Plan:
         Files of weights and numbers of processes decide no comparison.
         """
         spec = {"methods": self.dataset(dataset).get("methods", {})}
-        published = resolve(dataset, spec, *self._run(dataset, paper, run), {})
+        published = resolve(dataset, spec, *self._run(dataset, paper, run))
         theirs, ours = dict(_leaves(published)), dict(_leaves(self.resolve(dataset, paper, run)))
         changed = (key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key))
         return [key for key in changed if key.rpartition(".")[2] not in ("weights", "workers")]
@@ -93,7 +96,10 @@ class Plan:
         """Resolve every run, on companions as well, so that a wrong key is found before anything is computed."""
         if absent := self.absent(dataset):
             raise WsssError(absent)
+        others = {path.stem: path for path in PAPERS.glob("*.yaml") if path.stem not in self.papers}
+        specs = self.papers | {paper: read_yaml(path) for paper, path in others.items()}
         for name in (dataset, *self.dataset(dataset).get("companions", {}).values()):
+            checks.check_dataset(name, self.dataset(name), specs)
             for paper, run in self._runs(name):
                 self.resolve(name, paper, run)
 
@@ -198,6 +204,17 @@ class Plan:
         suffix = "zip" if stages.result_kind(stage) == "masks" else "npz"
         n = self.config["shards"]
         return [f"{home}/{part}-{i}-of-{n}.{suffix}" for part in self.parts(dataset, *roles) for i in range(n)]
+
+    def learnt_from(self, dataset: str, paper: str, run: str, seed: int, stage: str) -> list[str]:
+        """The shards that a network behind the classifier is trained on.
+
+        None for a DeepLab on ground truth, nor where official weights are read instead.
+        """
+        config = self.resolve(dataset, paper, run)
+        source = {"affinity": "crf", "irnet": "irn_labels", "deeplab": config["segment"]["labels"]}.get(stage)
+        if source in (None, "ground_truth") or stages.official_weights(stage, config):
+            return []
+        return self.shards(self.home(dataset, paper, run, seed, source), source, dataset, "train")
 
     def references(self, dataset: str, paper: str, run: str, seed: int, stage: str) -> list[str]:
         """Models of other runs, and weight files, that ``stage`` reads; official weights make all others needless."""

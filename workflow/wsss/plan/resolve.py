@@ -1,6 +1,7 @@
 """How a run's complete configuration comes about.
 
-    defaults.yaml <- methods/<method>.yaml <- data set <- data set, this method <- the paper's run <- command line
+    defaults.yaml <- methods/<method>.yaml <- data set <- data set, this method <- the paper's run
+                  <- data set, this run <- command line
 
 Mappings merge key by key, all else is replaced (so are schedules, mappings from epochs). A key that the left side does
 not have is an error that names it. DeepLab's settings are then completed by the preset that ``segment.preset`` names,
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 from wsss.errors import WsssError
@@ -62,15 +64,15 @@ def merge(base: dict, over: dict, source: str, path: str = "", *, new_keys: bool
     return merged
 
 
-def resolve(dataset: str, spec: dict, run: dict, source: str, command_line: dict) -> dict:
+def resolve(dataset: str, spec: dict, run: dict, source: str, *over: tuple[str, dict]) -> dict:
     """The complete configuration of one run, every section, without its seed.
 
     Args:
         dataset: name of the data set.
-        spec: its entry in ``config.yaml`` (``splits``, ``overrides``, ``methods``, ``stand_ins``, ``pixels``).
+        spec: its entry in ``config.yaml`` (``overrides``, ``methods``, ``stand_ins``, ``pixels``).
         run: the paper's entry: ``method`` (a name, or a mapping with ``name``) and overrides per section.
         source: names the paper file in errors.
-        command_line: overrides of every run, from the key ``overrides`` of the configuration.
+        over: what the configuration says over the paper, and where: key and overrides per section.
     """
     method = run.get("method", "cam")
     options = {} if isinstance(method, str) else {k: v for k, v in method.items() if k != "name"}
@@ -84,13 +86,28 @@ def resolve(dataset: str, spec: dict, run: dict, source: str, command_line: dict
     config = merge(config, spec.get("overrides"), f"configuration, datasets.{dataset}.overrides")
     config = merge(config, spec.get("methods", {}).get(name), f"configuration, datasets.{dataset}.methods.{name}")
     config = merge(config, overrides, source)
-    config = merge(config, command_line, "configuration, overrides")
+    for key, settings in over:
+        config = merge(config, settings, f"configuration, {key}")
     for stage, keys in stages.TRAININGS.items():
         if str(stages.official_weights(stage, config)).startswith(REFERENCE):
             raise WsssError(f"{source}: {'.'.join(keys)}.weights takes a file of official weights, not another run")
     config["crf"]["alphas"] = learnable(config["crf"]["alphas"], config["affinity"])
     config = shrink(presets.resolve(config), spec.get("pixels", 1.0))
     return stand_in(config, spec.get("stand_ins", {}))
+
+
+def package_settings() -> list[dict]:
+    """All settings that come with the package: of every method, and of the segmentation networks."""
+    return [*map(method_settings, methods()), *presets.presets().values()]
+
+
+def networks(value) -> Iterator[dict]:
+    """Every ``backbone`` mapping in nested settings."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "backbone" and isinstance(inner, dict):
+                yield inner
+            yield from networks(inner)
 
 
 def learnable(alphas: list[float], affinity: dict) -> list[float]:

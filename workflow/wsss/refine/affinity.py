@@ -143,6 +143,9 @@ def affinity_stage(
 ) -> Path:
     """Train AffinityNet on the confident cells of CRF results; returns ``model.pt`` in ``out_dir``."""
     torch.manual_seed(config["seed"])
-    net = build(backbones.initial(config, config["affinity"]["train"]))
-    samples = AffinitySamples(dataset, crf_paths, config, net.stride, net.backbone.input)
-    return fit(net, samples, config["affinity"]["train"], config, Path(out_dir), device)
+    train = config["affinity"]["train"]
+    net = build(backbones.initial(config, train))
+    samples = (
+        None if train.get("weights") else AffinitySamples(dataset, crf_paths, config, net.stride, net.backbone.input)
+    )
+    return fit(net, samples, train, config, Path(out_dir), device)

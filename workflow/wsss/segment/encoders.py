@@ -49,7 +49,7 @@ def build_backbone(spec: dict) -> Backbone:
     if spec.get("weights"):
         naming = Naming(_official)
         load_official(encoder.encoder, read_state(spec["weights"]), naming, str(spec["weights"]))
-    return encoder.fix(spec.get("freeze") or (), bool(spec.get("freeze_norm")))
+    return encoder.fix(spec.get("freeze") or (), spec.get("freeze_norm") or False)
 
 
 def _official(name: str) -> str:

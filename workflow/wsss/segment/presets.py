@@ -25,7 +25,7 @@ def resolve(config: dict) -> dict:
     """
     if "preset" not in config["segment"]:
         return config
-    preset = choose(_presets(), config["segment"]["preset"], "segment.preset")
+    preset = choose(presets(), config["segment"]["preset"], "segment.preset")
     labels = {key: value for key, value in config["segment"].items() if key == "labels"}
     given = {name: {k: v for k, v in config[name].items() if k not in OWN} for name in SECTIONS if name in config}
     complete = {name: _filled(preset[name], given[name], name) for name in given}
@@ -34,7 +34,8 @@ def resolve(config: dict) -> dict:
 
 
 @cache
-def _presets() -> dict:
+def presets() -> dict:
+    """All of them, by name."""
     return read_yaml(FILE)
 
 
