@@ -101,7 +101,14 @@ def test_only_what_is_missing_counts_and_what_lies_below_it(make_plan):
     assert missing(plan, wanted) == []
     Path(wanted[0]).unlink()
     assert stages(missing(plan, wanted)) == {"seed": 1, "metrics": 1}
+    scores = plan.home("shapes", "seam", "baseline", 0, "seed") / "seed-0-of-1.npz"
     make_file(wanted[0])
+    model.unlink()
+    (metrics,) = [path for path in wanted if "/baseline/" in path]
+    Path(metrics).unlink()  # the network comes back, and all that is made with it is made anew
+    assert stages(missing(plan, wanted)) == {"train": 1, "seed": 3, "metrics": 3}
+    make_file(scores)  # there is no need for the network
+    assert stages(missing(plan, wanted)) == {"metrics": 1}
     for job in jobs.Outlook(plan).jobs(wanted):
         make_file(job.folder(plan) / job.file)
     assert cost.describe(plan, "shapes", ["seam_table2"]) == ""

@@ -101,6 +101,9 @@ def test_values_of_other_settings_are_not_compared_with_published_ones(config):
     assert first_cell({**config, "overrides": {"train": {"steps": 7}}})["not_comparable"] == (
         "other settings than the paper's: train.steps"
     )
+    otherwise = copy.deepcopy(config)
+    otherwise["datasets"]["voc12"]["runs"] = {"acr/acr_vit": {"train": {"crop": 7}}}
+    assert first_cell(otherwise)["not_comparable"] == "other settings than the paper's: train.crop"
     smaller = copy.deepcopy(config)
     smaller["datasets"]["voc12"]["stand_ins"]["resnet38d"] = {"name": "mobilenet_v2"}
     assert "backbone.name" in first_cell(smaller)["not_comparable"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn.functional import interpolate
+from toys import random_map
 
 from wsss.data.index import Dataset, Record
 from wsss.data.transforms import normalise, to_tensor
@@ -26,15 +27,6 @@ FAST = {"steps": 4, "batch_size": 2, "crop": 64, "workers": 0, "scale": [0.8, 1.
 
 def settings(**over) -> dict:
     return merge(method_settings("cam")["irn"], {"backbone": TINY, "train": FAST, **over}, "test")
-
-
-def net_on(backbone: dict) -> irn_net.IRNet:
-    torch.manual_seed(0)
-    return irn_net.build(settings(backbone={"output_stride": None, "dilate": None, **backbone}))
-
-
-def random_map(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 # ---- propagation
@@ -183,7 +175,7 @@ def test_scores_may_be_raised_to_a_power_before_they_walk(dataset, tmp_path):
     with write_scores(tmp_path / "ramp.npz") as store:
         store.put("im0", [1], np.linspace(0, 1, 64 * 80, dtype=np.float32).reshape(1, 64, 80))
     one = Dataset("one", dataset.classes, dataset.root, dataset.records[:1])
-    torch.save(net_on(TINY).state_dict(), tmp_path / "model.pt")
+    torch.save(irn_net.build(settings()).state_dict(), tmp_path / "model.pt")
     files = ([tmp_path / "ramp.npz"], tmp_path / "model.pt")
     plain, raised = (
         next(irn_walk.relations(config(score_power=power), one, *files, (0, 1), "cpu")) for power in (1, 2)

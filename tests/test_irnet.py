@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from toys import random_map
 
 from wsss import backbones
 from wsss.backbones.weights import export_weights, import_weights
@@ -27,10 +28,6 @@ def settings(**over) -> dict:
 def net_on(backbone: dict) -> irn_net.IRNet:
     torch.manual_seed(0)
     return irn_net.build(settings(backbone={"output_stride": None, "dilate": None, **backbone}))
-
-
-def random_map(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 # ---- pairs and paths

@@ -233,7 +233,7 @@ def test_official_affinitynet_takes_the_walk(data, tmp_path):
     with write_scores(scores) as store:
         for image, name in (("0", "dog"), ("1", "cat")):
             store.put(image, [CLASSES.index(name) + 1], planes)
-    model = adopted(tmp_path, config, "affinity", "--scores")  # nothing to learn from
+    model = adopted(tmp_path, config, "affinity")  # from no scores
     assert torch.equal(model["gn8_5.weight"], state["gn8_5.weight"])
     trained = tmp_path / "affinity/model.pt"
     command(tmp_path, config, "walk", "--scores", scores, "--model", trained, "--out", masks, "--part", "train")
@@ -248,7 +248,7 @@ def test_official_irnet_keeps_its_mean_displacement_and_goes_on_to_measured_resu
     state = golden.weights_of(golden.load("irn_edge_dp"))
     torch.save(state, tmp_path / "res50_irn.pth")
     config["irn"]["train"]["weights"] = str(tmp_path / "res50_irn.pth")
-    model = adopted(tmp_path, config, "irnet", "--masks")  # nothing to learn from
+    model = adopted(tmp_path, config, "irnet")  # from no marks
     assert state["mean_shift.running_mean"].any()
     assert torch.equal(model["mean_shift.running_mean"], state["mean_shift.running_mean"])
     assert torch.equal(model["fc_dp7.3.weight"], state["fc_dp7.3.weight"])

@@ -174,6 +174,23 @@ def test_a_name_that_nothing_is_called_is_no_setting(make_plan, key, entry, mess
         plan.check("shapes")
 
 
+@pytest.mark.parametrize("where", ["overrides", "runs"])
+def test_a_network_that_only_the_configuration_names_may_have_a_stand_in(make_plan, where):
+    shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
+    named = {"backbone": {"name": "mobilenet_v2"}}
+    shapes |= {"companions": {}, "stand_ins": {"mobilenet_v2": {"weights": "mobilenet_v2.pth"}}}
+    shapes["runs"] = {"a/first": named} if where == "runs" else {}
+    plan = make_plan(datasets={"shapes": shapes}, overrides=named if where == "overrides" else {})
+    plan.check("shapes")
+    assert plan.references("shapes", "a", "first", 0, "train") == ["mobilenet_v2.pth"]
+
+
+@pytest.mark.parametrize("method", ["cam", {"name": "cam"}])
+def test_the_method_of_a_run_is_its_papers(make_plan, method):
+    with pytest.raises(WsssError, match=r"configuration, overrides\.method: which method a run has"):
+        make_plan(overrides={"method": method}).check("shapes")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -213,6 +230,10 @@ def test_official_weights_are_all_that_their_stage_reads(make_plan):
     plan = make_plan(paper)
     assert plan.references("voc12", "a", "official", 0, "train") == ["seam.pth"]
     assert any(path.endswith(".params") for path in plan.references("voc12", "a", "official", 0, "affinity"))
+    for stage, section in (("affinity", "affinity"), ("irnet", "irn")):
+        assert len(plan.learnt_from("voc12", "a", "official", 0, stage)) == 2  # shards of both parts of the images
+        paper["runs"]["official"][section] = {"train": {"weights": "official.pth"}}
+        assert make_plan(paper).learnt_from("voc12", "a", "official", 0, stage) == []
     paper["runs"]["official"]["affinity"] = {"train": {"weights": "aff.pth"}}
     assert make_plan(paper).references("voc12", "a", "official", 0, "affinity") == ["aff.pth"]
     assert "seam.pth" in plan.stage_config("voc12", "a", "official", 0, "seed")["train"]["weights"]

@@ -111,6 +111,10 @@ def test_encoders_of_timm_read_its_weight_files(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(encoder(x)["conv6"], source.forward_features(x))
     assert [encoder(x)[tap].shape[2:] for tap in ("conv3", "conv6")] == [(9, 13), (3, 4)]
+    learning = build_backbone({**spec, "freeze_norm": "statistics"}).train()
+    norms = [module for module in learning.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert not any(norm.training for norm in norms)
+    assert all(norm.weight.requires_grad for norm in norms)
 
 
 def test_faulty_backbones_are_named():

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 CLASSES = ["background", "cat", "dog"]
@@ -39,3 +40,7 @@ def label_of(width: int, height: int, *values: int) -> np.ndarray:
 def write_csv(path, rows) -> None:
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
+
+
+def random_map(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))

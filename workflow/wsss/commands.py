@@ -21,6 +21,7 @@ DEVICE = Argument("--device", "auto, cpu, cuda, or cuda:<number of GPUs>", defau
 WORKERS = Argument("--workers", "processes for work on the CPU", default="1", required=False)
 SCORES = Argument("--scores", "score shards", IN, many=True)
 MASKS = Argument("--masks", "mask shards", IN, many=True, required=False)
+CRF_SCORES = Argument("--scores", "score shards of the CRF; official weights need none", IN, many=True, required=False)
 MODEL = Argument("--model", "model.pt of the step before", IN)
 WEIGHTS = Argument("--weights", "models and weight files that the settings name", IN, many=True, required=False)
 PLAN = Argument("--plan", "what to draw up, as written by the rule", IN)
@@ -146,12 +147,12 @@ def _crf(args) -> None:
     crf_stage(read_yaml(args.config), _images(args), args.scores, args.out, _shard(args), _workers(args))
 
 
-@command("affinity", CONFIG, DATA, SCORES, OUTPUT, WEIGHTS, DEVICE)
+@command("affinity", CONFIG, DATA, CRF_SCORES, OUTPUT, WEIGHTS, DEVICE)
 def _affinity(args) -> None:
     """Train AffinityNet on the confident areas of the CRF results."""
     from wsss.refine.affinity import affinity_stage
 
-    affinity_stage(read_yaml(args.config), _images(args, role="train"), args.scores, args.out, args.device)
+    affinity_stage(read_yaml(args.config), _images(args, role="train"), args.scores or (), args.out, args.device)
 
 
 @command("walk", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE, WORKERS)
@@ -176,7 +177,7 @@ def _irnet(args) -> None:
     """Train IRNet's boundary and displacement branches on these marks."""
     from wsss.refine.irn_train import irnet_stage
 
-    irnet_stage(read_yaml(args.config), _images(args, role="train"), args.masks, args.out, args.device)
+    irnet_stage(read_yaml(args.config), _images(args, role="train"), args.masks or (), args.out, args.device)
 
 
 @command("irn", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE)

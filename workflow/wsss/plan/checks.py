@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wsss.errors import WsssError, choose
 from wsss.files import read_yaml
 from wsss.plan import papers, resolve
 from wsss.plan.stages import DRAWN, MEASURED, SCORES
+from wsss.segment import presets
 
 METRICS = ("miou", "precision", "recall", "under", "over", "iou", "precision_fg", "recall_fg", "map")
 POINTS = {  # operating points of a stage; of masks: argmax
@@ -65,16 +66,16 @@ def check(paper: str, specs: dict, folder: Path) -> None:
             inspect(spec, place)
 
 
-def check_dataset(name: str, spec: dict, specs: dict) -> None:
+def check_dataset(name: str, spec: dict, overrides: dict, specs: dict) -> None:
     """Check the names in a data set's entry that settings go by: one that nothing is called would be in vain.
 
-    ``specs`` are all paper files, also those that are not configured.
+    ``overrides`` are those of every run, ``specs`` all paper files, also those that are not configured.
     """
     where = f"datasets.{name}."
-    runs = {f"{paper}/{run}": settings for paper, spec in specs.items() for run, settings in spec["runs"].items()}
-    own = [spec.get(key, {}) for key in ("overrides", "pretraining")]
-    settings = [*resolve.package_settings(), *runs.values(), *own, *spec.get("methods", {}).values()]
-    backbones = [backbone for each in settings for backbone in resolve.networks(each)]
+    runs = {f"{paper}/{run}": said for paper, spec in specs.items() for run, said in spec.get("runs", {}).items()}
+    methods = map(resolve.method_settings, resolve.methods())
+    own = [overrides, *(spec.get(key, {}) for key in ("overrides", "pretraining", "methods", "runs"))]
+    backbones = list(_networks([*methods, presets.presets(), runs, *own]))
     for key, known in {
         "stand_ins": {backbone["name"] for backbone in backbones if backbone.get("name")},
         "methods": resolve.methods(),
@@ -86,6 +87,14 @@ def check_dataset(name: str, spec: dict, specs: dict) -> None:
     for network, stand_in in spec.get("stand_ins", {}).items():
         for key in stand_in:
             choose(known, key, f"key of {where}stand_ins.{network}")
+
+
+def _networks(settings) -> Iterator[dict]:
+    """Every ``backbone`` mapping in nested settings."""
+    for inner in settings.values() if isinstance(settings, dict) else settings if isinstance(settings, list) else ():
+        yield from _networks(inner)
+    if isinstance(settings, dict) and isinstance(settings.get("backbone"), dict):
+        yield settings["backbone"]
 
 
 def _table(table: dict, place: _Place) -> None:

@@ -97,10 +97,20 @@ class Outlook:
     def missing(self, paths: list[str]) -> list[Job]:
         """The jobs that have to run before all ``paths`` are there, without those that have been.
 
-        A file is made when it is missing, and anew when its settings or those of something below it have changed.
-        What is missing below a file that is there is not needed.
+        A file is made when it is missing, and anew when its settings or those of something below it have changed, or
+        when something that it is made from is. What is missing below a file that stays is not needed.
         """
-        return list({path: job for wanted in paths for path, job in self._to_do(wanted).items()}.values())
+        below = {path: job for wanted in paths for path, job in self._below(wanted).items()}  # inputs come first
+        found = {path for wanted in paths for path in self._to_do(wanted)}
+        grown = True
+        while grown:  # what is made anew may need, in turn, what is missing
+            before = len(found)
+            for path, job in below.items():
+                read = inputs(self.plan, job)
+                if path not in found and not found.isdisjoint(read):
+                    found |= {path, *(missing for other in read for missing in self._to_do(other))}
+            grown = len(found) > before
+        return [job for path, job in below.items() if path in found]
 
     def changed(self, paths: list[str]) -> list[Job]:
         """Those of the jobs below ``paths`` that have been done, with other settings."""

@@ -82,7 +82,7 @@ class Plan:
         return choose(choose(self.papers, paper, "paper")["runs"], run, f"run of {paper}"), f"{paper}.yaml, run {run}"
 
     def departures(self, dataset: str, paper: str, run: str) -> list[str]:
-        """Settings that the data set's stand-ins and overrides, or the command line, change in a run, as their keys.
+        """Settings that the data set's entry or the command line change in a run, as their keys.
 
         Files of weights and numbers of processes decide no comparison.
         """
@@ -93,13 +93,13 @@ class Plan:
         return [key for key in changed if key.rpartition(".")[2] not in ("weights", "workers")]
 
     def check(self, dataset: str) -> None:
-        """Resolve every run, on companions as well, so that a wrong key is found before anything is computed."""
+        """Resolve every run, on companions as well: a wrong key or name is found before anything is computed."""
         if absent := self.absent(dataset):
             raise WsssError(absent)
         others = {path.stem: path for path in PAPERS.glob("*.yaml") if path.stem not in self.papers}
-        specs = self.papers | {paper: read_yaml(path) for paper, path in others.items()}
+        specs = self.papers | {paper: read_yaml(path) or {} for paper, path in others.items()}
         for name in (dataset, *self.dataset(dataset).get("companions", {}).values()):
-            checks.check_dataset(name, self.dataset(name), specs)
+            checks.check_dataset(name, self.dataset(name), self.config.get("overrides", {}), specs)
             for paper, run in self._runs(name):
                 self.resolve(name, paper, run)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 
 from wsss.errors import WsssError
@@ -87,6 +86,8 @@ def resolve(dataset: str, spec: dict, run: dict, source: str, *over: tuple[str, 
     config = merge(config, spec.get("methods", {}).get(name), f"configuration, datasets.{dataset}.methods.{name}")
     config = merge(config, overrides, source)
     for key, settings in over:
+        if "name" in (settings or {}).get("method", {}) or isinstance((settings or {}).get("method"), str):
+            raise WsssError(f"configuration, {key}.method: which method a run has is for its paper to say")
         config = merge(config, settings, f"configuration, {key}")
     for stage, keys in stages.TRAININGS.items():
         if str(stages.official_weights(stage, config)).startswith(REFERENCE):
@@ -94,20 +95,6 @@ def resolve(dataset: str, spec: dict, run: dict, source: str, *over: tuple[str, 
     config["crf"]["alphas"] = learnable(config["crf"]["alphas"], config["affinity"])
     config = shrink(presets.resolve(config), spec.get("pixels", 1.0))
     return stand_in(config, spec.get("stand_ins", {}))
-
-
-def package_settings() -> list[dict]:
-    """All settings that come with the package: of every method, and of the segmentation networks."""
-    return [*map(method_settings, methods()), *presets.presets().values()]
-
-
-def networks(value) -> Iterator[dict]:
-    """Every ``backbone`` mapping in nested settings."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key == "backbone" and isinstance(inner, dict):
-                yield inner
-            yield from networks(inner)
 
 
 def learnable(alphas: list[float], affinity: dict) -> list[float]:

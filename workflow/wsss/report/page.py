@@ -125,7 +125,7 @@ def _training(folder: Path, training: dict, out: Path) -> dict:
         "name": f"{paper}/{run}",
         "others": [name for name in training["runs"] if name != f"{paper}/{run}"],
         "files": _links([*files, log], out),
-        "logs": {name: links for name, places in training["runs"].items() if (links := _logs(places, out))},
+        "logs": {name: links for name in training["anchors"] if (links := _logs(training["runs"][name], out))},
         "losses": _losses(folder / "losses.csv"),
         "last": "\n".join(log.read_text(encoding="utf-8").splitlines()[-LAST:]) if log.is_file() else "",
     }
