@@ -86,7 +86,8 @@ def resolve(dataset: str, spec: dict, run: dict, source: str, *over: tuple[str, 
     config = merge(config, spec.get("methods", {}).get(name), f"configuration, datasets.{dataset}.methods.{name}")
     config = merge(config, overrides, source)
     for key, settings in over:
-        if "name" in (settings or {}).get("method", {}) or isinstance((settings or {}).get("method"), str):
+        method = (settings or {}).get("method") or {}
+        if isinstance(method, str) or "name" in method:
             raise WsssError(f"configuration, {key}.method: which method a run has is for its paper to say")
         config = merge(config, settings, f"configuration, {key}")
     for stage, keys in stages.TRAININGS.items():

@@ -145,7 +145,6 @@ def affinity_stage(
     torch.manual_seed(config["seed"])
     train = config["affinity"]["train"]
     net = build(backbones.initial(config, train))
-    samples = (
-        None if train.get("weights") else AffinitySamples(dataset, crf_paths, config, net.stride, net.backbone.input)
-    )
+    given = (dataset, crf_paths, config, net.stride, net.backbone.input)
+    samples = None if train.get("weights") else AffinitySamples(*given)
     return fit(net, samples, train, config, Path(out_dir), device)
