@@ -6,13 +6,13 @@ import csv
 import socket
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wsss.files import read_json
 from wsss.plan import drawings, stages
 from wsss.plan.jobs import TRAINED, Job, Outlook, inputs, job_of
-from wsss.plan.plan import Plan
+from wsss.plan.plan import PRETRAINING, Plan
 from wsss.schedule import Schedule
 
 WIDTH = 100  # columns of a terminal
@@ -82,7 +82,10 @@ def describe(plan: Plan, dataset: str, asked: list[str]) -> str:
         if members:
             words = f"{len(members):>6} {name if len(members) > 1 else name.removesuffix('s')}"
             lines += _wrapped(f"{words:<22} {_work(plan, members, counts)}", 25)
-    return "\n".join([*lines, *_wrapped(_time(plan, jobs, counts), 2)])
+    lines += _wrapped(_time(plan, jobs, counts), 2)
+    if random := at_random(plan, jobs):
+        lines += _wrapped(f"At random, because they have no weights, start: {', '.join(random)}; see stand_ins.", 2)
+    return "\n".join(lines)
 
 
 def lacking(plan: Plan, dataset: str, asked: list[str]) -> list[str]:
@@ -90,6 +93,25 @@ def lacking(plan: Plan, dataset: str, asked: list[str]) -> list[str]:
     trained = [job for job in _missing(plan, dataset, asked) if job.stage in TRAINED]
     read = {path for job in trained for path in inputs(plan, job) if job_of(plan, path) is None}
     return sorted(path for path in read if not Path(path).is_file())
+
+
+def at_random(plan: Plan, jobs: list[Job]) -> list[str]:
+    """The networks that these jobs train from random weights, by stage; a data set's pretraining means to."""
+    found = {}
+    for job in (job for job in jobs if job.stage in TRAINED and (job.paper, job.run) != PRETRAINING):
+        config = config_of(plan, job)
+        settings = {} if stages.official_weights(job.stage, config) else stages.initialised(job.stage, config)
+        found |= dict.fromkeys(f"{name} ({NAMES[job.stage]})" for name in _empty(settings))
+    return list(found)
+
+
+def _empty(settings) -> Iterator[str]:
+    """Names of the networks in nested settings that nothing is read into."""
+    if isinstance(settings, dict) and not settings.get("weights"):
+        for key, inner in settings.items():
+            if key == "backbone" and inner and not inner.get("weights"):
+                yield inner["name"]
+            yield from _empty(inner)
 
 
 def _missing(plan: Plan, dataset: str, asked: list[str]) -> list[Job]:
