@@ -1,6 +1,6 @@
 # make demo: the whole pipeline on the embedded data set.   make test: every check.   Both install what they need first.
 UV := .tools/bin/uv
-CORES ?= $(shell nproc)
+CORES ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
 export UV_PYTHON_DOWNLOADS = never
 
 .PHONY: demo test lint env clean

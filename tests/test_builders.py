@@ -33,6 +33,7 @@ def own_folder(tmp_path):
         "root": str(root),
         "lists": lists,
         "masks": "masks",
+        "classes": ["rust", "wood"],
         "unmasked": ["train"],
     }
 
@@ -47,6 +48,10 @@ def test_a_folder_of_ones_own(tmp_path):
     assert dataset.mask("a/1")[0, :3].tolist() == [1, 2, 255]
     build(settings | {"classes": ["wood", "rust"]}, tmp_path / "out")
     assert Dataset.load(tmp_path / "out").labels().tolist() == [[0, 1], [1, 0], [1, 1]]
+    with pytest.raises(WsssError, match=r"labels\.csv: names of classes have no order, which the masks' values need"):
+        build(settings | {"classes": None}, tmp_path / "out")
+    build(settings | {"classes": None, "masks": None}, tmp_path / "out")
+    assert Dataset.load(tmp_path / "out").classes == ["rust", "wood"]
 
 
 def test_faults_of_a_folder(tmp_path):

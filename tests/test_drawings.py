@@ -201,8 +201,9 @@ def test_a_drawing_is_stale_when_what_it_shows_has_changed_and_not_when_it_was_t
     os.utime(source, (later, later))
     assert table1(plan) == "made"
     source.write_text("2")
-    os.utime(source, (later, later))
-    assert table1(plan) == f"stale: {source} has changed"
+    for time in (later, 0):  # a copy may keep an old time
+        os.utime(source, (time, time))
+        assert table1(plan) == f"stale: {source} has changed"
     source.unlink()
     assert table1(plan) == f"stale: {source} is gone"
 

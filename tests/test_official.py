@@ -21,7 +21,7 @@ from wsss.data.index import Dataset, Record
 from wsss.data.voc import CLASSES
 from wsss.files import read_json
 from wsss.plan.resolve import merge, method_settings
-from wsss.plan.stages import sections
+from wsss.plan.stages import TRAININGS, sections, weights_read
 from wsss.stores import Instances, Masks, Scores, write_scores
 
 ABSENT = {"weights": "not-there.params"}  # ImageNet weights are not needed where official ones replace a training
@@ -69,7 +69,8 @@ def command(tmp_path, config: dict, name: str, *arguments) -> None:
     read = ("measure",) if stage == "measure" else sections(stage, config)
     kept = {key: config[key] for key in ("dataset", "seed", *read)}
     (tmp_path / f"{stage}.yaml").write_text(yaml.safe_dump(kept))
-    run(tmp_path, name, stage, *arguments)
+    weights = ("--weights", *weights_read(stage, kept)) if stage in TRAININGS else ()
+    run(tmp_path, name, stage, *arguments, *weights)
 
 
 def run(tmp_path, name: str, stage: str, *arguments) -> None:

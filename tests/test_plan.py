@@ -174,6 +174,27 @@ def test_a_name_that_nothing_is_called_is_no_setting(make_plan, key, entry, mess
         plan.check("shapes")
 
 
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"train": {"steps": 2.5}}, r"on data set shapes: train\.steps is '2\.5': give a whole number, 1 or more"),
+        ({"affinity": {"train": {"batch_size": 0}}}, r"affinity\.train\.batch_size is '0'"),
+        ({"train": {"batch_size": {0: 4, 2: -1}}}, r"train\.batch_size is '-1'"),
+        ({"segment": {"train": {"optimizer": {"lr": -1}}}}, r"segment\.train\.optimizer\.lr is '-1'"),
+    ],
+)
+def test_numbers_of_a_training_are_checked_before_it(make_plan, over, message):
+    with pytest.raises(WsssError, match=message):
+        make_plan(overrides=over).check("shapes")
+
+
+def test_the_images_of_every_role_are_in_a_list(make_plan):
+    shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
+    plan = make_plan(datasets={"shapes": {**shapes, "splits": {**shapes["splits"], "val": "vla"}}})
+    with pytest.raises(WsssError, match=r"split in datasets\.shapes\.splits\.val 'vla': choose one of train, val"):
+        plan.check("shapes")
+
+
 @pytest.mark.parametrize("where", ["overrides", "runs"])
 def test_a_network_that_only_the_configuration_names_may_have_a_stand_in(make_plan, where):
     shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]

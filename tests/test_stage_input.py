@@ -202,6 +202,31 @@ def test_a_classifier_does_not_learn_from_an_image_without_any_class(made, tmp_p
     assert line.startswith("wsss train: image 'none' of data set 'toy' has no class (1 such images in all): label it")
 
 
+@pytest.mark.parametrize("option", ["data", "config"])
+@pytest.mark.parametrize("command", ["localize", "crf"])
+def test_a_file_that_is_not_there(made, command, option, capsys):
+    line = refused(capsys, lambda: run(made, command, "out.npz", **{option: "nowhere"}))
+    assert line == f"wsss {command}: nowhere: no such file; make it first, or correct the path"
+
+
+@pytest.mark.parametrize("command", ["localize", "crf", "walk", "irn", "predict"])
+def test_settings_of_another_stage(folder, command, capsys):
+    config = folder / "config.yaml"
+    said = f"wsss {command}: {config}: has no section '{command}'; give the config.yaml in the folder of this stage"
+    for settings in ({key: CONFIG[key] for key in CONFIG if key != command}, None):
+        config.write_text(yaml.safe_dump(settings))
+        assert refused(capsys, lambda: run(folder, command)) == said
+
+
+def test_weights_that_the_settings_name_are_inputs_of_the_command(folder, capsys):
+    named = {**CONFIG, "backbone": {**TINY, "weights": "tiny.pt"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(named))
+    given = ["--config", str(folder / "config.yaml"), "--data", str(folder / "data"), "--out", str(folder / "out")]
+    line = refused(capsys, lambda: cli.main(["train", *given]))
+    assert line == ("wsss train: --weights tiny.pt is missing: the settings name it, and the record of the job must")
+    assert not (folder / "out").exists()
+
+
 def in_shards(made: Path, folder: Path, command: str) -> list[Path]:
     """What the command makes of three images in five shards."""
     suffix = SUFFIX[KINDS[command]]

@@ -141,6 +141,8 @@ def test_results_of_one_run_are_shared(made):
 def test_the_whole_chain_is_clean_and_an_edit_is_found(made):
     clean = made.wsss("audit", f"{TABLE}/table.csv")
     assert clean.returncode == 0, clean.stdout
+    assert made.wsss("audit", "seam_table2").returncode == 0
+    assert made.wsss("audit", "seam_table1").returncode == 2  # not made
     for stage in ("table", "measure", "localize", "train", "index"):
         assert f"\n  {stage} " in clean.stdout
     model = made.folder / BASELINE / "train/model.pt"
@@ -168,7 +170,7 @@ def test_what_is_missing_below_a_result_is_not_made_again(made):
         assert made.jobs("--", "seam_table2") == {}
         record.unlink()
         assert made.jobs("--", "seam_table2") == {"table": 1, "seam_table2": 1}
-        assert made.wsss("cost", "seam_table2").stdout.strip() == "Nothing: every result is there."
+        assert made.wsss("cost", "seam_table2").stdout.strip() == "Nothing has to be computed."
     finally:
         model.write_bytes(content[0])
         record.write_bytes(content[1])
@@ -262,6 +264,8 @@ def test_a_wrong_word_is_named(workflow, arguments, message):
     result = workflow("-n", *arguments, check=False)
     assert result.returncode != 0
     assert message in result.stdout + result.stderr
+    if arguments[0] == "--configfile":
+        assert message in workflow.wsss("cost", "--config", arguments[1], "seam_table2").stderr
 
 
 def test_bad_input_stops_before_training(workflow, tmp_path):

@@ -144,11 +144,12 @@ def where_results_are():
         for _, _, folder in drawings.targets(plan, DATASET)
         if Path(folder, "record.json").is_file()
     ]
+    lines = ["", "Done. Tables and figures so far:", *(f"  {folder}" for folder in made)]
     page = Path(RESULTS, DATASET, "report", "index.html")
-    lines = ["", "Done. Tables and figures:", *(f"  {folder}" for folder in made)]
-    return "\n".join(
-        lines + (["All of them on one page:", f"  {page}"] if page.is_file() else [])
-    )
+    records = [Path(folder, "record.json").stat().st_mtime for folder in made]
+    if page.is_file() and page.stat().st_mtime >= max(records, default=0):
+        lines += ["All of them on one page:", f"  {page}"]
+    return "\n".join(lines)
 
 
 def is_small(w):

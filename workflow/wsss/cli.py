@@ -18,7 +18,8 @@ def parser() -> argparse.ArgumentParser:
     for entry in COMMANDS.values():
         sub = subs.add_parser(entry.name, help=entry.help, description=entry.help)
         for argument in entry.arguments:
-            options = {"help": argument.help} | ({"nargs": "*"} if argument.many else {})
+            default = f" (default: {argument.default})" if isinstance(argument.default, str) else ""
+            options = {"help": argument.help + default} | ({"nargs": "*"} if argument.many else {})
             if argument.flag.startswith("-"):
                 options |= {"required": argument.required, "default": argument.default}
             sub.add_argument(argument.flag, **options)
@@ -47,8 +48,12 @@ def main(argv: list[str] | None = None) -> None:
             return
         from wsss.provenance.record import recorded
 
+        inputs = _paths(entry, args, IN)
+        for path in inputs:
+            if not os.path.exists(path):
+                raise WsssError(f"{path}: no such file; make it first, or correct the path")
         config = read_yaml(args.config) if getattr(args, "config", None) else None
-        with recorded(entry.name, _paths(entry, args, IN), outputs, config, getattr(args, "device", "cpu")):
+        with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")):
             entry.run(args)
     except BrokenPipeError:  # who reads it, as head does, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

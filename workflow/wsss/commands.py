@@ -10,8 +10,23 @@ from pathlib import Path
 
 from wsss.errors import WsssError, choose
 from wsss.files import read_json, read_yaml
+from wsss.plan import stages
 from wsss.registry import IN, OUT, Argument, command
 
+SECTIONS = {  # command -> the section of its settings that those of an earlier stage lack
+    "train": "train",
+    "localize": "localize",
+    "crf": "crf",
+    "affinity": "affinity",
+    "walk": "walk",
+    "irn-labels": "irn",
+    "irnet": "irn",
+    "irn": "irn",
+    "irn-instances": "irn",
+    "deeplab": "segment",
+    "predict": "predict",
+    "measure": "measure",
+}
 CONFIG = Argument("--config", "resolved settings of this stage (config.yaml in its folder)", IN)
 DATA = Argument("--data", "folder of the data set's index", IN)
 OUTPUT = Argument("--out", "what to write", OUT)
@@ -68,7 +83,7 @@ def _train(args) -> None:
     from wsss.methods import build
     from wsss.train import fit
 
-    config, dataset = read_yaml(args.config), _images(args, role="train")
+    config, dataset = _settings(args), _images(args, role="train")
     torch.manual_seed(config["seed"])
     method = build(initial(config, config["train"]), len(dataset.classes))
     samples = ClassificationSamples(dataset, config["train"], method.backbone.input)
@@ -133,7 +148,7 @@ def _localize(args) -> None:
     """Compute CAM scores of images with a trained method."""
     from wsss.localize import localize
 
-    localize(read_yaml(args.config), _images(args), args.model, _shard(args), args.out, args.device)
+    localize(_settings(args), _images(args), args.model, _shard(args), args.out, args.device)
 
 
 # ---- refinement
@@ -144,7 +159,7 @@ def _crf(args) -> None:
     """Refine scores with a dense CRF, once per background exponent."""
     from wsss.refine.crf import crf_stage
 
-    crf_stage(read_yaml(args.config), _images(args), args.scores, args.out, _shard(args), _workers(args))
+    crf_stage(_settings(args), _images(args), args.scores, args.out, _shard(args), _workers(args))
 
 
 @command("affinity", CONFIG, DATA, CRF_SCORES, OUTPUT, WEIGHTS, DEVICE)
@@ -152,7 +167,7 @@ def _affinity(args) -> None:
     """Train AffinityNet on the confident areas of the CRF results."""
     from wsss.refine.affinity import affinity_stage
 
-    affinity_stage(read_yaml(args.config), _images(args, role="train"), args.scores or (), args.out, args.device)
+    affinity_stage(_settings(args), _images(args, role="train"), args.scores or (), args.out, args.device)
 
 
 @command("walk", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE, WORKERS)
@@ -160,7 +175,7 @@ def _walk(args) -> None:
     """Turn scores into pseudo masks by a random walk over the learned affinities."""
     from wsss.refine.walk import walk_stage
 
-    config, paths = read_yaml(args.config), (args.scores, args.model, args.out)
+    config, paths = _settings(args), (args.scores, args.model, args.out)
     walk_stage(config, _images(args), *paths, _shard(args), args.device, _workers(args))
 
 
@@ -169,7 +184,7 @@ def _irn_labels(args) -> None:
     """Mark confident foreground and background for IRNet."""
     from wsss.refine.irn_labels import irn_labels_stage
 
-    irn_labels_stage(read_yaml(args.config), _images(args), args.scores, args.out, _shard(args), _workers(args))
+    irn_labels_stage(_settings(args), _images(args), args.scores, args.out, _shard(args), _workers(args))
 
 
 @command("irnet", CONFIG, DATA, MASKS, OUTPUT, WEIGHTS, DEVICE)
@@ -177,7 +192,7 @@ def _irnet(args) -> None:
     """Train IRNet's boundary and displacement branches on these marks."""
     from wsss.refine.irn_train import irnet_stage
 
-    irnet_stage(read_yaml(args.config), _images(args, role="train"), args.masks or (), args.out, args.device)
+    irnet_stage(_settings(args), _images(args, role="train"), args.masks or (), args.out, args.device)
 
 
 @command("irn", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE)
@@ -185,7 +200,7 @@ def _irn(args) -> None:
     """Turn scores into pseudo masks by propagation up to IRNet's boundaries."""
     from wsss.refine.irn_walk import irn_walk_stage
 
-    irn_walk_stage(read_yaml(args.config), _images(args), args.scores, args.model, args.out, _shard(args), args.device)
+    irn_walk_stage(_settings(args), _images(args), args.scores, args.model, args.out, _shard(args), args.device)
 
 
 @command("irn-instances", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE)
@@ -194,7 +209,7 @@ def _irn_instances(args) -> None:
     from wsss.refine.irn_instances import irn_instances_stage
 
     paths = (args.scores, args.model, args.out)
-    irn_instances_stage(read_yaml(args.config), _images(args), *paths, _shard(args), args.device)
+    irn_instances_stage(_settings(args), _images(args), *paths, _shard(args), args.device)
 
 
 # ---- segmentation
@@ -205,7 +220,7 @@ def _deeplab(args) -> None:
     """Train a DeepLab on pseudo masks, or on ground truth for the upper bound."""
     from wsss.segment import segment_stage
 
-    segment_stage(read_yaml(args.config), _images(args, role="train"), args.masks or None, args.out, args.device)
+    segment_stage(_settings(args), _images(args, role="train"), args.masks or None, args.out, args.device)
 
 
 @command("predict", CONFIG, DATA, MODEL, OUTPUT, PART, SHARD, DEVICE, WORKERS)
@@ -213,7 +228,7 @@ def _predict(args) -> None:
     """Segment images with a trained DeepLab."""
     from wsss.segment import predict_stage
 
-    config, images = read_yaml(args.config), _images(args)
+    config, images = _settings(args), _images(args)
     predict_stage(config, images, args.model, args.out, _shard(args), args.device, _workers(args))
 
 
@@ -242,7 +257,7 @@ def _measure(args) -> None:
     from wsss.measure import measure_stage
 
     results = (args.scores or None, args.masks or None, args.instances or None)
-    measure_stage(read_yaml(args.config), _images(args), args.out, *results)
+    measure_stage(_settings(args), _images(args), args.out, *results)
 
 
 @command("table", PLAN, METRICS, OUTPUT)
@@ -289,7 +304,9 @@ def _targets(args) -> None:
     from wsss.plan.state import listing
 
     plan = load_plan(args.config)
-    rows = listing(plan, args.dataset or plan.config["dataset"])
+    dataset = args.dataset or plan.config["dataset"]
+    plan.check(dataset)
+    rows = listing(plan, dataset)
     wide = [max(len(row[i]) for row in rows) for i in range(3)]
     for *words, how in rows:
         head = "  ".join(f"{word:<{width}}" for word, width in zip(words, wide, strict=True))
@@ -309,22 +326,36 @@ def _cost(args) -> None:
 
     plan = load_plan(args.config)
     dataset = args.dataset or plan.config["dataset"]
+    plan.check(dataset)
     names = drawings.chosen(plan, dataset, args.names) or drawings.default(plan, dataset)
-    print(cost.describe(plan, dataset, names) or "Nothing: every result is there.")
+    if lacking := cost.lacking(plan, dataset, names):
+        raise WsssError(f"weights are missing: {', '.join(lacking)}; see README, Weights")
+    print(cost.describe(plan, dataset, names) or "Nothing has to be computed.")
 
 
 # ---- lineage
 
 
-@command("audit", Argument("target", "a result: table, figure, metrics, masks, model ..."))
+@command("audit", Argument("target", "a result: a file of any stage, or a table or figure by name"))
 def _audit(args) -> None:
     """Re-hash everything a result rests on; name what does not match and exit with 1."""
     from wsss.provenance.audit import audit, describe
 
-    seen = audit(args.target)
-    print(describe(args.target, seen))
+    target = args.target if Path(args.target).exists() else _made_as(args.target)
+    seen = audit(target)
+    print(describe(target, seen))
     if seen.findings:
         sys.exit(1)
+
+
+def _made_as(name: str) -> str:
+    """The record of a table or figure of the configured data set; what has another name stays as it is."""
+    from wsss.plan import drawings
+    from wsss.plan.configuration import load_plan
+
+    plan = load_plan()
+    folders = {name: folder for name, _, folder in drawings.targets(plan, plan.config["dataset"])}
+    return f"{folders[name]}/record.json" if name in folders else name
 
 
 def _with_official_weights(args) -> dict:
@@ -332,6 +363,18 @@ def _with_official_weights(args) -> dict:
     config = read_yaml(args.config)
     if "segment" in config:
         raise WsssError(f"{args.config}: no official format is known for a DeepLab; give train, affinity or irnet")
+    return config
+
+
+def _settings(args) -> dict:
+    """The settings of a stage, with all weights that they name among the command's inputs."""
+    config, section = read_yaml(args.config), SECTIONS[args.command]
+    if not isinstance(config, dict) or section not in config:
+        raise WsssError(f"{args.config}: has no section '{section}'; give the config.yaml in the folder of this stage")
+    if "weights" in args:
+        for path in stages.weights_read(args.command, config):
+            if path not in (args.weights or ()):
+                raise WsssError(f"--weights {path} is missing: the settings name it, and the record of the job must")
     return config
 
 

@@ -24,7 +24,8 @@ def find(device: str) -> tuple[str, int]:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise WsssError(
-            f"device '{device}': no CUDA device is visible; use --device cpu, or check CUDA_VISIBLE_DEVICES"
+            f"device '{device}': no CUDA device is visible; use cpu (--device cpu, or snakemake --config device=cpu), "
+            "or check CUDA_VISIBLE_DEVICES"
         )
     if name == "cpu":
         keep_freed_memory()

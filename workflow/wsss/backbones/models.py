@@ -49,7 +49,8 @@ def _read(path: str | Path) -> dict[str, Tensor]:
         raise WsssError(f"{path}: no such model; train it first") from None
     except Exception as error:  # a damaged file can fail in any way; the cure is the same
         reason = " ".join(str(error).split())[:120]
-        raise WsssError(f"{path}: not a readable model ({reason}); delete it and train again") from None
+        cure = "give the model.pt of a training, or make it anew"
+        raise WsssError(f"{path}: not a readable model ({reason}); {cure}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WsssError(f"{path}: not a model: it holds more than named tensors; give the model.pt of a training")
     return state

@@ -24,12 +24,19 @@ def build(config: dict, out_dir: Path) -> Dataset:
         lists: split -> text file of ids.
         masks: folder of PNGs with 0 background, c + 1 class, 255 ignore; or null.
         unmasked: splits whose images need no mask.
-        classes: names in the order of the mask values; null: the columns of the CSV, or the names in it, sorted.
+        classes: names in the order of the mask values; null: the columns of the CSV or, where there are no masks, the
+            names in it, sorted.
     """
     optional = {"images": "images", "labels": "labels.csv", "masks": None, "unmasked": [], "classes": None}
     settings = known(config, ("root", "lists"), optional)
     root = Path(settings["root"])
-    found, labels = read.from_csv(inside(root, settings["labels"]))
+    columns, labels = read.from_csv(inside(root, settings["labels"]))
+    if not (settings["classes"] or columns) and settings["masks"]:
+        raise WsssError(
+            f"{root / settings['labels']}: names of classes have no order, which the masks' values need; "
+            "give 'classes' in the options of the data set"
+        )
+    classes = settings["classes"] or columns or read.names(labels)
     splits, findings = listed(root, settings["lists"])
     images, twice = _files(root, settings["images"], SUFFIXES)
     masks, masks_twice = _files(root, settings["masks"], (".png",)) if settings["masks"] else ({}, [])
@@ -45,7 +52,7 @@ def build(config: dict, out_dir: Path) -> Dataset:
                 f"{root / settings['masks']}: image '{image_id}' has no mask; add its splits to 'unmasked'?"
             )
         entries.append(Entry(image_id, images[image_id], masks.get(image_id), tuple(of_image), labels.get(image_id)))
-    return indexed(config["name"], settings["classes"] or found, root, entries, findings + twice + masks_twice)
+    return indexed(config["name"], classes, root, entries, findings + twice + masks_twice)
 
 
 def _files(root: Path, folder: str, suffixes: Iterable[str]) -> tuple[dict[str, str], list[str]]:

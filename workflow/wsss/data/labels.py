@@ -33,10 +33,10 @@ def from_xml(folder: Path, ids: Iterable[str]) -> Labels:
     return labels
 
 
-def from_csv(path: Path) -> tuple[list[str], Labels]:
+def from_csv(path: Path) -> tuple[list[str] | None, Labels]:
     """Classes and labels of a table with a column ``id`` and either one 0/1 column per class or a column ``labels``.
 
-    ``labels`` holds class names joined by ``;``; the classes are then the names that occur, sorted.
+    ``labels`` holds class names joined by ``;``, which have no order: the classes are then None.
     """
     with _open(path) as stream:
         table = csv.DictReader(stream)
@@ -50,8 +50,13 @@ def from_csv(path: Path) -> tuple[list[str], Labels]:
             raise WsssError(f"{path}, line {line}: id '{row['id']}' occurs twice; remove one of the lines")
         labels[row["id"]] = _names_of(row, path, line)
     if "labels" in columns:
-        return sorted({name for names in labels.values() for name in names}), labels
+        return None, labels
     return [column for column in columns if column != "id"], labels
+
+
+def names(labels: Labels) -> list[str]:
+    """The class names that occur, sorted."""
+    return sorted({name for of_image in labels.values() for name in of_image})
 
 
 def _names_of(row: dict, path: Path, line: int) -> tuple[str, ...]:

@@ -58,8 +58,8 @@ def find_labels(root: Path, source: str, classes: list[str], ids: list[str]) -> 
         return read.from_xml(path, ids)
     if path.suffix == ".npy":
         return read.from_npy(path, classes)
-    named, labels = read.from_csv(path)
-    if foreign := [name for name in named if name not in classes]:
+    columns, labels = read.from_csv(path)
+    if foreign := [name for name in columns or read.names(labels) if name not in classes]:
         raise WsssError(f"{path}: '{foreign[0]}' is no class; correct it to one of {', '.join(classes)}")
     return labels
 

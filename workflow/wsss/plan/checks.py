@@ -27,6 +27,9 @@ NEEDS = {  # kind of figure -> what it must say
 }
 
 
+WHOLE = {"epochs": 1, "steps": 1, "batch_size": 1, "accumulate": 1, "workers": 0}  # of a training, and the least
+
+
 class _Place:
     """Raises errors that name the paper file, the table or figure, and the line."""
 
@@ -83,10 +86,27 @@ def check_dataset(name: str, spec: dict, overrides: dict, specs: dict) -> None:
     }.items():
         for entry in spec.get(key, {}):
             choose(dict.fromkeys(known), entry, f"name in {where}{key}")
+    lists = spec["options"].get("lists", spec["options"].get("sets", dict.fromkeys(("train", "val"))))
+    for role, split in spec["splits"].items():
+        choose(lists, split, f"split in {where}splits.{role}")
     known = {key: None for backbone in backbones for key in backbone}
     for network, stand_in in spec.get("stand_ins", {}).items():
         for key in stand_in:
             choose(known, key, f"key of {where}stand_ins.{network}")
+
+
+def check_training(config: dict, run: str) -> None:
+    """Check the numbers of a run's trainings; ``run`` names it in errors."""
+    for section in ("train", "affinity", "irn", "segment"):
+        train, where = (config[section], "") if section == "train" else (config[section]["train"], f"{section}.")
+        for key, least in WHOLE.items():
+            given = train.get(key)
+            for number in given.values() if isinstance(given, dict) else [given]:
+                if number is not None and (type(number) is not int or number < least):
+                    raise WsssError(f"{run}: {where}train.{key} is '{number}': give a whole number, {least} or more")
+        rate = train["optimizer"]["lr"]
+        if not isinstance(rate, int | float) or rate < 0:
+            raise WsssError(f"{run}: {where}train.optimizer.lr is '{rate}': give a number, 0 or more")
 
 
 def _networks(settings) -> Iterator[dict]:

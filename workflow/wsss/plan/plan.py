@@ -101,7 +101,7 @@ class Plan:
         for name in (dataset, *self.dataset(dataset).get("companions", {}).values()):
             checks.check_dataset(name, self.dataset(name), self.config.get("overrides", {}), specs)
             for paper, run in self._runs(name):
-                self.resolve(name, paper, run)
+                checks.check_training(self.resolve(name, paper, run), f"{paper}/{run} on data set {name}")
 
     def absent(self, dataset: str) -> str | None:
         """Why there are no images of a data set: nobody has said where they are."""
@@ -217,20 +217,8 @@ class Plan:
         return self.shards(self.home(dataset, paper, run, seed, source), source, dataset, "train")
 
     def references(self, dataset: str, paper: str, run: str, seed: int, stage: str) -> list[str]:
-        """Models of other runs, and weight files, that ``stage`` reads; official weights make all others needless."""
-        config, found = self.stage_config(dataset, paper, run, seed, stage), []
-        if official := stages.official_weights(stage, config):
-            return [official]
-
-        def collect(value, key: str) -> None:
-            if isinstance(value, dict):
-                for k, v in value.items():
-                    collect(v, k)
-            elif key == "weights" and isinstance(value, str):
-                found.append(value)
-
-        collect(stages.initialised(stage, config), "")
-        return sorted(set(found))
+        """Models of other runs, and weight files, that a training reads."""
+        return stages.weights_read(stage, self.stage_config(dataset, paper, run, seed, stage))
 
     def metrics(self, dataset: str, paper: str, run: str, seed: int, stage: str, split: str | None = None) -> str:
         """The metrics file of a stage's result on the images of a role."""

@@ -54,7 +54,7 @@ def merge(base: dict, over: dict, source: str, path: str = "", *, new_keys: bool
         if key not in base and not new_keys:
             raise WsssError(f"{source}: unknown key '{where}': choose one of {', '.join(map(str, base))}")
         if isinstance(value, str) and type(base.get(key)) in (int, float):
-            hint = "Snakemake reads numbers inside of --config as text: use --configfile"
+            hint = "YAML reads 2e-3 as text: 2.0e-3; and Snakemake numbers inside of --config: use --configfile"
             raise WsssError(f"{source}: '{where}' is a number, not the text '{value}' ({hint})")
         if isinstance(value, dict) and isinstance(base.get(key), dict) and not any(isinstance(k, int) for k in value):
             merged[key] = merge(base[key], value, source, f"{where}.", new_keys=new_keys)

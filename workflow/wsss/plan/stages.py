@@ -58,6 +58,23 @@ def initialised(stage: str, config: dict) -> dict:
     return {"backbone": own if own.get("name") or own.get("weights") else config["backbone"]}
 
 
+def weights_read(stage: str, config: dict) -> list[str]:
+    """Weight files that a training reads: official ones, which make all others needless, or those it starts from."""
+    if official := official_weights(stage, config):
+        return [official]
+    found = []
+
+    def collect(value, key: str) -> None:
+        if isinstance(value, dict):
+            for k, v in value.items():
+                collect(v, k)
+        elif key == "weights" and isinstance(value, str):
+            found.append(value)
+
+    collect(initialised(stage, config), "")
+    return sorted(set(found))
+
+
 def result_kind(stage: str) -> str:
     """What a stage's shards hold: ``scores``, ``masks`` or ``instances``."""
     return "instances" if stage == "irn_instances" else "scores" if stage in SCORES else "masks"

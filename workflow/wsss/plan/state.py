@@ -11,6 +11,8 @@ from wsss.plan.jobs import TRAINED, Job, Outlook, differs
 from wsss.plan.papers import owner_of
 from wsss.plan.plan import Plan
 
+SMALL = 2**20  # bytes of a file that is always read again
+
 
 def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str, str]]:
     """(name, table or figure, what it shows, state) of every table and figure."""
@@ -58,27 +60,32 @@ def page(plan: Plan, dataset: str) -> dict:
 def state(outlook: Outlook, folder: Path, drawing: dict) -> str:
     """``made``, ``stale: <why>``, ``ready to be drawn`` or ``needs <runs>``.
 
-    A file older than the record is not read again: this is asked often, and of gigabytes. ``wsss audit`` reads all.
+    A large file older than the record is not read again: this is asked often, and of gigabytes. ``wsss audit`` reads
+    all.
     """
     inputs = drawings.inputs(drawing)
     record = folder / "record.json"
     if not record.is_file():
         jobs = outlook.missing(inputs)
-        return f"needs {_runs_of(jobs)}" if jobs else "ready to be drawn"
+        return f"needs {_runs_of(jobs, drawing)}" if jobs else "ready to be drawn"
     if jobs := outlook.changed(inputs):
-        return f"stale: other settings of {_runs_of(jobs)}"
+        return f"stale: other settings of {_runs_of(jobs, drawing)}"
     if differs(folder, lambda: drawing):
         return "stale: its entry in the paper has changed"
     for path, expected in read_json(record)["inputs"].items():
         if not Path(path).is_file():
             return f"stale: {path} is gone"
-        if Path(path).stat().st_mtime > record.stat().st_mtime and sha256(path) != expected:
+        found = Path(path).stat()
+        if (found.st_size < SMALL or found.st_mtime > record.stat().st_mtime) and sha256(path) != expected:
             return f"stale: {path} has changed"
     return "made"
 
 
-def _runs_of(jobs: list[Job], at_most: int = 3) -> str:
-    names = list(dict.fromkeys(f"{job.paper}/{job.run}" for job in jobs))
+def _runs_of(jobs: list[Job], drawing: dict, at_most: int = 3) -> str:
+    def name(job: Job) -> str:
+        return f"{job.paper}/{job.run}" + (f" on {job.dataset}" if job.dataset != drawing["dataset"] else "")
+
+    names = list(dict.fromkeys(map(name, jobs)))
     return ", ".join(names[:at_most]) + (f" and {len(names) - at_most} more" if len(names) > at_most else "")
 
 

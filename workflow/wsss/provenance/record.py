@@ -98,7 +98,8 @@ def code_state() -> dict:
     """Commit, whether the tree was dirty, and the digest of the package's own sources (which needs no git)."""
     sources = sorted(p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".yaml"))
     tree = digest("".join(f"{p.relative_to(PACKAGE)} {sha256(p)}\n" for p in sources))
-    return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain")), "sources": tree}
+    dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
+    return {"commit": _git("rev-parse", "HEAD"), "dirty": dirty, "sources": tree}
 
 
 def _git(*arguments: str) -> str | None:
