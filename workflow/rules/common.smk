@@ -144,7 +144,11 @@ def where_results_are():
         for _, _, folder in drawings.targets(plan, DATASET)
         if Path(folder, "record.json").is_file()
     ]
-    lines = ["", "Done. Tables and figures so far:", *(f"  {folder}" for folder in made)]
+    lines = [
+        "",
+        "Done. Tables and figures so far:",
+        *(f"  {folder}" for folder in made),
+    ]
     page = Path(RESULTS, DATASET, "report", "index.html")
     records = [Path(folder, "record.json").stat().st_mtime for folder in made]
     if page.is_file() and page.stat().st_mtime >= max(records, default=0):
