@@ -328,9 +328,9 @@ def _cost(args) -> None:
     dataset = args.dataset or plan.config["dataset"]
     plan.check(dataset)
     names = drawings.chosen(plan, dataset, args.names) or drawings.default(plan, dataset)
+    print(cost.describe(plan, dataset, names) or "Nothing has to be computed.", flush=True)
     if lacking := cost.lacking(plan, dataset, names):
         raise WsssError(f"weights are missing: {', '.join(lacking)}; see README, Weights")
-    print(cost.describe(plan, dataset, names) or "Nothing has to be computed.")
 
 
 # ---- lineage
