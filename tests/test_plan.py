@@ -50,6 +50,12 @@ def make_plan(tmp_path):
     return make
 
 
+def shapes(**changes) -> dict:
+    """The data sets of a configuration that has ``shapes`` alone."""
+    about = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
+    return {"shapes": {**about, "companions": {}, **changes}}
+
+
 def test_a_stage_is_shared_up_to_where_settings_differ(make_plan):
     plan = make_plan()
     assert plan.home("shapes", "a", "twin", 0, "train") == plan.home("shapes", "a", "first", 0, "train")
@@ -141,13 +147,10 @@ def test_layers_of_settings(make_plan):
 
 
 def test_a_data_set_has_the_last_word_on_a_run_but_for_the_command_line(make_plan):
-    shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
-    shapes["runs"] = {"a/longer": {"train": {"epochs": 7}}}
-    assert make_plan(datasets={"shapes": shapes}).resolve("shapes", "a", "longer")["train"]["epochs"] == 7
-    over = {"train": {"epochs": 8}}
-    assert (
-        make_plan(datasets={"shapes": shapes}, overrides=over).resolve("shapes", "a", "longer")["train"]["epochs"] == 8
-    )
+    datasets = shapes(runs={"a/longer": {"train": {"epochs": 7}}})
+    for over, epochs in (({}, 7), ({"train": {"epochs": 8}}, 8)):
+        config = make_plan(datasets=datasets, overrides=over).resolve("shapes", "a", "longer")
+        assert config["train"]["epochs"] == epochs
 
 
 @pytest.mark.parametrize(
@@ -168,10 +171,8 @@ def test_a_data_set_has_the_last_word_on_a_run_but_for_the_command_line(make_pla
     ],
 )
 def test_a_name_that_nothing_is_called_is_no_setting(make_plan, key, entry, message):
-    shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
-    plan = make_plan(datasets={"shapes": {**shapes, "companions": {}, key: entry}})
     with pytest.raises(WsssError, match=message):
-        plan.check("shapes")
+        make_plan(datasets=shapes(**{key: entry})).check("shapes")
 
 
 @pytest.mark.parametrize(
@@ -189,19 +190,17 @@ def test_numbers_of_a_training_are_checked_before_it(make_plan, over, message):
 
 
 def test_the_images_of_every_role_are_in_a_list(make_plan):
-    shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
-    plan = make_plan(datasets={"shapes": {**shapes, "splits": {**shapes["splits"], "val": "vla"}}})
+    plan = make_plan(datasets=shapes(splits={"train": "train", "seed": "train", "val": "vla"}))
     with pytest.raises(WsssError, match=r"split in datasets\.shapes\.splits\.val 'vla': choose one of train, val"):
         plan.check("shapes")
 
 
 @pytest.mark.parametrize("where", ["overrides", "runs"])
 def test_a_network_that_only_the_configuration_names_may_have_a_stand_in(make_plan, where):
-    shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
     named = {"backbone": {"name": "mobilenet_v2"}}
-    shapes |= {"companions": {}, "stand_ins": {"mobilenet_v2": {"weights": "mobilenet_v2.pth"}}}
-    shapes["runs"] = {"a/first": named} if where == "runs" else {}
-    plan = make_plan(datasets={"shapes": shapes}, overrides=named if where == "overrides" else {})
+    over = {"runs": {"a/first": named} if where == "runs" else {}}
+    datasets = shapes(stand_ins={"mobilenet_v2": {"weights": "mobilenet_v2.pth"}}, **over)
+    plan = make_plan(datasets=datasets, overrides=named if where == "overrides" else {})
     plan.check("shapes")
     assert plan.references("shapes", "a", "first", 0, "train") == ["mobilenet_v2.pth"]
 

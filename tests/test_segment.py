@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn import functional as F
+from toys import mask_shard
 
 from wsss.data.index import Dataset, Record
 from wsss.errors import WsssError
@@ -21,7 +22,7 @@ from wsss.segment.presets import FILE, SECTIONS, resolve
 from wsss.segment.samples import SegmentationSamples
 from wsss.segment.stage import load_task, unsettled_norms
 from wsss.segment.task import SegmentTask, cross_entropy, resize_labels
-from wsss.stores import Masks, png_bytes, write_masks
+from wsss.stores import Masks, png_bytes
 
 PRESETS = read_yaml(FILE)
 DEFAULTS = read_yaml(PACKAGE / "defaults.yaml")
@@ -234,16 +235,6 @@ def dataset(tmp_path_factory) -> Dataset:
         split = ("train",) if seed < 8 else ("val",)
         records.append(Record(f"im{seed}", f"{seed}.png", f"{seed}_mask.png", split, (), *size, "", ""))
     return Dataset("squares", ["red", "blue"], folder, records)
-
-
-def mask_shard(path, dataset, change=None):
-    masks = {image_id: dataset.mask(image_id) for image_id in dataset.ids}
-    if change:
-        change(masks)
-    with write_masks(path) as store:
-        for image_id, label in masks.items():
-            store.put(image_id, label)
-    return path
 
 
 def train_settings(**changes) -> dict:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from toys import mask_shard
 
 from wsss.data.index import Dataset, Record
 from wsss.errors import WsssError
 from wsss.segment.submission import FOLDER, check, submission
-from wsss.stores import png_bytes, write_masks
+from wsss.stores import png_bytes
 
 
 @pytest.fixture
@@ -24,16 +24,6 @@ def images(tmp_path) -> Dataset:
         (tmp_path / f"{i}_mask.png").write_bytes(png_bytes(label))
         records.append(Record(f"im{i}", f"{i}.png", f"{i}_mask.png", ("test",), (), 48, 40, "", ""))
     return Dataset("noise", ["red", "blue"], tmp_path, records)
-
-
-def mask_shard(path: Path, images: Dataset, change=None) -> Path:
-    masks = {image_id: images.mask(image_id) for image_id in images.ids}
-    if change:
-        change(masks)
-    with write_masks(path) as store:
-        for image_id, label in masks.items():
-            store.put(image_id, label)
-    return path
 
 
 def test_submission_holds_every_image_as_a_palette_png(images, tmp_path):

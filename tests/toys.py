@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from wsss.data.index import Dataset
+from wsss.stores import write_masks
+
 CLASSES = ["background", "cat", "dog"]
 
 
@@ -44,3 +47,14 @@ def write_csv(path, rows) -> None:
 
 def random_map(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def mask_shard(path: Path, images: Dataset, change=None) -> Path:
+    """The images' ground truth as a shard of masks, after ``change`` had it."""
+    masks = {image_id: images.mask(image_id) for image_id in images.ids}
+    if change:
+        change(masks)
+    with write_masks(path) as store:
+        for image_id, label in masks.items():
+            store.put(image_id, label)
+    return path

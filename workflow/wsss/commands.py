@@ -13,20 +13,8 @@ from wsss.files import read_json, read_yaml
 from wsss.plan import stages
 from wsss.registry import IN, OUT, Argument, command
 
-SECTIONS = {  # command -> the section of its settings that those of an earlier stage lack
-    "train": "train",
-    "localize": "localize",
-    "crf": "crf",
-    "affinity": "affinity",
-    "walk": "walk",
-    "irn-labels": "irn",
-    "irnet": "irn",
-    "irn": "irn",
-    "irn-instances": "irn",
-    "deeplab": "segment",
-    "predict": "predict",
-    "measure": "measure",
-}
+# the section that a command's settings have and those of the stage before lack, where it is not called as the command
+SECTIONS = {"irn-labels": "irn", "irnet": "irn", "irn-instances": "irn", "deeplab": "segment"}
 CONFIG = Argument("--config", "resolved settings of this stage (config.yaml in its folder)", IN)
 DATA = Argument("--data", "folder of the data set's index", IN)
 OUTPUT = Argument("--out", "what to write", OUT)
@@ -368,7 +356,7 @@ def _with_official_weights(args) -> dict:
 
 def _settings(args) -> dict:
     """The settings of a stage, with all weights that they name among the command's inputs."""
-    config, section = read_yaml(args.config), SECTIONS[args.command]
+    config, section = read_yaml(args.config), SECTIONS.get(args.command, args.command)
     if not isinstance(config, dict) or section not in config:
         raise WsssError(f"{args.config}: has no section '{section}'; give the config.yaml in the folder of this stage")
     if "weights" in args:

@@ -88,7 +88,7 @@ class Outlook:
         self._settings: dict[Path, bool] = {}
         self._stale: dict[str, bool] = {}
         self._all: dict[str, dict[str, Job]] = {}
-        self._missing: dict[str, dict[str, Job]] = {}
+        self._missing: dict[str, set[str]] = {}
 
     def jobs(self, paths: list[str]) -> list[Job]:
         """All jobs that ``paths`` come from, done or not."""
@@ -101,14 +101,14 @@ class Outlook:
         when something that it is made from is. What is missing below a file that stays is not needed.
         """
         below = {path: job for wanted in paths for path, job in self._below(wanted).items()}  # inputs come first
-        found = {path for wanted in paths for path in self._to_do(wanted)}
+        found = set().union(*map(self._to_do, paths))
         grown = True
         while grown:  # what is made anew may need, in turn, what is missing
             before = len(found)
             for path, job in below.items():
                 read = inputs(self.plan, job)
                 if path not in found and not found.isdisjoint(read):
-                    found |= {path, *(missing for other in read for missing in self._to_do(other))}
+                    found |= {path}.union(*map(self._to_do, read))
             grown = len(found) > before
         return [job for path, job in below.items() if path in found]
 
@@ -124,13 +124,12 @@ class Outlook:
             self._all[path] = {**found, path: job} if job else {}
         return self._all[path]
 
-    def _to_do(self, path: str) -> dict[str, Job]:
+    def _to_do(self, path: str) -> set[str]:
+        """What is made before a file is there, itself included."""
         if path not in self._missing:
-            job, found = job_of(self.plan, path), {}
+            job, found = job_of(self.plan, path), set()
             if job and (not Path(path).is_file() or self._is_stale(path)):
-                for other in inputs(self.plan, job):
-                    found |= self._to_do(other)
-                found[path] = job
+                found = {path}.union(*map(self._to_do, inputs(self.plan, job)))
             self._missing[path] = found
         return self._missing[path]
 
