@@ -138,6 +138,8 @@ def test_a_companion_stands_beside_its_data_set(plan):
     assert len(of_paper) == 3
     assert all("data set shapes_coco" in cell["not_comparable"] for cell in of_paper)
     assert "occse_figure5" in {name for name, _, _ in drawings.targets(plan, "shapes")}
+    states = {name: how for name, *_, how in state.listing(plan, "shapes")}
+    assert states["occse_figure5"].startswith("needs pretraining/classifier on shapes_coco,")
 
 
 def test_a_companion_without_folder_is_no_obstacle_but_for_what_shows_it(config):

@@ -37,7 +37,7 @@ def entries(plan: Plan, dataset: str) -> list[dict]:
         entry["state"] = drawings.obstacle(plan, dataset, kind, paper, name)
         if entry["state"] is None:
             drawing = drawings.spec(plan, dataset, kind, paper, name)
-            entry["state"] = state(outlook, Path(folder), drawing)
+            entry["state"] = state(outlook, dataset, Path(folder), drawing)
             entry["runs"] = _runs(outlook, drawing)
         found.append(entry)
     return found
@@ -57,7 +57,7 @@ def page(plan: Plan, dataset: str) -> dict:
     return {"dataset": dataset, "papers": papers, "entries": entries(plan, dataset)}
 
 
-def state(outlook: Outlook, folder: Path, drawing: dict) -> str:
+def state(outlook: Outlook, dataset: str, folder: Path, drawing: dict) -> str:
     """``made``, ``stale: <why>``, ``ready to be drawn`` or ``needs <runs>``.
 
     A large file older than the record is not read again: this is asked often, and of gigabytes. ``wsss audit`` reads
@@ -67,9 +67,9 @@ def state(outlook: Outlook, folder: Path, drawing: dict) -> str:
     record = folder / "record.json"
     if not record.is_file():
         jobs = outlook.missing(inputs)
-        return f"needs {_runs_of(jobs, drawing)}" if jobs else "ready to be drawn"
+        return f"needs {_runs_of(jobs, dataset)}" if jobs else "ready to be drawn"
     if jobs := outlook.changed(inputs):
-        return f"stale: other settings of {_runs_of(jobs, drawing)}"
+        return f"stale: other settings of {_runs_of(jobs, dataset)}"
     if differs(folder, lambda: drawing):
         return "stale: its entry in the paper has changed"
     for path, expected in read_json(record)["inputs"].items():
@@ -81,9 +81,9 @@ def state(outlook: Outlook, folder: Path, drawing: dict) -> str:
     return "made"
 
 
-def _runs_of(jobs: list[Job], drawing: dict, at_most: int = 3) -> str:
+def _runs_of(jobs: list[Job], dataset: str, at_most: int = 3) -> str:
     def name(job: Job) -> str:
-        return f"{job.paper}/{job.run}" + (f" on {job.dataset}" if job.dataset != drawing["dataset"] else "")
+        return f"{job.paper}/{job.run}" + (f" on {job.dataset}" if job.dataset != dataset else "")
 
     names = list(dict.fromkeys(map(name, jobs)))
     return ", ".join(names[:at_most]) + (f" and {len(names) - at_most} more" if len(names) > at_most else "")
