@@ -16,6 +16,7 @@ test: env lint
 lint: env
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy
 	.venv/bin/snakefmt --check Snakefile workflow/rules
 	.venv/bin/snakemake --lint > /dev/null || .venv/bin/snakemake --lint
 

@@ -16,7 +16,7 @@ include: "workflow/rules/common.smk"
 rule all:
     default_target: True
     input:
-        records(MADE_BY_DEFAULT),
+        files_of(MADE_BY_DEFAULT),
         f"{RESULTS}/{DATASET}/report/index.html",
     localrule: True
 
@@ -31,9 +31,6 @@ onerror:
 
 
 include: "workflow/rules/data.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/localize.smk"
-include: "workflow/rules/refine.smk"
-include: "workflow/rules/segment.smk"
+include: "workflow/rules/stages.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/report.smk"

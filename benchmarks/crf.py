@@ -23,7 +23,9 @@ from pydensecrf.densecrf import DenseCRF2D
 from pydensecrf.utils import unary_from_softmax
 
 from wsss.data.index import Dataset, Record
-from wsss.refine.crf import crf_stage
+from wsss.job import Given
+from wsss.run_shards import run_shards
+from wsss.stages import STAGES
 from wsss.stores import Scores, write_scores
 
 SETTINGS = {
@@ -109,8 +111,8 @@ def main() -> None:
         folder = Path(name)
         dataset, shard = make(folder, args.images, args.height, args.width, args.classes)
         theirs, their_cpu, their_peak = measured(lambda: plain(dataset, shard, folder))
-        stage = {"config": {"crf": SETTINGS}, "out": folder / "crf.npz", "workers": args.workers}
-        ours, our_cpu, our_peak = measured(lambda: crf_stage(dataset=dataset, score_paths=[shard], **stage))
+        given = Given({"crf": SETTINGS}, dataset, dataset, scores=(str(shard),), workers=args.workers)
+        ours, our_cpu, our_peak = measured(lambda: run_shards(STAGES["crf"], given, folder / "crf.npz"))
         difference = largest_difference(dataset.ids, folder, folder / "crf.npz")
         print(f"{args.images} images of {args.height}×{args.width} with {args.classes} classes")
         print(f"plain calls  {theirs:7.2f} s  {their_cpu:7.2f} CPU s  {their_peak:6.0f} MiB")

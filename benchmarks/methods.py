@@ -28,11 +28,11 @@ import torch
 from paths import PATHS, C, labels_of, picture, settings
 from torch.utils.flop_counter import FlopCounterMode
 
+from wsss.cam import scores_of
 from wsss.data.transforms import multi_scale
-from wsss.localize import scores_of
 from wsss.methods import METHODS, build
 from wsss.methods.base import EPS
-from wsss.train import fit, make_fabric
+from wsss.train import Training, fit, make_fabric
 
 TOLERANCE = 1e-2  # relative; a GPU's convolutions round to TF32
 
@@ -63,10 +63,12 @@ def train_rate(name: str, args: argparse.Namespace, folder: Path) -> tuple[float
     torch.manual_seed(0)
     method, clock = build(config, C), Clock(size, config["train"]["crop"])
     with contextlib.redirect_stderr(io.StringIO()):  # no progress bar between the results
-        fit(method, clock, config["train"] | {"steps": steps + 1}, {"seed": 0}, folder / name, args.device)
+        longer = config["train"] | {"steps": steps + 1}
+        fit(Training(method, clock, longer), {"seed": 0}, folder / name, args.device)
         seconds = clock.times[steps * size] - clock.times[args.warmup * size]
         with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
-            fit(method, clock, config["train"] | {"steps": 2}, {"seed": 1}, folder / f"{name}-flops", args.device)
+            shorter = config["train"] | {"steps": 2}
+            fit(Training(method, clock, shorter), {"seed": 1}, folder / f"{name}-flops", args.device)
     return args.steps * size / seconds, counter.get_total_flops() / 2 * args.steps / seconds
 
 
@@ -86,9 +88,9 @@ def localize_rate(name: str, args: argparse.Namespace, folder: Path) -> float:
     fabric, crop = make_fabric(args.device, args.precision), config["train"]["crop"]
     method = build(config, C).to(fabric.device).eval().to(memory_format=torch.channels_last)
     image, label = picture(crop), labels_of(8)[7].numpy()
-    inputs = multi_scale(image, config["localize"]["scales"], config["localize"]["flip"], method.backbone.input)
+    inputs = multi_scale(image, config["cam"]["scales"], config["cam"]["flip"], method.backbone.input)
     with fabric.autocast():
-        seconds, _ = timed(lambda: scores_of(method, inputs, label, (crop, crop), config["localize"]), args)
+        seconds, _ = timed(lambda: scores_of(method, inputs, label, (crop, crop), config["cam"]), args)
     return 1 / seconds
 
 

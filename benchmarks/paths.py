@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsss.backbones.base import resize
+from wsss.cam import summed
 from wsss.data.transforms import multi_scale
 from wsss.devices import keep_freed_memory
-from wsss.localize import summed
 from wsss.methods import Method, acr, aeft, build, eader, seam
 from wsss.methods.base import EPS, max_norm, multilabel_soft_margin
 from wsss.plan.resolve import method_settings
@@ -49,7 +49,7 @@ def settings(name: str, args: argparse.Namespace, folder: Path) -> dict:
         if name == "acr":
             halvings = (args.crop & -args.crop).bit_length() - 1
             config["method"] |= {"unet_depth": min(8, halvings), "unet_width": 16}
-    train |= {"precision": args.precision, "workers": 0, "epochs": 1}
+    train |= {"precision": args.precision, "epochs": 1}
     if "ordinary" in config["method"]:
         torch.save(build(settings("cam", args, folder), C).state_dict(), folder / "ordinary.pt")
         config["method"]["ordinary"]["weights"] = str(folder / "ordinary.pt")
@@ -61,7 +61,7 @@ def _replace(config: dict, backbone: str) -> None:
         if isinstance(value, dict):
             _replace(value, backbone)
     if isinstance(config.get("backbone"), dict) and config["backbone"]["name"] in PAPER_NETWORKS:
-        config["backbone"] = {"name": backbone, "weights": None}
+        config["backbone"] = dict.fromkeys(config["backbone"]) | {"name": backbone}
 
 
 def picture(side: int) -> np.ndarray:
@@ -239,7 +239,7 @@ def present_maps(args, folder):
     """Inference that resizes maps of the present classes | of all classes."""
     method, batch = prepared("cam", args, folder)
     side, label = batch["image"].shape[2], labels_of(8)[7].numpy()
-    rule = method_settings("cam")["localize"]
+    rule = method_settings("cam")["cam"]
     inputs = multi_scale(picture(side), rule["scales"], True, "rgb")
 
     def maps(shown: np.ndarray) -> Tensor:
@@ -252,7 +252,7 @@ def batched_flip(args, folder):
     """A classifier's inference, mirror images in the batch of their scale | every view alone, resized alone."""
     method, batch = prepared("cam", args, folder)
     side, label = batch["image"].shape[2], labels_of(8)[7].numpy()
-    inputs = multi_scale(picture(side), method_settings("cam")["localize"]["scales"], True, "rgb")
+    inputs = multi_scale(picture(side), method_settings("cam")["cam"]["scales"], True, "rgb")
     method.shown = {"attention": "cam"}
 
     def maps(view: Tensor) -> Tensor:

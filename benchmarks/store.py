@@ -61,18 +61,18 @@ def drawn(images: int, size: int) -> Iterator[Scored]:
 
 
 def of_model(data: Path, config: dict, model: Path, images: int) -> Iterator[Scored]:
-    """CAM scores of every k-th training image that has a mask, as ``wsss localize`` computes them, not yet stored."""
+    """CAM scores of every k-th training image that has a mask, as ``wsss cam`` computes them, not yet stored."""
     import torch
 
-    from wsss.localize import load_method, multi_scale_cam
+    from wsss.cam import load_method, multi_scale_cam
 
-    dataset = Dataset.load(data).split(config["dataset"]["splits"]["seed"])
+    dataset = Dataset.load(data).split(config["dataset"]["splits"]["measured"])
     method = load_method(config, len(dataset.classes), model)
     labels = dataset.labels()
     for n in range(0, len(dataset), max(1, len(dataset) // images)):
         image_id = dataset.ids[n]
         with torch.no_grad():
-            scores = multi_scale_cam(method, dataset.image(image_id), labels[n], config["localize"]).numpy()
+            scores = multi_scale_cam(method, dataset.image(image_id), labels[n], config["cam"]).numpy()
         yield Scored(image_id, np.flatnonzero(labels[n]) + 1, scores, dataset.mask(image_id))
 
 

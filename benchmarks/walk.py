@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from wsss.refine.affinity import pair_affinity
+from wsss.refine.affinity_net import pair_affinity
 from wsss.refine.paths import at, half_disc
 from wsss.refine.walk import random_walk
 

@@ -43,7 +43,7 @@ class Workflow:
         shapes = config["datasets"]["shapes"]
         few = {"steps": 6, "batch_size": 4}
         shapes["overrides"]["train"].update(few)
-        for section in ("affinity", "irn", "segment"):
+        for section in ("affinity", "irn_train", "deeplab"):
             shapes["overrides"][section].setdefault("train", {}).update(few)
         shapes["pretraining"]["train"].update(few)
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -103,3 +103,11 @@ def one_line():
 @pytest.fixture(scope="session")
 def workflow(tmp_path_factory) -> Workflow:
     return Workflow(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> Workflow:
+    """A clone of its own with everything that `snakemake` makes when nothing is named."""
+    clone = Workflow(tmp_path_factory.mktemp("made"))
+    clone()
+    return clone

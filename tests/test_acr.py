@@ -11,7 +11,7 @@ from wsss.errors import WsssError
 from wsss.methods.acr import Acr, class_map, classifier_loss, draw_cells, draw_target, judged_maps, reconstructor_loss
 from wsss.methods.unet import UNet
 from wsss.plan.resolve import method_settings, stand_in
-from wsss.train import Progress
+from wsss.schedule import Progress
 
 TINY = {"name": "tiny", "dropout": None, "weights": None, "freeze_norm": False}
 C, SIDE = 4, 32
@@ -230,8 +230,3 @@ def test_classifier_is_the_backbone_that_localizes(batch):
     with torch.no_grad():
         maps, (_, logits) = acr.localize(batch["image"], batch["labels"]), acr.classifier(batch["image"])
     torch.testing.assert_close(maps.mean((2, 3)), logits)
-
-
-def test_unknown_strategy_names_the_key():
-    with pytest.raises(WsssError, match=r"unknown method\.strategy 'wrong': choose one of adversarial, pretrained"):
-        build(strategy="wrong")

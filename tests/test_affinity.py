@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stages import train
 from torch.autograd.graph import saved_tensors_hooks
 
 from wsss.backbones import build as build_backbone
 from wsss.backbones import export_weights, import_weights
 from wsss.data.index import Dataset, Record
 from wsss.errors import WsssError
-from wsss.refine import affinity
-from wsss.refine.affinity import AffinityNet, affinity_stage, pair_affinity
+from wsss.refine import affinity_net
+from wsss.refine.affinity_net import AffinityNet, pair_affinity
 from wsss.refine.labels import AffinitySamples, clamp_radius, confident_labels, pair_marks, pool
 from wsss.refine.losses import cross_entropy_terms
 from wsss.refine.paths import half_disc
@@ -29,15 +30,26 @@ CONFIG = {
         "low_alpha": 4,
         "high_alpha": 24,
         "radius": 5,
+        "backbone": {"name": None, "weights": None},
         "train": {
+            "weights": None,
+            "start": None,
             "epochs": 8,
             "steps": 30,
             "batch_size": 4,
+            "drop_last": True,
+            "accumulate": 1,
             "crop": 64,
             "flip": 0.5,
             "jitter": [0.1, 0.1, 0.1, 0.0],
             "precision": "float32",
-            "optimizer": {"lr": 0.1, "momentum": 0.0005, "weight_decay": 0.0005, "poly_power": 0.9},
+            "optimizer": {
+                "lr": 0.1,
+                "momentum": 0.0005,
+                "weight_decay": 0.0005,
+                "poly_power": 0.9,
+                "poly_epochs": None,
+            },
         },
     },
 }
@@ -193,8 +205,8 @@ def toy(folder, n: int = 6) -> Dataset:
 
 def test_training_separates_the_square_from_the_ground(tmp_path):
     images = toy(tmp_path)
-    path = affinity_stage(CONFIG, images, [tmp_path / "crf.npz"], tmp_path / "out", "cpu")
-    net = affinity.load(CONFIG, path)
+    path = train("affinity", CONFIG, images, tmp_path / "out", scores=[tmp_path / "crf.npz"])
+    net = affinity_net.load(CONFIG, path)
     samples = AffinitySamples(images, [tmp_path / "crf.npz"], CONFIG, net.stride, net.backbone.input)
     same, different = [], []
     for i in range(len(samples)):
@@ -210,7 +222,7 @@ def test_training_separates_the_square_from_the_ground(tmp_path):
 def test_coarse_taps_stay_where_they_are_in_the_image(monkeypatch):
     """Features that are the x coordinates of their cells' centres; the width is no multiple of the coarse strides."""
     config = {**CONFIG, "backbone": {"name": "resnet18", "output_stride": 32}}
-    net, width = affinity.build(config).eval(), 136
+    net, width = affinity_net.build(config).eval(), 136
     strides, channels = net.backbone.strides, net.backbone.channels
     assert strides["conv4"] < strides["conv5"] < strides["conv6"]
 
@@ -219,7 +231,7 @@ def test_coarse_taps_stay_where_they_are_in_the_image(monkeypatch):
         return {tap: x.expand(1, channels[tap], len(x), len(x)) for tap, x in centres.items()}
 
     monkeypatch.setattr(net.backbone, "forward", coordinates)
-    for name, tap, _, _ in affinity.HEADS:
+    for name, tap, _, _ in affinity_net.HEADS:
         torch.nn.init.constant_(getattr(net, f"f{name}").weight, 1 / channels[tap])
     seen = []
     net.f9.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -232,49 +244,49 @@ def test_coarse_taps_stay_where_they_are_in_the_image(monkeypatch):
 
 
 def test_official_files_are_read(tmp_path):
-    net = affinity.build(CONFIG)
+    net = affinity_net.build(CONFIG)
     export_weights(net, "psa", tmp_path / "aff.pth")
-    read = affinity.build(CONFIG)
+    read = affinity_net.build(CONFIG)
     import_weights(tmp_path / "aff.pth", read, "psa")
     for name, value in net.state_dict().items():
         assert torch.equal(read.state_dict()[name], value), name
 
 
 def test_a_file_of_another_network_is_refused(tmp_path):
-    other = affinity.build({**CONFIG, "backbone": {"name": "mobilenet_v2", "output_stride": 8}})
+    other = affinity_net.build({**CONFIG, "backbone": {"name": "mobilenet_v2", "output_stride": 8}})
     torch.save(other.state_dict(), tmp_path / "model.pt")
     with pytest.raises(WsssError, match=r"model\.pt: not a model of this configuration \(AffinityNet on tiny\)"):
-        affinity.load(CONFIG, tmp_path / "model.pt")
+        affinity_net.load(CONFIG, tmp_path / "model.pt")
 
 
 def test_what_is_missing_is_named_before_training(tmp_path):
     images = toy(tmp_path, 2)
     wrong = {**CONFIG, "affinity": {**CONFIG["affinity"], "high_alpha": 32}}
     with pytest.raises(WsssError, match=r"affinity.high_alpha: 32 is not in crf.alphas \(4, 24\)"):
-        affinity_stage(wrong, images, [tmp_path / "crf.npz"], tmp_path / "out", "cpu")
+        train("affinity", wrong, images, tmp_path / "out", scores=[tmp_path / "crf.npz"])
     more = Dataset("toy", ["cat"], tmp_path, [*images.records, Record("9", "9.png", None, (), (), 1, 1, "", None)])
     with pytest.raises(WsssError, match="no CRF result '9@4'"):
-        affinity_stage(CONFIG, more, [tmp_path / "crf.npz"], tmp_path / "out", "cpu")
+        train("affinity", CONFIG, more, tmp_path / "out", scores=[tmp_path / "crf.npz"])
 
 
 def test_affinitynet_may_stand_on_another_network(tmp_path):
     torch.manual_seed(5)
-    start = affinity.build(CONFIG)
+    start = affinity_net.build(CONFIG)
     torch.save(start.backbone.state_dict(), tmp_path / "other.pth")
     again = {
         **CONFIG,
         "affinity": {**CONFIG["affinity"], "backbone": {"name": None, "weights": tmp_path / "other.pth"}},
     }
-    found, own = affinity.build(again).backbone.state_dict(), start.backbone.state_dict()
+    found, own = affinity_net.build(again).backbone.state_dict(), start.backbone.state_dict()
     assert all(torch.equal(found[name], own[name]) for name in own)
     other = {"name": "resnet18", "weights": None, "freeze": None}
     config = {**CONFIG, "affinity": {**CONFIG["affinity"], "backbone": other}}
-    net = affinity.build(config)
+    net = affinity_net.build(config)
     assert net.f8_5.weight.shape[1] == net.backbone.channels["conv6"] == 512
     torch.save(net.state_dict(), tmp_path / "model.pt")
-    assert torch.equal(affinity.load(config, tmp_path / "model.pt").f9.weight, net.f9.weight)
+    assert torch.equal(affinity_net.load(config, tmp_path / "model.pt").f9.weight, net.f9.weight)
     with pytest.raises(WsssError, match=r"model\.pt: not a model of this configuration \(AffinityNet on tiny\)"):
-        affinity.load(CONFIG, tmp_path / "model.pt")
+        affinity_net.load(CONFIG, tmp_path / "model.pt")
 
 
 def test_a_crop_without_pairs_is_refused(tmp_path):

@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SIZES = {
     "crf": "--images 2 --height 48 --width 64",
     "methods": "--backbone tiny --crop 32 --batch 2 --methods cam --warmup 1 --steps 1 --repeats 1",
+    "pamr": "--images 2 --height 48 --width 64",
     "store": "--images 2 --size 64",
     "sweep": "--images 2 --height 40 --width 56",
     "walk": "--height 12 --width 16 --log_steps 2",

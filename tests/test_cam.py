@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from stages import TINY
 
 from wsss.methods import cam
 from wsss.plan.resolve import method_settings, stand_in
 
 C, SIDE = 5, 64
-TINY = {"name": "tiny", "freeze": [], "freeze_norm": False, "dropout": None, "output_stride": None, "weights": None}
 
 
 def batch(size: int = 4) -> dict:

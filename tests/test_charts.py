@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.text import Text
 
-from wsss.report.charts import _label
-from wsss.report.layout import row_name
+from wsss.report.drawing import row_name
+from wsss.report.placement import write_names
 
 
 def test_names_of_close_points_do_not_meet():
@@ -17,7 +17,7 @@ def test_names_of_close_points_do_not_meet():
     for point in points:
         axis.plot(*point, "o")
     axis.margins(0.15)
-    _label(axis, [(f"CAM (method {i})", [point]) for i, point in enumerate(points)], points)
+    write_names(axis, [(f"CAM (method {i})", [point]) for i, point in enumerate(points)], points)
     boxes = [Text.get_window_extent(text) for text in axis.texts]
     leaders = {text.arrow_patch.get_visible() for text in axis.texts if np.hypot(*text.get_position()) <= 9}
     inside = [axis.bbox.x0 < box.x0 < box.x1 < axis.bbox.x1 for box in boxes]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
 from wsss.errors import WsssError
-from wsss.plan import Plan, cost, drawings, jobs
+from wsss.plan import Plan, cost, drawings, jobs, targets
+from wsss.plan.outlook import Outlook
 from wsss.plan.plan import PRETRAINING
 from wsss.schedule import Schedule
+from wsss.stages import STAGES
 
 ROOT = Path(__file__).parent.parent
-RULES = {"seed": "localize", "segment": "predict", "metrics": "measure"}  # stage -> its rule, where names differ
 
 
 @pytest.fixture
@@ -32,25 +34,24 @@ def make_file(path: str | Path, text: str = "") -> None:
 
 
 def stages(found: list[jobs.Job]) -> dict[str, int]:
-    return {
-        stage: sum(job.stage == stage for job in found) for stage in cost.NAMES if any(j.stage == stage for j in found)
-    }
+    counted = Counter(job.stage for job in found)
+    return {stage: counted[stage] for stage in STAGES if counted[stage]}
 
 
 def missing(plan: Plan, paths: list[str]) -> list[jobs.Job]:
-    return jobs.Outlook(plan).missing(paths)
+    return Outlook(plan).missing(paths)
 
 
 def test_a_stage_with_a_name_of_two_words_is_followed_down(make_plan):
     """Instances are shown by no published table, but one may ask for them."""
     plan = make_plan()
     wanted = plan.metrics("shapes", "seam", "baseline", 0, "irn_instances")
-    assert wanted.endswith("metrics/irn_instances_seed.json")
+    assert wanted.endswith("measure/irn_instances_measured.json")
     found = stages(missing(plan, [wanted]))
-    once = dict.fromkeys(("seed", "irn_labels", "irnet", "irn_instances", "metrics"), 1)
+    once = dict.fromkeys(("cam", "irn_marks", "irn_train", "irn_instances", "measure"), 1)
     assert found == {"train": 2, **once}  # where it starts, and its own
-    (measured,) = [job for job in missing(plan, [wanted]) if job.stage == "metrics"]
-    assert (measured.measured, measured.part) == ("irn_instances", "seed")
+    (measured,) = [job for job in missing(plan, [wanted]) if job.stage == "measure"]
+    assert (measured.measured, measured.part) == ("irn_instances", "measured")
 
 
 @pytest.mark.workflow
@@ -62,15 +63,10 @@ def test_these_are_the_jobs_that_snakemake_plans(workflow, dataset):
     for name in plan.dataset(dataset).get("stand_ins", {}).values():  # weight files are the user's
         if name.get("weights"):
             make_file(workflow.folder / name["weights"])
-    names = [name for name, _, _ in drawings.targets(plan, dataset)]
-    planned = workflow.jobs("--config", "shards=3", "results=nothing", f"dataset={dataset}", "--", *names)
-    specs = [
-        drawings.spec(plan, dataset, kind, *name.split("_", 1)) for name, kind, _ in drawings.targets(plan, dataset)
-    ]
-    ours = stages(missing(plan, [path for spec in specs for path in drawings.inputs(spec)]))
-    assert {RULES.get(stage, stage): n for stage, n in ours.items()} == {
-        rule: n for rule, n in planned.items() if rule in {RULES.get(stage, stage) for stage in cost.NAMES}
-    }
+    available = targets.available(plan, dataset)
+    planned = workflow.jobs("--config", "shards=3", "results=nothing", f"dataset={dataset}", "--", *available)
+    ours = stages(cost.missing(plan, dataset, available))
+    assert ours == {rule: n for rule, n in planned.items() if rule in STAGES and rule != "index"}
     assert ours["train"] > 30
 
 
@@ -92,29 +88,29 @@ def test_it_is_said_before_anything_starts(workflow):
 def test_only_what_is_missing_counts_and_what_lies_below_it(make_plan):
     plan = make_plan()
     wanted = drawings.inputs(drawings.table(plan, "shapes", "seam", "table2"))
-    assert stages(missing(plan, wanted)) == {"train": 3, "seed": 4, "metrics": 4}
+    assert stages(missing(plan, wanted)) == {"train": 3, "cam": 4, "measure": 4}
     make_file(plan.home("shapes", *PRETRAINING, 0, "train") / "model.pt")
-    assert stages(missing(plan, wanted)) == {"train": 2, "seed": 4, "metrics": 4}
+    assert stages(missing(plan, wanted)) == {"train": 2, "cam": 4, "measure": 4}
     model = plan.home("shapes", "seam", "baseline", 0, "train") / "model.pt"
     make_file(model)
-    assert stages(missing(plan, wanted)) == {"train": 1, "seed": 4, "metrics": 4}
+    assert stages(missing(plan, wanted)) == {"train": 1, "cam": 4, "measure": 4}
     for path in wanted:  # measured: what is missing below is not needed any more
         make_file(path)
     assert missing(plan, wanted) == []
     Path(wanted[0]).unlink()
-    assert stages(missing(plan, wanted)) == {"seed": 1, "metrics": 1}
-    scores = plan.home("shapes", "seam", "baseline", 0, "seed") / "seed-0-of-1.npz"
+    assert stages(missing(plan, wanted)) == {"cam": 1, "measure": 1}
+    scores = plan.home("shapes", "seam", "baseline", 0, "cam") / "measured-0-of-1.npz"
     make_file(wanted[0])
     model.unlink()
     (metrics,) = [path for path in wanted if "/baseline/" in path]
     Path(metrics).unlink()  # the network comes back, and all that is made with it is made anew
-    assert stages(missing(plan, wanted)) == {"train": 1, "seed": 3, "metrics": 3}
+    assert stages(missing(plan, wanted)) == {"train": 1, "cam": 3, "measure": 3}
     make_file(scores)  # there is no need for the network
-    assert stages(missing(plan, wanted)) == {"metrics": 1}
-    for job in jobs.Outlook(plan).jobs(wanted):
+    assert stages(missing(plan, wanted)) == {"measure": 1}
+    for job in Outlook(plan).jobs(wanted):
         make_file(job.folder(plan) / job.file)
     assert cost.describe(plan, "shapes", ["seam_table2"]) == ""
-    for stage in ("train", "seed"):
+    for stage in ("train", "cam"):
         settings = plan.stage_config("shapes", "seam", "seam", 0, stage)
         make_file(plan.home("shapes", "seam", "seam", 0, stage) / "config.yaml", yaml.safe_dump(settings))
     assert cost.describe(plan, "shapes", ["seam_table2"]) == ""
@@ -155,15 +151,15 @@ def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):
     make_file(home / "record.json", json.dumps(record))
     text = " ".join(cost.describe(plan, "shapes", ["seam_table2"]).split())
     assert "About 20 min, one job after the other, at the pace of earlier runs on elsewhere." in text
-    assert text.endswith("not measured yet: localizations (cam, seam), measurements (seed), trainings (seam).")
+    assert text.endswith("not measured yet: localizations (cam, seam), measurements (cam), trainings (seam).")
 
 
 def test_sizes_come_from_the_index_or_are_known_or_are_not(make_plan):
     plan = make_plan()
-    assert cost.sizes(plan, "shapes") == {"train": 240, "seed": 240, "val": 80, "rest": 0}
-    assert cost.sizes(plan, "voc12") == {"train": 10582, "seed": 1464, "val": 1449, "rest": 9118}
+    assert cost.sizes(plan, "shapes") == {"train": 240, "measured": 240, "val": 80, "rest": 0}
+    assert cost.sizes(plan, "voc12") == {"train": 10582, "measured": 1464, "val": 1449, "rest": 9118}
     make_file(plan.data("voc12") / "index.csv", "id,split\na,train;train_aug\nb,train_aug\nc,val\n")
-    assert cost.sizes(plan, "voc12") == {"train": 2, "seed": 1, "val": 1, "rest": 1}
+    assert cost.sizes(plan, "voc12") == {"train": 2, "measured": 1, "val": 1, "rest": 1}
     plan.config["datasets"]["mine"] = {**plan.dataset("voc12"), "published": False, "seeds": [0]}
     assert cost.sizes(plan, "mine") == {}
     assert "as many images as the index will have" in cost.describe(plan, "mine", ["seam_table2"])
@@ -179,28 +175,28 @@ def test_sizes_come_from_the_index_or_are_known_or_are_not(make_plan):
     ],
 )
 def test_images_of_a_schedule_are_those_of_its_batches(train):
-    schedule = Schedule(22, {**train, "optimizer": {}})
+    schedule = Schedule(22, {"steps": None, "drop_last": True, "optimizer": {"poly_epochs": None}, **train})
     assert schedule.images == sum(len(batch) for batch in schedule.batches(seed=0, start=0))
 
 
 def test_names_are_found_in_what_was_asked_for(make_plan):
     plan = make_plan()
-    folder = drawings.folder(plan, "shapes", "tables", "seam", "table2")
-    assert cost.names(plan, "shapes", ["seam_table2"]) == ["seam_table2"]
-    assert cost.names(plan, "shapes", [f"{folder}/table.csv"]) == ["seam_table2"]
-    assert cost.names(plan, "shapes", []) == plan.dataset("shapes")["targets"]
-    assert cost.names(plan, "shapes", ["results/shapes/seam/baseline/seed0/train/model.pt"]) == []
+    folder = targets.folders(plan, "shapes")["seam_table2"]
+    assert targets.named(plan, "shapes", ["seam_table2"]) == ["seam_table2"]
+    assert targets.named(plan, "shapes", [f"{folder}/table.csv"]) == ["seam_table2"]
+    assert targets.named(plan, "shapes", []) == plan.dataset("shapes")["targets"]
+    assert targets.named(plan, "shapes", ["results/shapes/seam/baseline/seed0/train/model.pt"]) == []
 
 
 def test_a_paper_means_all_of_its_tables_and_figures(make_plan):
     plan = make_plan()
-    every = [name for name, _, _ in drawings.targets(plan, "shapes")]
-    assert drawings.chosen(plan, "shapes", ["aeft"]) == [name for name in every if name.startswith("aeft_")]
-    assert drawings.chosen(plan, "shapes", ["aeft_gpp", "everything"]) == [
+    every = list(targets.available(plan, "shapes"))
+    assert targets.chosen(plan, "shapes", ["aeft"]) == [name for name in every if name.startswith("aeft_")]
+    assert targets.chosen(plan, "shapes", ["aeft_gpp", "everything"]) == [
         "aeft_gpp",
         *(n for n in every if n != "aeft_gpp"),
     ]
     plan.config["targets"] = "everything"
-    assert drawings.default(plan, "shapes") == cost.names(plan, "shapes", []) == every
+    assert targets.default(plan, "shapes") == targets.named(plan, "shapes", []) == every
     with pytest.raises(WsssError, match="unknown table, figure or paper 'seam_table99'"):
-        drawings.chosen(plan, "shapes", ["seam_table99"])
+        targets.chosen(plan, "shapes", ["seam_table99"])

@@ -8,10 +8,11 @@ from PIL import Image
 from pydensecrf.densecrf import DenseCRF2D
 from pydensecrf.utils import unary_from_labels as reference_labels
 from pydensecrf.utils import unary_from_softmax
+from stages import run
 
 from wsss.data.index import Dataset, Record
 from wsss.errors import WsssError
-from wsss.refine.crf import crf_stage, dense_crf, unary_from_labels, unary_from_scores, with_background
+from wsss.refine.crf import dense_crf, unary_from_labels, unary_from_scores, with_background
 from wsss.stores import Scores, write_scores
 
 SETTINGS = {
@@ -90,7 +91,7 @@ def test_read_only_images_and_wrong_sizes():
 
 def dataset(folder, sizes=SIZES) -> Dataset:
     records = []
-    with write_scores(folder / "seed.npz") as store:
+    with write_scores(folder / "cam.npz") as store:
         for seed, (name, size) in enumerate(sizes.items()):
             image, scores = picture(seed, *size)
             Image.fromarray(image).save(folder / f"{name}.png")
@@ -100,12 +101,12 @@ def dataset(folder, sizes=SIZES) -> Dataset:
 
 
 def test_stage_does_not_depend_on_shards_or_processes(tmp_path):
-    images, config, seed = dataset(tmp_path), {"crf": SETTINGS}, [tmp_path / "seed.npz"]
-    crf_stage(config, images, seed, tmp_path / "one.npz")
-    crf_stage(config, images, seed, tmp_path / "pool.npz", workers=2)
+    images, config, scores = dataset(tmp_path), {"crf": SETTINGS}, [tmp_path / "cam.npz"]
+    run("crf", config, images, tmp_path / "one.npz", scores=scores)
+    run("crf", config, images, tmp_path / "pool.npz", scores=scores, workers=2)
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "pool.npz").read_bytes()
     for i in range(2):
-        crf_stage(config, images, seed, tmp_path / f"{i}.npz", shard=(i, 2))
+        run("crf", config, images, tmp_path / f"{i}.npz", (i, 2), scores=scores)
     one, two = Scores([tmp_path / "one.npz"]), Scores([tmp_path / "0.npz", tmp_path / "1.npz"])
     assert one.ids == two.ids == sorted(f"{name}@{alpha}" for name in SIZES for alpha in (4, 24))
     for key in one.ids:
@@ -115,17 +116,17 @@ def test_stage_does_not_depend_on_shards_or_processes(tmp_path):
 
 def test_stage_stores_the_probabilities(tmp_path):
     images = dataset(tmp_path)
-    crf_stage({"crf": SETTINGS}, images, [tmp_path / "seed.npz"], tmp_path / "crf.npz")
-    scores = Scores([tmp_path / "seed.npz"]).get("c")[1]
+    run("crf", {"crf": SETTINGS}, images, tmp_path / "crf.npz", scores=[tmp_path / "cam.npz"])
+    scores = Scores([tmp_path / "cam.npz"]).get("c")[1]
     expected = plain_call(images.image("c"), unary_from_softmax(with_background(scores, 24)), SETTINGS)
     np.testing.assert_allclose(Scores([tmp_path / "crf.npz"]).get("c@24")[1], expected, rtol=0, atol=5e-4)
 
 
 def test_an_image_without_class_is_background(tmp_path):
     images = dataset(tmp_path, {"none": (9, 9)})
-    with write_scores(tmp_path / "seed.npz") as store:
+    with write_scores(tmp_path / "cam.npz") as store:
         store.put("none", [], np.zeros((0, 9, 9)))
-    crf_stage({"crf": SETTINGS}, images, [tmp_path / "seed.npz"], tmp_path / "crf.npz")
+    run("crf", {"crf": SETTINGS}, images, tmp_path / "crf.npz", scores=[tmp_path / "cam.npz"])
     for alpha in (4, 24):
         classes, planes = Scores([tmp_path / "crf.npz"]).get(f"none@{alpha}")
         assert classes.tolist() == [0]
@@ -139,9 +140,9 @@ def test_an_image_without_class_is_background(tmp_path):
 )
 def test_bad_input_names_the_image_and_leaves_no_file(tmp_path, workers, classes, size, message):
     images = dataset(tmp_path, {"good": (12, 12), "bad": (9, 9)})
-    with write_scores(tmp_path / "seed.npz") as store:
+    with write_scores(tmp_path / "cam.npz") as store:
         store.put("good", [2], np.zeros((1, 12, 12)))
         store.put("bad", classes, np.zeros((len(classes), *size)))
     with pytest.raises(WsssError, match=f"'bad'.*{message}"):
-        crf_stage({"crf": SETTINGS}, images, [tmp_path / "seed.npz"], tmp_path / "crf.npz", workers=workers)
+        run("crf", {"crf": SETTINGS}, images, tmp_path / "crf.npz", scores=[tmp_path / "cam.npz"], workers=workers)
     assert not (tmp_path / "crf.npz").exists()

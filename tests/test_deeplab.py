@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stages import TINY, run, train
 from torch.nn import functional as F
 from toys import mask_shard
 
 from wsss.data.index import Dataset, Record
 from wsss.errors import WsssError
 from wsss.files import sha256
-from wsss.segment import predict_stage, segment_stage
 from wsss.segment.crf import Refine
 from wsss.segment.predict import pass_logits, probabilities
 from wsss.segment.presets import presets, resolve
 from wsss.segment.samples import SegmentationSamples
-from wsss.segment.stage import load_task
+from wsss.segment.task import load_task
+from wsss.settings.check import check
 from wsss.stores import Masks, png_bytes
 
 PRESETS = presets()
-TINY = {"name": "tiny", "output_stride": None, "dropout": None, "freeze_norm": False}
 
 # ---- images: a bright square of one of two colours on grey noise
 
@@ -104,25 +104,25 @@ def test_masks_of_another_data_set_are_named(dataset, tmp_path):
 # ---- stages
 
 
-def stage_config(**segment) -> dict:
-    train = {**train_settings(), "steps": 40, "batch_size": 4, "workers": 0, "optimizer": {"lr": 0.05}}
+def stage_config(**deeplab) -> dict:
+    train = {**train_settings(), "steps": 40, "batch_size": 4, "optimizer": {"lr": 0.05}}
     backbone = {**TINY, "output_stride": 8}
     network = {"preset": "seam", "labels": "walk", "model": "largefov_aeft", "norm_momentum": 0.1, "train_norms": True}
     predict = {"scales": [1.0, 1.25], "crf": {"iterations": 2}}
-    return {"seed": 4, "segment": {**network, "backbone": backbone, "train": train, **segment}, "predict": predict}
+    own = {**network, "backbone": backbone, "train": train, **deeplab}
+    return resolve({"seed": 4, "deeplab": own, "predict": predict})
 
 
 @pytest.fixture(scope="module")
 def trained(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("deeplab")
     images = dataset.split("train")
-    segment_stage(stage_config(), images, [mask_shard(folder / "m.zip", images)], folder, "cpu")
-    return folder / "model.pt"
+    return train("deeplab", stage_config(), images, folder, masks=[mask_shard(folder / "m.zip", images)])
 
 
 def test_training_learns_what_prediction_shows(dataset, trained, tmp_path):
     images = dataset.split("val")
-    predict_stage(stage_config(), images, trained, tmp_path / "val.zip", device="cpu")
+    run("predict", stage_config(), images, tmp_path / "val.zip", model=trained)
     masks = Masks([tmp_path / "val.zip"])
     assert masks.ids == sorted(images.ids)
     right = np.mean([(masks.get(image_id) == images.mask(image_id)).mean() for image_id in images.ids])
@@ -132,9 +132,9 @@ def test_training_learns_what_prediction_shows(dataset, trained, tmp_path):
 
 def test_prediction_depends_neither_on_shards_nor_on_processes(dataset, trained, tmp_path):
     whole, parts = tmp_path / "whole.zip", [tmp_path / f"{i}.zip" for i in range(3)]
-    predict_stage(stage_config(), dataset, trained, whole, device="cpu")
+    run("predict", stage_config(), dataset, whole, model=trained)
     for i, part in enumerate(parts):
-        predict_stage(stage_config(), dataset, trained, part, (i, 3), "cpu", workers=2 if i == 0 else 1)
+        run("predict", stage_config(), dataset, part, (i, 3), model=trained, workers=2 if i == 0 else 1)
     one, other = Masks([whole]), Masks(parts)
     assert one.ids == other.ids
     assert all((one.get(image_id) == other.get(image_id)).all() for image_id in one.ids)
@@ -142,25 +142,25 @@ def test_prediction_depends_neither_on_shards_nor_on_processes(dataset, trained,
 
 def test_training_twice_gives_the_same_bytes(dataset, tmp_path):
     config = stage_config(labels="ground_truth")
-    config["segment"]["train"]["steps"] = 3
+    config["deeplab"]["train"]["steps"] = 3
     for name in ("a", "b"):
-        segment_stage(config, dataset, None, tmp_path / name, "cpu")
+        train("deeplab", config, dataset, tmp_path / name)
     assert sha256(tmp_path / "a/model.pt") == sha256(tmp_path / "b/model.pt")
 
 
 def test_labels_and_masks_must_agree(dataset, tmp_path):
-    with pytest.raises(WsssError, match=r"segment\.labels is 'walk'"):
-        segment_stage(stage_config(), dataset, None, tmp_path, "cpu")
-    with pytest.raises(WsssError, match=r"segment\.labels is 'ground_truth'"):
-        segment_stage(stage_config(labels="ground_truth"), dataset, [], tmp_path, "cpu")
+    with pytest.raises(WsssError, match=r"deeplab\.labels is 'walk'"):
+        train("deeplab", stage_config(), dataset, tmp_path)
+    with pytest.raises(WsssError, match=r"deeplab\.labels is 'ground_truth'"):
+        train("deeplab", stage_config(labels="ground_truth"), dataset, tmp_path, masks=[])
 
 
 def test_a_model_of_other_settings_is_refused(trained, tmp_path):
-    segment = resolve(stage_config(model="deeplab_v2"))["segment"]
+    deeplab = stage_config(model="deeplab_v2")["deeplab"]
     with pytest.raises(WsssError, match=r"not a model of .* \(deeplab_v2 on tiny, 2 classes\)"):
-        load_task(segment, 2, trained)
+        load_task(deeplab, 2, trained)
     with pytest.raises(WsssError, match="nowhere"):
-        load_task(segment, 2, tmp_path / "nowhere.pt")
+        load_task(deeplab, 2, tmp_path / "nowhere.pt")
 
 
 # ---- prediction
@@ -214,7 +214,7 @@ def test_the_maximum_of_deeplab_v2_is_taken_at_the_logits():
     small = F.interpolate(x, (6, 8), mode="bilinear", align_corners=True)
     highest = torch.maximum(net(x), F.interpolate(net(small), (12, 16), mode="bilinear", align_corners=False))
     expected = F.interpolate(highest, size, mode="bilinear", align_corners=False)
-    loss = {**LOSS, "at": PRESETS["deeplab_v2"]["segment"]["loss"]["at"]}
+    loss = {**LOSS, "at": PRESETS["deeplab_v2"]["deeplab"]["loss"]["at"]}
     actual = pass_logits(net, x, size, {**OFF, "multi_scale": PRESETS["deeplab_v2"]["predict"]["multi_scale"]}, loss)
     torch.testing.assert_close(actual, expected)
     assert not torch.allclose(pass_logits(net, x, size, {**OFF, "multi_scale": "pass"}, LOSS), expected)
@@ -230,8 +230,9 @@ def test_crf_follows_the_image():
 
 
 @pytest.mark.parametrize(("key", "value"), [("fusion", "mean"), ("multi_scale", True)])
-def test_unknown_choices_are_named(dataset, trained, tmp_path, key, value):
+def test_unknown_choices_are_named(key, value):
     config = stage_config()
+    assert check(config) == []
     config["predict"][key] = value
-    with pytest.raises(WsssError, match=rf"predict\.{key}: unknown '{value}'"):
-        predict_stage(config, dataset, trained, tmp_path / "x.zip", device="cpu")
+    [finding] = check(config)
+    assert str(finding).startswith(f"predict.{key} is ")

@@ -12,8 +12,8 @@ import yaml
 
 from wsss.errors import WsssError
 from wsss.files import sha256
-from wsss.plan import Plan, drawings, state
-from wsss.plan.jobs import Outlook
+from wsss.plan import Plan, drawings, state, targets
+from wsss.plan.outlook import Outlook
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "workflow" / "papers"
@@ -36,7 +36,7 @@ def test_every_run_resolves_on_every_data_set(plan, config):
             for run in spec["runs"]:
                 resolved = plan.resolve(dataset, paper, run)
                 assert resolved["method"]["name"] in ("cam", *PAPERS)
-                for stage in ("train", "seed", "crf", "walk"):
+                for stage in ("train", "cam", "crf", "walk"):
                     plan.stage_config(dataset, paper, run, 0, stage)
                 learnt_from = {resolved["affinity"]["low_alpha"], resolved["affinity"]["high_alpha"]}
                 assert learnt_from <= set(resolved["crf"]["alphas"]), (dataset, paper, run)
@@ -44,14 +44,13 @@ def test_every_run_resolves_on_every_data_set(plan, config):
 
 def test_every_drawing_knows_its_files_on_every_data_set(plan, config):
     for dataset in config["datasets"]:
-        for name, kind, folder in drawings.targets(plan, dataset):
-            paper, _, short = name.partition("_")
-            drawing = drawings.spec(plan, dataset, kind, paper, short)
-            assert folder == f"results/{dataset}/{kind}/{name}"
+        for name, (paper, kind, short) in targets.available(plan, dataset).items():
+            drawing = drawings.drawing(plan, dataset, kind, paper, short)
+            assert targets.folders(plan, dataset)[name] == f"results/{dataset}/{kind}/{name}"
             beside = config["datasets"][dataset].get("companions", {}).values()
             homes = tuple(f"results/{place}/" for place in (dataset, *beside))
             assert all(path.startswith(homes) for path in drawings.inputs(drawing))
-        assert len(state.page(plan, dataset)["entries"]) >= len(drawings.targets(plan, dataset))
+        assert len(state.page(plan, dataset)["entries"]) >= len(targets.available(plan, dataset))
 
 
 def test_the_ordinary_classifier_is_the_model_of_the_same_seed(plan):
@@ -137,7 +136,7 @@ def test_a_companion_stands_beside_its_data_set(plan):
     of_paper = [cell for row in rows for cell in row["cells"] if cell.get("companion") and cell.get("metrics")]
     assert len(of_paper) == 3
     assert all("data set shapes_coco" in cell["not_comparable"] for cell in of_paper)
-    assert "occse_figure5" in {name for name, _, _ in drawings.targets(plan, "shapes")}
+    assert "occse_figure5" in targets.available(plan, "shapes")
     states = {name: how for name, *_, how in state.listing(plan, "shapes")}
     assert states["occse_figure5"].startswith("needs pretraining/classifier on shapes_coco,")
 
@@ -146,7 +145,7 @@ def test_a_companion_without_folder_is_no_obstacle_but_for_what_shows_it(config)
     plan = Plan(config, FOLDER)
     plan.check("voc12")
     said = "no folder of coco14 is given (config.yaml, datasets.coco14.options.root)"
-    assert "occse_figure5" not in {name for name, _, _ in drawings.targets(plan, "voc12")}
+    assert "occse_figure5" not in targets.available(plan, "voc12")
     assert {name: how for name, *_, how in state.listing(plan, "voc12")}["occse_figure5"] == said
     rows = drawings.table(plan, "voc12", "acr", "segmentation")["rows"]
     assert {c["missing"] for r in rows for c in r["cells"] if c.get("companion") and c.get("run")} == {said}
@@ -158,8 +157,12 @@ def test_a_companion_without_folder_is_no_obstacle_but_for_what_shows_it(config)
     plan = Plan(given, FOLDER)
     plan.check("coco14")
     inputs = drawings.inputs(drawings.figure(plan, "voc12", "occse", "figure6"))
-    assert "results/coco14/occse/occse/seed0/segment/val-0-of-1.zip" in inputs
-    assert plan.resolve("coco14", "aeft", "aeft")["method"]["weights"] == {"cls": 1.0, "attract": 0.15, "repel": 0.15}
+    assert "results/coco14/occse/occse/seed0/predict/val-0-of-1.zip" in inputs
+    assert plan.resolve("coco14", "aeft", "aeft")["method"]["loss_weights"] == {
+        "cls": 1.0,
+        "attract": 0.15,
+        "repel": 0.15,
+    }
 
 
 def test_a_data_set_without_companions_says_so(config):
@@ -174,19 +177,19 @@ def test_a_data_set_without_companions_says_so(config):
 
 def made(plan: Plan, name: str) -> Path:
     """Make files and settings of all results below a table of SEAM on shapes, and its own; the metrics file of ER."""
-    spec = drawings.table(plan, "shapes", "seam", name)
+    spec = drawings.drawing(plan, "shapes", "tables", "seam", name)
     for job in Outlook(plan).missing(drawings.inputs(spec)):
         home = plan.results / job.dataset / job.paper / job.run / f"seed{job.seed}" / job.stage
         home.mkdir(parents=True, exist_ok=True)
         (home / job.file).write_text(job.file)
         settings = plan.stage_config(job.dataset, job.paper, job.run, job.seed, job.stage)
         (home / "config.yaml").write_text(yaml.safe_dump(settings))
-    folder = Path(drawings.folder(plan, "shapes", "tables", "seam", name))
+    folder = Path(targets.folders(plan, "shapes")[f"seam_{name}"])
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(spec))
     hashes = {path: sha256(path) for path in drawings.inputs(spec)}
     (folder / "record.json").write_text(json.dumps({"inputs": hashes}))
-    return Path(plan.metrics("shapes", "seam", "er", 0, "seed"))
+    return Path(plan.metrics("shapes", "seam", "er", 0, "cam"))
 
 
 def test_a_drawing_is_stale_when_what_it_shows_has_changed_and_not_when_it_was_touched(config, tmp_path):
@@ -219,7 +222,7 @@ def test_a_drawing_is_stale_when_settings_below_it_or_its_own_entry_have_changed
     otherwise = copy.deepcopy(config)
     otherwise["datasets"]["shapes"]["methods"]["cam"]["train"]["steps"] = 7
     listed = {name: how for name, *_, how in state.listing(Plan(otherwise, FOLDER), "shapes")}
-    assert listed["seam_table1"] == "stale: other settings of seam/baseline"
+    assert listed["seam_table1"] == "stale: other settings or code of seam/baseline"
     plan.papers["seam"]["tables"]["table1"]["caption"] += " Said otherwise."
     listed = {name: how for name, *_, how in state.listing(plan, "shapes")}
-    assert listed["seam_table1"] == "stale: its entry in the paper has changed"
+    assert listed["seam_table1"] == "stale: its entry in the paper, or the code that draws it, has changed"

@@ -8,24 +8,23 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from wsss.cam import multi_scale_cam
 
 from wsss.data.transforms import multi_scale
-from wsss.errors import WsssError
-from wsss.localize import multi_scale_cam
 from wsss.methods.eader import ATTENTION, Eader, attention, image_statistics, localizer_loss, soft_mask
 from wsss.methods.turns import waiting
 from wsss.plan.resolve import method_settings, stand_in
-from wsss.train import Progress
+from wsss.schedule import Progress
 
 TINY = {"name": "tiny", "output_stride": None, "weights": None, "freeze_norm": False}
 C = 4
 
 
-def build(localize=None, **method) -> Eader:
+def build(cam=None, **method) -> Eader:
     torch.manual_seed(0)
     config = stand_in(method_settings("eader"), dict.fromkeys(("resnet101", "resnet18"), TINY))
     config["method"] |= method
-    config["localize"] |= localize or {}
+    config["cam"] |= cam or {}
     return Eader(config, C)
 
 
@@ -150,7 +149,7 @@ def test_inference_settings_give_the_attention_of_training():
     eader = build().eval()
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
     labels = torch.tensor([[0.0, 1, 0, 1]])
-    scores = multi_scale_cam(eader, image, labels[0].numpy(), method_settings("eader")["localize"])
+    scores = multi_scale_cam(eader, image, labels[0].numpy(), method_settings("eader")["cam"])
     (x,) = multi_scale(image, [1.0], False, "rgb")
     with torch.no_grad():
         a = eader.attention(eader.backbone(x)["conv6"], *labels.nonzero(as_tuple=True), (40, 56))
@@ -187,9 +186,3 @@ def test_waiting_restores_what_it_found():
     assert network.training
     assert network[0].weight.requires_grad
     assert not network[0].bias.requires_grad
-
-
-@pytest.mark.parametrize("key", ["head", "attention", "average"])
-def test_unknown_choice_is_an_error_that_names_the_key(key):
-    with pytest.raises(WsssError, match=f"unknown method.{key} 'wrong'"):
-        build(**{key: "wrong"})

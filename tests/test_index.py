@@ -144,6 +144,24 @@ def test_splits(index):
         index.split("train").split("val")
 
 
+def test_parts_of_the_images(index):
+    splits = {"train": "train_aug", "measured": "train", "val": "val"}
+    parts = {name: index.part(name, splits).ids for name in ("train", "measured", "rest", "val")}
+    assert parts == {"train": [IDS[0], IDS[2]], "measured": [IDS[0]], "rest": [IDS[2]], "val": [IDS[1]]}
+    with pytest.raises(WsssError, match=r"no image in split 'test'"):
+        index.part("test", splits)
+    with pytest.raises(
+        WsssError, match=r"unknown part of the images 'seed': choose one of measured, rest, test, train"
+    ):
+        index.part("seed", splits)
+
+
+def test_shards_are_interleaved_and_cover_all_images(index):
+    assert index.shard(0, 1).ids == index.ids
+    assert [index.shard(i, 2).ids for i in range(2)] == [[IDS[0], IDS[2]], [IDS[1]]]
+    assert [len(index.shard(i, 5)) for i in range(5)] == [1, 1, 1, 0, 0]
+
+
 def test_missing_mask_unknown_id_and_lost_file(index, devkit):
     with pytest.raises(WsssError, match=f"'{IDS[2]}'.*has no mask"):
         index.mask(IDS[2])

@@ -9,24 +9,30 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stages import changed, given, run, train
 from torch.nn.functional import interpolate
 from toys import random_map
 
 from wsss.data.index import Dataset, Record
 from wsss.data.transforms import normalise, to_tensor
 from wsss.errors import WsssError
-from wsss.plan.resolve import merge, method_settings
-from wsss.refine import irn_instances, irn_labels, irn_net, irn_walk
-from wsss.refine.irn_train import IrnSamples, irnet_stage, mean_displacement, top_left
+from wsss.plan.resolve import method_settings
+from wsss.refine import irn_instances, irn_marks, irn_net, irn_walk
+from wsss.refine.irn_train import IrnSamples, mean_displacement, top_left
 from wsss.refine.paths import half_disc, straight_path
 from wsss.stores import IGNORE, Instances, Masks, Scores, write_masks, write_scores
 
 TINY = {"name": "tiny", "output_stride": None, "dilate": None}
-FAST = {"steps": 4, "batch_size": 2, "crop": 64, "workers": 0, "scale": [0.8, 1.2]}
+FAST = {"steps": 4, "batch_size": 2, "crop": 64, "scale": [0.8, 1.2]}
+SECTIONS = ("irn_marks", "irn_train", "irn_walk", "irn_instances")
 
 
-def settings(**over) -> dict:
-    return merge(method_settings("cam")["irn"], {"backbone": TINY, "train": FAST, **over}, "test")
+def config(**over) -> dict:
+    """Settings of IRN's stages, with a small network and a short training; ``over`` are changes by section."""
+    released = {name: section for name, section in method_settings("cam").items() if name in SECTIONS}
+    small = changed(released, {"irn_train": {"backbone": TINY, "train": FAST}})
+    splits = {"train": "train", "measured": "measured"}
+    return {"seed": 3, "dataset": {"name": "squares", "splits": splits}, **changed(small, over)}
 
 
 # ---- propagation
@@ -73,10 +79,9 @@ def test_scores_stay_in_their_range_and_behind_the_wall():
 
 
 def test_labels_of_empty_and_flat_scores():
-    irn = settings()
-    edge = torch.zeros(5, 6)
-    nothing = irn_walk.semantic_labels(torch.zeros(0, 5, 6), edge, np.zeros(0, np.uint8), (18, 23), irn)
-    flat = irn_walk.semantic_labels(torch.zeros(1, 5, 6), edge, np.array([4], np.uint8), (18, 23), irn)
+    settings, edge = config()["irn_walk"], torch.zeros(5, 6)
+    nothing = irn_walk.semantic_labels(torch.zeros(0, 5, 6), edge, np.zeros(0, np.uint8), (18, 23), settings)
+    flat = irn_walk.semantic_labels(torch.zeros(1, 5, 6), edge, np.array([4], np.uint8), (18, 23), settings)
     assert nothing.shape == flat.shape == (18, 23)
     assert not nothing.any()
     assert not flat.any()
@@ -92,12 +97,13 @@ def test_marks_keep_the_doubtful_out():
     scores = np.zeros((1, 40, 60), np.float32)
     scores[0, 10:30, 20:40] = 0.9
     scores[0, :, 50:] = 0.2  # between the thresholds
-    label = irn_labels.ir_label(image, np.array([7], np.uint8), scores, settings())
+    settings = config()["irn_marks"]
+    label = irn_marks.marks_of(image, np.array([7], np.uint8), scores, settings)
     assert set(np.unique(label)) == {0, 7, IGNORE}
     assert (label[12:28, 22:38] == 7).all()
     assert (label[:, 52:] == IGNORE).all()
     assert (label[:8, :18] == 0).all()
-    assert not irn_labels.ir_label(image, np.zeros(0, np.uint8), scores[:0], settings()).any()
+    assert not irn_marks.marks_of(image, np.zeros(0, np.uint8), scores[:0], settings).any()
 
 
 # ---- stages
@@ -114,7 +120,7 @@ def dataset(tmp_path) -> Dataset:
             image[16:48, 12:44, i % 3] += 180
         Image.fromarray(image).save(tmp_path / f"{i}.png")
         labels = (("red", "green", "red")[i],) if i < 3 else ()
-        records.append(Record(f"im{i}", f"{i}.png", None, ("train", "seed"), labels, size[1], size[0], "", None))
+        records.append(Record(f"im{i}", f"{i}.png", None, ("train", "measured"), labels, size[1], size[0], "", None))
     return Dataset("squares", ["red", "green"], tmp_path, records)
 
 
@@ -130,30 +136,26 @@ def scores(dataset, tmp_path):
     return [path]
 
 
-def config(**over) -> dict:
-    return {"seed": 3, "dataset": {"splits": {"train": "train", "seed": "seed"}}, "irn": settings(**over)}
-
-
 def test_from_scores_to_masks_and_instances(dataset, scores, tmp_path):
     marks = [tmp_path / f"marks{i}.zip" for i in range(2)]
     for i, path in enumerate(marks):
-        irn_labels.irn_labels_stage(config(), dataset, scores, path, (i, 2), workers=2)
-    irn_labels.irn_labels_stage(config(), dataset, scores, tmp_path / "whole.zip")
+        run("irn_marks", config(), dataset, path, (i, 2), scores=scores, workers=2)
+    run("irn_marks", config(), dataset, tmp_path / "whole.zip", scores=scores)
     assert Masks(marks).ids == dataset.ids
     for image_id in dataset.ids:
         assert np.array_equal(Masks(marks).get(image_id), Masks([tmp_path / "whole.zip"]).get(image_id))
     assert Masks(marks).get("im1")[32, 28] == 2
 
-    irnet_stage(config(), dataset, marks, tmp_path / "net", "cpu")
-    net = irn_net.load(settings(), tmp_path / "net" / "model.pt")
+    model = train("irn_train", config(), dataset, tmp_path / "net", masks=marks)
+    net = irn_net.load(config()["irn_train"], model)
     views = [top_left(dataset.image(i), FAST["crop"], net.backbone.input) for i in dataset.ids]
     assert net.mean_shift.running_mean.abs().max() > 1e-3
     torch.testing.assert_close(mean_displacement(net, views), torch.zeros(2), atol=1e-5, rtol=0)
 
-    model = tmp_path / "net" / "model.pt"
-    irn_walk.irn_walk_stage(config(), dataset, scores, model, tmp_path / "walk.zip", device="cpu")
+    reads = {"scores": scores, "model": model}
+    run("irn_walk", config(), dataset, tmp_path / "walk.zip", **reads)
     for i in range(2):
-        irn_walk.irn_walk_stage(config(), dataset, scores, model, tmp_path / f"walk{i}.zip", (i, 2), "cpu")
+        run("irn_walk", config(), dataset, tmp_path / f"walk{i}.zip", (i, 2), **reads)
     whole, parts = Masks([tmp_path / "walk.zip"]), Masks([tmp_path / f"walk{i}.zip" for i in range(2)])
     for record in dataset.records:
         mask = whole.get(record.id)
@@ -162,7 +164,7 @@ def test_from_scores_to_masks_and_instances(dataset, scores, tmp_path):
         assert np.array_equal(mask, parts.get(record.id))
     assert whole.get("im0")[32, 28] == 1
 
-    irn_instances.irn_instances_stage(config(), dataset, scores, model, tmp_path / "instances.npz", device="cpu")
+    run("irn_instances", config(), dataset, tmp_path / "instances.npz", **reads)
     found = Instances([tmp_path / "instances.npz"])
     assert found.ids == dataset.ids
     assert found.get("im1").classes.tolist() == [2] * len(found.get("im1").masks)
@@ -175,22 +177,29 @@ def test_scores_may_be_raised_to_a_power_before_they_walk(dataset, tmp_path):
     with write_scores(tmp_path / "ramp.npz") as store:
         store.put("im0", [1], np.linspace(0, 1, 64 * 80, dtype=np.float32).reshape(1, 64, 80))
     one = Dataset("one", dataset.classes, dataset.root, dataset.records[:1])
-    torch.save(irn_net.build(settings()).state_dict(), tmp_path / "model.pt")
-    files = ([tmp_path / "ramp.npz"], tmp_path / "model.pt")
-    plain, raised = (
-        next(irn_walk.relations(config(score_power=power), one, *files, (0, 1), "cpu")) for power in (1, 2)
-    )
+    torch.save(irn_net.build(config()["irn_train"]).state_dict(), tmp_path / "model.pt")
+    work = given(config(), one, scores=[tmp_path / "ramp.npz"], model=tmp_path / "model.pt")
+    plain, raised = (next(irn_walk.relations(work, power)) for power in (1, 2))
     assert torch.equal(raised.cam, plain.cam**2)
     assert len(plain.cam.unique()) > 100
     assert torch.equal(raised.edge, plain.edge)
 
 
+@pytest.mark.parametrize("stage", [irn_walk.irn_walk, irn_instances.irn_instances], ids=["irn_walk", "irn_instances"])
+def test_each_stage_raises_scores_to_its_own_power(dataset, monkeypatch, stage):
+    powers = []
+    monkeypatch.setattr(irn_walk, "relations", lambda _, power: powers.append(power) or iter(()))
+    settings = config(**{stage.__name__: {"score_power": 1.5}})
+    assert not list(stage(given(settings, dataset)))
+    assert powers == [1.5]
+
+
 def test_training_repeats_and_learns(dataset, scores, tmp_path):
     marks = tmp_path / "marks.zip"
-    irn_labels.irn_labels_stage(config(), dataset, scores, marks)
-    with_steps = config(train={**FAST, "steps": 25, "optimizer": {"lr": 0.05}})
+    run("irn_marks", config(), dataset, marks, scores=scores)
+    longer = config(irn_train={"train": {"steps": 25, "optimizer": {"lr": 0.05}}})
     for name in ("a", "b"):
-        irnet_stage(with_steps, dataset, [marks], tmp_path / name, "cpu")
+        train("irn_train", longer, dataset, tmp_path / name, masks=[marks])
     assert (tmp_path / "a" / "model.pt").read_bytes() == (tmp_path / "b" / "model.pt").read_bytes()
     with zipfile.ZipFile(tmp_path / "a" / "model.pt") as archive:  # no name of a temporary file among its bytes
         assert {name.partition("/")[0] for name in archive.namelist()} == {"archive"}
@@ -207,8 +216,8 @@ def test_samples_at_both_strides(dataset, tmp_path):
             label = np.full((record.height, record.width), IGNORE, np.uint8)
             label[16:48, 12:44] = 1
             store.put(record.id, label)
-    train = {**settings()["train"], "scale": [1.0, 1.0], "flip": 0.0}
-    sample = IrnSamples(dataset, [tmp_path / "marks.zip"], train).get(0, np.random.default_rng(0))
+    plain = {**config()["irn_train"]["train"], "scale": [1.0, 1.0], "flip": 0.0}
+    sample = IrnSamples(dataset, [tmp_path / "marks.zip"], plain).get(0, np.random.default_rng(0))
     assert sample["image"].shape == (3, 64, 64)
     assert sample["label"].shape == (16, 16)
     bright = interpolate(sample["image"][None, :1], scale_factor=0.25, mode="area")[0, 0] > 1
@@ -225,9 +234,9 @@ def test_scores_of_cells():
 
 def test_loader_processes_read_the_same_marks(dataset, scores, tmp_path):
     marks = tmp_path / "marks.zip"
-    irn_labels.irn_labels_stage(config(), dataset, scores, marks)
-    for workers in (0, 2):
-        irnet_stage(config(train={**FAST, "workers": workers}), dataset, [marks], tmp_path / f"net{workers}", "cpu")
+    run("irn_marks", config(), dataset, marks, scores=scores)
+    for loaders in (0, 2):
+        train("irn_train", config(), dataset, tmp_path / f"net{loaders}", loaders, masks=[marks])
     assert (tmp_path / "net0" / "losses.csv").read_text() == (tmp_path / "net2" / "losses.csv").read_text()
 
 
@@ -235,13 +244,13 @@ def test_missing_marks_are_named(dataset, tmp_path):
     with write_masks(tmp_path / "marks.zip") as store:
         store.put("im0", np.zeros((64, 80), np.uint8))
     with pytest.raises(WsssError, match="no marks for image 'im1'"):
-        irnet_stage(config(), dataset, [tmp_path / "marks.zip"], tmp_path / "net", "cpu")
+        train("irn_train", config(), dataset, tmp_path / "net", masks=[tmp_path / "marks.zip"])
 
 
 def test_missing_scores_are_named(dataset, scores, tmp_path):
     other = Dataset("squares", dataset.classes, dataset.root, [dataset.records[0]])
     extra = Record("unseen", "0.png", None, ("train",), ("red",), 80, 64, "", None)
     with pytest.raises(WsssError, match="no result for image 'unseen'"):
-        irn_labels.irn_labels_stage(config(), other._with([extra]), scores, tmp_path / "x.zip")
+        run("irn_marks", config(), other._with([extra]), tmp_path / "x.zip", scores=scores)
     assert not (tmp_path / "x.zip").exists()
     assert len(Scores(scores)) == len(dataset)

@@ -14,7 +14,7 @@ from wsss.stores import IGNORE, Instances, write_instances
 
 
 def settings() -> dict:
-    return method_settings("cam")["irn"]
+    return method_settings("cam")["irn_instances"]
 
 
 def two_whirls() -> tuple[torch.Tensor, torch.Tensor]:

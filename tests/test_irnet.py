@@ -6,12 +6,13 @@ from collections import Counter
 
 import pytest
 import torch
+from stages import changed
 from toys import random_map
 
 from wsss import backbones
 from wsss.backbones.weights import export_weights, import_weights
 from wsss.errors import WsssError
-from wsss.plan.resolve import merge, method_settings
+from wsss.plan.resolve import method_settings
 from wsss.refine import irn_net
 from wsss.refine.labels import PairMarks, pair_marks
 from wsss.refine.losses import cross_entropy_terms, displacement_terms
@@ -22,7 +23,7 @@ TINY = {"name": "tiny", "output_stride": None, "dilate": None}
 
 
 def settings(**over) -> dict:
-    return merge(method_settings("cam")["irn"], {"backbone": TINY, **over}, "test")
+    return changed(method_settings("cam")["irn_train"], {"backbone": TINY, **over})
 
 
 def net_on(backbone: dict) -> irn_net.IRNet:

@@ -10,24 +10,27 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from stages import TINY, run
 
+from wsss.cam import NORMALISE, load_method, multi_scale_cam
 from wsss.data.index import Dataset, Record
 from wsss.data.transforms import multi_scale
 from wsss.errors import WsssError
-from wsss.localize import NORMALISE, RELU, ahead, load_method, localize, multi_scale_cam
 from wsss.methods import build
 from wsss.plan.resolve import method_settings
+from wsss.pool import ahead
+from wsss.settings.check import check
 from wsss.stores import Scores
 
 CLASSES = ("disc", "square", "stripe")
-TINY = {"name": "tiny", "weights": None, "freeze": [], "freeze_norm": False}
+RELU = ("before", "after", "sum", "none")
 SIZES = [(40, 56), (33, 47), (48, 48), (57, 31), (44, 44)]
 
 
-def settings(method: str = "cam", **localize_settings) -> dict:
+def settings(method: str = "cam", **cam) -> dict:
     config = method_settings(method)
     config["backbone"] = dict(TINY)
-    config["localize"].update({"scales": [1.0, 0.5, 1.5]} | localize_settings)
+    config["cam"].update({"scales": [1.0, 0.5, 1.5]} | cam)
     return config
 
 
@@ -69,7 +72,7 @@ def test_fusion_equals_one_pass_after_the_other(image, relu, flip):
     config = settings(relu=relu, flip=flip)
     method, label = network(config), np.array([1, 0, 1], np.float32)
     total = 0
-    views = [x for pair in multi_scale(image, config["localize"]["scales"], flip) for x in pair]
+    views = [x for pair in multi_scale(image, config["cam"]["scales"], flip) for x in pair]
     for i, x in enumerate(views):
         with torch.no_grad():
             maps = method.localize(x[None], torch.from_numpy(label)[None])[:, [0, 2]]
@@ -78,14 +81,14 @@ def test_fusion_equals_one_pass_after_the_other(image, relu, flip):
         maps = F.relu(maps) if relu == "after" else maps
         total = total + (maps.flip(2) if flip and i % 2 else maps)
     total = F.relu(total) if relu == "sum" else total
-    ours = multi_scale_cam(method, image, label, config["localize"])
+    ours = multi_scale_cam(method, image, label, config["cam"])
     assert ours.shape == (2, *image.shape[:2])
     assert torch.allclose(ours, total / (total.amax((1, 2), keepdim=True) + 1e-5), atol=1e-4)
 
 
 def test_seam_scores_reach_from_slightly_negative_to_one(image):
     config = settings("seam")
-    scores = multi_scale_cam(network(config), image, np.ones(3, np.float32), config["localize"])
+    scores = multi_scale_cam(network(config), image, np.ones(3, np.float32), config["cam"])
     assert torch.allclose(scores.amax((1, 2)), torch.ones(3), atol=1e-3)
     assert (scores.amin((1, 2)) < 0).all()
 
@@ -111,11 +114,17 @@ def test_normalisations_bear_an_empty_map_and_leave_their_input(name):
     assert NORMALISE[name](v[:0]).shape == (0, 3, 4)
 
 
-@pytest.mark.parametrize(("key", "known"), [("relu", "before, after, sum, none"), ("normalise", "floor, max")])
-def test_an_unknown_choice_names_the_known_ones(image, key, known):
-    config = settings(**{key: "softmax"})
-    with pytest.raises(WsssError, match=f"'softmax': choose one of {known}"):
-        multi_scale_cam(network(config), image, np.ones(3, np.float32), config["localize"])
+@pytest.mark.parametrize(("key", "known"), [("relu", RELU), ("normalise", NORMALISE)])
+def test_an_unknown_choice_names_the_known_ones(key, known):
+    [finding] = check({"cam": settings(**{key: "softmax"})["cam"]})
+    assert str(finding).startswith(f"cam.{key} is 'softmax': ")
+    assert all(name in str(finding) for name in known)
+
+
+def test_an_unknown_normalisation_is_refused_without_a_check_of_settings(image):
+    config = settings(normalise="softmax")
+    with pytest.raises(WsssError, match="'softmax': choose one of floor, max"):
+        multi_scale_cam(network(config), image, np.ones(3, np.float32), config["cam"])
 
 
 # ---- the stage
@@ -123,7 +132,7 @@ def test_an_unknown_choice_names_the_known_ones(image, key, known):
 
 def test_scores_of_a_data_set(dataset, model, tmp_path):
     config = settings()
-    localize(config, dataset, model, (0, 1), tmp_path / "all.npz", device="cpu")
+    run("cam", config, dataset, tmp_path / "all.npz", model=model)
     scores = Scores([tmp_path / "all.npz"])
     assert scores.ids == dataset.ids
     method = load_method(config, 3, model)
@@ -131,15 +140,15 @@ def test_scores_of_a_data_set(dataset, model, tmp_path):
         classes, planes = scores.get(image_id)
         assert classes.tolist() == (np.flatnonzero(label) + 1).tolist()
         assert planes.shape == (len(classes), *size)
-        expected = multi_scale_cam(method, dataset.image(image_id), label, config["localize"]).numpy()
+        expected = multi_scale_cam(method, dataset.image(image_id), label, config["cam"]).numpy()
         np.testing.assert_array_equal(planes, expected.astype(np.float16))
 
 
 def test_the_number_of_shards_does_not_matter(dataset, model, tmp_path):
     parts = [tmp_path / f"{i}.npz" for i in range(3)]
-    localize(settings(), dataset, model, (0, 1), tmp_path / "all.npz", device="cpu")
+    run("cam", settings(), dataset, tmp_path / "all.npz", model=model)
     for i, part in enumerate(parts):
-        localize(settings(), dataset, model, (i, 3), part, device="cpu")
+        run("cam", settings(), dataset, part, (i, 3), model=model)
     whole, cut = Scores([tmp_path / "all.npz"]), Scores(parts)
     assert cut.ids == whole.ids
     for image_id in whole.ids:
@@ -149,7 +158,7 @@ def test_the_number_of_shards_does_not_matter(dataset, model, tmp_path):
 
 def test_bf16_stays_close_to_float32(dataset, model, tmp_path):
     for precision in ("float32", "bf16"):
-        localize(settings(precision=precision), dataset, model, (0, 1), tmp_path / f"{precision}.npz", device="cpu")
+        run("cam", settings(precision=precision), dataset, tmp_path / f"{precision}.npz", model=model)
     exact, rounded = Scores([tmp_path / "float32.npz"]), Scores([tmp_path / "bf16.npz"])
     gap = np.concatenate([np.abs(exact.get(i)[1] - rounded.get(i)[1]).ravel() for i in exact.ids])
     assert 0 < gap.max() < 0.1
@@ -158,7 +167,7 @@ def test_bf16_stays_close_to_float32(dataset, model, tmp_path):
 def test_a_corrupt_image_is_named_and_leaves_no_shard(dataset, model, tmp_path):
     (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:200])
     with pytest.raises(WsssError, match=r"3\.png: cannot be read"):
-        localize(settings(), dataset, model, (0, 1), tmp_path / "all.npz", device="cpu")
+        run("cam", settings(), dataset, tmp_path / "all.npz", model=model)
     assert not list(tmp_path.glob("*.npz"))
 
 

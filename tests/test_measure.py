@@ -7,17 +7,25 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from stages import given
 
 from wsss.data.index import Dataset, Record
 from wsss.errors import WsssError
-from wsss.measure import measure_stage
 from wsss.measure.counts import Counts, Sweep, count, threshold_grid
 from wsss.measure.metrics import MIOU, over_activation, precision, recall, summary, under_activation
+from wsss.measure.stage import measure
 from wsss.stores import Detections, write_instances, write_masks, write_scores
 
 CLASSES = ["cat", "dog", "cow"]
 N = len(CLASSES) + 1
-CONFIG = {"measure": {"thresholds": [0.0, 0.6, 0.01], "sweep": [0.0, 0.6, 0.01], "fixed": 0.2}}
+SETTINGS = {
+    "thresholds": [0.0, 0.6, 0.01],
+    "sweep": [0.0, 0.6, 0.01],
+    "fixed": 0.2,
+    "floor": False,
+    "absent": "zero",
+}
+CONFIG = {"measure": SETTINGS}
 SIZE = (23, 31)
 
 
@@ -132,13 +140,13 @@ def shards(tmp_path, dataset) -> list:
 
 
 def test_scores(tmp_path, dataset, shards):
-    out = tmp_path / "seed_val.json"
-    measure_stage(CONFIG, dataset, out, score_paths=shards)
+    out = tmp_path / "cam_val.json"
+    measure(given(CONFIG, dataset, scores=shards), "cam", "val", out)
     metrics = json.loads(out.read_text())
-    assert {k: metrics[k] for k in ("stage", "split", "images", "classes")} == {
-        "stage": "seed",
-        "split": "val",
-        "images": 3,
+    assert {k: metrics[k] for k in ("stage", "images", "count", "classes")} == {
+        "stage": "cam",
+        "images": "val",
+        "count": 3,
         "classes": ["background", *CLASSES],
     }
     sweep, best, fixed = metrics["sweep"], metrics["points"]["best"], metrics["points"]["fixed"]
@@ -160,9 +168,9 @@ def test_scores(tmp_path, dataset, shards):
 
 
 def test_thresholds_that_a_release_tries_and_a_fixed_one_need_not_be_those_of_the_sweep(tmp_path, dataset, shards):
-    out = tmp_path / "seed_val.json"
-    settings = {"thresholds": [0.35, 0.6, 0.1], "sweep": [0.0, 0.6, 0.1], "fixed": 0.25}
-    measure_stage({"measure": settings}, dataset, out, score_paths=shards)
+    out = tmp_path / "cam_val.json"
+    settings = {**SETTINGS, "thresholds": [0.35, 0.6, 0.1], "sweep": [0.0, 0.6, 0.1], "fixed": 0.25}
+    measure(given({"measure": settings}, dataset, scores=shards), "cam", "val", out)
     metrics = json.loads(out.read_text())
     points, sweep = metrics["points"], metrics["sweep"]
     assert points["fixed"]["threshold"] == 0.25
@@ -190,7 +198,7 @@ def test_crf_scores_have_one_point_per_exponent(tmp_path, dataset):
                 q = np.random.default_rng([seed, alpha]).uniform(size=(len(classes), *SIZE)).astype(np.float16)
                 store.put(f"{image_id}@{alpha}", classes, q)
                 expected[alpha] += count(np.array(classes)[q.argmax(0)], dataset.mask(image_id), N)
-    measure_stage(CONFIG, dataset, out, score_paths=[path])
+    measure(given(CONFIG, dataset, scores=[path]), "crf", "val", out)
     points = json.loads(out.read_text())["points"]
     assert list(points) == ["alpha=24", "alpha=4", "best"]  # sorted by name
     for alpha, counts in expected.items():
@@ -209,7 +217,8 @@ def write_predictions(path, predictions: dict):
 def test_masks(tmp_path, dataset):
     predictions = {image_id: example(seed + 7, [])[1] % 4 for seed, image_id in enumerate(dataset.ids)}
     out = tmp_path / "walk_val.json"
-    measure_stage(CONFIG, dataset, out, mask_paths=[write_predictions(tmp_path / "m.zip", predictions)])
+    shard = write_predictions(tmp_path / "m.zip", predictions)
+    measure(given(CONFIG, dataset, masks=[shard]), "walk", "val", out)
     metrics = json.loads(out.read_text())
     expected = Counts.zeros(N)
     for image_id, predicted in predictions.items():
@@ -223,7 +232,7 @@ def test_masks(tmp_path, dataset):
 def test_no_class_found_is_null_not_nan(tmp_path, dataset):
     empty = {image_id: np.zeros(SIZE, np.uint8) for image_id in dataset.ids}
     out = tmp_path / "walk_val.json"
-    measure_stage(CONFIG, dataset, out, mask_paths=[write_predictions(tmp_path / "m.zip", empty)])
+    measure(given(CONFIG, dataset, masks=[write_predictions(tmp_path / "m.zip", empty)]), "walk", "val", out)
     assert json.loads(out.read_text())["points"]["argmax"]["under"] is None
 
 
@@ -240,7 +249,7 @@ def test_faulty_masks_are_named(tmp_path, dataset, change, message):
     change(predictions)
     path = write_predictions(tmp_path / "m.zip", predictions)
     with pytest.raises(WsssError, match=message):
-        measure_stage(CONFIG, dataset, tmp_path / "walk_val.json", mask_paths=[path])
+        measure(given(CONFIG, dataset, masks=[path]), "walk", "val", tmp_path / "walk_val.json")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +257,8 @@ def test_faulty_masks_are_named(tmp_path, dataset, change, message):
     [
         ("b", [1], (5, 6), "image 'b' is 5×6"),
         ("b", [7], SIZE, "image 'b' have class 7 of 3"),
-        ("x", [1], SIZE, "no result for image 'b'"),
+        ("x", [1], SIZE, "the shards hold image 'x', which is not among the 3 images"),
+        (None, [1], SIZE, "no result for image 'b'"),
     ],
 )
 def test_faulty_scores_are_named(tmp_path, dataset, key, classes, size, message):
@@ -256,19 +266,21 @@ def test_faulty_scores_are_named(tmp_path, dataset, key, classes, size, message)
     with write_scores(path) as store:
         for image_id in ("a", "c"):
             store.put(image_id, [1], np.zeros((1, *SIZE)))
-        store.put(key, classes, np.zeros((1, *size)))
+        if key:
+            store.put(key, classes, np.zeros((1, *size)))
     with pytest.raises(WsssError, match=message):
-        measure_stage(CONFIG, dataset, tmp_path / "seed_val.json", score_paths=[path])
+        measure(given(CONFIG, dataset, scores=[path]), "cam", "val", tmp_path / "cam_val.json")
 
 
 def test_images_without_ground_truth_and_wrong_ground_truth(tmp_path, dataset, shards):
     (tmp_path / "b.png").unlink()
     Image.fromarray(np.full(SIZE, 5, np.uint8)).save(tmp_path / "b.png")
     with pytest.raises(WsssError, match="ground truth of image 'b' has the value 5"):
-        measure_stage(CONFIG, dataset, tmp_path / "seed_val.json", score_paths=shards)
+        measure(given(CONFIG, dataset, scores=shards), "cam", "val", tmp_path / "cam_val.json")
     records = [Record(**{**vars(record), "mask": None}) for record in dataset.records]
+    without = Dataset("toy", CLASSES, tmp_path, records)
     with pytest.raises(WsssError, match="image 'a' has no ground truth mask"):
-        measure_stage(CONFIG, Dataset("toy", CLASSES, tmp_path, records), tmp_path / "seed_val.json", shards)
+        measure(given(CONFIG, without, scores=shards), "cam", "val", tmp_path / "cam_val.json")
 
 
 def objects_of(folder, dataset) -> tuple[Dataset, dict[str, np.ndarray]]:
@@ -290,9 +302,9 @@ def test_instances(tmp_path, dataset):
     with write_instances(tmp_path / "i.npz") as store:
         for image_id in images.ids:  # the two objects, called cats, and between them a cow
             store.put(image_id, Detections(np.array([0.9, 0.8, 0.7], np.float32), np.array([1, 1, 3], np.uint8), masks))
-    measure_stage(CONFIG, images, out, instance_paths=[tmp_path / "i.npz"])
+    measure(given(CONFIG, images, instances=[tmp_path / "i.npz"]), "irn_instances", "val", out)
     metrics, n = json.loads(out.read_text()), len(images)
-    assert (metrics["stage"], metrics["split"], metrics["images"]) == ("irn_instances", "val", n)
+    assert (metrics["stage"], metrics["images"], metrics["count"]) == ("irn_instances", "val", n)
     point = metrics["points"]["iou=0.5"]
     assert point["true"] == [0, n + 1, n - 1, 0]
     assert point["detected"] == [0, 2 * n, 0, n]
@@ -306,11 +318,35 @@ def test_images_without_objects_are_named(tmp_path, dataset):
     with write_instances(tmp_path / "i.npz") as store:
         for image_id in dataset.ids:
             store.put(image_id, Detections(np.zeros(0), np.zeros(0, np.uint8), np.zeros((0, *SIZE), bool)))
+    reads = given(CONFIG, dataset, instances=[tmp_path / "i.npz"])
     with pytest.raises(WsssError, match="image 'a' has no ground truth of objects; set the data set's option 'instan"):
-        measure_stage(CONFIG, dataset, tmp_path / "irn_instances_val.json", instance_paths=[tmp_path / "i.npz"])
+        measure(reads, "irn_instances", "val", tmp_path / "irn_instances_val.json")
     assert not (tmp_path / "irn_instances_val.json").exists()
 
 
-def test_one_kind_of_results(tmp_path, dataset):
-    with pytest.raises(WsssError, match="either score shards, mask shards or instance shards"):
-        measure_stage(CONFIG, dataset, tmp_path / "seed_val.json")
+def test_one_kind_of_results(tmp_path, dataset, shards):
+    for reads in ({}, {"scores": shards, "masks": shards}):
+        with pytest.raises(WsssError, match="either score shards, mask shards or instance shards"):
+            measure(given(CONFIG, dataset, **reads), "cam", "val", tmp_path / "cam_val.json")
+
+
+@pytest.mark.parametrize("kind", ["scores", "masks"])
+def test_shards_of_other_images_are_refused(tmp_path, dataset, shards, kind):
+    """The shards of all images, told to be those of one."""
+    masks = {image_id: np.zeros(SIZE, np.uint8) for image_id in dataset.ids}
+    paths = shards if kind == "scores" else [write_predictions(tmp_path / "m.zip", masks)]
+    one = dataset.shard(0, 3)
+    with pytest.raises(WsssError, match=r"the shards hold image 'b', which is not among the 1 images to measure; give"):
+        measure(given(CONFIG, one, **{kind: paths}), "cam", "measured", tmp_path / "cam_measured.json")
+    assert not (tmp_path / "cam_measured.json").exists()
+
+
+def test_shards_of_another_stage_are_refused(tmp_path, dataset, shards):
+    """The settings beside the shards say which stage made them."""
+    reads, out = given(CONFIG, dataset, scores=shards), tmp_path / "out" / "val.json"
+    (tmp_path / "config.yaml").write_text("stage: cam\n")
+    measure(reads, "cam", "val", out)
+    out.unlink()
+    with pytest.raises(WsssError, match=r"holds results of stage cam, not crf; give shards of stage crf"):
+        measure(reads, "crf", "val", out)
+    assert not out.exists()

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from wsss.errors import WsssError
+from wsss.groups import poly_groups
 from wsss.methods import METHODS, base, build
 from wsss.plan.resolve import method_settings, stand_in
-from wsss.train import Progress, poly_groups
+from wsss.schedule import Progress
 
 C, SIDE = 5, 64
 OPEN = {"freeze": [], "freeze_norm": False, "dropout": None, "output_stride": None, "weights": None}
@@ -20,7 +21,7 @@ PAPER_NETWORKS = ("resnet38d", "resnet101", "resnet50", "resnet18", "vgg16")
 SMALLER = {"acr": {"unet_depth": 3, "unet_width": 4, "feature_channels": [4, 4, 8]}}  # made for crops of 256
 EVERYWHERE = [Progress(step, 1000, epoch, 40) for step, epoch in ((0, 0), (250, 10), (500, 20), (999, 39))]
 
-present = [name for name, where in METHODS.items() if find_spec(f"wsss.methods.{where.split(':')[0]}")]
+present = [name for name, where in METHODS.items() if find_spec(where.partition(":")[0])]
 
 
 def settings(name: str, backbone: str, tmp_path, **method) -> dict:

@@ -15,7 +15,7 @@ from wsss.errors import WsssError
 from wsss.methods import build
 from wsss.methods.occse import convert, erased_logits, erasing_loss, erasing_mask, sample_target
 from wsss.plan.resolve import method_settings
-from wsss.train import Progress
+from wsss.schedule import Progress
 
 C = 4
 TINY = {"name": "tiny", "weights": None, "freeze_norm": False}
@@ -204,12 +204,10 @@ def test_new_layers_learn_at_the_rate_of_the_backbone(weights):
     assert [len(group["params"]) for group in ten if group["lr_scale"] == 10] == [1]
 
 
-def test_bad_settings_are_one_line_errors(weights, tmp_path, batch):
+def test_bad_settings_are_one_line_errors(weights, tmp_path):
     with pytest.raises(WsssError, match=r"method.ordinary.weights: name a trained classifier"):
         occse("").parameter_groups("classifier")
     with pytest.raises(WsssError, match=r"method.masking_depth: this ordinary classifier has 0 to 5, not 9"):
         occse(weights, masking_depth=9)
-    with pytest.raises(WsssError, match=r"unknown method.maximum 'pixel': choose one of batch, image"):
-        occse(weights, maximum="pixel").losses(batch, "classifier", START)
     with pytest.raises(WsssError, match=r"other.pt: 'fc8.weight' is 7×128×1×1 in the file but 4×128×1×1 here"):
         occse(classifier_file(tmp_path / "other.pt", classes=7))

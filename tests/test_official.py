@@ -20,8 +20,9 @@ from wsss.cli import main
 from wsss.data.index import Dataset, Record
 from wsss.data.voc import CLASSES
 from wsss.files import read_json
-from wsss.plan.resolve import merge, method_settings
-from wsss.plan.stages import TRAININGS, sections, weights_read
+from wsss.plan.layers import Layer, overlay
+from wsss.plan.resolve import method_settings
+from wsss.stages import TRAINED, sections, weights_read
 from wsss.stores import Instances, Masks, Scores, write_scores
 
 ABSENT = {"weights": "not-there.params"}  # ImageNet weights are not needed where official ones replace a training
@@ -58,19 +59,23 @@ def data(tmp_path):
 
 def settings(name: str, /, **over) -> dict:
     """A method's released settings, as a rule writes them, on images of a few pixels."""
-    config = merge(method_settings(name), {"backbone": ABSENT, "localize": {"scales": [1.0]}}, "test")
-    config = merge(config, over, "test", new_keys=True)
-    return {"dataset": {"name": "noise", "splits": {"train": "train", "seed": "train"}}, "seed": 0, **config}
+    config = overlay(method_settings(name), Layer("test", {"backbone": ABSENT, "cam": {"scales": [1.0]}}))
+    config = overlay(config, Layer("test", over), new_keys=True)
+    splits = {"train": "train", "measured": "train", "val": "train"}
+    return {"dataset": {"name": "noise", "splits": splits}, "seed": 0, **config}
 
 
-def command(tmp_path, config: dict, name: str, *arguments) -> None:
-    """Run a command on the sections of ``config`` that determine its stage."""
-    stage = {"localize": "seed", "irn-instances": "irn_instances"}.get(name, name)
-    read = ("measure",) if stage == "measure" else sections(stage, config)
-    kept = {key: config[key] for key in ("dataset", "seed", *read)}
+def command(tmp_path, config: dict, stage: str, *arguments) -> None:
+    """Run the command of a stage on the sections of ``config`` that determine the stage."""
+    kept = of_stage(config, stage)
     (tmp_path / f"{stage}.yaml").write_text(yaml.safe_dump(kept))
-    weights = ("--weights", *weights_read(stage, kept)) if stage in TRAININGS else ()
-    run(tmp_path, name, stage, *arguments, *weights)
+    weights = ("--weights", *weights_read(stage, kept)) if stage in TRAINED else ()
+    run(tmp_path, stage, stage, *arguments, *weights)
+
+
+def of_stage(config: dict, stage: str) -> dict:
+    """The settings of a stage, as a rule writes them."""
+    return {key: config[key] for key in ("dataset", "seed", *sections(stage, config))} | {"stage": stage}
 
 
 def run(tmp_path, name: str, stage: str, *arguments) -> None:
@@ -94,7 +99,7 @@ def adopted(tmp_path, config: dict, stage: str = "train", *arguments) -> dict[st
 
 def localized(tmp_path, config: dict) -> Scores:
     out = tmp_path / "scores.npz"
-    command(tmp_path, config, "localize", "--model", tmp_path / "train/model.pt", "--out", out, "--part", "train")
+    command(tmp_path, config, "cam", "--model", tmp_path / "train/model.pt", "--out", out, "--part", "train")
     scores = Scores([out])
     assert list(scores.get("1")[0]) == [CLASSES.index("cat") + 1, CLASSES.index("person") + 1]
     assert all(scores.get(image)[1].shape[1:] == SIZE for image in "01")
@@ -103,8 +108,8 @@ def localized(tmp_path, config: dict) -> Scores:
 
 def measured(tmp_path, config: dict, stage: str, *results) -> dict:
     """The points of a stage's ``metrics.json``."""
-    out = tmp_path / f"{stage}_train.json"
-    command(tmp_path, config, "measure", *results, "--out", out, "--part", "train")
+    out = tmp_path / f"{stage}_measured.json"
+    command(tmp_path, config, "measure", "--stage", stage, "--images", "measured", *results, "--out", out)
     return read_json(out)["points"]
 
 
@@ -245,16 +250,16 @@ def test_official_affinitynet_takes_the_walk(data, tmp_path):
 
 
 def test_official_irnet_keeps_its_mean_displacement_and_goes_on_to_measured_results(data, tmp_path):
-    config = settings("cam", irn={"backbone": ABSENT, "train": {"crop": 64}})
+    config = settings("cam", irn_train={"backbone": ABSENT, "train": {"crop": 64}})
     state = golden.weights_of(golden.load("irn_edge_dp"))
     torch.save(state, tmp_path / "res50_irn.pth")
-    config["irn"]["train"]["weights"] = str(tmp_path / "res50_irn.pth")
-    model = adopted(tmp_path, config, "irnet")  # from no marks
+    config["irn_train"]["train"]["weights"] = str(tmp_path / "res50_irn.pth")
+    model = adopted(tmp_path, config, "irn_train")  # from no marks
     assert state["mean_shift.running_mean"].any()
     assert torch.equal(model["mean_shift.running_mean"], state["mean_shift.running_mean"])
     assert torch.equal(model["fc_dp7.3.weight"], state["fc_dp7.3.weight"])
     del state, model
-    again = exported(tmp_path, "irnet", "again.pth")
+    again = exported(tmp_path, "irn_train", "again.pth")
     assert "backbone.4.0.0.conv1.weight" in again
     assert again["mean_shift.running_mean"].any()
 
@@ -263,15 +268,15 @@ def test_official_irnet_keeps_its_mean_displacement_and_goes_on_to_measured_resu
     with write_scores(scores) as store:
         for image, value in values.items():
             store.put(image, [value], OBJECT[None])
-    used = ("--part", "train", "--scores", scores, "--model", tmp_path / "irnet/model.pt")
-    command(tmp_path, config, "irn", *used, "--out", masks)
-    found = measured(tmp_path, config, "irn", "--masks", masks)["argmax"]
+    used = ("--part", "train", "--scores", scores, "--model", tmp_path / "irn_train/model.pt")
+    command(tmp_path, config, "irn_walk", *used, "--out", masks)
+    found = measured(tmp_path, config, "irn_walk", "--masks", masks)["argmax"]
     for image, value in values.items():
         predicted = Masks([masks]).get(image) == value
         counts = [OBJECT.sum(), predicted.sum(), (predicted & OBJECT).sum()]
         assert [found[key][value] for key in ("true", "predicted", "tp")] == counts
         assert counts[2] > 0
-    command(tmp_path, config, "irn-instances", *used, "--out", instances)
+    command(tmp_path, config, "irn_instances", *used, "--out", instances)
     found = measured(tmp_path, config, "irn_instances", "--instances", instances)["iou=0.5"]
     for image, value in values.items():
         assert found["true"][value] == 1
@@ -284,8 +289,7 @@ def test_official_irnet_keeps_its_mean_displacement_and_goes_on_to_measured_resu
 
 def imported(tmp_path, config: dict, stage: str, *arguments) -> dict[str, Tensor]:
     """The model that the file becomes, by nothing but the stage's settings and its name."""
-    kept = {key: config[key] for key in ("dataset", "seed", *sections(stage, config))}
-    (tmp_path / "given.yaml").write_text(yaml.safe_dump(kept))
+    (tmp_path / "given.yaml").write_text(yaml.safe_dump(of_stage(config, stage)))
     paths = ["--config", "given.yaml", "--weights", "official.pth", "--out", "hand", *arguments]
     main(["import-weights", *(path if path.startswith("-") else str(tmp_path / path) for path in paths)])
     assert read_json(tmp_path / "hand/record.json")["inputs"].keys() >= {str(tmp_path / "official.pth")}
@@ -311,13 +315,13 @@ def test_a_file_imported_by_hand_is_the_model_of_the_command_that_trains(data, t
     localized(tmp_path, config)
 
 
-@pytest.mark.parametrize(("stage", "network"), [("affinity", "psa_vgg16_aff"), ("irnet", "irn_edge_dp")])
+@pytest.mark.parametrize(("stage", "network"), [("affinity", "psa_vgg16_aff"), ("irn_train", "irn_edge_dp")])
 def test_affinitynet_and_irnet_are_imported_without_a_data_set(stage, network, tmp_path, capsys):
-    config = settings("cam", backbone={"name": "vgg16", "freeze": []}, irn={"backbone": ABSENT})
+    config = settings("cam", backbone={"name": "vgg16", "freeze": []}, irn_train={"backbone": ABSENT})
     state = golden.weights_of(golden.load(network))
     torch.save(state, tmp_path / "official.pth")
     model = imported(tmp_path, config, stage)
-    name = {"affinity": "gn8_5.weight", "irnet": "fc_dp7.3.weight"}[stage]
+    name = {"affinity": "gn8_5.weight", "irn_train": "fc_dp7.3.weight"}[stage]
     assert torch.equal(model[name], state[name])
     with pytest.raises(SystemExit):
         imported(tmp_path, config, "train")
@@ -370,7 +374,7 @@ def test_a_file_of_another_kind_is_named(data, tmp_path, capsys):
 def test_a_deeplab_has_no_official_file(data, tmp_path, capsys):
     (tmp_path / "deeplab").mkdir()
     (tmp_path / "deeplab" / "model.pt").touch()
-    (tmp_path / "deeplab.yaml").write_text(yaml.safe_dump(settings("cam")))
+    (tmp_path / "deeplab.yaml").write_text(yaml.safe_dump(of_stage(settings("cam"), "deeplab")))
     with pytest.raises(SystemExit):
         exported(tmp_path, "deeplab", "deeplab.pth")
-    assert "no official format is known for a DeepLab" in capsys.readouterr().err
+    assert "give the config.yaml of one of these stages: train, affinity, irn_train" in capsys.readouterr().err

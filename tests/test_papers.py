@@ -11,7 +11,8 @@ import pytest
 
 from wsss.errors import WsssError
 from wsss.plan import papers
-from wsss.plan.papers import cell, line_of
+from wsss.plan.layers import line_of
+from wsss.plan.papers import cell
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "workflow" / "papers"
@@ -130,13 +131,13 @@ def test_numbers_that_occur_in_several_tables_agree(specs):
     assert of("seam", "table2", "CAM + SEAM", "miou") == of("seam", "table3", "SEAM", "miou") == seam
     assert of("seam", "table6", "SEAM", "miou") == of("seam", "table7", "SEAM", "val")
     assert of("seam", "table6", "AffinityNet", "miou") == of("seam", "table7", "AffinityNet [2]", "val")
-    assert of("eader", "classes", "mean", "eader") == of("eader", "integrability", "PSA w/ EADER", "segment")
+    assert of("eader", "classes", "mean", "eader") == of("eader", "integrability", "PSA w/ EADER", "predict")
     assert of("eader", "erasing", "EADER", "val") == of("eader", "classes", "mean", "eader")
     assert of("aeft", "gpp", "GPP", "miou") == of("aeft", "triplet", "GPP only", "miou")
     assert of("acr", "losses", "(c)", "miou") == of("acr", "strategy", "Adversarial", "miou") + 4.5
-    assert of("acr", "cam", "ACR", "seed") == of("acr", "losses", "(c)", "miou")
-    assert of("acr", "cam", "OC-CSE [19], ICCV21", "seed") == of("occse", "table1", "ResNet38", "occse")
-    assert of("acr", "cam", "AEFT [46], ECCV22", "seed") == of("aeft", "triplet", "Attract (Soft) + Repel", "miou")
+    assert of("acr", "cam", "ACR", "cam") == of("acr", "losses", "(c)", "miou")
+    assert of("acr", "cam", "OC-CSE [19], ICCV21", "cam") == of("occse", "table1", "ResNet38", "occse")
+    assert of("acr", "cam", "AEFT [46], ECCV22", "cam") == of("aeft", "triplet", "Attract (Soft) + Repel", "miou")
 
 
 def test_segmentation_tables_of_two_papers_agree_but_for_the_known_contradiction(specs):
@@ -172,23 +173,23 @@ def test_differences_that_the_posters_print(specs):
 
 
 def test_a_cell_takes_the_nearest_setting():
-    column = {"key": "a", "label": "A", "stage": "crf", "at": "best", "split": "val"}
+    column = {"key": "a", "label": "A", "stage": "crf", "at": "best", "images": "val"}
     row = {"label": "r", "run": "x", "at": "alpha=4", "reported": {"a": 1.5, "b": 2.5}, "cells": {"a": {"run": "y"}}}
     assert cell(row, column) == {
         "stage": "crf",
         "at": "alpha=4",
-        "split": "val",
+        "images": "val",
         "run": "y",
         "reported": 1.5,
         "metric": "miou",
     }
     assert cell({"label": "r"}, {"key": "a", "label": "A"}) == {
-        "stage": "seed",
+        "stage": "cam",
         "metric": "miou",
         "at": "best",
-        "split": "seed",
+        "images": "measured",
     }
-    assert cell({"label": "r", "stage": "segment"}, {"key": "a"})["split"] == "val"
+    assert cell({"label": "r", "stage": "predict"}, {"key": "a"})["images"] == "val"
     assert cell({"label": "r", "stage": "walk"}, {"key": "a"})["at"] == "argmax"
 
 
@@ -210,12 +211,12 @@ def test_the_small_paper_is_sound(tmp_path):
             "run: b/first, rep",
             r"unknown run 'b/first': there is no paper 'b' \(line 15\)",
         ),
-        ("stage: crf", "stage: crff", r"a\.yaml, table t: unknown stage 'crff': choose one of seed.* \(line 13\)"),
+        ("stage: crf", "stage: crff", r"a\.yaml, table t: unknown stage 'crff': choose one of cam.* \(line 13\)"),
         ("reported: {a: 40.0}", "reported: {c: 4.0}", r"table t: unknown column 'c': choose one of a, b \(line 15\)"),
         ("run: first, rep", "metric: iuo, run: first, rep", r"unknown metric 'iuo': choose one of miou.* \(line 15\)"),
         ("run: first, rep", "metric: iou, run: first, rep", r"metric iou needs a class \(line 15\)"),
-        ("run: first, rep", "metric: map, run: first, rep", r"stage seed has no metric 'map' \(line 15\)"),
-        ("run: first, rep", "at: argmax, run: first, rep", r"stage seed has no operating point 'argmax' \(line 15\)"),
+        ("run: first, rep", "metric: map, run: first, rep", r"stage cam has no metric 'map' \(line 15\)"),
+        ("run: first, rep", "at: argmax, run: first, rep", r"stage cam has no operating point 'argmax' \(line 15\)"),
         (
             "run: first, rep",
             "attributes: {bone: x}, rep",

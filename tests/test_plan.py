@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from wsss.errors import WsssError
-from wsss.plan import Plan, drawings
+from wsss.plan import Plan, drawings, targets
+from wsss.plan.layers import Layer, overlay
 from wsss.plan.plan import PRETRAINING
-from wsss.plan.resolve import merge, methods, resolve, shrink, stand_in
-from wsss.plan.stages import TRAININGS
+from wsss.plan.resolve import methods, resolve, shrink, stand_in
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,7 +21,7 @@ PAPER = {
     "citation": "@misc{a}",
     "runs": {
         "first": {"method": "cam"},
-        "twin": {"method": "cam", "localize": {"attention": "gradcam"}},
+        "twin": {"method": "cam", "cam": {"attention": "gradcam"}},
         "longer": {"method": "cam", "train": {"epochs": 99}},
         "strict": {"method": "cam", "measure": {"fixed": 0.4}},
     },
@@ -45,7 +45,7 @@ def make_plan(tmp_path):
         config = yaml.safe_load((ROOT / "config.yaml").read_text())
         config.update({"papers": ["a"], **changes})
         (tmp_path / "a.yaml").write_text(yaml.safe_dump(paper))
-        return Plan(config, tmp_path)
+        return Plan(config, tmp_path, files=[ROOT / "config.yaml"])
 
     return make
 
@@ -59,19 +59,19 @@ def shapes(**changes) -> dict:
 def test_a_stage_is_shared_up_to_where_settings_differ(make_plan):
     plan = make_plan()
     assert plan.home("shapes", "a", "twin", 0, "train") == plan.home("shapes", "a", "first", 0, "train")
-    assert plan.home("shapes", "a", "twin", 0, "seed") != plan.home("shapes", "a", "first", 0, "seed")
+    assert plan.home("shapes", "a", "twin", 0, "cam") != plan.home("shapes", "a", "first", 0, "cam")
     assert plan.home("shapes", "a", "longer", 0, "train") == Path("results/shapes/a/longer/seed0/train")
 
 
 def test_a_run_may_start_a_later_network_from_its_own_classifier(make_plan):
     paper = copy.deepcopy(PAPER)
     for name in ("first", "longer"):
-        paper["runs"][name] = {**paper["runs"][name], "irn": {"backbone": {"weights": "run:"}}}
+        paper["runs"][name] = {**paper["runs"][name], "irn_train": {"backbone": {"weights": "run:"}}}
     plan = make_plan(paper)
     for name in ("first", "longer"):
         model = f"results/shapes/a/{name}/seed3/train/model.pt"
-        assert plan.stage_config("shapes", "a", name, 3, "irnet")["irn"]["backbone"]["weights"] == model
-        assert plan.references("shapes", "a", name, 3, "irnet") == [model]
+        assert plan.stage_config("shapes", "a", name, 3, "irn_train")["irn_train"]["backbone"]["weights"] == model
+        assert plan.references("shapes", "a", name, 3, "irn_train") == [model]
         start = "results/shapes/pretraining/classifier/seed3/train/model.pt"
         assert plan.references("shapes", "a", name, 3, "train") == [start]
 
@@ -89,7 +89,7 @@ def test_trainings_may_start_from_one_that_belongs_to_the_data_set(make_plan):
     assert not any("pretraining" in path for path in plan.references("voc12", "a", "first", 0, "train"))
     datasets = copy.deepcopy(plan.config["datasets"])
     datasets["shapes"]["pretraining"]["train"]["stepz"] = 3
-    with pytest.raises(WsssError, match=r"datasets\.shapes\.pretraining: unknown key 'train\.stepz'"):
+    with pytest.raises(WsssError, match=r"datasets\.shapes\.pretraining: 'train\.stepz' is an unknown key"):
         make_plan(datasets=datasets).check("shapes")
 
 
@@ -99,7 +99,7 @@ def test_test_images_are_an_index_apart(make_plan):
         plain.test_config("shapes")
     plan = make_plan()
     plan.config["datasets"]["shapes"]["test"] = {"root": "/elsewhere"}
-    for stage in ("train", "seed", "crf", "affinity", "walk", "deeplab", "segment", "metrics"):
+    for stage in ("train", "cam", "crf", "affinity", "walk", "deeplab", "predict", "measure"):
         config = [p.stage_config("shapes", "a", "first", 0, stage) for p in (plain, plan)]
         assert config[0] == config[1]
     assert plan.data_config("shapes") == plain.data_config("shapes")
@@ -112,10 +112,10 @@ def test_test_images_are_an_index_apart(make_plan):
 
 def test_targets_of_a_data_set_whose_papers_are_not_configured_are_left_out(make_plan):
     plan = make_plan()  # shapes names tables and figures of SEAM
-    assert drawings.default(plan, "shapes") == []
-    assert drawings.default(make_plan(targets="a"), "shapes") == ["a_t"]
+    assert targets.default(plan, "shapes") == []
+    assert targets.default(make_plan(targets="a"), "shapes") == ["a_t"]
     with pytest.raises(WsssError, match="unknown table, figure or paper 'seam_table2'"):
-        drawings.default(make_plan(targets=["seam_table2"]), "shapes")
+        targets.default(make_plan(targets=["seam_table2"]), "shapes")
 
 
 def test_runs_of_test_columns_can_be_submitted():
@@ -125,25 +125,23 @@ def test_runs_of_test_columns_can_be_submitted():
 
 def test_measuring_settings_share_the_scores_but_not_the_metrics(make_plan):
     plan = make_plan()
-    assert plan.home("shapes", "a", "strict", 0, "seed") == plan.home("shapes", "a", "first", 0, "seed")
-    assert plan.metrics("shapes", "a", "strict", 0, "seed") != plan.metrics("shapes", "a", "first", 0, "seed")
+    assert plan.home("shapes", "a", "strict", 0, "cam") == plan.home("shapes", "a", "first", 0, "cam")
+    assert plan.metrics("shapes", "a", "strict", 0, "cam") != plan.metrics("shapes", "a", "first", 0, "cam")
 
 
 def test_stage_config_holds_what_determines_the_stage_and_no_more(make_plan):
     plan = make_plan()
     config = plan.stage_config("shapes", "a", "first", 3, "train")
-    assert set(config) == {"dataset", "seed", "backbone", "method", "train"}
+    assert set(config) == {"stage", "code", "dataset", "seed", "backbone", "method", "train"}
+    assert config["stage"] == "train"
     assert config["seed"] == 3
     assert "crf" in plan.stage_config("shapes", "a", "first", 3, "walk")
 
 
-def test_layers_of_settings(make_plan):
-    spec = {"overrides": {"train": {"batch_size": 2}}, "methods": {"cam": {"train": {"batch_size": 3}}}}
-    run = {"method": "cam"}
-    assert resolve("d", spec, run, "s")["train"]["batch_size"] == 3
-    run["train"] = {"batch_size": 5}
-    assert resolve("d", spec, run, "s")["train"]["batch_size"] == 5
-    assert resolve("d", spec, run, "s", ("overrides", {"train": {"batch_size": 7}}))["train"]["batch_size"] == 7
+def test_the_later_layer_of_settings_is_the_stronger():
+    layers = [Layer(str(size), {"train": {"batch_size": size}}) for size in (2, 3, 5)]
+    for end in (1, 2, 3):
+        assert resolve("cam", layers[:end])["train"]["batch_size"] == int(layers[end - 1].name)
 
 
 def test_a_data_set_has_the_last_word_on_a_run_but_for_the_command_line(make_plan):
@@ -178,10 +176,10 @@ def test_a_name_that_nothing_is_called_is_no_setting(make_plan, key, entry, mess
 @pytest.mark.parametrize(
     ("over", "message"),
     [
-        ({"train": {"steps": 2.5}}, r"on data set shapes: train\.steps is '2\.5': give a whole number, 1 or more"),
-        ({"affinity": {"train": {"batch_size": 0}}}, r"affinity\.train\.batch_size is '0'"),
-        ({"train": {"batch_size": {0: 4, 2: -1}}}, r"train\.batch_size is '-1'"),
-        ({"segment": {"train": {"optimizer": {"lr": -1}}}}, r"segment\.train\.optimizer\.lr is '-1'"),
+        ({"train": {"steps": 2.5}}, r"configuration, overrides: 'train\.steps' is 2\.5"),
+        ({"affinity": {"train": {"batch_size": 0}}}, r"'affinity\.train\.batch_size' is 0"),
+        ({"train": {"batch_size": {0: 4, 2: -1}}}, r"'train\.batch_size' is \{0: 4, 2: -1\}"),
+        ({"deeplab": {"train": {"optimizer": {"lr": -1}}}}, r"'deeplab\.train\.optimizer\.lr' is -1"),
     ],
 )
 def test_numbers_of_a_training_are_checked_before_it(make_plan, over, message):
@@ -190,7 +188,7 @@ def test_numbers_of_a_training_are_checked_before_it(make_plan, over, message):
 
 
 def test_the_images_of_every_role_are_in_a_list(make_plan):
-    plan = make_plan(datasets=shapes(splits={"train": "train", "seed": "train", "val": "vla"}))
+    plan = make_plan(datasets=shapes(splits={"train": "train", "measured": "train", "val": "vla"}))
     with pytest.raises(WsssError, match=r"split in datasets\.shapes\.splits\.val 'vla': choose one of train, val"):
         plan.check("shapes")
 
@@ -207,15 +205,18 @@ def test_a_network_that_only_the_configuration_names_may_have_a_stand_in(make_pl
 
 @pytest.mark.parametrize("method", ["cam", {"name": "cam"}])
 def test_the_method_of_a_run_is_its_papers(make_plan, method):
-    with pytest.raises(WsssError, match=r"configuration, overrides\.method: which method a run has"):
+    with pytest.raises(WsssError, match=r"configuration, overrides: 'method' names a method: which one a run has"):
         make_plan(overrides={"method": method}).check("shapes")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": {"epoch": 3}}, r"a\.yaml, run first: unknown key 'train\.epoch': choose one of .*epochs"),
-        ({"crff": {}}, "unknown key 'crff'"),
+        (
+            {"train": {"epoch": 3}},
+            r"a\.yaml, run first: 'train\.epoch' is an unknown key: choose one of .*epochs.* \(a\.yaml, line \d+\)",
+        ),
+        ({"crff": {}}, "'crff' is an unknown key"),
         ({"method": "camm"}, "unknown method 'camm': choose one of .*cam"),
     ],
 )
@@ -250,23 +251,32 @@ def test_official_weights_are_all_that_their_stage_reads(make_plan):
     plan = make_plan(paper)
     assert plan.references("voc12", "a", "official", 0, "train") == ["seam.pth"]
     assert any(path.endswith(".params") for path in plan.references("voc12", "a", "official", 0, "affinity"))
-    for stage, section in (("affinity", "affinity"), ("irnet", "irn")):
+    for stage, section in (("affinity", "affinity"), ("irn_train", "irn_train")):
         assert len(plan.learnt_from("voc12", "a", "official", 0, stage)) == 2  # shards of both parts of the images
         paper["runs"]["official"][section] = {"train": {"weights": "official.pth"}}
         assert make_plan(paper).learnt_from("voc12", "a", "official", 0, stage) == []
     paper["runs"]["official"]["affinity"] = {"train": {"weights": "aff.pth"}}
     assert make_plan(paper).references("voc12", "a", "official", 0, "affinity") == ["aff.pth"]
-    assert "seam.pth" in plan.stage_config("voc12", "a", "official", 0, "seed")["train"]["weights"]
+    assert "seam.pth" in plan.stage_config("voc12", "a", "official", 0, "cam")["train"]["weights"]
 
 
-@pytest.mark.parametrize("stage", TRAININGS)
-def test_another_run_is_no_file_of_official_weights(make_plan, stage):
+@pytest.mark.parametrize("keys", [("train",), ("affinity", "train"), ("irn_train", "train")])
+def test_another_run_is_no_file_of_official_weights(make_plan, keys):
     paper, change = copy.deepcopy(PAPER), {"weights": "run:twin"}
-    for key in reversed(TRAININGS[stage]):
+    for key in reversed(keys):
         change = {key: change}
     paper["runs"]["first"].update(change)
-    with pytest.raises(WsssError, match=rf"a\.yaml, run first: {'.'.join(TRAININGS[stage])}\.weights takes a file"):
+    with pytest.raises(WsssError, match=rf"a\.yaml, run first: '{'.'.join(keys)}\.weights' takes a file"):
         make_plan(paper).resolve("shapes", "a", "first")
+
+
+def test_a_training_may_start_from_another_runs_whole_classifier(make_plan):
+    paper = copy.deepcopy(PAPER)
+    paper["runs"]["further"] = {"method": "cam", "train": {"start": "run:longer"}}
+    plan = make_plan(paper)
+    start = "results/shapes/a/longer/seed1/train/model.pt"
+    assert start in plan.references("shapes", "a", "further", 1, "train")
+    assert plan.stage_config("shapes", "a", "further", 1, "train")["train"]["start"] == start
 
 
 def test_sizes_shrink_with_the_data_set():
@@ -287,23 +297,23 @@ def test_a_backbone_is_replaced_wherever_it_stands():
     assert stand_in(config, {"big": {"name": "tiny"}})["backbone"] == {"name": "tiny", "freeze": None}
 
 
-def test_merge_leaves_its_arguments_alone():
+def test_a_layer_leaves_its_arguments_alone():
     base, over = {"a": {"b": [1]}}, {"a": {"b": [2]}}
-    assert merge(base, over, "s") == {"a": {"b": [2]}}
+    assert overlay(base, Layer("s", over)) == {"a": {"b": [2]}}
     assert base == {"a": {"b": [1]}}
 
 
 def test_text_in_place_of_a_number_is_named():
     """Snakemake reads ``--config 'overrides={train: {steps: 3}}'`` as text."""
-    with pytest.raises(WsssError, match=r"s: 'a\.b' is a number, not the text '3'.*--configfile"):
-        merge({"a": {"b": 0.1}}, {"a": {"b": "3"}}, "s")
+    with pytest.raises(WsssError, match=r"s: 'a\.b' is a number, not the text '3' .*--configfile"):
+        overlay({"a": {"b": 0.1}}, Layer("s", {"a": {"b": "3"}}))
 
 
 def test_table_cells_take_settings_from_column_row_and_cell(make_plan):
     table = drawings.table(make_plan(), "shapes", "a", "t")
     (a, b), (quoted, _) = (row["cells"] for row in table["rows"])
-    assert a["metrics"] == ["results/shapes/a/first/seed0/metrics/seed_seed.json"]
-    assert b["metrics"] == ["results/shapes/a/first/seed0/metrics/crf_seed.json"]
+    assert a["metrics"] == ["results/shapes/a/first/seed0/measure/cam_measured.json"]
+    assert b["metrics"] == ["results/shapes/a/first/seed0/measure/crf_measured.json"]
     assert b["reported"] == 50.0
     assert "metrics" not in quoted
     assert quoted["literature"] == "somebody 2019"
@@ -315,7 +325,7 @@ def test_table_cells_take_settings_from_column_row_and_cell(make_plan):
     ("where", "value", "message"),
     [
         ("run", "nobody", "unknown run 'nobody'"),
-        ("stage", "sed", "unknown stage 'sed': choose one of seed"),
+        ("stage", "sed", "unknown stage 'sed': choose one of cam"),
         ("metric", "iuo", "unknown metric 'iuo': choose one of miou"),
     ],
 )
@@ -333,7 +343,30 @@ def test_a_paper_file_with_an_unknown_key_is_named(make_plan):
 
 def test_pseudo_label_images_split_into_measured_ones_and_the_rest(make_plan):
     plan = make_plan(shards=2)
-    assert plan.parts("shapes", "train") == ["seed"]
-    assert plan.parts("voc12", "train") == ["seed", "rest"]
-    assert plan.shards(Path("h"), "seed", "shapes", "train") == ["h/seed-0-of-2.npz", "h/seed-1-of-2.npz"]
-    assert len(plan.shards(Path("h"), "walk", "voc12", "train", "val")) == 6
+    assert plan.parts("shapes", "train") == ["measured"]
+    assert plan.parts("voc12", "train") == ["measured", "rest"]
+    home = plan.home("shapes", "a", "first", 0, "cam")
+    assert plan.shards(home, "cam", "shapes", "train") == [f"{home}/measured-{i}-of-2.npz" for i in range(2)]
+    home = plan.home("voc12", "a", "first", 0, "walk")
+    assert len(plan.shards(home, "walk", "voc12", "train", "val")) == 6
+
+
+def test_shards_that_are_there_stay_when_another_number_is_configured(make_plan, tmp_path):
+    results = str(tmp_path / "results")
+    whole, cut = make_plan(results=results), make_plan(results=results, shards=3)
+    cam, crf = (Path(whole.home("shapes", "a", "first", 0, stage)) for stage in ("cam", "crf"))
+    assert len(cut.shards(cam, "cam", "shapes", "train")) == 3
+    cam.mkdir(parents=True)
+    (cam / "measured-0-of-2.npz").touch()  # one of two: not whole
+    assert len(cut.shards(cam, "cam", "shapes", "train")) == 3
+    (cam / "measured-1-of-2.npz").touch()
+    assert len(cut.shards(cam, "cam", "shapes", "train")) == len(cut.shards(crf, "crf", "shapes", "train")) == 2
+    assert len(cut.shards(cam, "cam", "shapes", "val")) == 3
+
+
+def test_results_of_the_old_layout_are_refused(make_plan, tmp_path):
+    plan = make_plan(results=str(tmp_path / "results"))
+    plan.check("shapes")
+    (tmp_path / "results/shapes/a/first/seed0/metrics").mkdir(parents=True)
+    with pytest.raises(WsssError, match=r"seed0/metrics: made by an earlier version.*set 'results' to another folder"):
+        plan.check("shapes")

@@ -18,13 +18,15 @@ from wsss.backbones import without_weights
 from wsss.data import build as build_data
 from wsss.data.index import Dataset
 from wsss.methods import build as build_method
-from wsss.plan import Plan, drawings, state
+from wsss.plan import Plan, drawings, state, targets
 from wsss.plan.checks import METRICS
 from wsss.plan.plan import PRETRAINING
-from wsss.plan.stages import MEASURED
-from wsss.report import draw_figure, pictures, words, write_page, write_table
-from wsss.report.figures import KINDS
-from wsss.report.insides import outline_pair
+from wsss.report import pictures, words
+from wsss.report.figures import KINDS, draw_figure
+from wsss.report.insides.seam import outline_pair
+from wsss.report.page import write_page
+from wsss.report.tables import write_table
+from wsss.stages import MEASURED
 from wsss.stores import write_masks, write_scores
 
 ROOT = Path(__file__).parent.parent
@@ -53,7 +55,7 @@ def fill(plan: Plan, dataset, drawing: dict) -> None:
     """Write what a figure reads: scores and masks from noise, models as initialised."""
     rng = np.random.default_rng(0)
     for entry in [*drawing.get("series", []), *drawing.get("columns", [])]:
-        stage = entry.get("stage", "seed")
+        stage = entry.get("stage", "cam")
         for path in entry.get("metrics", []):
             metrics_file(Path(path), 0.4, stage)
         for path in entry.get("files", []):
@@ -64,7 +66,7 @@ def fill(plan: Plan, dataset, drawing: dict) -> None:
                     if path.endswith(".zip"):
                         store.put(record.id, rng.integers(0, 4, size).astype(np.uint8))
                     else:
-                        keys = [record.id] if stage == "seed" else [f"{record.id}@4", f"{record.id}@24"]
+                        keys = [record.id] if stage == "cam" else [f"{record.id}@4", f"{record.id}@24"]
                         for key in keys:
                             store.put(key, [0, 1], rng.random((2, *size), np.float32))
         if "model" in entry and not Path(entry["model"]).exists():
@@ -152,16 +154,16 @@ def test_the_outline_pair_lies_across_the_outline():
 
 def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     plan, _ = world
-    folder = Path(drawings.folder(plan, "shapes", "tables", "seam", "table2"))
+    folder = Path(targets.folders(plan, "shapes")["seam_table2"])
     drawing = drawings.table(plan, "shapes", "seam", "table2")
     for path in drawings.inputs(drawing):
         metrics_file(Path(path), 0.4)
     write_table(drawing, folder)
     (folder / "record.json").write_text(json.dumps({"inputs": {}, "outputs": {}}))
-    chart = Path(drawings.folder(plan, "shapes", "figures", "aeft", "chart"))
+    chart = Path(targets.folders(plan, "shapes")["aeft_chart"])
     draw_figure(drawings.figure(plan, "shapes", "aeft", "chart"), chart)
     (chart / "record.json").write_text(json.dumps({"inputs": {}, "outputs": {}}))
-    curves = Path(drawings.folder(plan, "shapes", "figures", "seam", "thresholds"))
+    curves = Path(targets.folders(plan, "shapes")["seam_thresholds"])
     draw_figure(drawings.figure(plan, "shapes", "seam", "thresholds"), curves)
     (curves / "record.json").write_text(json.dumps({"inputs": {}, "outputs": {}}))
     losses = ["step,epoch,phase,term,value", "0,0,classifier,cls,0.7", "1,0,classifier,cls,0.6"]
@@ -176,7 +178,7 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     logs = plan.results / "logs/shapes/seam"
     for run in ("baseline", "gradcam"):
         (logs / run / "seed0").mkdir(parents=True)
-        (logs / run / "seed0/seed_seed-0-of-1.log").write_text("")
+        (logs / run / "seed0/cam_measured-0-of-1.log").write_text("")
     log = logs / "baseline/seed0/train.log"
     log.write_text("\n".join(f"line {i}" for i in range(99)))
     out = plan.results / "shapes/report/index.html"
@@ -196,7 +198,7 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     links = set(re.findall(r'href="([^#"]+)"', text))
     assert {"../tables/seam_table2/table.csv", "../seam/baseline/seed0/train/losses.csv"} <= links
     assert "<p>seam/gradcam: <a" in text
-    assert {f"../../logs/shapes/seam/{run}/seed0/seed_seed-0-of-1.log" for run in ("baseline", "gradcam")} <= links
+    assert {f"../../logs/shapes/seam/{run}/seed0/cam_measured-0-of-1.log" for run in ("baseline", "gradcam")} <= links
     assert f"../../{log.relative_to(plan.results)}" in links
     assert all((out.parent / link).is_file() for link in links)
     anchors = re.findall(r'id="([^"]+)"', text)
@@ -204,8 +206,9 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     assert set(re.findall(r'href="#([^"]+)"', text)) <= set(anchors)
 
 
-def test_the_page_has_words_for_all_that_is_measured():
-    assert set(words.STAGES) == set(MEASURED)
+def test_the_page_has_words_for_all_that_is_measured(world):
+    plan, _ = world
+    assert set(MEASURED) <= set(state.page(plan, "shapes")["stage_words"])
     assert set(words.METRICS) == set(METRICS)
     assert words.metric("iou", "dog") == "IoU of dog"
     assert words.points("threshold 0.25; alpha=16") == "threshold 0.25; exponent 16"
@@ -221,4 +224,4 @@ def test_figures_of_a_table_follow_it(world):
     names = [entry["name"] for entry in state.entries(plan, "shapes")]
     assert names.index("acr_precision_recall") == names.index("acr_losses") + 1
     assert names.index("acr_cams") > names.index("acr_segmentation")
-    assert len(names) == len(drawings.everything(plan))
+    assert len(names) == len(targets.every(plan))

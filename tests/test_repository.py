@@ -64,7 +64,7 @@ def test_the_package_imports_no_snakemake_and_the_plan_no_torch():
 
 
 def test_a_process_of_the_crf_loads_no_torch():
-    modules = "wsss.data.index, wsss.refine.crf, wsss.refine.irn_labels, wsss.refine.smooth, wsss.segment.crf"
+    modules = "wsss.data.index, wsss.refine.crf, wsss.refine.irn_marks, wsss.refine.smooth, wsss.segment.crf"
     code = f"import sys, wsss.cli, {modules}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
@@ -72,7 +72,7 @@ def test_a_process_of_the_crf_loads_no_torch():
 
 def test_stages_without_training_load_no_more_than_torch():
     """Fabric and torchvision load torch's compiler, which takes longer than to localize a small data set."""
-    code = "import sys, wsss.localize, wsss.methods.acr, wsss.refine.walk, wsss.refine.irn_walk, wsss.segment; "
+    code = "import sys, wsss.cam, wsss.methods.acr, wsss.refine.walk, wsss.refine.irn_walk, wsss.segment; "
     code += "print([m for m in ('lightning_fabric', 'torchvision', 'torch._dynamo') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
@@ -81,6 +81,33 @@ def test_stages_without_training_load_no_more_than_torch():
 def test_help_lists_the_stages_in_pipeline_order():
     result = subprocess.run([sys.executable, "-m", "wsss.cli", "--help"], capture_output=True, text=True, check=True)
     commands = re.findall(r"^    (\S+)", result.stdout, re.M)
-    order = ["download", "index", "train", "localize", "crf", "affinity", "walk", "irnet", "irn"]
+    order = [
+        "download",
+        "index",
+        "train",
+        "cam",
+        "crf",
+        "pamr",
+        "affinity",
+        "walk",
+        "irn_marks",
+        "irn_train",
+        "irn_walk",
+        "irn_instances",
+    ]
     order += ["deeplab", "predict", "measure", "table", "figure", "audit"]
     assert [command for command in commands if command in order] == order
+
+
+def test_the_documented_stages_are_the_rows():
+    """`wsss stages` prints what stands in the page."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    block = re.search(r"<!-- stages: .* -->\n(.*?)\n<!-- end of stages -->", page, re.S).group(1)
+    said = subprocess.run([sys.executable, "-m", "wsss.cli", "stages"], capture_output=True, text=True, check=True)
+    assert block == said.stdout.strip()
+
+
+def test_the_editors_schema_is_the_types():
+    """`wsss schema` prints what stands in the file."""
+    said = subprocess.run([sys.executable, "-m", "wsss.cli", "schema"], capture_output=True, text=True, check=True)
+    assert said.stdout == (ROOT / "workflow/schemas/settings.schema.json").read_text()

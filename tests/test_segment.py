@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import pytest
 import torch
+from stages import TINY
 from torch.nn import functional as F
 
+from wsss import backbones
+from wsss.data.pixels import RGB_MEAN, RGB_STD
 from wsss.errors import WsssError
 from wsss.files import read_yaml
 from wsss.plan.resolve import PACKAGE
-from wsss.segment.encoders import build_backbone
+from wsss.segment.deeplab import unsettled_norms
 from wsss.segment.models import MODELS, build
 from wsss.segment.presets import FILE, SECTIONS, resolve
-from wsss.segment.stage import unsettled_norms
 from wsss.segment.task import SegmentTask, cross_entropy, resize_labels
 
 PRESETS = read_yaml(FILE)
 DEFAULTS = read_yaml(PACKAGE / "defaults.yaml")
-TINY = {"name": "tiny", "output_stride": None, "dropout": None, "freeze_norm": False}
 
 
 def settings(preset: str, **changes) -> dict:
-    """A resolved config with the network small."""
+    """The two sections of a preset, with a small network."""
     backbone = {**TINY, "output_stride": 8, **changes.pop("backbone", {})}
-    return resolve({"segment": {"preset": preset, "backbone": backbone, **changes}, "predict": {}})
+    return resolve({"deeplab": {"preset": preset, "backbone": backbone, **changes}, "predict": {}})
 
 
 # ---- settings
@@ -38,32 +39,32 @@ def test_presets_and_defaults_have_the_same_keys(preset):
     for section in SECTIONS:
         default = {key: value for key, value in DEFAULTS[section].items() if key not in ("labels", "preset")}
         assert keys(PRESETS[preset][section]) == keys(default) == default  # every default is null: the preset's value
-    assert DEFAULTS["segment"]["preset"] in PRESETS
+    assert DEFAULTS["deeplab"]["preset"] in PRESETS
 
 
 def test_overrides_go_over_the_preset_and_null_does_not():
-    config = {"segment": {**DEFAULTS["segment"], "preset": "aeft"}, "predict": DEFAULTS["predict"], "seed": 3}
-    config["segment"]["train"] = {**config["segment"]["train"], "crop": 64, "jitter": False}
+    config = {"deeplab": {**DEFAULTS["deeplab"], "preset": "aeft"}, "predict": DEFAULTS["predict"], "seed": 3}
+    config["deeplab"]["train"] = {**config["deeplab"]["train"], "crop": 64, "jitter": False}
     resolved = resolve(config)
-    assert resolved["segment"]["train"] == {**PRESETS["aeft"]["segment"]["train"], "crop": 64, "jitter": False}
-    assert resolved["segment"]["labels"] == DEFAULTS["segment"]["labels"]
+    assert resolved["deeplab"]["train"] == {**PRESETS["aeft"]["deeplab"]["train"], "crop": 64, "jitter": False}
+    assert resolved["deeplab"]["labels"] == DEFAULTS["deeplab"]["labels"]
     assert resolved["predict"] == PRESETS["aeft"]["predict"]
     assert resolved["seed"] == 3
     assert resolve(resolved) == resolved
-    assert config["segment"]["train"]["epochs"] is None  # the given mapping is left as it was
+    assert config["deeplab"]["train"]["epochs"] is None  # the given mapping is left as it was
 
 
 @pytest.mark.parametrize(
-    ("segment", "message"),
+    ("deeplab", "message"),
     [
-        ({"preset": "sem"}, "unknown segment.preset 'sem'"),
-        ({"preset": "seam", "train": {"stps": 3}}, r"unknown key 'segment\.train\.stps'"),
-        ({"preset": "seam", "backbone": "tiny"}, r"segment\.backbone: give a mapping"),
+        ({"preset": "sem"}, "unknown deeplab.preset 'sem'"),
+        ({"preset": "seam", "train": {"stps": 3}}, r"unknown key 'deeplab\.train\.stps'"),
+        ({"preset": "seam", "backbone": "tiny"}, r"deeplab\.backbone: give a mapping"),
     ],
 )
-def test_faulty_settings_are_named(segment, message):
+def test_faulty_settings_are_named(deeplab, message):
     with pytest.raises(WsssError, match=message):
-        resolve({"segment": segment})
+        resolve({"deeplab": deeplab})
 
 
 # ---- networks
@@ -74,8 +75,7 @@ def test_faulty_settings_are_named(segment, message):
 def test_every_network_gives_logits_of_its_classes(model, backbone):
     stride = 8 if backbone == "tiny" else 16
     spec = {"name": backbone, "output_stride": stride}
-    segment = settings("seam", model=model, backbone=spec)["segment"]
-    net = build(segment, 4).eval()
+    net = build(settings("seam", model=model, backbone=spec)["deeplab"], 4).eval()
     x = torch.randn(1, 3, 65, 50)
     logits = net(x)
     expected = (4,) * 2 if model == "deeplab_v3plus" else (stride,) * 2
@@ -85,8 +85,8 @@ def test_every_network_gives_logits_of_its_classes(model, backbone):
 
 
 def test_vgg16_is_largefov_by_its_own_layers():
-    segment = settings("seam", model="largefov_vgg16", backbone={"name": "vgg16", "freeze_norm": False})["segment"]
-    net = build(segment, 2)
+    deeplab = settings("seam", model="largefov_vgg16", backbone={"name": "vgg16", "freeze_norm": False})["deeplab"]
+    net = build(deeplab, 2)
     assert net.backbone.fc6.dilation == (12, 12)
     assert [name for name, _ in net.named_children()] == ["backbone", "drop", "fc8"]
     assert net.input == "vgg_bgr"
@@ -95,27 +95,30 @@ def test_vgg16_is_largefov_by_its_own_layers():
 def test_encoders_of_timm_read_its_weight_files(tmp_path):
     import timm
 
-    spec = {"name": "tu-xception65", "output_stride": 16}
+    spec = {"name": "timm:xception65", "output_stride": 16}
     source = timm.create_model("xception65", pretrained=False, output_stride=16).eval()
     torch.save(source.state_dict(), tmp_path / "xception65.pth")
-    encoder = build_backbone({**spec, "weights": tmp_path / "xception65.pth", "freeze_norm": True}).train()
+    encoder = backbones.build({**spec, "weights": tmp_path / "xception65.pth", "freeze_norm": True}).train()
     x = torch.randn(1, 3, 33, 49)
-    with torch.no_grad():
-        torch.testing.assert_close(encoder(x)["conv6"], source.forward_features(x))
+    mean, scale = (torch.tensor(value)[:, None, None] for value in (RGB_MEAN, RGB_STD))
+    with torch.no_grad():  # the network's own pixels are from -1 to 1
+        torch.testing.assert_close(encoder(x)["conv6"], source.forward_features((x * scale + mean - 0.5) / 0.5))
     assert [encoder(x)[tap].shape[2:] for tap in ("conv3", "conv6")] == [(9, 13), (3, 4)]
-    learning = build_backbone({**spec, "freeze_norm": "statistics"}).train()
+    learning = backbones.build({**spec, "freeze_norm": "statistics"}).train()
     norms = [module for module in learning.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert not any(norm.training for norm in norms)
     assert all(norm.weight.requires_grad for norm in norms)
 
 
 def test_faulty_backbones_are_named():
-    with pytest.raises(WsssError, match=r"'tu-nothing' is none of .*tiny"):
-        build_backbone({"name": "tu-nothing"})
+    with pytest.raises(WsssError, match=r"'timm:nothing' is no network of timm"):
+        build(settings("eader", backbone={"name": "timm:nothing"})["deeplab"], 2)
+    with pytest.raises(WsssError, match=r"unknown backbone 'nothing': choose one of .*tiny"):
+        build(settings("eader", backbone={"name": "nothing"})["deeplab"], 2)
     with pytest.raises(WsssError, match="stride 4 at conv3"):
-        build(settings("eader", backbone={"output_stride": 4})["segment"], 2)
-    with pytest.raises(WsssError, match=r"unknown segment\.model 'deeplab'"):
-        build(settings("eader", model="deeplab")["segment"], 2)
+        build(settings("eader", backbone={"output_stride": 4})["deeplab"], 2)
+    with pytest.raises(WsssError, match=r"unknown deeplab\.model 'deeplab'"):
+        build(settings("eader", model="deeplab")["deeplab"], 2)
 
 
 NETWORKS = {  # preset and changes -> network, backbone
@@ -124,7 +127,7 @@ NETWORKS = {  # preset and changes -> network, backbone
     ("occse",): ("largefov_aeft", "resnet38d"),
     ("largefov_vgg16",): ("largefov_vgg16", "vgg16"),
     ("deeplab_v2",): ("deeplab_v2", "resnet101"),
-    ("eader",): ("deeplab_v3plus", "tu-xception65"),
+    ("eader",): ("deeplab_v3plus", "timm:xception65"),
     ("eader", "resnet101"): ("deeplab_v3plus", "resnet101"),
 }
 
@@ -134,13 +137,13 @@ def test_networks_of_the_papers_are_a_preset_away(chosen):
     """With their own backbones; no memory is filled, so that all take seconds."""
     preset, *backbone = chosen
     change = {"backbone": {"name": backbone[0]}} if backbone else {}
-    segment = resolve({"segment": {"preset": preset, **change}})["segment"]
+    deeplab = resolve({"deeplab": {"preset": preset, **change}})["deeplab"]
     with torch.device("meta"):
-        task = SegmentTask(segment, 20)
+        task = SegmentTask(deeplab, 20)
         batch = {"image": torch.empty(2, 3, 65, 65), "label": torch.empty(2, 65, 65, dtype=torch.uint8)}
         losses = task.losses(batch, "segment", None)
-    assert (segment["model"], segment["backbone"]["name"]) == NETWORKS[chosen]
-    assert set(losses) == {"ce", *({"ce_0.75", "ce_0.5", "ce_max"} if segment["loss"]["scales"] else ())}
+    assert (deeplab["model"], deeplab["backbone"]["name"]) == NETWORKS[chosen]
+    assert set(losses) == {"ce", *({"ce_0.75", "ce_0.5", "ce_max"} if deeplab["loss"]["scales"] else ())}
     assert sum(p.numel() for p in task.parameters()) > 20e6
     assert {id(p) for g in task.parameter_groups("segment") for p in g["params"]} <= {id(p) for p in task.parameters()}
 
@@ -150,7 +153,7 @@ def test_networks_of_the_papers_are_a_preset_away(chosen):
 
 def test_parameter_groups_of_the_presets():
     for preset, trains_norms in (("seam", False), ("aeft", False), ("eader", True), ("deeplab_v2", False)):
-        task = SegmentTask(settings(preset)["segment"], 3)
+        task = SegmentTask(settings(preset)["deeplab"], 3)
         groups = task.parameter_groups("segment")
         grouped = [id(p) for group in groups for p in group["params"]]
         assert len(grouped) == len(set(grouped))
@@ -160,7 +163,7 @@ def test_parameter_groups_of_the_presets():
         trained = {id(p) for p in task.parameters() if p.requires_grad}
         assert set(grouped) == (trained if trains_norms else trained - norms)
         scale = {id(p): (g["lr_scale"], g["decay_scale"]) for g in groups for p in g["params"]}
-        new = PRESETS[preset]["segment"]["new_lr"]
+        new = PRESETS[preset]["deeplab"]["new_lr"]
         last = [m for m in task.net.heads()[-1].modules() if isinstance(m, torch.nn.Conv2d)][-1]
         assert scale[id(last.weight)] == (new, 1.0)
         assert scale[id(last.bias)] == (2 * new, 0.0)
@@ -187,7 +190,7 @@ def test_labels_are_reduced_without_mixing_values():
 
 
 def test_msc_of_deeplab_v2_compares_at_the_logits():
-    task = SegmentTask(settings("deeplab_v2")["segment"], 3).eval()
+    task = SegmentTask(settings("deeplab_v2")["deeplab"], 3).eval()
     batch = {"image": torch.randn(2, 3, 64, 48), "label": torch.randint(0, 4, (2, 64, 48), dtype=torch.uint8)}
     losses = task.losses(batch, "segment", None)
     assert list(losses) == ["ce", "ce_0.5", "ce_0.75", "ce_max"]
@@ -199,9 +202,9 @@ def test_msc_of_deeplab_v2_compares_at_the_logits():
 
 
 def test_a_run_too_short_for_its_batch_statistics_says_so():
-    task = SegmentTask(settings("seam")["segment"], 2)
+    task = SegmentTask(settings("seam")["deeplab"], 2)
     said = unsettled_norms(task, 300)
     assert "keeps 91% of the initial batch statistics after 300 steps" in said
     assert "raise it to 0.01 or more" in said  # .99^300 is .05
     assert unsettled_norms(task, 20000) is None
-    assert unsettled_norms(SegmentTask(settings("aeft", backbone={"freeze_norm": True})["segment"], 2), 300) is None
+    assert unsettled_norms(SegmentTask(settings("aeft", backbone={"freeze_norm": True})["deeplab"], 2), 300) is None

@@ -11,38 +11,46 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from stages import TINY
 
 from wsss import cli
 from wsss.data.index import Dataset, Record
 from wsss.files import read_json
 from wsss.methods import build
-from wsss.plan.resolve import merge, method_settings
-from wsss.refine import affinity, irn_net
-from wsss.segment.presets import resolve
+from wsss.plan.layers import Layer, overlay
+from wsss.plan.resolve import resolve
+from wsss.refine import affinity_net, irn_net
 from wsss.segment.task import SegmentTask
+from wsss.stages import STAGES
 from wsss.stores import Instances, Masks, Scores, write_scores
 
 SIZE = (48, 56)
-TINY = {"name": "tiny", "weights": None, "output_stride": None, "freeze": [], "freeze_norm": False}
-TRAIN = {"steps": 2, "batch_size": 3, "workers": 0}
+TRAIN = {"steps": 2, "batch_size": 3}
 CHANGES = {
     "backbone": TINY,
     "affinity": {"train": {**TRAIN, "crop": 64}},
-    "irn": {"backbone": {**TINY, "dilate": None}, "train": {**TRAIN, "crop": 64}},
+    "irn_train": {"backbone": {**TINY, "dilate": None}, "train": {**TRAIN, "crop": 64}},
     "walk": {"log_steps": 2},
-    "segment": {"backbone": TINY},
-    "localize": {"scales": [1.0]},
+    "deeplab": {"backbone": TINY},
+    "cam": {"scales": [1.0]},
     "predict": {"scales": [1.0]},
 }
 CONFIG = {
-    **merge(method_settings("cam"), CHANGES, "test", new_keys=True),
+    **resolve("cam", [Layer("test", CHANGES)]),
     "seed": 0,
-    "dataset": {"name": "toy", "splits": {"train": "train", "seed": "train", "val": "train"}},
+    "dataset": {"name": "toy", "splits": {"train": "train", "measured": "train", "val": "train"}},
 }
-STORES = {"crf": Scores, "walk": Masks, "irn-labels": Masks, "irn": Masks, "irn-instances": Instances}
-MODELS = {"walk": "affinity.pt", "irn": "irn.pt", "irn-instances": "irn.pt"}
-ALONE = {"localize": "cam.pt", "predict": "deeplab.pt"}  # commands that need no scores, and their models
-KINDS = STORES | {"localize": Scores, "predict": Masks}
+STORES = {
+    "crf": Scores,
+    "pamr": Scores,
+    "walk": Masks,
+    "irn_marks": Masks,
+    "irn_walk": Masks,
+    "irn_instances": Instances,
+}
+MODELS = {"walk": "affinity.pt", "irn_walk": "irn.pt", "irn_instances": "irn.pt"}
+ALONE = {"cam": "cam.pt", "predict": "deeplab.pt"}  # commands that need no scores, and their models
+KINDS = STORES | {"cam": Scores, "predict": Masks}
 SUFFIX = {Scores: "npz", Instances: "npz", Masks: "zip"}
 
 
@@ -69,11 +77,11 @@ def made(tmp_path_factory) -> Path:
             records.append(Record(name, f"{name}.png", split=("train",), labels=labels, **paths, **size))
     Dataset("toy", ["cat", "dog"], root, records).save(root)
     torch.manual_seed(0)
-    torch.save(affinity.build(CONFIG).state_dict(), folder / "affinity.pt")
-    torch.save(irn_net.build(CONFIG["irn"]).state_dict(), folder / "irn.pt")
+    torch.save(affinity_net.build(CONFIG).state_dict(), folder / "affinity.pt")
+    torch.save(irn_net.build(CONFIG["irn_train"]).state_dict(), folder / "irn.pt")
     torch.save(build(CONFIG, 2).state_dict(), folder / "cam.pt")
-    torch.save(SegmentTask(resolve(CONFIG)["segment"], 2).state_dict(), folder / "deeplab.pt")
-    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    torch.save(SegmentTask(CONFIG["deeplab"], 2).state_dict(), folder / "deeplab.pt")
+    configure(folder)
     for command in KINDS:
         run(folder, command)
     return folder
@@ -85,15 +93,27 @@ def folder(made, tmp_path) -> Path:
     return shutil.copytree(made, tmp_path / "copy", symlinks=True)
 
 
+def configure(folder: Path, changes: dict | None = None) -> None:
+    """Write the settings of every command that reads some."""
+    settings = overlay(CONFIG, Layer("test", changes), new_keys=True)
+    for stage in (*KINDS, "train", "affinity", "irn_train", "measure"):
+        (folder / f"{stage}.yaml").write_text(yaml.safe_dump({**settings, "stage": stage}))
+
+
+def given(folder: Path, stage: str) -> list[str]:
+    """The options that every command of a stage takes."""
+    return ["--config", str(folder / f"{stage}.yaml"), "--data", str(folder / "data")]
+
+
 def run(folder: Path, command: str, out: str = "", **options: str) -> Path:
     """One command on the files in ``folder``, as its rule runs it; returns what it writes."""
     path = folder / (out or f"{command}.{SUFFIX[KINDS[command]]}")
     models = MODELS | ALONE
-    given = {"config": "config.yaml", "data": "data"}
-    given |= {} if command in ALONE else {"scores": "scores.npz"}
-    given |= {"model": models[command]} if command in models else {}
-    paths = {key: str(folder / value) for key, value in given.items()} | {"out": str(path)}
-    where = {"device": "cpu"} if command in models else {}
+    reads = {"config": f"{command}.yaml", "data": "data"}
+    reads |= {} if command in ALONE else {"scores": "scores.npz"}
+    reads |= {"model": models[command]} if command in models else {}
+    paths = {key: str(folder / value) for key, value in reads.items()} | {"out": str(path)}
+    where = {"device": "cpu"} if STAGES[command].network else {}
     cli.main([command, *(f"--{key}={value}" for key, value in {**paths, **where, **options}.items())])
     return path
 
@@ -107,7 +127,7 @@ def refused(capsys, call: Callable) -> str:
     return capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("command", ["walk", "irn-labels", "irn"])
+@pytest.mark.parametrize("command", ["walk", "irn_marks", "irn_walk"])
 def test_without_any_class_all_is_background(made, command):
     masks = Masks([made / f"{command}.zip"])
     assert masks.ids == ["a", "b", "none"]
@@ -115,20 +135,24 @@ def test_without_any_class_all_is_background(made, command):
     assert not masks.get("none").any()
 
 
-def test_without_any_class_scores_are_certain_and_there_is_no_instance(made):
-    for alpha in CONFIG["crf"]["alphas"]:
-        classes, planes = Scores([made / "crf.npz"]).get(f"none@{alpha}")
+@pytest.mark.parametrize("command", ["crf", "pamr"])
+def test_without_any_class_scores_are_certain(made, command):
+    for alpha in CONFIG[command]["alphas"]:
+        classes, planes = Scores([made / f"{command}.npz"]).get(f"none@{alpha}")
         assert classes.tolist() == [0]
         assert (planes == np.ones((1, *SIZE))).all()
-    assert Instances([made / "irn-instances.npz"]).get("none").masks.shape == (0, *SIZE)
+
+
+def test_without_any_class_there_is_no_instance(made):
+    assert Instances([made / "irn_instances.npz"]).get("none").masks.shape == (0, *SIZE)
 
 
 def test_networks_learn_from_images_without_any_class(made, tmp_path):
-    given = ["--config", str(made / "config.yaml"), "--data", str(made / "data"), "--device", "cpu"]
-    cli.main(["affinity", *given, "--scores", str(made / "crf.npz"), "--out", str(tmp_path / "affinity")])
-    cli.main(["irnet", *given, "--masks", str(made / "irn-labels.zip"), "--out", str(tmp_path / "irnet")])
+    learnt = {"affinity": ["--scores", str(made / "crf.npz")], "irn_train": ["--masks", str(made / "irn_marks.zip")]}
+    for stage, shards in learnt.items():
+        cli.main([stage, *given(made, stage), "--device=cpu", *shards, "--out", str(tmp_path / stage)])
     assert (tmp_path / "affinity/model.pt").is_file()
-    assert (tmp_path / "irnet/model.pt").is_file()
+    assert (tmp_path / "irn_train/model.pt").is_file()
 
 
 @pytest.mark.parametrize("command", STORES)
@@ -161,8 +185,7 @@ def test_scores_that_do_not_cover_the_images(folder, command, capsys):
 @pytest.mark.parametrize("command", MODELS)
 def test_a_model_of_another_backbone(folder, command, capsys):
     other = {"name": "resnet18", "output_stride": None, "dilate": None}
-    changed = {"backbone": {"name": "resnet18", "output_stride": None}, "irn": {"backbone": other}}
-    (folder / "config.yaml").write_text(yaml.safe_dump(merge(CONFIG, changed, "test", new_keys=True)))
+    configure(folder, {"backbone": {"name": "resnet18", "output_stride": None}, "irn_train": {"backbone": other}})
     line = refused(capsys, lambda: run(folder, command, "out.npz"))
     assert line.startswith(f"wsss {command}: {folder / MODELS[command]}: not a model of this configuration (")
     assert "Net on resnet18)" in line
@@ -172,18 +195,18 @@ def test_a_model_of_another_backbone(folder, command, capsys):
     assert not list(folder.glob("*out*"))
 
 
-@pytest.mark.parametrize("network", ["affinity", "irnet"])
+@pytest.mark.parametrize("network", ["affinity", "irn_train"])
 def test_images_that_changed_before_training(folder, network, capsys):
     Image.new("RGB", (30, 20)).save(folder / "data/b.png")
-    given = ["--config", str(folder / "config.yaml"), "--data", str(folder / "data"), "--device", "cpu"]
-    made = ["--scores", str(folder / "crf.npz")] if network == "affinity" else ["--masks", f"{folder}/irn-labels.zip"]
-    line = refused(capsys, lambda: cli.main([network, *given, *made, "--out", str(folder / "out")]))
+    made = ["--scores", f"{folder}/crf.npz"] if network == "affinity" else ["--masks", f"{folder}/irn_marks.zip"]
+    options = [*given(folder, network), "--device=cpu", *made, "--out", str(folder / "out")]
+    line = refused(capsys, lambda: cli.main([network, *options]))
     assert line.startswith(f"wsss {network}: image 'b' is 30×20 pixels, but what the step before made of it is 56×48")
     assert not (folder / "out/model.pt").exists()
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x"])
-@pytest.mark.parametrize("command", ["crf", "walk", "irn-labels"])
+@pytest.mark.parametrize("command", ["crf", "walk", "irn_marks"])
 def test_a_number_of_processes_that_is_none(made, command, number, capsys):
     line = refused(capsys, lambda: run(made, command, "out.npz", workers=number))
     assert line == f"wsss {command}: --workers {number}: give a number of processes, 1 or more"
@@ -197,32 +220,35 @@ def test_a_device_that_is_none(made, command, device, capsys):
 
 
 def test_a_classifier_does_not_learn_from_an_image_without_any_class(made, tmp_path, capsys):
-    given = ["--config", str(made / "config.yaml"), "--data", str(made / "data"), "--out", str(tmp_path / "out")]
-    line = refused(capsys, lambda: cli.main(["train", *given]))
+    options = [*given(made, "train"), "--out", str(tmp_path / "out")]
+    line = refused(capsys, lambda: cli.main(["train", *options]))
     assert line.startswith("wsss train: image 'none' of data set 'toy' has no class (1 such images in all): label it")
 
 
 @pytest.mark.parametrize("option", ["data", "config"])
-@pytest.mark.parametrize("command", ["localize", "crf"])
+@pytest.mark.parametrize("command", ["cam", "crf"])
 def test_a_file_that_is_not_there(made, command, option, capsys):
     line = refused(capsys, lambda: run(made, command, "out.npz", **{option: "nowhere"}))
     assert line == f"wsss {command}: nowhere: no such file; make it first, or correct the path"
 
 
-@pytest.mark.parametrize("command", ["localize", "crf", "walk", "irn", "predict"])
+@pytest.mark.parametrize("command", ["cam", "crf", "walk", "irn_walk", "predict"])
 def test_settings_of_another_stage(folder, command, capsys):
-    config = folder / "config.yaml"
-    said = f"wsss {command}: {config}: has no section '{command}'; give the config.yaml in the folder of this stage"
-    for settings in ({key: CONFIG[key] for key in CONFIG if key != command}, None):
+    config = folder / f"{command}.yaml"
+    cure = f"give the config.yaml in the folder of stage {command}"
+    for settings, said in (
+        ({**CONFIG, "stage": "deeplab"}, f"is of stage 'deeplab', not '{command}'; {cure}"),
+        (CONFIG, f"names no stage; {cure}"),
+        (None, f"names no stage; {cure}"),
+    ):
         config.write_text(yaml.safe_dump(settings))
-        assert refused(capsys, lambda: run(folder, command)) == said
+        assert refused(capsys, lambda: run(folder, command)) == f"wsss {command}: {config}: {said}"
 
 
 def test_weights_that_the_settings_name_are_inputs_of_the_command(folder, capsys):
-    named = {**CONFIG, "backbone": {**TINY, "weights": "tiny.pt"}}
-    (folder / "config.yaml").write_text(yaml.safe_dump(named))
-    given = ["--config", str(folder / "config.yaml"), "--data", str(folder / "data"), "--out", str(folder / "out")]
-    line = refused(capsys, lambda: cli.main(["train", *given]))
+    configure(folder, {"backbone": {"weights": "tiny.pt"}})
+    options = [*given(folder, "train"), "--out", str(folder / "out")]
+    line = refused(capsys, lambda: cli.main(["train", *options]))
     assert line == ("wsss train: --weights tiny.pt is missing: the settings name it, and the record of the job must")
     assert not (folder / "out").exists()
 
@@ -244,14 +270,14 @@ def test_more_shards_than_images(made, tmp_path, command):
             np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("command", [command for command in KINDS if command != "irn-labels"])
+@pytest.mark.parametrize("command", [command for command in KINDS if command != "irn_marks"])
 def test_shards_of_no_image_change_nothing_that_is_measured(made, tmp_path, command):
     kind = {Scores: "--scores", Masks: "--masks", Instances: "--instances"}[KINDS[command]]
     found = []
     for i, shards in enumerate(([made / f"{command}.{SUFFIX[KINDS[command]]}"], in_shards(made, tmp_path, command))):
-        out = tmp_path / f"{i}/any_train.json"
-        given = ["--config", str(made / "config.yaml"), "--data", str(made / "data"), "--part", "train"]
-        cli.main(["measure", *given, kind, *map(str, shards), "--out", str(out)])
+        out = tmp_path / f"{i}.json"
+        options = [*given(made, "measure"), f"--stage={command}", "--images=measured", "--out", str(out)]
+        cli.main(["measure", *options, kind, *map(str, shards)])
         found.append(read_json(out))
     assert found[0] == found[1]
-    assert found[0]["images"] == 3
+    assert found[0]["count"] == 3

@@ -7,6 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 from PIL import Image
+from stages import given
 from toys import mask_shard
 
 from wsss.data.index import Dataset, Record
@@ -28,9 +29,9 @@ def images(tmp_path) -> Dataset:
 
 def test_submission_holds_every_image_as_a_palette_png(images, tmp_path):
     shard, out = mask_shard(tmp_path / "m.zip", images), tmp_path / "results.tgz"
-    submission([shard], images, out)
+    submission(given({}, images, masks=[shard]), out)
     first = out.read_bytes()
-    submission([shard], images, out)
+    submission(given({}, images, masks=[shard]), out)
     assert out.read_bytes() == first
     with tarfile.open(out) as archive:
         names = archive.getnames()
@@ -52,19 +53,21 @@ def test_submission_holds_every_image_as_a_palette_png(images, tmp_path):
 def test_faulty_submissions_are_not_written(images, tmp_path, change, message):
     shard = mask_shard(tmp_path / "m.zip", images, change)
     with pytest.raises(WsssError, match=message):
-        submission([shard], images, tmp_path / "results.tgz")
+        submission(given({}, images, masks=[shard]), tmp_path / "results.tgz")
     assert not (tmp_path / "results.tgz").exists()
 
 
-def test_check_sees_missing_foreign_and_grey_files(images, tmp_path):
+def test_check_sees_missing_foreign_and_grey_files_and_a_folder(images, tmp_path):
     Image.fromarray(np.zeros((40, 48), np.uint8)).save(tmp_path / "grey.png")
     with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
         for name in ("im8", "im10", "im10", "other"):
             archive.add(tmp_path / "grey.png", f"{FOLDER}/{name}.png")
+        archive.add(tmp_path, f"{FOLDER}/im11.png", recursive=False)
     assert check(tmp_path / "a.tgz", images) == [
         f"{FOLDER}/im8.png: PNG of mode L, not a palette PNG",
         *[f"{FOLDER}/im10.png: PNG of mode L, not a palette PNG"] * 2,
-        *(f"{FOLDER}/im{i}.png: missing" for i in (9, 11)),
+        f"{FOLDER}/im11.png: no file",
+        f"{FOLDER}/im9.png: missing",
         f"{FOLDER}/im10.png: 2 times",
         f"{FOLDER}/other.png: not an image of the split",
     ]

@@ -12,12 +12,12 @@ import yaml
 from toys import metrics_file
 
 from wsss.errors import WsssError
-from wsss.plan import Plan, drawings
-from wsss.report import write_table
+from wsss.plan import Plan, drawings, targets
 from wsss.report.cells import Cell, read_cell
-from wsss.report.layout import Reasons, _letters
+from wsss.report.notes import Reasons, nth_letter
 from wsss.report.page import verdicts
-from wsss.report.tables import html, latex
+from wsss.report.rendering import html, latex
+from wsss.report.tables import write_table
 
 ROOT = Path(__file__).parent.parent
 
@@ -93,11 +93,18 @@ def table(tmp_path) -> dict:
     def run(name: str, stage: str, value: float, reported: float | None) -> dict:
         path = metrics_file(tmp_path / f"{name}_{stage}.json", value, stage)
         at = "best" if stage != "walk" else "argmax"
-        about = {"run": f"a/{name}", "stage": stage, "metric": "miou", "at": at, "split": "seed", "metrics": [path]}
+        about = {
+            "run": f"a/{name}",
+            "stage": stage,
+            "metric": "miou",
+            "at": at,
+            "images": "measured",
+            "metrics": [path],
+        }
         return about | ({"reported": reported} if reported else {})
 
-    quoted = {"literature": "A & B, Table 1", "stage": "seed", "metric": "miou", "at": "best", "split": "seed"}
-    absent = {"missing": "no code", "split": "seed"}
+    quoted = {"literature": "A & B, Table 1", "stage": "cam", "metric": "miou", "at": "best", "images": "measured"}
+    absent = {"missing": "no code", "images": "measured"}
     return {
         "name": "t",
         "paper": "a",
@@ -112,12 +119,12 @@ def table(tmp_path) -> dict:
             {
                 "label": "one",
                 "attributes": {"net": "VGG16"},
-                "cells": [run("one", "seed", 0.471, 47.0), run("one", "walk", 0.6, None)],
+                "cells": [run("one", "cam", 0.471, 47.0), run("one", "walk", 0.6, None)],
             },
             {
                 "label": "two",
                 "note": "Odd.",
-                "cells": [run("two", "seed", 0.45, 47.43), run("two", "walk", 0.5, 60.0)],
+                "cells": [run("two", "cam", 0.45, 47.43), run("two", "walk", 0.5, 60.0)],
             },
             {"label": "three <3", "cells": [{**quoted, "reported": 40.1}, quoted]},
             {"label": "four", "cells": [{**absent, "reported": 41.0}, absent]},
@@ -140,7 +147,7 @@ def test_csv_holds_every_cell_with_its_files(table, tmp_path):
     ]
     assert rows[0]["attributes"] == "network: VGG16"
     assert rows[0]["points"] == "threshold 0.25"
-    assert rows[0]["metrics"].endswith("one_seed.json")
+    assert rows[0]["metrics"].endswith("one_cam.json")
     assert verdicts(rows) == "1 reproduced, 1 partly, 1 not, 1 not reported"
 
 
@@ -161,12 +168,12 @@ def test_markdown_explains_every_mark(table, tmp_path):
 
 def test_rows_of_one_run_say_so_and_numbers_have_the_decimals_of_their_images(table, tmp_path):
     one, two, *_ = table["rows"]
-    one["cells"][1].update(split="val", reported=61.5)  # beside 60.25 on other images
+    one["cells"][1].update(images="val", reported=61.5)  # beside 60.25 on other images
     two["cells"][1]["reported"] = 60.25
     stand_in = {"label": "one", "attributes": {"net": "ResNet"}, "cells": one["cells"]}
     write_table({**table, "rows": [one, two, stand_in]}, tmp_path)
     text = (tmp_path / "table.md").read_text()
-    note = "one (VGG16), one (ResNet): one run of ours, their settings are the same on data set voc12."
+    note = "one (VGG16), one (ResNet): one run of ours, since their settings are the same on data set voc12."
     assert text.count("one run of ours") == text.count(note) == 1
     assert "| 61.5 | 60.00 |" in text
     assert "| 60.25 | 50.00 |" in text
@@ -257,7 +264,7 @@ def test_a_column_that_cannot_be_computed_shows_reported_values_and_says_why(tab
 def test_reasons_get_letters_once():
     reasons = Reasons()
     assert [reasons.letter(reason) for reason in ("x", "y", "x")] == ["a", "b", "a"]
-    assert [_letters(i) for i in (0, 25, 26, 27, 52)] == ["a", "z", "aa", "ab", "ba"]
+    assert [nth_letter(i) for i in (0, 25, 26, 27, 52)] == ["a", "z", "aa", "ab", "ba"]
 
 
 def test_every_table_of_the_papers_can_be_written(tmp_path):
@@ -276,10 +283,13 @@ def test_every_table_of_the_papers_can_be_written(tmp_path):
         }
     )
     for dataset in ("voc12", "shapes"):
-        for name, kind, folder in drawings.targets(plan, dataset):
-            if kind != "tables":
+        for name, target in targets.available(plan, dataset).items():
+            if target.kind != "tables":
                 continue
-            drawing = drawings.table(plan, dataset, *name.split("_", 1))
+            drawing, folder = (
+                drawings.table(plan, dataset, target.paper, target.name),
+                targets.folder(plan, dataset, target),
+            )
             for path in map(Path, drawings.inputs(drawing)):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(content)

@@ -20,14 +20,22 @@ from torch import nn
 from wsss.data.index import Dataset, Record
 from wsss.errors import Stopped, WsssError
 from wsss.files import sha256
-from wsss.plan.resolve import merge, method_settings
-from wsss.train import Schedule, collate, fit, poly, split
+from wsss.methods import build
+from wsss.plan.layers import Layer, overlay
+from wsss.plan.resolve import method_settings
+from wsss.schedule import Schedule
+from wsss.train import Training, collate, fit, poly, split, start_from
 
 TRAIN = {
+    "weights": None,
+    "start": None,
     "epochs": 4,
     "steps": None,
     "batch_size": 4,
-    "optimizer": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "poly_power": 0.9},
+    "drop_last": True,
+    "accumulate": 1,
+    "precision": "float32",
+    "optimizer": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "poly_power": 0.9, "poly_epochs": None},
 }
 CONFIG = {"seed": 11, "method": {"alpha": 0.05}}
 
@@ -67,11 +75,12 @@ class Points:
         return {"id": f"point{index}", "x": x, "y": y}
 
 
-def train_once(out: Path, pause: float = 0.0, method: dict | None = None, **changes) -> Path:
+def train_once(out: Path, pause: float = 0.0, method: dict | None = None, loaders: int = 0, **changes) -> Path:
     torch.manual_seed(1)
     config = {**CONFIG, "method": method or CONFIG["method"]}
+    training = Training(Regression(pause), Points(), {**TRAIN, **changes})
     with mock.patch("wsss.train.CHECKPOINT_EVERY", 5):
-        return fit(Regression(pause), Points(), {**TRAIN, **changes}, config, out, "cpu")
+        return fit(training, config, out, "cpu", loaders)
 
 
 def test_same_run_gives_the_same_bytes(tmp_path):
@@ -80,12 +89,12 @@ def test_same_run_gives_the_same_bytes(tmp_path):
 
 
 def test_loader_processes_do_not_change_the_result(tmp_path):
-    assert sha256(train_once(tmp_path / "a")) == sha256(train_once(tmp_path / "b", workers=2))
+    assert sha256(train_once(tmp_path / "a")) == sha256(train_once(tmp_path / "b", loaders=2))
 
 
 def test_another_seed_gives_another_result(tmp_path):
     torch.manual_seed(1)
-    other = fit(Regression(), Points(), TRAIN, {**CONFIG, "seed": 12}, tmp_path / "b", "cpu")
+    other = fit(Training(Regression(), Points(), TRAIN), {**CONFIG, "seed": 12}, tmp_path / "b", "cpu")
     assert sha256(train_once(tmp_path / "a")) != sha256(other)
 
 
@@ -124,14 +133,69 @@ def test_what_is_left_to_do_is_part_of_the_model(tmp_path):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        fit(Regression(), Points(), TRAIN, CONFIG, tmp_path / "a", "cpu", finish=fail)
+        fit(Training(Regression(), Points(), TRAIN, fail), CONFIG, tmp_path / "a", "cpu")
     assert not (tmp_path / "a/model.pt").exists()  # no model that lacks its last step
     torch.manual_seed(1)
-    finished = torch.load(
-        fit(Regression(), Points(), TRAIN, CONFIG, tmp_path / "a", "cpu", finish=halve), weights_only=True
-    )
+    path = fit(Training(Regression(), Points(), TRAIN, halve), CONFIG, tmp_path / "a", "cpu")
+    finished = torch.load(path, weights_only=True)
     plain = torch.load(train_once(tmp_path / "b"), weights_only=True)
     assert torch.equal(finished["layer.weight"], plain["layer.weight"] / 2)
+
+
+# ---- what a training starts from
+
+
+def started_from(path: Path, out: Path, steps: int = 1) -> dict[str, torch.Tensor]:
+    """The model after a training of a few steps, with hardly any rate, that starts from a file."""
+    optimizer = {**TRAIN["optimizer"], "lr": 1e-12}
+    return torch.load(train_once(out, start=str(path), steps=steps, optimizer=optimizer), weights_only=True)
+
+
+def test_a_training_can_start_from_the_model_of_another(tmp_path):
+    before = torch.load(train_once(tmp_path / "first"), weights_only=True)
+    after = started_from(tmp_path / "first/model.pt", tmp_path / "second")
+    assert all(torch.allclose(after[name], value, atol=1e-6) for name, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("state", "first"),
+    [
+        ({"layer.weight": torch.zeros(1, 3)}, "'layer.bias'"),
+        ({"layer.weight": torch.zeros(1, 3), "layer.bias": torch.zeros(2)}, "'layer.bias'"),
+        ({"layer.weight": torch.zeros(1, 3), "layer.bias": torch.zeros(1), "head": torch.zeros(1)}, "'head'"),
+    ],
+    ids=["name", "shape", "more"],
+)
+def test_a_start_whose_tensors_differ_is_one_line(tmp_path, one_line, state, first):
+    torch.save(state, tmp_path / "other.pt")
+    one_line(lambda: started_from(tmp_path / "other.pt", tmp_path / "out"), "other.pt", "1 tensors differ", first)
+
+
+def test_a_training_can_start_from_the_authors_file_of_the_whole_classifier(tmp_path, capsys):
+    classifier = build({**method_settings("cam"), "backbone": NETWORK}, 2)
+    state = classifier.state_dict()
+    official = {name.removeprefix("backbone."): torch.rand_like(value.float()) for name, value in state.items()}
+    torch.save(official, tmp_path / "official.pth")
+    start_from(classifier, tmp_path / "official.pth")
+    assert "official.pth: official weights 'psa' to start from; every tensor" in capsys.readouterr().err
+    assert torch.equal(classifier.fc8.weight, official["fc8.weight"])
+    assert torch.equal(classifier.backbone.conv3.conv1.weight, official["conv3.conv1.weight"])
+
+
+def test_a_start_for_another_number_of_classes_is_one_line(tmp_path, one_line):
+    config = {**method_settings("cam"), "backbone": NETWORK}
+    three = build(config, 3).state_dict()
+    torch.save(three, tmp_path / "model.pt")
+    torch.save({name.removeprefix("backbone."): value for name, value in three.items()}, tmp_path / "official.pth")
+    for name in ("model.pt", "official.pth"):
+        one_line(lambda name=name: start_from(build(config, 2), tmp_path / name), name, "'fc8.weight'")
+
+
+def test_a_network_without_official_format_names_the_key(tmp_path, one_line):
+    one_line(lambda: train_once(tmp_path, weights="official.pth"), "no official format", "train.weights")
+
+
+# ---- how a training stops
 
 
 def test_sigterm_is_a_clean_stop(tmp_path):
@@ -153,11 +217,11 @@ def test_a_checkpoint_of_another_configuration_is_not_used(tmp_path, capsys):
     """Also where it differs outside the training's own settings."""
     interrupted(tmp_path / "a", signal.SIGKILL)
     assert sha256(train_once(tmp_path / "a", method={"alpha": 0.1})) == sha256(train_once(tmp_path / "b"))
-    assert "a/checkpoint.pt: belongs to other settings, starting at step 0" in capsys.readouterr().err
+    assert "a/checkpoint.pt: belongs to other settings, inputs or code, starting at step 0" in capsys.readouterr().err
 
 
 NETWORK = {"name": "tiny", "weights": None, "output_stride": None, "dropout": None, "freeze": [], "freeze_norm": False}
-QUICK = {"crop": 32, "long_side": [32, 40], "steps": 300, "batch_size": 2, "workers": 0}
+QUICK = {"crop": 32, "long_side": [32, 40], "steps": 300, "batch_size": 2}
 
 
 def test_the_command_does_not_go_on_from_the_checkpoint_of_another_configuration(tmp_path):
@@ -169,9 +233,10 @@ def test_the_command_does_not_go_on_from_the_checkpoint_of_another_configuration
     def start(dropout: float) -> subprocess.Popen:
         changes = {"backbone": NETWORK, "method": {"dropout": dropout}, "train": QUICK}
         config = {
+            "stage": "train",
             "seed": 0,
-            "dataset": {"splits": {"train": "train"}},
-            **merge(method_settings("cam"), changes, "test"),
+            "dataset": {"name": "toy", "splits": {"train": "train", "measured": "train", "val": "train"}},
+            **overlay(method_settings("cam"), Layer("test", changes)),
         }
         (tmp_path / f"{dropout}.yaml").write_text(yaml.safe_dump(config))
         paths = ["--config", tmp_path / f"{dropout}.yaml", "--data", tmp_path / "data", "--out", tmp_path / "out"]
@@ -184,7 +249,8 @@ def test_the_command_does_not_go_on_from_the_checkpoint_of_another_configuration
     stopped.terminate()
     assert "run the same command again" in stopped.communicate(timeout=300)[1]
     other = start(0.2)
-    assert "checkpoint.pt: belongs to other settings, starting at step 0" in other.communicate(timeout=300)[1]
+    said = other.communicate(timeout=300)[1]
+    assert "checkpoint.pt: belongs to other settings, inputs or code, starting at step 0" in said
     assert other.returncode == 0
 
 
@@ -197,7 +263,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path):
     with pytest.raises(WsssError, match=r"loss 'mse' is nan at step \d+, images .*point7.*: lower"):
-        fit(Regression(), Points(bad=7), TRAIN, CONFIG, tmp_path, "cpu")
+        fit(Training(Regression(), Points(bad=7), TRAIN), CONFIG, tmp_path, "cpu")
     assert not (tmp_path / "model.pt").exists()
 
 
@@ -208,10 +274,10 @@ class Unreadable(Points):
         return super().get(index, rng)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_sample_that_cannot_be_made_is_one_line(tmp_path, workers, one_line):
-    settings = {**TRAIN, "workers": workers}
-    line = one_line(lambda: fit(Regression(), Unreadable(), settings, CONFIG, tmp_path, "cpu"))
+@pytest.mark.parametrize("loaders", [0, 2])
+def test_a_sample_that_cannot_be_made_is_one_line(tmp_path, loaders, one_line):
+    training = Training(Regression(), Unreadable(), TRAIN)
+    line = one_line(lambda: fit(training, CONFIG, tmp_path, "cpu", loaders))
     assert line == "point7.png: cannot be read"
 
 
@@ -264,7 +330,7 @@ with mock.patch("wsss.train.make_fabric", two):
 
 def test_no_image_to_train_on(tmp_path):
     with pytest.raises(WsssError, match="no training image"):
-        fit(Regression(), Points(n=0), TRAIN, CONFIG, tmp_path, "cpu")
+        fit(Training(Regression(), Points(n=0), TRAIN), CONFIG, tmp_path, "cpu")
 
 
 def test_schedule_counts_steps_and_epochs():
@@ -331,7 +397,8 @@ def test_accumulation_is_the_mean_over_micro_batches(tmp_path):
     def run(name, accumulate):
         torch.manual_seed(1)
         settings = {**TRAIN, "steps": 1, "accumulate": accumulate}
-        return torch.load(fit(Plain(), Points(), settings, CONFIG, tmp_path / name, "cpu"), weights_only=True)
+        path = fit(Training(Plain(), Points(), settings), CONFIG, tmp_path / name, "cpu")
+        return torch.load(path, weights_only=True)
 
     whole, halves = run("whole", 1), run("halves", 2)
     assert torch.allclose(whole["layer.weight"], halves["layer.weight"], atol=1e-7)
@@ -345,5 +412,6 @@ def test_bf16_computes_in_bf16(tmp_path):
             seen.append(self.layer(batch["x"]).dtype)
             return super().losses(batch, phase, progress)
 
-    fit(Watched(), Points(), {**TRAIN, "steps": 1, "precision": "bf16"}, CONFIG, tmp_path, "cpu")
+    train = {**TRAIN, "steps": 1, "precision": "bf16"}
+    fit(Training(Watched(), Points(), train), CONFIG, tmp_path, "cpu")
     assert seen == [torch.bfloat16]

@@ -235,6 +235,7 @@ def test_samples(tmp_path, image):
         "flip": 0.5,
         "jitter": None,
         "jitter_p": 1.0,
+        "by_factor": False,
         "epochs": 3,
     }
     samples = ClassificationSamples(dataset, train)
@@ -245,7 +246,7 @@ def test_samples(tmp_path, image):
     assert torch.equal(sample["image"], t.TrainView(24, [20, 30], 0.5, None)(image, rng(1)))
     bgr = ClassificationSamples(dataset, train, "vgg_bgr").get(1, rng(1))["image"]
     assert bgr.abs().max() > 50
-    cut = ClassificationSamples(dataset, {"view": "resized_crop", "crop": 24, "flip": 0.5, "jitter": None})
+    cut = ClassificationSamples(dataset, train | {"view": "resized_crop"})
     assert torch.equal(cut.get(0, rng(1))["image"], t.ResizedCropView(24, 0.5, None)(image, rng(1)))
     with pytest.raises(WsssError, match=r"train\.view 'centre'.*long_side, resized_crop"):
         ClassificationSamples(dataset, train | {"view": "centre"})

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 
 from wsss.backbones import build
 from wsss.methods import build as build_method
-from wsss.plan.resolve import merge, method_settings
-from wsss.train import Progress
+from wsss.plan.layers import Layer, overlay
+from wsss.plan.resolve import method_settings
+from wsss.schedule import Progress
 
 SMALL = "vit:test_vit"  # 6 blocks of 64 channels, made for images of 160 pixels
 
@@ -85,7 +86,7 @@ def acr():
         "method": {"unet_depth": 3, "unet_width": 4, "feature_channels": [4, 4, 8]},
         "train": {"crop": 64},
     }
-    return build_method(merge(method_settings("acr"), over, "test"), 5)
+    return build_method(overlay(method_settings("acr"), Layer("test", over)), 5)
 
 
 def test_acr_trains_both_networks_on_a_vit_and_localizes_odd_sizes(acr):

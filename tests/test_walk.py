@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stages import run
 
 from wsss.data.index import Dataset, Record
 from wsss.errors import WsssError
-from wsss.refine import affinity, walk
-from wsss.refine.affinity import pair_affinity
+from wsss.refine import affinity_net, walk
+from wsss.refine.affinity_net import pair_affinity
 from wsss.refine.labels import clamp_radius
 from wsss.refine.paths import half_disc
 from wsss.stores import Masks, write_scores
@@ -19,7 +20,7 @@ CONFIG = {
     "seed": 0,
     "backbone": {"name": "tiny", "weights": None},
     "crf": {"gaussian": {"sxy": 3, "compat": 3}, "bilateral": {"sxy": 80, "srgb": 13, "compat": 10}, "iterations": 10},
-    "affinity": {"radius": 5},
+    "affinity": {"radius": 5, "backbone": {"name": None, "weights": None}},
     "walk": {"alpha": 6, "beta": 8, "log_steps": 6, "crf": False},
 }
 SETTINGS = {"psa": (8, 8), "seam": (8, 6), "one_step": (4, 0), "two_steps": (4, 1)}  # beta, log_steps
@@ -115,14 +116,14 @@ def test_background_score():
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.pt"
     torch.manual_seed(0)
-    torch.save(affinity.build(CONFIG).state_dict(), path)
+    torch.save(affinity_net.build(CONFIG).state_dict(), path)
     return path
 
 
 def toy(folder) -> Dataset:
     """Two classes side by side, scores right but rough; the last image shows none."""
     rng, records = np.random.default_rng(0), []
-    with write_scores(folder / "seed.npz") as store:
+    with write_scores(folder / "cam.npz") as store:
         for n, (height, width) in enumerate(((60, 83), (64, 64), (37, 51))):
             image = np.full((height, width, 3), 40, np.uint8)
             scores = np.zeros((2, height, width))
@@ -141,7 +142,7 @@ def toy(folder) -> Dataset:
 @pytest.mark.parametrize("device", DEVICES)
 def test_stage_writes_masks_of_the_image_size(tmp_path, model, crf, device):
     images, config = toy(tmp_path), {**CONFIG, "walk": {**CONFIG["walk"], "log_steps": 2, "crf": crf}}
-    walk.walk_stage(config, images, [tmp_path / "seed.npz"], model, tmp_path / "all.zip", device=device)
+    run("walk", config, images, tmp_path / "all.zip", scores=[tmp_path / "cam.npz"], model=model, device=device)
     masks = Masks([tmp_path / "all.zip"])
     for record in images.records:
         mask = masks.get(record.id)
@@ -153,10 +154,10 @@ def test_stage_writes_masks_of_the_image_size(tmp_path, model, crf, device):
 
 
 def test_result_does_not_depend_on_shards(tmp_path, model):
-    images, arguments = toy(tmp_path), ([tmp_path / "seed.npz"], model)
-    walk.walk_stage(CONFIG, images, *arguments, tmp_path / "all.zip", device="cpu")
+    images, reads = toy(tmp_path), {"scores": [tmp_path / "cam.npz"], "model": model}
+    run("walk", CONFIG, images, tmp_path / "all.zip", **reads)
     for i in range(2):
-        walk.walk_stage(CONFIG, images, *arguments, tmp_path / f"{i}.zip", (i, 2), device="cpu")
+        run("walk", CONFIG, images, tmp_path / f"{i}.zip", (i, 2), **reads)
     whole, parts = Masks([tmp_path / "all.zip"]), Masks([tmp_path / "0.zip", tmp_path / "1.zip"])
     assert whole.ids == parts.ids == images.ids
     for image_id in whole.ids:
@@ -166,8 +167,8 @@ def test_result_does_not_depend_on_shards(tmp_path, model):
 def test_result_does_not_depend_on_crf_processes(tmp_path, model):
     images, config = toy(tmp_path), {**CONFIG, "walk": {**CONFIG["walk"], "crf": True}}
     for workers in (1, 2):
-        arguments = ([tmp_path / "seed.npz"], model, tmp_path / f"{workers}.zip")
-        walk.walk_stage(config, images, *arguments, device="cpu", workers=workers)
+        reads = {"scores": [tmp_path / "cam.npz"], "model": model, "workers": workers}
+        run("walk", config, images, tmp_path / f"{workers}.zip", **reads)
     assert (tmp_path / "1.zip").read_bytes() == (tmp_path / "2.zip").read_bytes()
 
 
@@ -175,5 +176,5 @@ def test_scores_of_another_size_are_refused(tmp_path, model):
     images = toy(tmp_path)
     Image.new("RGB", (30, 20)).save(tmp_path / "1.png")
     with pytest.raises(WsssError, match=r"image '1' is 30×20 pixels, .* 64×64"):
-        walk.walk_stage(CONFIG, images, [tmp_path / "seed.npz"], model, tmp_path / "out.zip", device="cpu")
+        run("walk", CONFIG, images, tmp_path / "out.zip", scores=[tmp_path / "cam.npz"], model=model)
     assert not (tmp_path / "out.zip").exists()

@@ -114,7 +114,7 @@ def irn_cam(seed: int) -> nn.Module:
 
 def irn(seed: int) -> nn.Module:
     backbone = build({"name": "resnet50", "output_stride": 16, "dilate": False})
-    return fill(IRNet(backbone, {"train_radius": 10, "dp_lr_scale": 10.0}), seed)
+    return fill(IRNet(backbone, {"radius": 10, "dp_lr_scale": 10.0}), seed)
 
 
 @pytest.mark.parametrize(("kind", "make", "name"), [("irn_cam", irn_cam, "irn_cam"), ("irn", irn, "irn_edge_dp")])

@@ -16,11 +16,11 @@ from wsss.stores import write_masks
 CLASSES = ["background", "cat", "dog"]
 
 
-def metrics_file(path: Path, miou: float, stage: str = "seed", **more) -> str:
+def metrics_file(path: Path, miou: float, stage: str = "cam", **more) -> str:
     point = {"miou": miou, "precision": miou + 0.1, "recall": miou + 0.2, "iou": [0.9, miou, 0.1], **more}
-    names = {"seed": ("best", "fixed"), "crf": ("alpha=4", "alpha=24", "best")}.get(stage, ("argmax",))
+    names = {"cam": ("best", "fixed"), "crf": ("alpha=4", "alpha=24", "best")}.get(stage, ("argmax",))
     content = {"classes": CLASSES, "points": {name: dict(point) for name in names}}
-    if stage == "seed":
+    if stage == "cam":
         content["points"]["best"]["threshold"] = 0.25
         thresholds = [0.0, 0.25, 0.5]
         rising, falling = [0.1, 1.0, 10.0], [5.0, 0.5, 0.05]

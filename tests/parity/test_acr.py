@@ -15,11 +15,11 @@ import pytest
 import torch
 from golden import kaist_weights, load
 from torch import nn
+from wsss.cam import multi_scale_cam
 
 from wsss.backbones.base import resize
 from wsss.backbones.weights import KINDS, load_official
 from wsss.data.transforms import multi_scale
-from wsss.localize import multi_scale_cam
 from wsss.methods.acr import (
     Acr,
     class_map,
@@ -337,7 +337,7 @@ def test_optimizer_groups():
 def test_inference():
     data = golden("kaist_infer")
     acr, image, classes = network(float(data["acr_gain"])), data["image_u8"], data["classes"]
-    settings = method_settings("acr")["localize"]
+    settings = method_settings("acr")["cam"]
     with torch.no_grad():
         (x,) = multi_scale(image, [1.0], False, acr.backbone.input)
         same(acr.localize(x, torch.from_numpy(data["label"])[None])[0, classes], data["acr_single"], DEEP)

@@ -40,7 +40,7 @@ from wsss.methods.aeft import (
 )
 from wsss.methods.base import max_norm
 from wsss.plan.resolve import method_settings
-from wsss.train import Schedule
+from wsss.schedule import Schedule
 
 RELEASED = method_settings("aeft")
 SEEN = seen_by_classification(RELEASED["method"], RELEASED["train"])  # images of L_cls
@@ -57,7 +57,7 @@ def settings_of(golden: dict, run: str) -> dict:
     weights = dict(zip(("cls", "attract", "repel"), map(float, golden[f"{run}_weights"]), strict=True))
     above, below = golden.get(f"{run}_thresholds", golden.get("TH"))
     return settings | {
-        "weights": weights,
+        "loss_weights": weights,
         "margin": float(golden[f"{run}_margin"]),
         "erase_above": float(above),
         "repel_below": float(below),
@@ -211,7 +211,7 @@ class Step:
         return self.anchor, self.images, self.labels, self.partner
 
     def unit(self, run: str = "p2") -> dict:
-        return settings_of(self.golden, run) | {"weights": dict.fromkeys(TERMS, 1.0)}
+        return settings_of(self.golden, run) | {"loss_weights": dict.fromkeys(TERMS, 1.0)}
 
     def terms(self, settings: dict) -> dict:
         terms = {"cls": classification_loss(self.anchor.logits, self.labels, settings, self.method.seen)}
@@ -238,7 +238,7 @@ def test_groups_and_settings(step):
     optimizer, ours = settings["train"]["optimizer"], settings["method"]
     assert [optimizer[key] for key in ("lr", "weight_decay")] == [golden[key] for key in ("lr", "weight_decay")]
     assert optimizer["momentum"] == golden["group_momentum"][0]
-    assert list(ours["weights"].values()) == golden["W"].tolist()
+    assert list(ours["loss_weights"].values()) == golden["W"].tolist()
     assert [ours["erase_above"], ours["repel_below"], ours["margin"]] == [*golden["TH"], golden["M"]]
     assert ours["triplet_from"] == golden["T"]
 
@@ -311,7 +311,7 @@ def test_losses_gradients_and_updates(step):
             terms = {"cls": terms["cls"]}
         check_losses(terms, golden, run, NETWORK)
         total = [torch.zeros_like(param) for param in step.params.values()]
-        for name, weight in settings["weights"].items():
+        for name, weight in settings["loss_weights"].items():
             if name in terms and terms[name] and weight > 1e-20:  # a weight of 1e-30 is the golden file's zero
                 total = [a + weight * g for a, g in zip(total, step.gradients(name, run), strict=True)]
         close_each(norms(total), golden[f"{run}_grad_norms"], f"{run} gradient norms", GRADIENT)

@@ -16,8 +16,8 @@ from wsss.backbones.weights import load_official
 from wsss.data.index import Dataset, Record
 from wsss.data.transforms import normalise, to_tensor
 from wsss.refine import walk
-from wsss.refine.affinity import AffinityNet, pair_affinity
-from wsss.refine.affinity import build as build_net
+from wsss.refine.affinity_net import AffinityNet, pair_affinity
+from wsss.refine.affinity_net import build as build_net
 from wsss.refine.labels import AffinitySamples, clamp_radius, pair_marks, pool
 from wsss.refine.losses import cross_entropy_terms
 from wsss.refine.paths import at, half_disc
@@ -127,7 +127,8 @@ def test_resnet38d_features_losses_and_gradients(golden, batch):
 @torch.no_grad()
 def test_vgg16_features_and_affinities():
     golden = load("psa_vgg16_aff")
-    net = build_net({"backbone": {"name": "vgg16"}, "affinity": {"radius": RADIUS}}).eval()
+    own = {"name": None, "weights": None}
+    net = build_net({"backbone": {"name": "vgg16"}, "affinity": {"radius": RADIUS, "backbone": own}}).eval()
     report = load_official(net, weights_of(golden), KINDS["psa"], "documented weights")
     assert report.missing == report.unexpected == []
     features = net(to_tensor(normalise(golden["image"], net.backbone.input))[None])

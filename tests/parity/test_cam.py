@@ -9,13 +9,14 @@ import pytest
 import torch
 from alphas import OWN, check_alphas
 from golden import load, weights_of
+from wsss.cam import multi_scale_cam, summed
 
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
 from wsss.data.transforms import multi_scale
-from wsss.localize import multi_scale_cam, summed
 from wsss.methods.cam import Cam
-from wsss.plan.resolve import merge, method_settings
+from wsss.plan.layers import Layer, overlay
+from wsss.plan.resolve import method_settings
 
 VGG16 = {"backbone": {"name": "vgg16", "freeze": []}, "method": {"power": 0.5}}
 
@@ -23,7 +24,7 @@ VGG16 = {"backbone": {"name": "vgg16", "freeze": []}, "method": {"power": 0.5}}
 @functools.cache
 def _network(name: str, vgg: bool) -> Cam:
     golden = load(name)
-    config = merge(method_settings("cam"), VGG16 if vgg else {}, "test")
+    config = overlay(method_settings("cam"), Layer("test", VGG16 if vgg else {}))
     network = Cam(config, len(golden["logits"]) if "logits" in golden else len(golden["label"])).eval()
     assert not load_official(network, weights_of(golden), KINDS["psa"], "documented weights").unexpected
     return network
@@ -53,7 +54,7 @@ def test_classifier(name, logits, raw, shown):
 def test_multi_scale_inference():
     golden = load("psa_infer")
     network = _network("psa_infer", False)
-    settings = method_settings("cam")["localize"] | {"scales": golden["scales"].tolist()}
+    settings = method_settings("cam")["cam"] | {"scales": golden["scales"].tolist()}
     inputs = multi_scale(golden["image"], settings["scales"], True, network.backbone.input)
     assert np.repeat([x.shape[2:] for x in inputs], 2, 0).tolist() == golden["scaled_sizes_hw"].tolist()
     assert np.flatnonzero(golden["label"]).tolist() == golden["class_ids"].tolist()

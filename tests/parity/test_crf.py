@@ -37,7 +37,7 @@ def test_one_iteration_on_all_labels():
 
 @pytest.mark.parametrize(("threshold", "given"), [("030", {}), ("005", {}), ("005_t3_p05", {"t": 3, "gt_prob": 0.5})])
 def test_label_crf(threshold, given):
-    golden, settings = load("crf"), DEFAULTS["irn"]["label_crf"]
+    golden, settings = load("crf"), DEFAULTS["irn_marks"]["crf"]
     labels = golden[f"irn_in_{threshold[:3]}"]
     count = len(golden["scores"]) + 1
     unary = unary_from_labels(labels, count, given.get("gt_prob", settings["gt_prob"]))

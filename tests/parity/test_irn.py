@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 from golden import load, weights_of
+from stages import changed
 
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
+from wsss.cam import by_max, scores_of, summed
 from wsss.data.transforms import multi_scale, normalise, to_tensor
-from wsss.localize import by_max, scores_of, summed
 from wsss.methods.cam import Cam
-from wsss.plan.resolve import merge, method_settings
-from wsss.refine import irn_instances, irn_labels, irn_net, irn_walk
+from wsss.plan.resolve import method_settings
+from wsss.refine import irn_instances, irn_marks, irn_net, irn_walk
 from wsss.refine.irn_train import mean_displacement, reduce_label
 from wsss.refine.labels import PairMarks, pair_marks
 from wsss.refine.losses import displacement_terms
@@ -28,12 +29,12 @@ IRN_MAPS = {"relu": "before", "normalise": "max", "round_up": 16}
 
 @functools.cache
 def released() -> dict:
-    """The section ``irn`` of the defaults: the released settings."""
-    return method_settings("cam")["irn"]
+    """The defaults: IRN's released settings in its four sections."""
+    return method_settings("cam")
 
 
 def network(golden: dict) -> irn_net.IRNet:
-    net = irn_net.build(released())
+    net = irn_net.build(released()["irn_train"])
     report = load_official(net, weights_of(golden), KINDS["irn"], "documented weights")
     assert report.missing == report.unexpected == []
     return net.eval()
@@ -79,7 +80,7 @@ CLASSIFIER = {
 
 
 def classifier(golden: dict, n_classes: int) -> Cam:
-    method = Cam(merge(method_settings("cam"), CLASSIFIER, "test", new_keys=True), n_classes)
+    method = Cam(changed(released(), CLASSIFIER, new_keys=True), n_classes)
     report = load_official(method, weights_of(golden), KINDS["irn_cam"], "documented weights")
     assert report.missing == report.unexpected == []
     return method.eval()
@@ -251,49 +252,51 @@ def test_propagation(key: str, tolerance: float):
     radius, beta, log_steps = (int(part[1:]) for part in key.split("_")[1:])
     walked = irn_walk.propagate(tensor(golden, "cam"), tensor(golden, "edge")[0], beta, log_steps, radius)
     close(walked, golden[key], tolerance)
-    assert_pairs(golden, released()["radius"])
+    assert_pairs(golden, released()["irn_walk"]["radius"])
 
 
 @pytest.mark.parametrize("prefix", ["", "net_"])
 def test_semantic_labels(prefix: str):
     golden = load("irn_sem_seg")
-    irn = released()
-    assert (irn["beta"], irn["log_steps"], irn["background"]) == tuple(
+    settings = released()["irn_walk"]
+    assert (settings["beta"], settings["log_steps"], settings["background"]) == tuple(
         golden[key] for key in ("beta", "exp_times", "bg_thres")
     )
     cam, edge, label = tensor(golden, f"{prefix}cam"), tensor(golden, f"{prefix}edge")[0], golden[f"{prefix}label"]
     if prefix:
         image = to_tensor(normalise(golden["net_image"]))
-        edge, _ = irn_net.boundary_and_displacement(network(golden), image, irn["train"]["crop"])
+        edge, _ = irn_net.boundary_and_displacement(network(golden), image, released()["irn_train"]["train"]["crop"])
         close(edge[None], golden["net_edge"], 5e-4)
-    walked = irn_walk.propagate(cam, edge, irn["beta"], irn["log_steps"], irn["radius"])
+    walked = irn_walk.propagate(cam, edge, settings["beta"], settings["log_steps"], settings["radius"])
     close(walked, golden[f"{prefix}rw"], 3e-4)
-    actual = irn_walk.semantic_labels(cam, edge, golden[f"{prefix}keys"] + 1, label.shape, irn)
+    actual = irn_walk.semantic_labels(cam, edge, golden[f"{prefix}keys"] + 1, label.shape, settings)
     assert (actual != label).sum() <= 3
 
 
 def test_marks_for_training():
     golden = load("irn_label")
-    irn = {**released(), "fg_threshold": float(golden["conf_fg_thres"]), "bg_threshold": float(golden["conf_bg_thres"])}
+    thresholds = {f"{part}_threshold": float(golden[f"conf_{part}_thres"]) for part in ("fg", "bg")}
+    settings = {**released()["irn_marks"], **thresholds}
     scores = golden["high_res_f16"].astype(np.float32)
-    inputs = [irn_labels.above(scores, irn[f"{part}_threshold"]) for part in ("fg", "bg")]
-    outputs = irn_labels.label_crf(golden["image"], inputs, len(scores) + 1, irn["label_crf"])
+    inputs = [irn_marks.above(scores, thresholds[f"{part}_threshold"]) for part in ("fg", "bg")]
+    outputs = irn_marks.smooth(golden["image"], inputs, len(scores) + 1, settings["crf"])
     for part, before, after in zip(("fg", "bg"), inputs, outputs, strict=True):
         np.testing.assert_array_equal(before, golden[f"{part}_input_index"])
         assert (after != golden[f"{part}_crf_index"]).sum() <= 3
-    label = irn_labels.ir_label(golden["image"], golden["keys"] + 1, scores, irn)
+    label = irn_marks.marks_of(golden["image"], golden["keys"] + 1, scores, settings)
     assert (label != golden["ir_label"]).sum() <= 3
 
 
 def test_instances():
     golden = load("irn_ins_seg")
-    irn, dp = released(), tensor(golden, "dp")
-    np.testing.assert_array_equal(irn_instances.centroids(dp, irn["centroid_steps"]), golden["centroids"])
-    groups = irn_instances.clusters(dp, irn["centroid_steps"], irn["centroid_strength"])
+    settings, dp = released()["irn_instances"], tensor(golden, "dp")
+    np.testing.assert_array_equal(irn_instances.centroids(dp, settings["centroid_steps"]), golden["centroids"])
+    groups = irn_instances.clusters(dp, settings["centroid_steps"], settings["centroid_strength"])
     np.testing.assert_array_equal(groups, golden["cluster_onehot"])
 
     size = tuple(golden["image_size_hw"].tolist())
-    found = irn_instances.detect(tensor(golden, "cam"), tensor(golden, "edge")[0], dp, golden["keys"] + 1, size, irn)
+    cam, edge, classes = tensor(golden, "cam"), tensor(golden, "edge")[0], golden["keys"] + 1
+    found = irn_instances.detect(cam, edge, dp, classes, size, settings)
     shape = tuple(golden["mask_shape"].tolist())
     masks = np.unpackbits(golden["mask_bits"], count=np.prod(shape)).reshape(shape).astype(bool)
     np.testing.assert_array_equal(found.classes, golden["class_id"] + 1)

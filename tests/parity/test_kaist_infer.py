@@ -7,12 +7,13 @@ import pytest
 import torch
 from golden import kaist_weights, load
 from kaist import NETWORK, close, network_input, statistics
+from stages import TINY
 
 from wsss import backbones
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
+from wsss.cam import multi_scale_cam, summed
 from wsss.data.transforms import multi_scale
-from wsss.localize import multi_scale_cam, summed
 from wsss.methods import build
 from wsss.plan.resolve import method_settings
 
@@ -28,15 +29,15 @@ def golden() -> dict:
 def method(request, golden, tmp_path_factory):
     config, n_classes = method_settings(request.param), len(golden["label"])
     if "ordinary" in config["method"]:  # it takes no part in inference
-        tiny = backbones.build({"name": "tiny"})
+        tiny = backbones.build(TINY)
         state = tiny.state_dict() | {"fc8.weight": torch.zeros(n_classes, tiny.channels["conv6"], 1, 1)}
         file = tmp_path_factory.mktemp("ordinary") / "tiny.pt"
         torch.save(state, file)
-        config["method"]["ordinary"] = {"backbone": {"name": "tiny"}, "weights": str(file)}
+        config["method"]["ordinary"] = {"backbone": dict(TINY), "weights": str(file)}
     method = build(config, n_classes)
     weights = kaist_weights(NETWORKS[request.param], "", float(golden[f"{request.param}_gain"]))
     load_official(method, weights, KINDS[request.param], "documented weights")
-    return request.param, method.eval(), config["localize"]
+    return request.param, method.eval(), config["cam"]
 
 
 def inputs_of(golden: dict, settings: dict, convention: str) -> list[torch.Tensor]:
@@ -44,7 +45,7 @@ def inputs_of(golden: dict, settings: dict, convention: str) -> list[torch.Tenso
 
 
 def test_inputs(golden):
-    inputs = [view for pair in inputs_of(golden, method_settings("occse")["localize"], "rgb") for view in pair]
+    inputs = [view for pair in inputs_of(golden, method_settings("occse")["cam"], "rgb") for view in pair]
     assert [list(view.shape[1:]) for view in inputs] == golden["msf_sizes"].tolist()
     for view, expected in zip(inputs, golden["msf_stats"], strict=True):
         close(statistics(view), expected, "input", 1e-6)

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from alphas import OWN, check_alphas
 from golden import load, weights_of
 from torch import nn
+from wsss.cam import multi_scale_cam, summed
 
 from wsss.backbones.base import resize
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
 from wsss.data.transforms import multi_scale
-from wsss.localize import multi_scale_cam, summed
 from wsss.methods import seam
 from wsss.methods.base import max_norm, multilabel_soft_margin
 from wsss.plan.resolve import method_settings
@@ -212,7 +212,7 @@ def test_frozen_parameters(step):
 def test_multi_scale_inference():
     golden = load("seam_infer")
     network = network_of(golden).eval()
-    settings = released()["localize"] | {"scales": golden["scales"].tolist()}
+    settings = released()["cam"] | {"scales": golden["scales"].tolist()}
     inputs = multi_scale(golden["image"], settings["scales"], True, network.backbone.input)
     assert np.repeat([x.shape[2:] for x in inputs], 2, 0).tolist() == golden["scaled_sizes_hw"].tolist()
     assert np.flatnonzero(golden["label"]).tolist() == golden["class_ids"].tolist()

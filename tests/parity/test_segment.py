@@ -22,8 +22,8 @@ NAME = "aeft/segmentation(Net_dl)"
 @functools.cache
 def task() -> SegmentTask:
     golden = load("netdl_forward")
-    segment = resolve({"segment": {"preset": "aeft"}})["segment"]
-    built = SegmentTask(segment, golden["logits_stride8"].shape[1] - 1)
+    deeplab = resolve({"deeplab": {"preset": "aeft"}})["deeplab"]
+    built = SegmentTask(deeplab, golden["logits_stride8"].shape[1] - 1)
     report = load_official(built.net, kaist_weights(NAME, gain=float(golden["gain"])), KINDS["aeft"], "documented")
     assert report.missing == report.unexpected == []
     return built

@@ -1,6 +1,8 @@
 # Shared by the files beside it: the plan, path patterns, resources.
 import difflib
 import functools
+import os
+import shlex
 import sys
 import threading
 from pathlib import Path
@@ -8,19 +10,32 @@ from pathlib import Path
 import yaml
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
-# what may change without making a result stale stands here, not in the commands
+os.environ.setdefault(
+    "WSSS_SNAKEMAKE", shlex.join(sys.argv)
+)  # for the records of jobs, also under Slurm
+# how it is computed stands here, not in the commands: a change of it makes nothing stale
 shell.prefix(
-    f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH; DEVICE={config['device']}; "
+    f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH;"
+    f" DEVICE={config['device']}; LOADERS={config['loaders']}; "
 )
 
 from wsss.errors import WsssError
-from wsss.plan import Plan, configuration, cost, drawings, stages
+from wsss.plan import Plan, configuration, cost, drawings, jobs, targets
+from wsss.stages import (
+    IN_SHARDS,
+    MEASURED,
+    STAGES,
+    SUFFIXES,
+    TRAINED,
+    kind_learnt_from,
+    setting,
+)
 
 try:
     configuration.check(config, workflow.configfiles)
-    plan = Plan(config)
+    plan = Plan(config, files=workflow.configfiles)
     plan.check(config["dataset"])
-    MADE_BY_DEFAULT = drawings.default(plan, config["dataset"])
+    MADE_BY_DEFAULT = targets.default(plan, config["dataset"])
 except WsssError as error:
     raise WorkflowError(str(error))
 
@@ -30,6 +45,7 @@ DATA = f"{RESULTS}/{{dataset}}/data"
 HOME = f"{RESULTS}/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
 SHARD = "{part}-{i}-of-{n}"
 LOG = f"{RESULTS}/logs/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
+OF_A_RUN = [name for name in STAGES if name != "index"]
 # a cluster that ends a job tells all its processes: the log must outlive what writes a checkpoint first
 TEE = "2>&1 | (trap '' TERM; exec tee {log})"
 ENV = "../../envs/wsss.yaml"
@@ -40,9 +56,12 @@ wildcard_constraints:
     paper=r"[^/]+",
     run=r"[^/]+",
     seed=r"\d+",
-    part="seed|rest|val|test",
+    part="measured|rest|val|test",
     i=r"\d+",
     n=r"\d+",
+
+
+# ---- what jobs read
 
 
 def home(w, stage):
@@ -50,14 +69,25 @@ def home(w, stage):
     return str(plan.home(w.dataset, w.paper, w.run, w.seed, stage))
 
 
+def job(w, stage, file):
+    """The job of a stage that makes a file of the run that the wildcards name."""
+    return jobs.Job(w.dataset, w.paper, w.run, int(w.seed), stage, file)
+
+
+def suffix(stage):
+    """Suffix of a stage's shards."""
+    return SUFFIXES[STAGES[stage].makes]
+
+
+def same_shard(stage):
+    """The shard of the same images that a stage reads, if it reads one."""
+    file = f"{SHARD}.{suffix(stage)}"
+    return lambda w: jobs.same_shard(plan, job(w, stage, file.format(**w)))
+
+
 def model(stage):
-    """The model a stage of the same run trained."""
-    return lambda w: f"{home(w, stage)}/model.pt"
-
-
-def same_shard(stage, suffix):
-    """The shard of an earlier stage that covers the same images."""
-    return lambda w: f"{home(w, stage)}/{w.part}-{w.i}-of-{w.n}.{suffix}"
+    """The network that a stage reads, if it reads one."""
+    return lambda w: jobs.model(plan, job(w, stage, "shard"))
 
 
 def learnt_from(stage):
@@ -66,8 +96,13 @@ def learnt_from(stage):
 
 
 def weights(stage):
-    """Models of other runs and weight files that the stage's settings name."""
+    """Models of other runs and weight files that a training's settings name."""
     return lambda w: plan.references(w.dataset, w.paper, w.run, w.seed, stage)
+
+
+def measured_shards(w):
+    """The shards of a stage's result over the images of a role."""
+    return plan.shards(home(w, w.stage), w.stage, w.dataset, w.images)
 
 
 def submitted(paper, run):
@@ -78,29 +113,55 @@ def submitted(paper, run):
             plan.test_options(DATASET)
         except WsssError as error:
             raise WorkflowError(str(error))
-        homes = (
-            plan.home(DATASET, paper, run, seed, "segment")
-            for seed in plan.dataset(DATASET)["seeds"]
-        )
+        seeds = plan.dataset(DATASET)["seeds"]
+        homes = [plan.home(DATASET, paper, run, seed, "predict") for seed in seeds]
         return [f"{home.parent}/submission/results.tgz" for home in homes]
 
     return archives
 
 
-def measured_shards(w):
-    """The shards of a stage's result over the images of a split."""
-    return plan.shards(home(w, w.stage), w.stage, w.dataset, w.split)
+# ---- how commands are put together
 
 
-def records(names):
-    """Records of tables and figures, by name."""
-    folders = {name: folder for name, _, folder in drawings.targets(plan, DATASET)}
-    return [f"{folders[name]}/record.json" for name in names]
+def reads(stage):
+    """The options of a stage's command that name what it reads."""
+
+    def options(w, input):
+        scores = f"--scores {input.scores}" if STAGES[stage].shard_of else ""
+        model = f"--model {input.model}" if STAGES[stage].model_of else ""
+        return f"{scores} {model}".strip()
+
+    return options
+
+
+def learns(stage):
+    """The option of a training's command that names what it learns from."""
+    kind = kind_learnt_from(STAGES[stage])
+    return lambda w, input: f"--{kind} {input.learnt}" if kind else ""
+
+
+# ---- targets
+
+
+DRAWN_FILES = {
+    "tables": ("table.csv", "table.md", "table.tex", "table.html", "record.json"),
+    "figures": ("figure.pdf", "figure.png", "record.json"),
+}
+
+
+def files_of(names):
+    """All files of tables and figures, by name."""
+    folders = [targets.folders(plan, DATASET)[name] for name in names]
+    return [
+        f"{folder}/{file}"
+        for folder in folders
+        for file in DRAWN_FILES[Path(folder).parent.name]
+    ]
 
 
 def no_such_target(w):
     """The error for a word that means nothing, with the nearest that does."""
-    near = difflib.get_close_matches(w.word, drawings.words(plan, DATASET), n=1)
+    near = difflib.get_close_matches(w.word, targets.words(plan, DATASET), n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise WorkflowError(
         f"no table, figure or paper is called '{w.word}': {hint}`wsss targets` lists them"
@@ -112,7 +173,7 @@ def drawn_from(kind):
 
     def files(w):
         announce_cost()
-        return drawings.inputs(drawings.spec(plan, w.dataset, kind, w.paper, w.name))
+        return drawings.inputs(drawings.drawing(plan, w.dataset, kind, w.paper, w.name))
 
     return files
 
@@ -121,7 +182,7 @@ def drawn_from(kind):
 def announce_cost():
     """Say what is missing for the targets of this command, once, and before any of it starts."""
     if workflow.is_main_process:  # and no job of it, on a cluster
-        names = cost.names(plan, DATASET, workflow.dag_settings.targets)
+        names = targets.named(plan, DATASET, workflow.dag_settings.targets)
         if lacking := cost.lacking(plan, DATASET, names):
             raise WorkflowError(
                 f"weights are missing: {', '.join(lacking)}; see README, Weights"
@@ -139,16 +200,15 @@ def stop_waiting():
 
 def where_results_are():
     """The last thing a run says."""
-    made = [
-        folder
-        for _, _, folder in drawings.targets(plan, DATASET)
-        if Path(folder, "record.json").is_file()
-    ]
-    lines = [
-        "",
-        "Done. Tables and figures so far:",
-        *(f"  {folder}" for folder in made),
-    ]
+    folders = targets.folders(plan, DATASET).values()
+    made = [folder for folder in folders if Path(folder, "record.json").is_file()]
+    lines = ["", "Done."]
+    if made:
+        lines = [
+            "",
+            "Done. Tables and figures so far:",
+            *(f"  {folder}" for folder in made),
+        ]
     page = Path(RESULTS, DATASET, "report", "index.html")
     records = [Path(folder, "record.json").stat().st_mtime for folder in made]
     if page.is_file() and page.stat().st_mtime >= max(records, default=0):
@@ -156,39 +216,59 @@ def where_results_are():
     return "\n".join(lines)
 
 
+# ---- resources
+
+
 def is_small(w):
+    """The drawn data sets are quick."""
     return plan.dataset(w.dataset)["builder"] == "shapes"
 
 
-def minutes(light, heavy):
-    """Run time to ask a cluster for: the drawn data sets are quick."""
-    return lambda w, attempt: (light if is_small(w) else heavy) * attempt
+def gpus(stage):
+    """GPUs to ask a cluster for."""
+    return config["gpus"] if STAGES[stage].network else 0
 
 
-def megabytes(heavy):
+def minutes(stage):
+    """Run time to ask a cluster for."""
+    heavy = STAGES[stage].minutes
+    return lambda w, attempt: (
+        min(heavy, 60 if STAGES[stage].trains else 30) * attempt
+        if is_small(w)
+        else heavy * attempt
+    )
+
+
+def megabytes(stage):
     """Memory to ask a cluster for."""
+    heavy = STAGES[stage].memory
     return lambda w, attempt: (3000 if is_small(w) else heavy) * attempt
 
 
-def beside_crf(has_crf):
-    """Threads of a job that runs a network and, where its settings have one, a CRF in processes beside it."""
-
-    def threads(w):
-        crf = has_crf(plan.resolve(w.dataset, w.paper, w.run))
-        return max(config["threads"], config["workers"] if crf else 1)
-
-    return threads
+def has_processes(w, stage):
+    """A job works in several processes: always, or where its settings have a CRF beside the network."""
+    asked = STAGES[stage].processes
+    if isinstance(asked, bool):
+        return asked
+    return bool(setting(plan.resolve(w.dataset, w.paper, w.run), asked))
 
 
-def network_threads(w, threads):
-    """Of a job's threads those for its network; a parameter made of them makes no result stale."""
-    return min(threads, config["threads"])
+def threads(stage):
+    """Threads of a job: those of its network, or as many as it has processes."""
+
+    def number(w):
+        least = config["threads"] if STAGES[stage].network else 1
+        return max(least, config["workers"] if has_processes(w, stage) else 1)
+
+    return number
 
 
-def crf_processes(w, threads):
-    """The processes for its CRF, no more than it has threads."""
-    return min(threads, config["workers"])
+def network_threads(stage):
+    """Of a job's threads those for its network. A parameter made of them makes no result stale."""
+    most = config["threads"] if STAGES[stage].network else 1
+    return lambda w, threads: min(threads, most)
 
 
-GPU = config["gpus"]
-RESOURCES = ("device", "gpus", "threads", "workers")  # settings that decide no result
+def processes(stage):
+    """The processes of a job, no more than it has threads."""
+    return lambda w, threads: min(threads, config["workers"])

@@ -2,6 +2,7 @@
 
 
 rule configure_data:
+    """The settings of a data set's index and the digest of the code that builds it."""
     output:
         f"{DATA}/config.yaml",
     log:
@@ -16,6 +17,7 @@ rule configure_data:
 
 
 rule index:
+    """The table of a data set's images, every file checked."""
     input:
         config=f"{DATA}/config.yaml",
         source=lambda w: plan.data_source(w.dataset),
@@ -31,7 +33,6 @@ rule index:
         runtime=60,
     params:
         out=subpath(output.index, parent=True),
-        code=plan.code("data"),
     shell:
         f"wsss index --config {{input.config}} --out {{params.out}} {TEE}"
 
@@ -58,6 +59,7 @@ use rule index as index_test with:
 
 
 rule download:
+    """A public data set, fetched, verified and unpacked."""
     output:
         touch(f"{RESULTS}/downloads/{{name}}/.complete"),
     log:
@@ -76,6 +78,7 @@ rule download:
 
 
 rule augment:
+    """VOC's train_aug list and masks, from VOC 2012 and SBD."""
     input:
         f"{RESULTS}/downloads/voc2012/.complete",
         f"{RESULTS}/downloads/sbd/.complete",

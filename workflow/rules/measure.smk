@@ -1,28 +1,64 @@
-# Comparing results with ground truth.
+# Comparing results with ground truth, and packing those of test images for a server that does.
 
 
 rule measure:
+    """Compare a stage's result with ground truth."""
     input:
-        config=f"{HOME}/metrics/config.yaml",
+        config=f"{HOME}/measure/config.yaml",
         index=f"{DATA}/index.csv",
         results=measured_shards,
     output:
-        metrics=f"{HOME}/metrics/{{stage}}_{{split}}.json",
-        record=f"{HOME}/metrics/{{stage}}_{{split}}.record.json",
+        metrics=f"{HOME}/measure/{{stage}}_{{images}}.json",
+        record=f"{HOME}/measure/{{stage}}_{{images}}.record.json",
     log:
-        f"{LOG}/metrics_{{stage}}_{{split}}.log",
+        f"{LOG}/measure_{{stage}}_{{images}}.log",
     wildcard_constraints:
-        stage="|".join(stages.MEASURED),
-        split="seed|val",
+        stage="|".join(MEASURED),
+        images="measured|val",
     conda:
         ENV
     resources:
         runtime=60,
     params:
         data=subpath(input.index, parent=True),
-        kind=lambda w: stages.result_kind(w.stage),
-        code=plan.code("metrics"),
+        kind=lambda w: STAGES[w.stage].makes,
     shell:
         "WSSS_THREADS={threads} wsss measure --config {input.config} --data {params.data}"
-        " --{params.kind} {input.results} --part {wildcards.split}"
+        " --stage {wildcards.stage} --images {wildcards.images} --{params.kind} {input.results}"
         f" --out {{output.metrics}} {TEE}"
+
+
+rule submission:
+    """Pack the predictions of a run for VOC's test images."""
+    input:
+        config=f"{HOME}/submission/config.yaml",
+        index=f"{DATA}/test/index.csv",
+        masks=lambda w: plan.shards(home(w, "predict"), "predict", w.dataset, "test"),
+    output:
+        archive=f"{HOME}/submission/results.tgz",
+        record=f"{HOME}/submission/results.record.json",
+    log:
+        f"{LOG}/submission.log",
+    conda:
+        ENV
+    resources:
+        runtime=30,
+    params:
+        data=subpath(input.index, parent=True),
+    shell:
+        "wsss submission --config {input.config} --data {params.data} --masks {input.masks}"
+        f" --out {{output.archive}} {TEE}"
+
+
+for paper, run in plan.submissions():
+
+    rule:
+        name:
+            f"submission_{paper}_{run}"
+        input:
+            submitted(paper, run),
+        localrule: True
+
+    workflow.get_rule(f"submission_{paper}_{run}").docstring = (
+        f"Test images segmented by {paper}/{run}, packed for the VOC server"
+    )

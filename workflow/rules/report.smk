@@ -1,16 +1,16 @@
 # Tables and figures: one rule each, named <paper>_<table>, so that "snakemake seam_table2" is all there is to type; a
 # paper's name means all of its.
 
-for word, names in drawings.words(plan, DATASET).items():
+for word, names in targets.words(plan, DATASET).items():
 
     rule:
         name:
             word
         input:
-            records(names),
+            files_of(names),
         localrule: True
 
-    workflow.get_rule(word).docstring = drawings.meaning_of(plan, word)
+    workflow.get_rule(word).docstring = targets.meaning_of(plan, word)
 
 
 rule unknown:
@@ -24,7 +24,8 @@ rule unknown:
     localrule: True
 
 
-rule plan_drawing:
+rule configure_drawing:
+    """Everything that decides a table or figure, and the digest of the code that draws it."""
     output:
         f"{RESULTS}/{{dataset}}/{{kind}}/{{paper}}_{{name}}/config.yaml",
     log:
@@ -37,15 +38,16 @@ rule plan_drawing:
         ENV
     params:
         text=lambda w: yaml.safe_dump(
-            drawings.spec(plan, w.dataset, w.kind, w.paper, w.name)
+            drawings.drawing(plan, w.dataset, w.kind, w.paper, w.name)
         ),
     shell:
         "printf %s {params.text:q} > {output}"
 
 
 rule table:
+    """One table of a paper as CSV, Markdown, LaTeX and HTML."""
     input:
-        plan=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/config.yaml",
+        drawing=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/config.yaml",
         metrics=drawn_from("tables"),
     output:
         csv=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/table.csv",
@@ -68,14 +70,14 @@ rule table:
         out=subpath(output.csv, parent=True),
         title=lambda w: drawings.about(plan, "tables", w.paper, w.name)["title"],
         caption=lambda w: drawings.about(plan, "tables", w.paper, w.name)["caption"],
-        code=plan.code("report"),
     shell:
-        f"wsss table --plan {{input.plan}} --metrics {{input.metrics}} --out {{params.out}} {TEE}"
+        f"wsss table --drawing {{input.drawing}} --metrics {{input.metrics}} --out {{params.out}} {TEE}"
 
 
 rule figure:
+    """One figure as PDF and PNG."""
     input:
-        plan=f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/config.yaml",
+        drawing=f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/config.yaml",
         files=drawn_from("figures"),
     output:
         pdf=f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/figure.pdf",
@@ -96,12 +98,12 @@ rule figure:
         out=subpath(output.pdf, parent=True),
         title=lambda w: drawings.about(plan, "figures", w.paper, w.name)["title"],
         caption=lambda w: drawings.about(plan, "figures", w.paper, w.name)["caption"],
-        code=plan.code("report"),
     shell:
-        f"wsss figure --plan {{input.plan}} --inputs {{input.files}} --out {{params.out}} {TEE}"
+        f"wsss figure --drawing {{input.drawing}} --inputs {{input.files}} --out {{params.out}} {TEE}"
 
 
 rule configure_page:
+    """The configuration that the report page shows."""
     output:
         f"{RESULTS}/{DATASET}/report/config.yaml",
     log:
@@ -110,15 +112,16 @@ rule configure_page:
     conda:
         ENV
     params:
-        text=yaml.safe_dump({k: v for k, v in config.items() if k not in RESOURCES}),
+        text=yaml.safe_dump(configuration.of_results(config)),
     shell:
         "printf %s {params.text:q} > {output}"
 
 
 rule page:
+    """All tables and figures on one page, with the state of each."""
     input:
         config=f"{RESULTS}/{DATASET}/report/config.yaml",
-        records=records(MADE_BY_DEFAULT),
+        shown=files_of(MADE_BY_DEFAULT),
     output:
         html=f"{RESULTS}/{DATASET}/report/index.html",
         record=f"{RESULTS}/{DATASET}/report/index.record.json",
@@ -129,7 +132,6 @@ rule page:
         ENV
     params:
         dataset=DATASET,
-        code=plan.code("report"),
     shell:
-        "wsss page --config {input.config} --dataset {params.dataset} --inputs {input.records}"
+        "wsss page --config {input.config} --dataset {params.dataset} --inputs {input.shown}"
         f" --out {{output.html}} {TEE}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import Any
 
 import wsss.commands  # noqa: F401  they register themselves
+from wsss.arguments import COMMANDS, IN, OUT, Command
 from wsss.errors import WsssError
 from wsss.files import read_yaml
-from wsss.registry import COMMANDS, IN, OUT, Command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,8 +20,12 @@ def parser() -> argparse.ArgumentParser:
         sub = subs.add_parser(entry.name, help=entry.help, description=entry.help)
         for argument in entry.arguments:
             default = f" (default: {argument.default})" if isinstance(argument.default, str) else ""
-            options = {"help": argument.help + default} | ({"nargs": "*"} if argument.many else {})
-            if argument.flag.startswith("-"):
+            options: dict[str, Any] = {"help": argument.help + default}
+            if argument.many:
+                options["nargs"] = "*"
+            if argument.switch:
+                options["action"] = "store_true"
+            elif argument.flag.startswith("-"):
                 options |= {"required": argument.required, "default": argument.default}
             sub.add_argument(argument.flag, **options)
     return top
@@ -47,12 +52,16 @@ def main(argv: list[str] | None = None) -> None:
             sys.stdout.flush()
             return
         from wsss.provenance.record import recorded
+        from wsss.provenance.sources import sources
 
         inputs = _paths(entry, args, IN)
         for path in inputs:
             if not os.path.exists(path):
                 raise WsssError(f"{path}: no such file; make it first, or correct the path")
-        config = read_yaml(args.config) if getattr(args, "config", None) else None
+        settings = getattr(args, "config", None) or getattr(args, "drawing", None)
+        config = read_yaml(settings) if settings else None
+        if entry.name == "index":
+            inputs += sources(config or {})
         with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")):
             entry.run(args)
     except BrokenPipeError:  # who reads it, as head does, has seen enough

@@ -1,41 +1,47 @@
-"""Every stage of the pipeline as a command, in pipeline order. The rules run exactly these.
+"""The commands of ``wsss``. Each stage is one, in pipeline order; the rules run exactly these.
 
-Each imports what it needs when it runs: ``wsss targets`` must not wait for torch.
+Each command imports what it needs when it runs: ``wsss targets`` must not wait for torch.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from wsss.errors import WsssError, choose
+from wsss import stages
+from wsss.arguments import IN, OUT, Argument, command, register
+from wsss.errors import WsssError
 from wsss.files import read_json, read_yaml
-from wsss.plan import stages
-from wsss.registry import IN, OUT, Argument, command
+from wsss.stages import IN_SHARDS, MEASURED, STAGES, TRAINED, Stage
 
-# the section that a command's settings have and those of the stage before lack, where it is not called as the command
-SECTIONS = {"irn-labels": "irn", "irnet": "irn", "irn-instances": "irn", "deeplab": "segment"}
+if TYPE_CHECKING:
+    from wsss.plan import Plan
+
 CONFIG = Argument("--config", "resolved settings of this stage (config.yaml in its folder)", IN)
 DATA = Argument("--data", "folder of the data set's index", IN)
 OUTPUT = Argument("--out", "what to write", OUT)
-PART = Argument("--part", "images to work on: seed, rest, val or test", default="seed", required=False)
+PART = Argument("--part", "images to work on: measured, rest, val or test", default="measured", required=False)
 SHARD = Argument("--shard", "i/n: the i-th of n equal parts of them, counted from 0", default="0/1", required=False)
 DEVICE = Argument("--device", "auto, cpu, cuda, or cuda:<number of GPUs>", default="auto", required=False)
 WORKERS = Argument("--workers", "processes for work on the CPU", default="1", required=False)
+LOADERS = Argument("--loaders", "processes that load training images", default="0", required=False)
 SCORES = Argument("--scores", "score shards", IN, many=True)
-MASKS = Argument("--masks", "mask shards", IN, many=True, required=False)
-CRF_SCORES = Argument("--scores", "score shards of the CRF; official weights need none", IN, many=True, required=False)
 MODEL = Argument("--model", "model.pt of the step before", IN)
 WEIGHTS = Argument("--weights", "models and weight files that the settings name", IN, many=True, required=False)
-PLAN = Argument("--plan", "what to draw up, as written by the rule", IN)
 METRICS = Argument("--metrics", "metrics files it reads", IN, many=True, required=False)
+DRAWING = Argument("--drawing", "what it is made from (config.yaml in its folder)", IN)
+CONFIGURATION = Argument("--config", "configuration file, if not the project's own config.yaml", required=False)
+DATASET = Argument("--dataset", "data set, if not the configured one", required=False)
 
 
 # ---- data
 
 
 @command("download", Argument("name", "voc2012, sbd or voc2012-test"), Argument("--out", "folder to unpack into"))
-def _download(args) -> None:
+def _download(args: Namespace) -> None:
     """Fetch, verify and unpack a public data set; an interrupted download goes on where it stopped."""
     from wsss.data import download
 
@@ -43,7 +49,7 @@ def _download(args) -> None:
 
 
 @command("augment", Argument("--voc", "VOC2012 folder", IN), Argument("--sbd", "SBD folder", IN), OUTPUT)
-def _augment(args) -> None:
+def _augment(args: Namespace) -> None:
     """Derive VOC's train_aug list and masks from VOC 2012 and SBD."""
     from wsss.data import download
 
@@ -51,47 +57,121 @@ def _augment(args) -> None:
 
 
 @command("index", CONFIG, OUTPUT)
-def _index(args) -> None:
+def _index(args: Namespace) -> None:
     """Build a data set's index table and check every file it names."""
     from wsss import data
 
     data.build(read_yaml(args.config), Path(args.out))
 
 
-# ---- classifier
+# ---- the stages of a run
 
 
-@command("train", CONFIG, DATA, OUTPUT, WEIGHTS, DEVICE)
-def _train(args) -> None:
-    """Train a method's networks on image-level labels."""
-    import torch
+def _register_stage(name: str, stage: Stage) -> None:
+    """Make a stage that trains or works image by image a command."""
+    if stage.trains:
+        options = [*_learns_from(stage), OUTPUT, WEIGHTS, DEVICE, LOADERS]
+        register(name, stage.help, lambda args: _run_training(name, args), CONFIG, DATA, *options)
+        return
+    reads = [SCORES] if stage.shard_of else []
+    reads += [MODEL] if stage.model_of else []
+    options = [*reads, OUTPUT, PART, SHARD, DEVICE, WORKERS]
+    register(name, stage.help, lambda args: _run_shards(name, args), CONFIG, DATA, *options)
 
-    from wsss.backbones import initial
-    from wsss.data.samples import ClassificationSamples
-    from wsss.methods import build
-    from wsss.train import fit
 
-    config, dataset = _settings(args), _images(args, role="train")
-    torch.manual_seed(config["seed"])
-    method = build(initial(config, config["train"]), len(dataset.classes))
-    samples = ClassificationSamples(dataset, config["train"], method.backbone.input)
-    fit(method, samples, config["train"], config, args.out, args.device)
+def _learns_from(stage: Stage) -> list[Argument]:
+    """The option that names what a network is trained on."""
+    kind = stages.kind_learnt_from(stage)
+    if kind is None:
+        return []
+    return [Argument(f"--{kind}", f"{kind[:-1]} shards it is trained on", IN, many=True, required=False)]
+
+
+def _run_shards(name: str, args: Namespace) -> None:
+    from wsss.job import give
+    from wsss.run_shards import run_shards
+
+    given = give(
+        _settings(args, name),
+        args.data,
+        args.part,
+        _shard(args),
+        scores=getattr(args, "scores", None) or (),
+        model=getattr(args, "model", None),
+        device=args.device,
+        workers=_number(args.workers, "--workers", least=1),
+    )
+    run_shards(STAGES[name], given, args.out)
+
+
+def _run_training(name: str, args: Namespace) -> None:
+    from wsss.job import give
+    from wsss.run_training import run_training
+
+    settings = _settings(args, name)
+    for path in stages.weights_read(name, settings):
+        if path not in (args.weights or ()) and not path.startswith(stages.INSTALLED):
+            raise WsssError(f"--weights {path} is missing: the settings name it, and the record of the job must")
+    scores, masks = getattr(args, "scores", None), getattr(args, "masks", None)
+    given = give(settings, args.data, "train", scores=scores or (), masks=masks or None, device=args.device)
+    run_training(STAGES[name], given, args.out, _number(args.loaders, "--loaders", least=0))
+
+
+for _name, _stage in STAGES.items():
+    if _name in (*TRAINED, *IN_SHARDS):
+        _register_stage(_name, _stage)
+
+
+@command("submission", CONFIG, DATA, Argument("--masks", "mask shards", IN, many=True), OUTPUT)
+def _submission(args: Namespace) -> None:
+    """Pack predictions as the archive that the VOC test server takes, and check it."""
+    from wsss.job import give
+    from wsss.segment.submission import submission
+
+    submission(give(_settings(args, "submission"), args.data, "test", masks=args.masks), args.out)
+
+
+@command(
+    "measure",
+    CONFIG,
+    DATA,
+    Argument("--stage", f"stage whose result it is: {', '.join(MEASURED)}"),
+    Argument("--images", "role of the images: measured or val"),
+    *(Argument(f"--{kind}", f"{kind[:-1]} shards", IN, True, (), False) for kind in ("scores", "masks", "instances")),
+    OUTPUT,
+)
+def _measure(args: Namespace) -> None:
+    """Compare a stage's result with ground truth."""
+    from wsss.job import give
+    from wsss.measure.stage import measure
+
+    if args.stage not in MEASURED:
+        raise WsssError(f"--stage {args.stage}: choose one of {', '.join(MEASURED)}")
+    makes = STAGES[args.stage].makes
+    given = [kind for kind in ("scores", "masks", "instances") if getattr(args, kind)]
+    if given != [makes]:
+        raise WsssError(f"--stage {args.stage}: give its --{makes}, and no other shards")
+    results = {makes: getattr(args, makes)}
+    measure(give(_settings(args, "measure"), args.data, args.images, **results), args.stage, args.images, args.out)
+
+
+# ---- official weights
 
 
 @command("export-weights", CONFIG, DATA, MODEL, OUTPUT)
-def _export_weights(args) -> None:
+def _export_weights(args: Namespace) -> None:
     """Write a trained classifier, AffinityNet or IRNet as a file that its authors' code loads."""
-
     from wsss.backbones import export_weights
+    from wsss.cam import load_method
     from wsss.data.index import Dataset
-    from wsss.localize import load_method
-    from wsss.refine import affinity, irn_net
+    from wsss.refine import affinity_net, irn_net
 
     config = _with_official_weights(args)
-    if "irn" in config:
-        network = irn_net.load(config["irn"], args.model)
-    elif "affinity" in config:
-        network = affinity.load(config, args.model)
+    network: Any
+    if config["stage"] == "irn_train":
+        network = irn_net.load(config["irn_train"], args.model)
+    elif config["stage"] == "affinity":
+        network = affinity_net.load(config, args.model)
     else:
         network = load_method(config, len(Dataset.load(args.data).classes), args.model).complete()
     export_weights(network, network.weights_kind, args.out)
@@ -100,25 +180,24 @@ def _export_weights(args) -> None:
 @command(
     "import-weights",
     CONFIG,
-    Argument(
-        "--data", "folder of the data set's index, which says how many classes a classifier has", IN, False, None, False
-    ),
+    Argument("--data", "folder of the data set's index; a classifier needs it", IN, required=False),
     Argument("--weights", "the authors' file of trained weights", IN),
     OUTPUT,
 )
-def _import_weights(args) -> None:
+def _import_weights(args: Namespace) -> None:
     """Read the authors' trained classifier, AffinityNet or IRNet in place of a training, and list what did not fit."""
     from wsss import methods
     from wsss.backbones import without_weights
     from wsss.data.index import Dataset
-    from wsss.refine import affinity, irn_net
+    from wsss.refine import affinity_net, irn_net
     from wsss.train import adopt
 
     config = without_weights(_with_official_weights(args))
-    if "irn" in config:
-        network = irn_net.build(config["irn"])
-    elif "affinity" in config:
-        network = affinity.build(config, initial=False)
+    network: Any
+    if config["stage"] == "irn_train":
+        network = irn_net.build(config["irn_train"])
+    elif config["stage"] == "affinity":
+        network = affinity_net.build(config, initial=False)
     elif args.data:
         network = methods.build(config, len(Dataset.load(args.data).classes))
     else:
@@ -126,142 +205,37 @@ def _import_weights(args) -> None:
     out = Path(args.out)
     adopt(network, args.weights, out)
     report = read_json(out / "training.json")
-    for what in ("missing", "unexpected"):
-        for name in report[what]:
-            print(f"{what}: {name}")
+    for kind in ("missing", "unexpected"):
+        for name in report[kind]:
+            print(f"{kind}: {name}")
 
 
-@command("localize", CONFIG, DATA, MODEL, OUTPUT, PART, SHARD, DEVICE)
-def _localize(args) -> None:
-    """Compute CAM scores of images with a trained method."""
-    from wsss.localize import localize
-
-    localize(_settings(args), _images(args), args.model, _shard(args), args.out, args.device)
-
-
-# ---- refinement
+def _with_official_weights(args: Namespace) -> Any:
+    """The settings of a stage whose authors publish weights; the stage says of which kind."""
+    config = read_yaml(args.config)
+    known = [name for name in TRAINED if name != "deeplab"]
+    if not isinstance(config, dict) or config.get("stage") not in known:
+        raise WsssError(f"{args.config}: give the config.yaml of one of these stages: {', '.join(known)}")
+    return config
 
 
-@command("crf", CONFIG, DATA, SCORES, OUTPUT, PART, SHARD, WORKERS)
-def _crf(args) -> None:
-    """Refine scores with a dense CRF, once per background exponent."""
-    from wsss.refine.crf import crf_stage
-
-    crf_stage(_settings(args), _images(args), args.scores, args.out, _shard(args), _workers(args))
+# ---- reporting
 
 
-@command("affinity", CONFIG, DATA, CRF_SCORES, OUTPUT, WEIGHTS, DEVICE)
-def _affinity(args) -> None:
-    """Train AffinityNet on the confident areas of the CRF results."""
-    from wsss.refine.affinity import affinity_stage
-
-    affinity_stage(_settings(args), _images(args, role="train"), args.scores or (), args.out, args.device)
-
-
-@command("walk", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE, WORKERS)
-def _walk(args) -> None:
-    """Turn scores into pseudo masks by a random walk over the learned affinities."""
-    from wsss.refine.walk import walk_stage
-
-    config, paths = _settings(args), (args.scores, args.model, args.out)
-    walk_stage(config, _images(args), *paths, _shard(args), args.device, _workers(args))
-
-
-@command("irn-labels", CONFIG, DATA, SCORES, OUTPUT, PART, SHARD, WORKERS)
-def _irn_labels(args) -> None:
-    """Mark confident foreground and background for IRNet."""
-    from wsss.refine.irn_labels import irn_labels_stage
-
-    irn_labels_stage(_settings(args), _images(args), args.scores, args.out, _shard(args), _workers(args))
-
-
-@command("irnet", CONFIG, DATA, MASKS, OUTPUT, WEIGHTS, DEVICE)
-def _irnet(args) -> None:
-    """Train IRNet's boundary and displacement branches on these marks."""
-    from wsss.refine.irn_train import irnet_stage
-
-    irnet_stage(_settings(args), _images(args, role="train"), args.masks or (), args.out, args.device)
-
-
-@command("irn", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE)
-def _irn(args) -> None:
-    """Turn scores into pseudo masks by propagation up to IRNet's boundaries."""
-    from wsss.refine.irn_walk import irn_walk_stage
-
-    irn_walk_stage(_settings(args), _images(args), args.scores, args.model, args.out, _shard(args), args.device)
-
-
-@command("irn-instances", CONFIG, DATA, SCORES, MODEL, OUTPUT, PART, SHARD, DEVICE)
-def _irn_instances(args) -> None:
-    """Find instances: groups of areas whose displacements lead to the same centroid."""
-    from wsss.refine.irn_instances import irn_instances_stage
-
-    paths = (args.scores, args.model, args.out)
-    irn_instances_stage(_settings(args), _images(args), *paths, _shard(args), args.device)
-
-
-# ---- segmentation
-
-
-@command("deeplab", CONFIG, DATA, MASKS, OUTPUT, WEIGHTS, DEVICE)
-def _deeplab(args) -> None:
-    """Train a DeepLab on pseudo masks, or on ground truth for the upper bound."""
-    from wsss.segment import segment_stage
-
-    segment_stage(_settings(args), _images(args, role="train"), args.masks or None, args.out, args.device)
-
-
-@command("predict", CONFIG, DATA, MODEL, OUTPUT, PART, SHARD, DEVICE, WORKERS)
-def _predict(args) -> None:
-    """Segment images with a trained DeepLab."""
-    from wsss.segment import predict_stage
-
-    config, images = _settings(args), _images(args)
-    predict_stage(config, images, args.model, args.out, _shard(args), args.device, _workers(args))
-
-
-@command("submission", DATA, Argument("--masks", "mask shards", IN, many=True), OUTPUT)
-def _submission(args) -> None:
-    """Pack predictions as the archive that the VOC test server takes, and check it."""
-    from wsss.data.index import Dataset
-    from wsss.segment.submission import submission
-
-    submission(args.masks, Dataset.load(args.data).split("test"), args.out)
-
-
-# ---- measuring and reporting
-
-
-@command(
-    "measure",
-    CONFIG,
-    DATA,
-    *(Argument(f"--{kind}s", f"{kind} shards", IN, True, (), False) for kind in ("score", "mask", "instance")),
-    OUTPUT,
-    PART,
-)
-def _measure(args) -> None:
-    """Compare scores, masks or instances with ground truth."""
-    from wsss.measure import measure_stage
-
-    results = (args.scores or None, args.masks or None, args.instances or None)
-    measure_stage(_settings(args), _images(args), args.out, *results)
-
-
-@command("table", PLAN, METRICS, OUTPUT)
-def _table(args) -> None:
+@command("table", DRAWING, METRICS, OUTPUT)
+def _table(args: Namespace) -> None:
     """Write one table of a paper as CSV, Markdown, LaTeX and HTML."""
-    from wsss.report import write_table
+    from wsss.report.tables import write_table
 
-    write_table(read_yaml(args.plan), Path(args.out))
+    write_table(read_yaml(args.drawing), Path(args.out))
 
 
-@command("figure", PLAN, Argument("--inputs", "files it draws", IN, True, (), False), OUTPUT)
-def _figure(args) -> None:
+@command("figure", DRAWING, Argument("--inputs", "files it draws", IN, True, (), False), OUTPUT)
+def _figure(args: Namespace) -> None:
     """Draw one figure as PDF and PNG."""
-    from wsss.report import draw_figure
+    from wsss.report.figures import draw_figure
 
-    draw_figure(read_yaml(args.plan), Path(args.out))
+    draw_figure(read_yaml(args.drawing), Path(args.out))
 
 
 @command(
@@ -271,30 +245,36 @@ def _figure(args) -> None:
     Argument("--inputs", "records of what it shows", IN, True, (), False),
     OUTPUT,
 )
-def _page(args) -> None:
+def _page(args: Namespace) -> None:
     """Write one self-contained HTML page with all tables and figures and the state of each."""
     from wsss.plan.configuration import load_plan
     from wsss.plan.state import page
-    from wsss.report import write_page
+    from wsss.report.page import write_page
 
     write_page(page(load_plan(args.config), args.dataset), Path(args.out))
 
 
-@command(
-    "targets",
-    Argument("--config", "configuration file, if not the project's own config.yaml", required=False),
-    Argument("--dataset", "data set, if not the configured one", required=False),
-)
-def _targets(args) -> None:
+@command("stages")
+def _stages(args: Namespace) -> None:
+    """List the stages of a run: what each reads, makes and is called by."""
+    print(stages.as_markdown())
+
+
+@command("schema")
+def _schema(args: Namespace) -> None:
+    """Print the JSON schema of a run's settings, by which editors complete and check them."""
+    from wsss.settings.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=1))
+
+
+@command("targets", CONFIGURATION, DATASET)
+def _targets(args: Namespace) -> None:
     """List every table and figure that can be asked for, and its state."""
-    from wsss.plan.configuration import load_plan
     from wsss.plan.cost import WIDTH
     from wsss.plan.state import listing
 
-    plan = load_plan(args.config)
-    dataset = args.dataset or plan.config["dataset"]
-    plan.check(dataset)
-    rows = listing(plan, dataset)
+    rows = listing(*_plan(args))
     wide = [max(len(row[i]) for row in rows) for i in range(3)]
     for *words, how in rows:
         head = "  ".join(f"{word:<{width}}" for word, width in zip(words, wide, strict=True))
@@ -304,83 +284,133 @@ def _targets(args) -> None:
 @command(
     "cost",
     Argument("names", "tables, figures and papers, as seam_table2; none: what is made by default", many=True),
-    Argument("--config", "configuration file, if not the project's own config.yaml", required=False),
-    Argument("--dataset", "data set, if not the configured one", required=False),
+    CONFIGURATION,
+    DATASET,
 )
-def _cost(args) -> None:
+def _cost(args: Namespace) -> None:
     """Say what has to be computed before tables and figures can be written: trainings, images, time if known."""
-    from wsss.plan import cost, drawings
-    from wsss.plan.configuration import load_plan
+    from wsss.plan import cost, targets
 
-    plan = load_plan(args.config)
-    dataset = args.dataset or plan.config["dataset"]
-    plan.check(dataset)
-    names = drawings.chosen(plan, dataset, args.names) or drawings.default(plan, dataset)
+    plan, dataset = _plan(args)
+    names = targets.chosen(plan, dataset, args.names) or targets.default(plan, dataset)
     print(cost.describe(plan, dataset, names) or "Nothing has to be computed.", flush=True)
     if lacking := cost.lacking(plan, dataset, names):
         raise WsssError(f"weights are missing: {', '.join(lacking)}; see README, Weights")
 
 
-# ---- lineage
-
-
-@command("audit", Argument("target", "a result: a file of any stage, or a table or figure by name"))
-def _audit(args) -> None:
-    """Re-hash everything a result rests on; name what does not match and exit with 1."""
-    from wsss.provenance.audit import audit, describe
-
-    target = args.target if Path(args.target).exists() else _made_as(args.target)
-    seen = audit(target)
-    print(describe(target, seen))
-    if seen.findings:
-        sys.exit(1)
-
-
-def _made_as(name: str) -> str:
-    """The record of a table or figure of the configured data set; what has another name stays as it is."""
-    from wsss.plan import drawings
+def _plan(args: Namespace) -> tuple[Plan, str]:
+    """The checked plan, and the data set that is asked for."""
     from wsss.plan.configuration import load_plan
 
-    plan = load_plan()
-    folders = {name: folder for name, _, folder in drawings.targets(plan, plan.config["dataset"])}
-    return f"{folders[name]}/record.json" if name in folders else name
+    plan = load_plan(args.config)
+    dataset = args.dataset or plan.config["dataset"]
+    plan.check(dataset)
+    return plan, dataset
 
 
-def _with_official_weights(args) -> dict:
-    """The settings of a stage whose authors publish weights; they say of which kind."""
+# ---- provenance
+
+
+CONFIGFILE = Argument("--configfile", "configuration file, if not the project's own config.yaml", required=False)
+
+
+def _switch(flag: str, text: str) -> Argument:
+    return Argument(flag, text, required=False, switch=True)
+
+
+def _optional(flag: str, text: str) -> Argument:
+    return Argument(flag, text, required=False)
+
+
+@command(
+    "audit",
+    Argument("target", "a result: a file of any stage, or a table or figure by name"),
+    _optional("--cell", "ROW,COLUMN: tell where one number of a table comes from"),
+    _switch("--cold", "read every file again, whatever an earlier audit has found"),
+    _switch("--recount", "count the pixels of masks and scores again"),
+    Argument("--rerun", "number of jobs to run again and to compare", default="0", required=False),
+    _optional("--expect", "digest that the target must have"),
+    _optional("--images", "folder of the images, if it is not where the index says"),
+    _optional("--signers", "file of allowed signers, by which the signature is checked"),
+    _switch("--mend", "set aside what does not match, so that the next run makes it again"),
+    _switch("--full", "print every record and every consequence"),
+    _switch("--json", "print JSON"),
+    CONFIGFILE,
+    DATASET,
+)
+def _audit(args: Namespace) -> None:
+    """Check everything a result rests on, and name what does not match."""
+    from wsss.provenance.commands import run_audit
+
+    code = run_audit(
+        args.target,
+        configfile=args.configfile,
+        dataset=args.dataset,
+        cold=args.cold,
+        full=args.full,
+        as_data=args.json,
+        number=args.cell,
+        expect=args.expect,
+        images=args.images,
+        signers=args.signers,
+        recount=args.recount,
+        rerun=_number(args.rerun, "--rerun", least=0),
+        set_aside=args.mend,
+    )
+    sys.exit(code)
+
+
+@command("sign", Argument("target", "a result, as for audit"), Argument("--key", "private key of ssh-keygen"))
+def _sign(args: Namespace) -> None:
+    """Audit a result in full and sign its digests."""
+    from wsss.provenance.commands import run_sign
+
+    sys.exit(run_sign(args.target, args.key))
+
+
+@command("adopt", Argument("targets", "results; none: all that are there", many=True), CONFIGFILE, DATASET)
+def _adopt(args: Namespace) -> None:
+    """Verify results that were copied from elsewhere, so that they are not computed again."""
+    from wsss.provenance.commands import run_adopt
+
+    sys.exit(run_adopt(args.targets, args.configfile, args.dataset))
+
+
+@command("diff", Argument("one", "a result, as for audit"), Argument("other", "the result to compare it with"))
+def _diff(args: Namespace) -> None:
+    """Say why two results differ: settings, code, inputs or environment."""
+    from wsss.provenance.commands import run_diff
+
+    sys.exit(run_diff(args.one, args.other))
+
+
+@command(
+    "crate",
+    Argument("target", "a result, as for audit"),
+    Argument("--out", "folder to write"),
+    _switch("--with-files", "copy the files, too, not only what is known of them"),
+)
+def _crate(args: Namespace) -> None:
+    """Write a result and all below it as a research object crate (RO-Crate 1.1)."""
+    from wsss.provenance.commands import run_crate
+
+    sys.exit(run_crate(args.target, args.out, args.with_files))
+
+
+# ---- arguments
+
+
+def _settings(args: Namespace, stage: str) -> Any:
+    """The settings of a stage. Those of another stage are refused."""
     config = read_yaml(args.config)
-    if "segment" in config:
-        raise WsssError(f"{args.config}: no official format is known for a DeepLab; give train, affinity or irnet")
+    found = config.get("stage") if isinstance(config, dict) else None
+    if found != stage:
+        said = f"is of stage '{found}', not '{stage}'" if found else "names no stage"
+        raise WsssError(f"{args.config}: {said}; give the config.yaml in the folder of stage {stage}")
     return config
 
 
-def _settings(args) -> dict:
-    """The settings of a stage, with all weights that they name among the command's inputs."""
-    config, section = read_yaml(args.config), SECTIONS.get(args.command, args.command)
-    if not isinstance(config, dict) or section not in config:
-        raise WsssError(f"{args.config}: has no section '{section}'; give the config.yaml in the folder of this stage")
-    if "weights" in args:
-        for path in stages.weights_read(args.command, config):
-            if path not in (args.weights or ()):
-                raise WsssError(f"--weights {path} is missing: the settings name it, and the record of the job must")
-    return config
-
-
-def _images(args, role: str | None = None):
-    """The images of a part (or role) of the data set that the stage's settings name."""
-    from wsss.data.index import Dataset
-
-    dataset = Dataset.load(args.data)
-    part = role or args.part
-    if part == "test":
-        return dataset.split(part)
-    splits = read_yaml(args.config)["dataset"]["splits"]
-    if part == "rest":
-        return dataset.split(splits["train"]).without(dataset.split(splits["seed"]))
-    return dataset.split(choose(splits, part, "part"))
-
-
-def _shard(args) -> tuple[int, int]:
+def _shard(args: Namespace) -> tuple[int, int]:
     try:
         i, n = (int(number) for number in args.shard.split("/"))
     except ValueError:
@@ -390,7 +420,7 @@ def _shard(args) -> tuple[int, int]:
     return i, n
 
 
-def _workers(args) -> int:
-    if not (args.workers.isdecimal() and int(args.workers)):
-        raise WsssError(f"--workers {args.workers}: give a number of processes, 1 or more")
-    return int(args.workers)
+def _number(text: str, option: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise WsssError(f"{option} {text}: give a number of processes, {least} or more")
+    return int(text)

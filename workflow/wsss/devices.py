@@ -1,4 +1,4 @@
-"""Where networks run, in which precision, and what becomes of the memory they leave."""
+"""The device and precision that networks run in, and the memory of freed tensors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ import torch
 from wsss.errors import WsssError, choose
 
 KNOWN = re.compile(r"auto|cpu|cuda(:[1-9]\d*)?")
+USED: set[str] = set()  # the devices that this process was given, for the record of its job
 PRECISION = {"float32": "32-true", "bf16": "bf16-mixed"}  # our names, and those of Lightning Fabric
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h; values below: (kept, given back as by default)
 ALLOCATION = {M_MMAP_MAX: (0, 65536), M_TRIM_THRESHOLD: (-1, 128 * 1024)}
 
 
 def find(device: str) -> tuple[str, int]:
-    """("cpu" or "cuda", number of devices) of ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``."""
+    """Find the device that ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>`` means.
+
+    Returns:
+        ``"cpu"`` or ``"cuda"``, and the number of devices.
+
+    Raises:
+        WsssError: ``device`` is none of these, or there is no CUDA device.
+    """
     if not KNOWN.fullmatch(device):
         raise WsssError(f"--device {device}: give auto, cpu, cuda, or cuda:<number of GPUs>, as cuda:2")
     name, _, count = device.partition(":")
@@ -29,13 +37,14 @@ def find(device: str) -> tuple[str, int]:
         )
     if name == "cpu":
         keep_freed_memory()
+    USED.add(name if int(count or 1) == 1 else f"{name}:{count}")
     return name, int(count or 1)
 
 
 def keep_freed_memory(keep: bool = True) -> None:
-    """Whether glibc keeps the memory of freed tensors for the next ones, or gives it back to the kernel as is its way.
+    """Let glibc keep the memory of freed tensors for the next ones, or return it to the kernel as it does by default.
 
-    What is given back is mapped and cleared again at the next step. With another C library nothing happens.
+    Returned memory must be mapped and cleared again at the next step. With another C library nothing happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -46,7 +55,11 @@ def keep_freed_memory(keep: bool = True) -> None:
 
 
 def for_inference(device: str, precision: str = "float32") -> tuple[torch.device, torch.autocast]:
-    """The one device that a stage without training uses, and the context in which it calls its network."""
+    """Return the one device that a stage without training uses, and the context to call its network in.
+
+    Raises:
+        WsssError: the device or the precision is unknown, or there is no CUDA device.
+    """
     choose(PRECISION, precision, "precision")
     where = torch.device(find(device)[0])
     return where, torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16")

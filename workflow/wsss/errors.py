@@ -1,18 +1,21 @@
-"""Errors a user can cure. Anything else is a bug and keeps its traceback."""
+"""Errors that a user can cure. Any other error is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 class WsssError(Exception):
-    """Bad input. The message is one clear line that names the file (or key) and the cure; the command exits with 2."""
+    """An error in the input. Its message is one line that names the file or key, and the cure."""
 
-    exit_code = 2
+    exit_code = 2  # of the command
 
 
 class Problems(WsssError):
-    """Several findings reported in one go, one line each."""
+    """Several findings, reported together, one line each."""
 
     def __init__(self, headline: str, findings: Iterable[str]):
         self.findings = list(findings)
@@ -25,8 +28,17 @@ class Stopped(WsssError):
     exit_code = 143  # what the shell reports of a process that SIGTERM ended
 
 
-def choose(table: dict, name: str, kind: str):
-    """Look ``name`` up in a literal registry; an unknown name is an error that lists the known ones."""
+def choose(table: Mapping[str, Value], name: str, kind: str) -> Value:
+    """Look up ``name`` in a table.
+
+    Args:
+        table: the known names and what they stand for.
+        name: the name to look up.
+        kind: the word for such a name in the error.
+
+    Raises:
+        WsssError: the name is unknown; the line lists the known names.
+    """
     if name not in table:
         raise WsssError(f"unknown {kind} '{name}': choose one of {', '.join(sorted(table))}")
     return table[name]

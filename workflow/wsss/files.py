@@ -1,4 +1,4 @@
-"""Files that are either complete or absent: temporary name first, then one rename."""
+"""Files that are either complete or absent: each gets a temporary name first and is then renamed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,7 +19,7 @@ from wsss.errors import WsssError
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on failure.
 
-    The temporary name keeps the suffix, because some writers choose their format by it.
+    The temporary name keeps the suffix because some writers choose their format by it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,15 +32,22 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, value) -> None:
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a JSON file with sorted keys."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def read_json(path: str | Path):
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        WsssError: there is no such file, or it is not JSON.
+    """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -48,7 +56,12 @@ def read_json(path: str | Path):
         raise WsssError(f"{path}: not valid JSON ({error}); delete it and run the step that makes it again") from None
 
 
-def read_yaml(path: str | Path):
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        WsssError: there is no such file, or it is not YAML.
+    """
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -58,7 +71,10 @@ def read_yaml(path: str | Path):
 
 
 def sha256(path: str | Path) -> str:
-    """Hex SHA-256 of a file, or of a folder as the digest of its sorted ``relative-name digest`` lines."""
+    """Compute the SHA-256 of a file in hex digits.
+
+    The digest of a folder is that of the sorted lines ``<relative name> <digest>`` of all files in it.
+    """
     path = Path(path)
     if path.is_dir():
         lines = (f"{p.relative_to(path).as_posix()} {sha256(p)}\n" for p in sorted(path.rglob("*")) if p.is_file())
@@ -68,5 +84,5 @@ def sha256(path: str | Path) -> str:
 
 
 def digest(text: str) -> str:
-    """Hex SHA-256 of a text."""
+    """Compute the SHA-256 of a text in hex digits."""
     return hashlib.sha256(text.encode()).hexdigest()

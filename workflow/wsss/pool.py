@@ -8,31 +8,36 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from wsss.errors import WsssError
 
 QUEUED = 3  # items per process that are worked on or waiting to be taken
-AHEAD = 4  # results of threads that are ready before they are asked for
-Item, Result = TypeVar("Item"), TypeVar("Result")
+AHEAD = 4  # results of threads that are ready before they are needed
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-_job: Callable  # of a worker process
+_job: Callable[[Any], Any]  # of a worker process
 
 
-def _start(job: Callable) -> None:
+def _start(job: Callable[[Any], Any]) -> None:
     global _job
     _job = job
 
 
-def _work(item):
+def _work(item: Any) -> Any:
     return _job(item)
 
 
 def mapped(job: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """``job(item)`` of every item, in order, by ``workers`` processes; a bounded number of results waits in memory.
+    """Yield ``job(item)`` of every item, in order, from several processes.
 
-    Each process gets ``job`` once. Where the result of an item depends on it alone, the number of processes changes
-    nothing.
+    Each process gets ``job`` once. If a result depends on its item alone, the number of processes changes nothing.
+
+    Args:
+        job: the function, which can be pickled.
+        items: the items. They are taken a few at a time, so that a bounded number of results waits in memory.
+        workers: number of processes. With 1 the work is done in this one.
 
     Raises:
         WsssError: a process died.
@@ -50,13 +55,13 @@ def mapped(job: Callable[[Item], Result], items: Iterable[Item], workers: int) -
 
 
 def ahead(threads: Executor, job: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """``map(job, items)``, a few items ahead of what is asked for: images are decoded while the network is busy."""
+    """Yield ``job(item)`` of every item, in order, a few items ahead, so that images are decoded beside the network."""
     return in_order((threads.submit(job, item) for item in items), AHEAD)
 
 
-def in_order(futures: Iterable[Future], n: int) -> Iterator:
-    """The results of ``futures`` in order, of which at most ``n`` wait."""
-    waiting: deque[Future] = deque()
+def in_order(futures: Iterable[Future[Result]], n: int) -> Iterator[Result]:
+    """Yield the results of ``futures`` in order; at most ``n`` of them wait."""
+    waiting: deque[Future[Result]] = deque()
     for future in futures:
         waiting.append(future)
         if len(waiting) > n:

@@ -1,18 +1,19 @@
-"""Progress bars that also read well in a log file."""
+"""Progress bars that are readable in a log file, too."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-LOG_SECONDS = 10  # a line of progress at most this often when nobody watches a terminal
+LOG_SECONDS = 10  # between two lines of progress where there is no terminal
 
 
 class _Lines:
-    """Turns a bar's carriage returns into lines."""
+    """A stream that turns the carriage returns of a bar into lines."""
 
     def write(self, text: str) -> None:
         if text := text.strip("\r\n "):
@@ -23,9 +24,17 @@ class _Lines:
 
 
 def bar(
-    items: Iterable | None = None, *, out: str | Path, unit: str, total: int | None = None, initial: int = 0
-) -> tqdm:
-    """A tqdm bar named after the folder a job writes to, such as ``seam/baseline/seed0/train``."""
+    items: Iterable[Any] | None = None, *, out: str | Path, unit: str, total: int | None = None, initial: int = 0
+) -> tqdm[Any]:
+    """Make a tqdm bar that is named after the folder of a result, such as ``seam/baseline/seed0/train``.
+
+    Args:
+        items: the items to go through; None if the caller counts.
+        out: the file or folder that the job writes.
+        unit: the word for one item.
+        total: number of items, where ``items`` does not know it.
+        initial: number of items that were done before.
+    """
     out = Path(out)
     folder = out.parent if out.suffix else out
     name = str(Path(*folder.parts[-4:]))

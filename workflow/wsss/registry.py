@@ -1,42 +1,36 @@
-"""What a command of ``wsss`` is: a function, its options, and the paths that its record names."""
+"""Tables of names and what they stand for. An entry is loaded when it is asked for.
+
+A registry is a literal dict at the top level of a module, annotated ``Registry[...]``. Its values are strings
+``module:attribute``, so a job loads only what its settings name. The digest of a stage's code (``plan.code``) follows a
+registry only to those entries. So a new entry makes no result stale.
+"""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, TypeAlias, TypeVar
 
-IN, OUT = "input", "output"
+from wsss.errors import choose
 
-
-@dataclass(frozen=True)
-class Argument:
-    """One option; ``role`` says whether its paths are hashed as inputs or outputs of the job."""
-
-    flag: str
-    help: str
-    role: str | None = None
-    many: bool = False
-    default: object = None
-    required: bool = True
+Entry = TypeVar("Entry")
+Registry: TypeAlias = dict[str, Entry]
 
 
-@dataclass(frozen=True)
-class Command:
-    name: str
-    help: str
-    run: Callable[[argparse.Namespace], None]
-    arguments: tuple[Argument, ...]
+def load(table: Registry[str], name: str, kind: str) -> Any:
+    """Import and return what ``name`` stands for in a registry.
+
+    Args:
+        table: the registry.
+        name: the entry.
+        kind: the word for such an entry, in errors.
+
+    Raises:
+        WsssError: ``name`` is not in the registry; the line lists the known names.
+    """
+    return attribute(choose(table, name, kind))
 
 
-COMMANDS: dict[str, Command] = {}
-
-
-def command(name: str, *arguments: Argument):
-    """Register a function as a sub-command; its docstring is the help text."""
-
-    def register(function: Callable) -> Callable:
-        COMMANDS[name] = Command(name, function.__doc__.splitlines()[0], function, arguments)
-        return function
-
-    return register
+def attribute(place: str) -> Any:
+    """Import and return ``module:attribute``."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

@@ -6,8 +6,12 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from wsss.settings.sections import Loop
 
 
 @dataclass(frozen=True)
@@ -20,9 +24,10 @@ class Progress:
     epochs: int
 
 
-def batch_sizes(train: dict) -> list[tuple[int, int]]:
+def batch_sizes(train: Loop) -> list[tuple[int, int]]:
     """(epoch, batch size from there on), the first epoch first."""
-    sizes = train["batch_size"] if isinstance(train["batch_size"], dict) else {0: train["batch_size"]}
+    given = train["batch_size"]
+    sizes = given if isinstance(given, dict) else {0: given}
     return sorted((int(epoch), int(size)) for epoch, size in sizes.items())
 
 
@@ -34,16 +39,16 @@ class Schedule:
     epochs are then spread over them.
     """
 
-    def __init__(self, n: int, train: dict):
+    def __init__(self, n: int, train: Loop):
         self.n, self.epochs = n, train["epochs"]
         self._sizes = [(epoch, min(size, n)) for epoch, size in batch_sizes(train)]
-        self._drop_last = train.get("drop_last", True)
+        self._drop_last = train["drop_last"]
         per_epoch = [self._batches_of_pass(self.batch_size(epoch)) for epoch in range(self.epochs)]
         self._ends = list(accumulate(per_epoch))
-        self._fixed = train.get("steps")
+        self._fixed = train["steps"]
         self.steps = int(self._fixed or self._ends[-1])
         # released poly schedules count every epoch at its first batch size, even when the size grows later
-        poly_epochs = train["optimizer"].get("poly_epochs") or self.epochs
+        poly_epochs = train["optimizer"]["poly_epochs"] or self.epochs
         self.poly_steps = float(self.steps * (per_epoch[0] * poly_epochs) / self._ends[-1])
 
     def _batches_of_pass(self, size: int) -> int:
@@ -67,7 +72,7 @@ class Schedule:
 
     def batches(self, seed: int, start: int) -> Iterator[list[tuple[int, int, int]]]:
         """For each step from ``start``, its samples as (step, slot, image index); every pass is a new permutation."""
-        order, passes = np.empty(0, int), 0
+        order, passes = np.empty(0, np.int64), 0
         for step in range(self.steps):
             size = self.batch_size(self.progress(step).epoch)
             if len(order) < (size if self._drop_last else 1):

@@ -1,7 +1,7 @@
-"""Per-image results in few files: one zip per shard, written once, read by image id.
+"""Results of images in few files: one zip per shard, written once and read by image id.
 
-Scores are float16 ``.npy`` pairs, deflated; instances are ``.npy`` files, their masks packed to bits; label maps are
-palette PNGs. All are plain zip files: unzip, numpy and Pillow read them without this project.
+Scores are deflated pairs of float16 ``.npy``. Instances are ``.npy`` files whose masks are packed to bits. Label maps
+are palette PNGs. All shards are plain zip files that unzip, numpy and Pillow can read without this project.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from wsss.errors import WsssError
 from wsss.files import atomic
@@ -27,7 +26,10 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed time stamp, so that equal content i
 
 
 def voc_palette() -> list[int]:
-    """The 256-colour VOC palette as 768 bytes: bit k of the class index goes to bit 7 - k // 3 of channel k % 3."""
+    """Compute the VOC palette of 256 colours as 768 values from 0 to 255.
+
+    Bit ``k`` of the class index becomes bit ``7 - k // 3`` of channel ``k % 3``.
+    """
     palette = np.zeros((256, 3), dtype=int)
     for index in range(256):
         for bit in range(8):
@@ -38,6 +40,8 @@ def voc_palette() -> list[int]:
 
 def png_bytes(labels: np.ndarray) -> bytes:
     """Encode an ``H×W`` uint8 label map (0 background, c + 1 class, 255 ignore) as a VOC palette PNG."""
+    from PIL import Image
+
     image = Image.fromarray(np.ascontiguousarray(labels, dtype=np.uint8))
     image.putpalette(voc_palette())
     buffer = io.BytesIO()
@@ -54,6 +58,8 @@ class Detections(NamedTuple):
 
 
 class _ZipWriter:
+    """Write access to a shard that is open."""
+
     def __init__(self, archive: zipfile.ZipFile):
         self._archive = archive
 
@@ -70,12 +76,22 @@ class _ZipWriter:
 
 
 class ScoreWriter(_ZipWriter):
+    """Write access to a score shard."""
+
     def put(self, image_id: str, classes: Iterable[int], scores: np.ndarray) -> None:
-        """Add one image: ``scores`` ``K×H×W`` and the label values (0 background, c + 1 class) of its ``K`` planes."""
+        """Add the scores of one image, stored as float16.
+
+        Args:
+            image_id: the key of the entry.
+            classes: label values (0 background, c + 1 class) of the ``K`` planes.
+            scores: planes ``K×H×W``.
+        """
         self._put_arrays(image_id, classes=np.asarray(list(classes), np.uint8), scores=scores.astype(np.float16))
 
 
 class InstanceWriter(_ZipWriter):
+    """Write access to an instance shard."""
+
     def put(self, image_id: str, found: Detections) -> None:
         """Add the detections of one image."""
         arrays = {**found._asdict(), "masks": np.packbits(found.masks), "shape": np.array(found.masks.shape)}
@@ -83,37 +99,45 @@ class InstanceWriter(_ZipWriter):
 
 
 class MaskWriter(_ZipWriter):
+    """Write access to a mask shard."""
+
     def put(self, image_id: str, labels: np.ndarray) -> None:
-        """Add one ``H×W`` uint8 label map."""
+        """Add the label map of one image, ``H×W`` uint8."""
         self._put(f"{image_id}.png", png_bytes(labels), zipfile.ZIP_STORED)
 
 
+Writer = TypeVar("Writer", bound=_ZipWriter)
+
+
 @contextmanager
-def _writing(path: str | Path, writer: type[_ZipWriter]) -> Iterator:
-    """Open a shard for writing; it appears under its name only when the block ends well."""
+def _writing(path: str | Path, writer: type[Writer]) -> Iterator[Writer]:
+    """Open a shard for writing. It gets its name when the block ends without an error."""
     with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         yield writer(archive)
 
 
 def write_scores(path: str | Path) -> AbstractContextManager[ScoreWriter]:
-    """A new score shard (``.npz``)."""
+    """Open a new score shard (``.npz``)."""
     return _writing(path, ScoreWriter)
 
 
 def write_masks(path: str | Path) -> AbstractContextManager[MaskWriter]:
-    """A new mask shard (``.zip`` of PNGs)."""
+    """Open a new mask shard (``.zip`` of PNGs)."""
     return _writing(path, MaskWriter)
 
 
 def write_instances(path: str | Path) -> AbstractContextManager[InstanceWriter]:
-    """A new instance shard (``.npz``)."""
+    """Open a new instance shard (``.npz``)."""
     return _writing(path, InstanceWriter)
 
 
 class _Shards:
-    """Read access by id over any number of shard files; the order of the shards does not matter.
+    """Read access to the images of any number of shards. The order of the shards does not matter.
 
-    Files are opened by the process that reads them: processes that share an open file share its position, too.
+    Each process opens the files anew, because processes that share an open file share its position, too.
+
+    Raises:
+        WsssError: a file cannot be read, or an image is in two shards.
     """
 
     def __init__(self, paths: Iterable[str | Path]):
@@ -125,6 +149,11 @@ class _Shards:
                 if self._where.setdefault(image_id, path) != path:
                     raise WsssError(f"{path}: image '{image_id}' is in another shard too; delete both and run again")
 
+    @staticmethod
+    def _id_of(name: str) -> str:
+        """Return the image id in the name of a zip member."""
+        raise NotImplementedError
+
     def _open(self, path: str) -> zipfile.ZipFile:
         key = (os.getpid(), path)
         if key not in self._archives:
@@ -134,11 +163,12 @@ class _Shards:
                 raise WsssError(f"{path}: cannot be read ({error}); delete it and run the step that makes it") from None
         return self._archives[key]
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_archives": {}}
 
     @property
     def ids(self) -> list[str]:
+        """The keys of all entries, sorted."""
         return sorted(self._where)
 
     def __contains__(self, image_id: str) -> bool:
@@ -161,7 +191,7 @@ class _Shards:
 
 
 class _Arrays(_Shards):
-    """Shards with a folder of arrays per image."""
+    """Shards with a folder of arrays for each image."""
 
     @staticmethod
     def _id_of(name: str) -> str:
@@ -172,30 +202,44 @@ class _Arrays(_Shards):
 
 
 class Scores(_Arrays):
-    """Class scores of images."""
+    """Read access to the class scores of images."""
 
     def get(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``classes`` (``K``, uint8 label values) and ``scores`` (``K×H×W``, float32)."""
+        """Return the label values of an image's planes, ``K`` uint8, and the planes ``K×H×W`` float32.
+
+        Raises:
+            WsssError: there is no such entry, or it is damaged.
+        """
         return self._array(image_id, "classes"), self._array(image_id, "scores").astype(np.float32)
 
 
 class Instances(_Arrays):
-    """Instances of images."""
+    """Read access to the instances of images."""
 
     def get(self, image_id: str) -> Detections:
-        """Return the detections of one image."""
+        """Return the detections of one image.
+
+        Raises:
+            WsssError: there is no such entry, or it is damaged.
+        """
         shape = tuple(self._array(image_id, "shape"))
         masks = np.unpackbits(self._array(image_id, "masks"), count=int(np.prod(shape))).reshape(shape).astype(bool)
         return Detections(self._array(image_id, "scores"), self._array(image_id, "classes"), masks)
 
 
 class Masks(_Shards):
-    """Label maps of images."""
+    """Read access to the label maps of images."""
 
     @staticmethod
     def _id_of(name: str) -> str:
         return name.removesuffix(".png")
 
     def get(self, image_id: str) -> np.ndarray:
-        """Return the ``H×W`` uint8 label map."""
+        """Return the label map of one image, ``H×W`` uint8.
+
+        Raises:
+            WsssError: there is no such entry, or it is damaged.
+        """
+        from PIL import Image
+
         return np.asarray(Image.open(self._read(image_id, f"{image_id}.png")))

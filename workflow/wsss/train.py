@@ -12,30 +12,54 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, cast
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from wsss import devices
-from wsss.backbones import import_weights
 from wsss.backbones.models import save_model, save_state
-from wsss.errors import Stopped, WsssError, choose
+from wsss.backbones.weights import import_weights, load_whole
+from wsss.errors import Stopped, WsssError
 from wsss.files import atomic, digest, write_json
 from wsss.progress import bar
+from wsss.provenance import ledger
 from wsss.schedule import Progress, Schedule
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from torch.optim import Optimizer
+
+    from wsss.groups import ParameterGroup
+    from wsss.settings import sections
 
 CHECKPOINT_EVERY = 500  # steps
 LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
+
+
+class Batch(TypedDict):
+    """What every batch has: the ids of B images, and the images ``B×3×H×W``, normalised as the backbone expects."""
+
+    id: list[str]
+    image: Tensor
+
+
+class LabelledBatch(Batch):
+    """A batch with image-level labels ``B×C`` of 0 and 1."""
+
+    labels: Tensor
+
+
+class MaskedBatch(Batch):
+    """A batch with label maps ``B×h×w`` (255 ignore)."""
+
+    label: Tensor
 
 
 class Samples(Protocol):
@@ -43,7 +67,47 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def get(self, index: int, rng: np.random.Generator) -> dict: ...
+    def get(self, index: int, rng: np.random.Generator) -> Mapping[str, Any]:
+        """The sample of an image: its ``id``, tensors and arrays; those of one name have one size."""
+
+
+class Task(Protocol):
+    """A module that the loop can train. See ``docs/architecture.md``, Task.
+
+    A task that the authors' weight files fit also has ``weights_kind``, their kind (``backbones.naming.KINDS``).
+    """
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The names of its phases. Each has an optimizer of its own."""
+
+    def parameter_groups(self, phase: str) -> list[ParameterGroup]:
+        """What ``phase`` trains."""
+
+    def active_phases(self, progress: Progress) -> tuple[str, ...]:
+        """The phases that update at this step, in order."""
+
+    def losses(self, batch: Any, phase: str, progress: Progress) -> dict[str, Tensor]:
+        """Named, already weighted scalars whose sum ``phase`` minimises. ``batch`` is a :class:`Batch`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All tensors, by name."""
+
+
+class Training(NamedTuple):
+    """A training that is set up.
+
+    Args:
+        task: the module to train.
+        samples: what it is trained on; None where ``train["weights"]`` names a file to read instead.
+        train: the options of the loop.
+        finish: what is left to do to the trained task before it is written.
+    """
+
+    task: Task
+    samples: Samples | None
+    train: sections.Loop
+    finish: Callable[[Any], None] | None = None
 
 
 def poly(step: int, steps: float, power: float) -> float:
@@ -51,11 +115,14 @@ def poly(step: int, steps: float, power: float) -> float:
     return (1 - min(step, steps - 1) / steps) ** power
 
 
-class _Loaded(torch.utils.data.Dataset):
+Sample = Mapping[str, Any]
+
+
+class _Loaded(torch.utils.data.Dataset["Sample | WsssError"]):
     def __init__(self, samples: Samples, seed: int):
         self.samples, self.seed = samples, seed
 
-    def __getitem__(self, key: tuple[int, int, int]) -> dict | WsssError:
+    def __getitem__(self, key: tuple[int, int, int]) -> Sample | WsssError:
         """A sample, or what is wrong with it: raised in a loader process, it would come with torch's traceback."""
         step, slot, index = key
         try:
@@ -64,19 +131,20 @@ class _Loaded(torch.utils.data.Dataset):
             return WsssError(str(error))
 
 
-def collate(samples: list[dict | WsssError]) -> dict | WsssError:
+def collate(samples: list[Sample | WsssError]) -> dict[str, Any] | WsssError:
     """Stack tensors and arrays; other values (ids) become lists. Of samples with an error, the first error."""
-    if errors := [sample for sample in samples if isinstance(sample, WsssError)]:
-        return errors[0]
+    good: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, WsssError):
+            return sample
+        good.append(sample)
+    return {key: _column([sample[key] for sample in good]) for key in good[0]}
 
-    def column(values: list):
-        return (
-            torch.stack([torch.as_tensor(v) for v in values])
-            if isinstance(values[0], torch.Tensor | np.ndarray)
-            else values
-        )
 
-    return {key: column([sample[key] for sample in samples]) for key in samples[0]}
+def _column(values: list[Any]) -> Tensor | list[Any]:
+    if isinstance(values[0], torch.Tensor | np.ndarray):
+        return torch.stack([torch.as_tensor(value) for value in values])
+    return values
 
 
 def _start_loader(_: int) -> None:
@@ -85,50 +153,18 @@ def _start_loader(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def poly_groups(*scaled: tuple[float, Iterable[nn.Module]], norm_decay: float | None = 0.0) -> list[dict]:
-    """PSA's parameter groups, kept by SEAM, OC-CSE, AEFT, ACR and most DeepLabs.
-
-    ``scaled`` are modules and their learning rate, times the base one: 1 for the pretrained, 10 for new layers in PSA.
-    A module inside another is named before it; the first that has a parameter decides.
-
-    | parameters                      | learning rate | decay          |
-    | weights                         | 1             | 1              |
-    | biases                          | 2             | 0              |
-    | batch norm, unless it is frozen | 1             | ``norm_decay`` |
-
-    PSA and its heirs freeze every batch norm; IRN trains and decays the affine parameters (``norm_decay`` 1).
-    With ``norm_decay`` None those of batch norms are in no group; nor are frozen parameters.
-    """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    seen: set[nn.Parameter] = set()
-    for scale, modules in scaled:
-        for module in (inner for outer in modules for inner in outer.modules()):
-            for name, parameter in module.named_parameters(recurse=False):
-                if parameter in seen or not parameter.requires_grad:
-                    continue
-                seen.add(parameter)
-                if isinstance(module, _BatchNorm):
-                    if norm_decay is None:
-                        continue
-                    key = (scale, norm_decay)
-                else:
-                    key = (2 * scale, 0.0) if name == "bias" else (scale, 1.0)
-                groups.setdefault(key, []).append(parameter)
-    return [{"params": params, "lr_scale": lr, "decay_scale": decay} for (lr, decay), params in sorted(groups.items())]
-
-
-def build_optimizer(groups: list[dict], settings: dict) -> torch.optim.Optimizer:
+def build_optimizer(groups: list[ParameterGroup], settings: sections.Optimizer) -> Optimizer:
     """SGD over a task's parameter groups; ``lr_scale`` and ``decay_scale`` multiply the base values."""
     lr, decay = settings["lr"], settings["weight_decay"]
-    groups = [
+    scaled: list[dict[str, Any]] = [
         {"params": list(g["params"]), "lr": lr * g["lr_scale"], "weight_decay": decay * g["decay_scale"]}
         for g in groups
     ]
-    groups = [{**g, "base_lr": g["lr"]} for g in groups if g["params"]]
-    return torch.optim.SGD(groups, lr=lr, momentum=settings["momentum"])
+    scaled = [{**g, "base_lr": g["lr"]} for g in scaled if g["params"]]
+    return torch.optim.SGD(scaled, lr=lr, momentum=settings["momentum"])
 
 
-def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+def scale_learning_rates(optimizer: Optimizer, factor: float) -> None:
     """Set every group's learning rate to ``factor`` times its base value."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
@@ -147,14 +183,16 @@ class LossLog:
                 kept = [row for row in csv.reader(stream) if row and row[0].isdigit() and int(row[0]) < first_step]
         with atomic(path) as temporary, temporary.open("w", newline="") as stream:
             csv.writer(stream).writerows([self.FIELDS, *kept])
-        self._pending: list[tuple[Progress, list[str], str, dict]] = []
+        self._pending: list[tuple[Progress, list[str], str, dict[str, Tensor]]] = []
 
-    def add(self, progress: Progress, ids: list[str], phase: str, losses: dict) -> None:
+    def add(self, progress: Progress, ids: list[str], phase: str, losses: dict[str, Tensor]) -> None:
+        """Keep the losses of a step until the next :meth:`flush`; ``ids`` are those of its images."""
         self._pending.append((progress, ids, phase, {term: value.detach() for term, value in losses.items()}))
 
     def flush(self) -> dict[str, float]:
         """Write what came since the last time and return the means; a value that is not finite ends the run."""
-        rows, values = [], {}
+        rows: list[tuple[int, int, str, str, str]] = []
+        values: dict[str, list[float]] = {}
         for progress, ids, phase, losses in self._pending:
             for term, value in losses.items():
                 number = float(value)
@@ -177,63 +215,69 @@ def make_fabric(device: str, precision: str) -> Fabric:
     from lightning_fabric.plugins.environments import LightningEnvironment
 
     name, count = devices.find(device)
+    its_name: Any = devices.PRECISION[precision]  # of the precision
     return Fabric(
         accelerator=name,
         devices=count,
         strategy="ddp_find_unused_parameters_true" if count > 1 else "auto",
-        precision=choose(devices.PRECISION, precision, "precision"),
+        precision=its_name,
         plugins=LightningEnvironment(),  # also inside a Slurm allocation: Snakemake starts the jobs, not srun
     )
 
 
 def fit(
-    task,
-    samples: Samples | None,
-    train: dict,
-    config: dict,
+    training: Training,
+    settings: Mapping[str, Any],
     out_dir: Path | str,
     device: str = "auto",
-    finish: Callable[[nn.Module], None] | None = None,
+    loaders: int = 0,
 ) -> Path:
-    """Train ``task`` on ``samples`` and write ``model.pt`` (its state dict), ``losses.csv`` and ``training.json``.
+    """Train and write ``model.pt`` (the task's state dict), ``losses.csv`` and ``training.json``.
+
+    Where ``train["weights"]`` names a file of the authors' trained weights, it is read instead (see :func:`adopt`).
+    Where ``train["start"]`` names a file, the whole task starts from it (see :func:`start_from`).
 
     Args:
-        task: see ``docs/architecture.md``, Task.
-        samples: None will do where ``train.weights`` names a file.
-        train: epochs, steps, batch_size, optimizer, and optionally precision, workers, accumulate; or ``weights``, a
-            file of the authors' trained weights, which is read instead (see :func:`adopt`).
-        config: the resolved settings of the whole stage; ``seed`` is read, the others tell a checkpoint from another's.
+        training: the task, its samples and the options of the loop.
+        settings: the resolved settings of the stage. ``seed`` is read; all of them tell a checkpoint from another's.
         out_dir: also holds ``checkpoint.pt`` while training runs; a run that finds one of its settings goes on from it.
-        finish: what is left to do to the trained task before it is written.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number of GPUs>``.
+        loaders: number of processes that load samples; with 0 the training loads them itself. It changes no result.
 
     Raises:
         Stopped: SIGTERM came; the checkpoint is written.
-        WsssError: a loss is not finite, or there is nothing to train on.
+        WsssError: a loss is not finite, there is nothing to train on, or a weight file does not fit.
     """
+    task, samples, train, finish = training
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    if train.get("weights"):
+    if train["weights"]:
         return adopt(task, train["weights"], out_dir)
-    if len(samples) == 0:
+    if samples is None or len(samples) == 0:
         raise WsssError(f"{out_dir}: there is no training image; check the split and the step before")
     schedule = Schedule(len(samples), train)
-    fabric = make_fabric(device, train.get("precision", "float32"))
+    fabric = make_fabric(device, train["precision"])
     fabric.launch()
-    seed = config["seed"]
+    seed: int = settings["seed"]
+    if train["start"]:
+        start_from(task, train["start"])
     torch.manual_seed(seed)
-    task.to(memory_format=torch.channels_last)  # what convolutions are fastest with, on a CPU as on a GPU
+    module = _module(task)
+    module.to(memory_format=torch.channels_last)  # what convolutions are fastest with, on a CPU as on a GPU
     optimizers = {phase: build_optimizer(task.parameter_groups(phase), train["optimizer"]) for phase in task.phases}
-    decisive = [config, train, len(samples), type(task).__name__]
-    settings = digest(json.dumps(decisive, sort_keys=True, default=str))
-    start = _resume(out_dir / "checkpoint.pt", task, optimizers, settings)
+    decisive = [settings, train, len(samples), type(task).__name__, ledger.basis()]
+    written = digest(json.dumps(decisive, sort_keys=True, default=str))
+    start = _resume(out_dir / "checkpoint.pt", module, optimizers, written)
+    if start and fabric.is_global_zero:
+        ledger.note("resumed", step=start, basis=ledger.basis())
 
-    model, *wrapped = fabric.setup(task, *optimizers.values())
+    model, *wrapped = fabric.setup(module, *optimizers.values())
     model.mark_forward_method("losses")
     loop = _Loop(fabric, model, dict(zip(task.phases, wrapped, strict=True)), schedule, train, seed)
     log = LossLog(out_dir / f".losses.{fabric.global_rank}.csv", start)
     model.train()
     with OnSigterm() as stop, bar(out=out_dir, unit="step", total=schedule.steps, initial=start) as shown:
-        for step, batch in enumerate(loop.loader(samples, start), start):
+        for step, batch in enumerate(loop.loader(samples, start, loaders), start):
             for phase, losses in loop.step(batch, step):
                 log.add(schedule.progress(step), batch["id"], phase, losses)
             shown.update()
@@ -243,7 +287,7 @@ def fit(
                 shown.set_postfix({term: f"{value:.3g}" for term, value in log.flush().items()})
             if (done % CHECKPOINT_EVERY == 0 and done < schedule.steps) or stopped:
                 log.flush()
-                _checkpoint(fabric, out_dir / "checkpoint.pt", task, optimizers, settings, done)
+                _checkpoint(fabric, out_dir / "checkpoint.pt", module, optimizers, written, done)
             if stopped:
                 raise Stopped(f"stopped at step {done} of {schedule.steps}; run the same command again to go on")
 
@@ -257,50 +301,83 @@ def fit(
     return out_dir / "model.pt"
 
 
-def _write(task, schedule: Schedule, log: LossLog, out_dir: Path) -> None:
-    """What a training leaves; the checkpoint goes last."""
-    save_model(task, out_dir / "model.pt")
+def _module(task: Task) -> nn.Module:
+    """The task as the module that it is."""
+    return cast(nn.Module, task)
+
+
+def _write(task: Task, schedule: Schedule, log: LossLog, out_dir: Path) -> None:
+    """Write what a training leaves; the checkpoint goes last."""
+    save_model(_module(task), out_dir / "model.pt")
     write_json(out_dir / "training.json", {"steps": schedule.steps, "images": schedule.n, "epochs": schedule.epochs})
     os.replace(log.path, out_dir / "losses.csv")
     (out_dir / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def adopt(task, weights: str | Path, out_dir: Path) -> Path:
+def adopt(task: Task, weights: str | Path, out_dir: Path) -> Path:
     """Fill ``task`` from official weights and write what a training writes; the loss log has no rows.
 
     The kind of file is the task's ``weights_kind``. What the file lacked or held in vain is printed, and kept in
     ``training.json``. A file that lacks what the task needs is an error of one line.
     """
-    report = import_weights(weights, task, task.weights_kind)
-    print(f"{weights}: official weights '{task.weights_kind}' instead of a training; {report}", file=sys.stderr)
+    kind = getattr(task, "weights_kind", None)
+    if kind is None:
+        raise WsssError(f"{weights}: no official format is known for this network; set train.weights to null")
+    report = import_weights(weights, _module(task), kind)
+    print(f"{weights}: official weights '{kind}' instead of a training; {report}", file=sys.stderr)
     with atomic(out_dir / "losses.csv") as temporary, temporary.open("w", newline="") as stream:
         csv.writer(stream).writerow(LossLog.FIELDS)
     unused = {"missing": report.missing, "unexpected": report.unexpected}
-    write_json(out_dir / "training.json", {"weights": str(weights), "kind": task.weights_kind, **unused})
-    return save_model(task, out_dir / "model.pt")
+    write_json(out_dir / "training.json", {"weights": str(weights), "kind": kind, **unused})
+    return save_model(_module(task), out_dir / "model.pt")
+
+
+def start_from(task: Task, weights: str | Path) -> None:
+    """Fill the whole ``task``, heads included, from a ``model.pt`` or from a file of the authors' weights.
+
+    Parts that the task names in ``new_parts`` keep their own weights where the file lacks them.
+
+    Raises:
+        WsssError: the file cannot be read, or its tensors differ from those of the task in name or shape; the line
+            names the first one.
+    """
+    module, kind = _module(task), getattr(task, "weights_kind", None)
+    report = load_whole(module, weights, kind, getattr(task, "new_parts", ()))
+    if report:
+        print(f"{weights}: official weights '{kind}' to start from; {report}", file=sys.stderr)
 
 
 class _Loop:
     """What one step needs, apart from where its results go."""
 
-    def __init__(self, fabric: Fabric, model, optimizers: dict, schedule: Schedule, train: dict, seed: int):
+    def __init__(
+        self,
+        fabric: Fabric,
+        model: Any,
+        optimizers: Mapping[str, Any],
+        schedule: Schedule,
+        train: sections.Loop,
+        seed: int,
+    ):
         self.fabric, self.model, self.optimizers = fabric, model, optimizers
         self.schedule, self.train, self.seed = schedule, train, seed
         self.power = train["optimizer"]["poly_power"]
 
-    def loader(self, samples: Samples, start: int) -> Iterator[dict]:
+    def loader(self, samples: Samples, start: int, processes: int) -> Iterator[dict[str, Any]]:
+        """The batches from step ``start`` on, this process's share of each."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
         whole = self.schedule.batches(self.seed, start)
         batches = [batch[rank::world] or batch[:1] for batch in whole]  # the last of an epoch may be too few for all
         loader = DataLoader(
             _Loaded(samples, self.seed),
             batch_sampler=batches,
-            num_workers=self.train.get("workers", 0),
+            num_workers=processes,
             collate_fn=collate,
             worker_init_fn=_start_loader,
             pin_memory=self.fabric.device.type == "cuda",
         )
-        for batch in self.fabric.setup_dataloaders(loader, use_distributed_sampler=False):
+        loaded: Any = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+        for batch in loaded:
             if isinstance(batch, WsssError):
                 raise batch
             yield batch
@@ -314,7 +391,7 @@ class _Loop:
         asked = torch.tensor(float(stop), device=self.fabric.device)
         return bool(self.fabric.all_reduce(asked, reduce_op="sum"))
 
-    def step(self, batch: dict, step: int) -> Iterator[tuple[str, dict]]:
+    def step(self, batch: dict[str, Any], step: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """One update of every active phase; yields (phase, losses)."""
         torch.manual_seed(int(np.random.SeedSequence([self.seed, step, self.fabric.global_rank]).generate_state(1)[0]))
         progress = self.schedule.progress(step)
@@ -323,7 +400,8 @@ class _Loop:
             optimizer = self.optimizers[phase]
             scale_learning_rates(optimizer, factor)
             optimizer.zero_grad(set_to_none=True)
-            micro_batches, means = split(batch, self.train.get("accumulate", 1)), {}
+            micro_batches = split(batch, self.train["accumulate"])
+            means: dict[str, Any] = {}
             for micro_batch in micro_batches:
                 with self.fabric.autocast():
                     losses = self.model.losses(micro_batch, phase, progress)
@@ -334,21 +412,23 @@ class _Loop:
             yield phase, means
 
 
-def split(batch: dict, parts: int) -> list[dict]:
+def split(batch: dict[str, Any], parts: int) -> list[dict[str, Any]]:
     """Cut a batch into ``parts`` nearly equal micro-batches."""
     size = len(batch["id"])
     bounds = np.linspace(0, size, min(parts, size) + 1).astype(int)
     return [{key: value[a:b] for key, value in batch.items()} for a, b in pairwise(bounds)]
 
 
-def _checkpoint(fabric: Fabric, path: Path, task, optimizers: dict, settings: str, step: int) -> None:
+def _checkpoint(
+    fabric: Fabric, path: Path, task: nn.Module, optimizers: dict[str, Optimizer], settings: str, step: int
+) -> None:
     if fabric.is_global_zero:
         states = {phase: optimizer.state_dict() for phase, optimizer in optimizers.items()}
         save_state({"step": step, "settings": settings, "model": task.state_dict(), "optimizers": states}, path)
     fabric.barrier()
 
 
-def _resume(path: Path, task, optimizers: dict, settings: str) -> int:
+def _resume(path: Path, task: nn.Module, optimizers: dict[str, Optimizer], settings: str) -> int:
     """Load a checkpoint of the same settings, if there is one, and return the step to go on from."""
     if not path.exists():
         return 0
@@ -359,29 +439,29 @@ def _resume(path: Path, task, optimizers: dict, settings: str) -> int:
             f"{path}: not a readable checkpoint ({str(error).splitlines()[0]}); delete it to start again"
         ) from None
     if state["settings"] != settings:
-        print(f"{path}: belongs to other settings, starting at step 0", file=sys.stderr)
+        print(f"{path}: belongs to other settings, inputs or code, starting at step 0", file=sys.stderr)
         return 0
     task.load_state_dict(state["model"])
     for phase, optimizer in optimizers.items():
         optimizer.load_state_dict(state["optimizers"][phase])
-    return state["step"]
+    return int(state["step"])
 
 
 class OnSigterm:
     """True after SIGTERM, so that the loop can finish its step and write a checkpoint first."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._asked = False
 
     def __bool__(self) -> bool:
         return self._asked
 
-    def __enter__(self):
+    def __enter__(self) -> OnSigterm:
         self._before = signal.signal(signal.SIGTERM, self._ask)
         return self
 
-    def _ask(self, *_) -> None:
+    def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         signal.signal(signal.SIGTERM, self._before)

@@ -1,4 +1,4 @@
-"""Any weight file as one flat ``name -> tensor`` dict. Nothing in a file can run: see :func:`_load_torch`."""
+"""Read any weight file as one flat ``name -> tensor`` dict. Nothing in a file can run: see :func:`_load_torch`."""
 
 from __future__ import annotations
 
@@ -6,27 +6,35 @@ import re
 import warnings
 import zipfile
 from collections import OrderedDict
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from wsss.backbones import mxnet
+from wsss.backbones import efficientnet, mxnet
 from wsss.errors import WsssError
 
 # Entries of a checkpoint that hold a state dict, and the prefix their tensors get: Lightning (ACR), EADER.
 NESTED = {"state_dict": "", "model": "", "localizer": "localizer.", "adversarial": "adversarial."}
+INSTALLED = "package:"  # before the name of a package that carries weights
+SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".params")  # of weight files in packages
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """Read a weight file of any known format; the format is recognised by its content.
 
     Known: torch files (old and zip) with a state dict, Lightning checkpoints (ACR), EADER's checkpoints (names get the
-    prefix ``localizer.`` or ``adversarial.``), MXNet ``.params`` of ResNet38d (names become those of its torch files).
-    The wrapper prefix ``module.`` is removed; whatever is not a tensor is dropped. Errors: one line naming the file.
+    prefix ``localizer.`` or ``adversarial.``), MXNet ``.params`` of ResNet38d (names become those of its torch files),
+    EfficientNets of their first port (names become timm's). ``package:<name>`` is the file that an installed package
+    carries. The wrapper prefix ``module.`` is removed; whatever is not a tensor is dropped.
+
+    Raises:
+        WsssError: the file is absent, damaged or no weight file; the line names it.
     """
-    path = Path(path)
+    path = located(path)
     try:
         with path.open("rb") as stream:
             head = stream.read(8)
@@ -41,16 +49,43 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         raise WsssError(f"{path}: holds no tensors; not a weight file")
     if all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    if efficientnet.is_port(state):
+        names = efficientnet.timm_names(state)
+        state = {names[name]: tensor for name, tensor in state.items()}
     return state
+
+
+def located(path: str | Path) -> Path:
+    """Return the path of a weight file; ``package:<name>`` is the one file in an installed package.
+
+    The package is imported, so that the record of a job names its version.
+
+    Raises:
+        WsssError: the package is not installed, or carries no or several weight files.
+    """
+    if not str(path).startswith(INSTALLED):
+        return Path(path)
+    name = str(path).removeprefix(INSTALLED).replace("-", "_")
+    try:
+        module = import_module(name) if name.isidentifier() else None
+    except ImportError:
+        module = None
+    folders = list(getattr(module, "__path__", ()))
+    if not folders:
+        raise WsssError(f"{path}: no such package is installed; install it, for example with the extra wsss[weights]")
+    files = sorted(file for folder in folders for file in Path(folder).rglob("*") if file.suffix in SUFFIXES)
+    if len(files) != 1:
+        raise WsssError(f"{path}: the package carries {len(files)} weight files, not one; name a file instead")
+    return files[0]
 
 
 class Inert:
     """Stands in for every class or function a checkpoint names beside tensors and containers. It does nothing."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: object, **kwargs: object) -> None:
         pass
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: object) -> None:
         pass
 
 
@@ -64,7 +99,7 @@ def _load_torch(path: Path) -> object:
     """
     try:
         foreign = get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
-        stand_ins = [(OrderedDict if name.endswith(".AttributeDict") else Inert, name) for name in foreign]
+        stand_ins: list[Any] = [(OrderedDict if name.endswith(".AttributeDict") else Inert, name) for name in foreign]
         with safe_globals(stand_ins), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an unusual pickle protocol is no news to the user
             return torch.load(path, map_location="cpu", weights_only=True)

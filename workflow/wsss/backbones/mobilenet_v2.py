@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsss.backbones.base import Backbone, limit_stride, offered, probability
+from wsss.backbones.base import Backbone, Stage, limit_stride, offered, probability
 
 # Blocks of ``features`` up to and including each tap, its channels and its stride in the undilated network.
 TAPS = {"conv2": (1, 16, 2), "conv3": (3, 24, 4), "conv4": (6, 32, 8), "conv5": (13, 96, 16), "conv6": (18, 1280, 32)}
@@ -34,7 +34,7 @@ class MobileNetV2(Backbone):
     ``tf_padding`` is for weights that were trained in TensorFlow.
     """
 
-    channels: dict = {tap: channels for tap, (_, channels, _) in TAPS.items()}  # noqa: RUF012
+    channels: dict[str, int] = {tap: channels for tap, (_, channels, _) in TAPS.items()}  # noqa: RUF012
 
     def __init__(self, output_stride: int = 16, dropout: float = 0.0, tf_padding: bool = False):
         from torchvision.models import mobilenet_v2  # takes seconds to load, which other networks are spared
@@ -56,9 +56,9 @@ class MobileNetV2(Backbone):
                     new.weight = conv.weight
                     setattr(block, name, new)
 
-    def stages(self) -> Iterator:
+    def stages(self) -> Iterator[Stage]:
         start = 0
         for tap, (last, _, _) in TAPS.items():
             blocks = self.features[start : last + 1]
-            yield tap, (blocks if tap != "conv6" else lambda x, blocks=blocks: self.drop(blocks(x)))
+            yield tap, (blocks if tap != "conv6" else nn.Sequential(blocks, self.drop))
             start = last + 1

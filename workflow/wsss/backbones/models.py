@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +12,10 @@ from torch import Tensor, nn
 from wsss.errors import WsssError
 from wsss.files import atomic
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def save_state(state: dict, path: Path) -> None:
+
+def save_state(state: Mapping[str, Any], path: Path) -> None:
     """Write tensors with ``torch.save``; through a stream, because a file name would become part of the bytes."""
     with atomic(path) as temporary, temporary.open("wb") as stream:
         torch.save(state, stream)
@@ -23,23 +27,35 @@ def save_model(network: nn.Module, path: Path) -> Path:
     return path
 
 
-def load_model(network: nn.Module, path: str | Path, expected: str) -> nn.Module:
-    """``network`` with the tensors of ``path``, in evaluation mode and channels-last, which is fastest on a CPU, too.
+def load_model(network: Network, path: str | Path, expected: str) -> Network:
+    """Fill ``network`` from ``path``; returns it in evaluation mode and channels-last, which is fastest on a CPU, too.
+
+    Raises:
+        WsssError: see :func:`fill`.
+    """
+    filled = fill(network, path, expected).eval()
+    filled.to(memory_format=torch.channels_last)
+    return filled
+
+
+def fill(network: Network, path: str | Path, expected: str, new: tuple[str, ...] = ()) -> Network:
+    """Fill ``network`` from a ``model.pt``, every tensor but those of ``new`` parts that the file lacks; returns it.
 
     Raises:
         WsssError: the file cannot be read, holds other things than tensors, or other tensors than ``network``, which
             ``expected`` describes.
     """
     own, state = network.state_dict(), _read(path)
-    wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
+    needed = [name for name in own if name in state or not name.startswith(new)]
+    wrong = [name for name in needed if name not in state or state[name].shape != own[name].shape]
     wrong += [name for name in state if name not in own]
     if wrong:
         raise WsssError(
             f"{path}: not a model of this configuration ({expected}): {len(wrong)} tensors differ, first "
             f"'{wrong[0]}'; train it with these settings, or use the settings it was trained with"
         )
-    network.load_state_dict(state)
-    return network.eval().to(memory_format=torch.channels_last)
+    network.load_state_dict({**own, **state})
+    return network
 
 
 def _read(path: str | Path) -> dict[str, Tensor]:

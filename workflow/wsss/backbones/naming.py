@@ -1,4 +1,4 @@
-"""How official weight files name tensors, and how that maps to our modules.
+"""The names of tensors in official weight files, and how they map to our modules.
 
 A method has ``backbone`` and, beside it, its heads under their official names. So ``backbone.conv1a.weight`` is
 ``conv1a.weight`` in the files, and ``fc8.weight`` is ``fc8.weight``.
@@ -10,6 +10,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,18 +23,18 @@ def _none(name: str) -> Iterator[str]:
     yield from ()
 
 
-def _bare(state: dict[str, Tensor]) -> dict:
+def _bare(state: dict[str, Tensor]) -> dict[str, Any]:
     return OrderedDict(state)
 
 
 @dataclass(frozen=True)
 class Naming:
-    """How a family of official files names the tensors of our modules."""
+    """The names that a family of official files gives to the tensors of our modules."""
 
     official: Callable[[str], str]  # our name -> official name
     aliases: Callable[[str], Iterator[str]] = _none  # official name -> further names of the same tensor
     redundant: str = r"(?!)"  # official names that repeat others or serve training only
-    pack: Callable[[dict[str, Tensor]], dict] = _bare  # flat official state -> what the file holds
+    pack: Callable[[dict[str, Tensor]], dict[str, Any]] = _bare  # flat official state -> what the file holds
     alone: bool = False  # the file holds one network; a second one inside the method (OC-CSE) is no part of it
 
 
@@ -47,14 +48,14 @@ def _acr(name: str) -> str:
     return re.sub(r"^reconstructor\.", "net_recon.", re.sub(r"^classifier\.", "net_main.", name))
 
 
-def _acr_checkpoint(state: dict[str, Tensor]) -> dict:
+def _acr_checkpoint(state: dict[str, Tensor]) -> dict[str, Any]:
     """A Lightning checkpoint. Both official networks have all parts; the classifier never uses its own decoder."""
     unused = {name.replace("net_recon.", "net_main."): value for name, value in state.items()}
     unused = {name: value for name, value in unused.items() if re.match(_ACR_UNUSED, name)}
     return {"state_dict": OrderedDict(unused | state)}
 
 
-def _aeft_state(state: dict[str, Tensor]) -> dict:
+def _aeft_state(state: dict[str, Tensor]) -> dict[str, Any]:
     """With the batch norm that the official network owns and never uses."""
     width = len(state["fc8.weight"])
     zeros, ones = torch.zeros(width), torch.ones(width)
@@ -70,9 +71,9 @@ def _eader(name: str) -> str:
     return "localizer." + name.removeprefix("localizer.")
 
 
-def _eader_checkpoint(state: dict[str, Tensor]) -> dict:
+def _eader_checkpoint(state: dict[str, Tensor]) -> dict[str, Any]:
     """EADER's ``checkpoint.pth.tar``, without the optimizers."""
-    parts: dict = {"epoch": 0}
+    parts: dict[str, Any] = {"epoch": 0}
     for part in ("localizer", "adversarial"):
         own = {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
         parts |= {part: OrderedDict(own) or None, f"{part}_optimizer": None}

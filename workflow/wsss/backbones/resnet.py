@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from wsss.backbones.base import Backbone, limit_stride, offered, probability
+from wsss.backbones.base import Backbone, Stage, limit_stride, offered, probability
 
 
 class ResNet(Backbone):
@@ -15,12 +15,14 @@ class ResNet(Backbone):
     Stride 8, 16 or 32. With ``dilate=False`` strides are removed without dilation: IRN's ResNet-50 at stride 16.
     """
 
-    def __init__(self, name: str, output_stride: int = 16, dropout: float = 0.0, dilate: bool = True):
+    function: str  # of torchvision.models
+
+    def __init__(self, output_stride: int = 16, dropout: float = 0.0, dilate: bool = True):
         super().__init__()
-        offered(name, output_stride, (8, 16, 32))
+        offered(self.function, output_stride, (8, 16, 32))
         from torchvision import models  # takes seconds to load, which other networks are spared
 
-        network = getattr(models, name)(weights=None)
+        network = getattr(models, self.function)(weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = network.conv1, network.bn1, network.relu, network.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             network.layer1,
@@ -37,9 +39,33 @@ class ResNet(Backbone):
     def _stem(self, x: Tensor) -> Tensor:
         return self.maxpool(self.relu(self.bn1(self.conv1(x))))
 
-    def stages(self) -> Iterator:
+    def stages(self) -> Iterator[Stage]:
         yield "conv2", self._stem
         yield "conv3", self.layer1
         yield "conv4", self.layer2
         yield "conv5", self.layer3
         yield "conv6", lambda x: self.drop(self.layer4(x))
+
+
+class ResNet18(ResNet):
+    """11 M parameters, 512 channels at conv6."""
+
+    function = "resnet18"
+
+
+class ResNet50(ResNet):
+    """24 M parameters, 2048 channels at conv6."""
+
+    function = "resnet50"
+
+
+class ResNet101(ResNet):
+    """43 M parameters, 2048 channels at conv6."""
+
+    function = "resnet101"
+
+
+class WideResNet50(ResNet):
+    """67 M parameters, 2048 channels at conv6; the inner convolutions have twice the channels of ResNet-50."""
+
+    function = "wide_resnet50_2"

@@ -93,8 +93,8 @@ class Bottleneck(nn.Module):
 class ResNet38d(Backbone):
     """105 M parameters. ``dropout``: probabilities of b6 and b7 (PSA .3 .5; AEFT and ACR .2 .2), or one for both."""
 
-    channels: dict = {"conv2": 128, "conv3": 256, "conv4": 512, "conv5": 1024, "conv6": 4096}  # noqa: RUF012
-    strides: dict = {"conv2": 2, "conv3": 4, "conv4": 8, "conv5": 8, "conv6": 8}  # noqa: RUF012
+    channels: dict[str, int] = {"conv2": 128, "conv3": 256, "conv4": 512, "conv5": 1024, "conv6": 4096}  # noqa: RUF012
+    strides: dict[str, int] = {"conv2": 2, "conv3": 4, "conv4": 8, "conv5": 8, "conv6": 8}  # noqa: RUF012
 
     def __init__(self, output_stride: int = 8, dropout: float | Sequence[float] = (0.3, 0.5)):
         super().__init__()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsss.backbones.base import Backbone, limit_stride, offered, probability
+from wsss.backbones.base import Backbone, Stage, limit_stride, offered, probability
 
 
 class Unit(nn.Module):
@@ -28,7 +28,7 @@ class Unit(nn.Module):
 class Tiny(Backbone):
     """Stride 8 (or 4). ``edit`` depths 1 to 5 are conv2 to conv6. The last unit is dilated to see about 130 pixels."""
 
-    channels: dict = {"conv2": 16, "conv3": 32, "conv4": 64, "conv5": 96, "conv6": 128}  # noqa: RUF012
+    channels: dict[str, int] = {"conv2": 16, "conv3": 32, "conv4": 64, "conv5": 96, "conv6": 128}  # noqa: RUF012
 
     def __init__(self, output_stride: int = 8, dropout: float = 0.0):
         super().__init__()
@@ -45,6 +45,6 @@ class Tiny(Backbone):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         limit_stride([self.conv2, self.conv3, self.conv4, self.conv5, self.conv6], 1, output_stride)
 
-    def stages(self) -> Iterator:
+    def stages(self) -> Iterator[Stage]:
         yield from ((name, getattr(self, name)) for name in ("conv2", "conv3", "conv4", "conv5"))
         yield "conv6", lambda x: self.drop(self.conv6(x))

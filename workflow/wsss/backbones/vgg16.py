@@ -8,11 +8,12 @@ conv5 is dilated by 2. PSA leaves out pool5 and pool5a, which DeepLab has before
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsss.backbones.base import Backbone, offered, probability
+from wsss.backbones.base import Backbone, Stage, offered, probability
 
 GROUPS = {"conv1": (2, 64), "conv2": (2, 128), "conv3": (3, 256), "conv4": (3, 512), "conv5": (3, 512)}
 
@@ -25,8 +26,8 @@ class VGG16(Backbone):
     """
 
     input = "vgg_bgr"
-    channels: dict = {"conv2": 128, "conv3": 256, "conv4": 512, "conv5": 512, "conv6": 1024}  # noqa: RUF012
-    strides: dict = {"conv2": 2, "conv3": 4, "conv4": 8, "conv5": 8, "conv6": 8}  # noqa: RUF012
+    channels: dict[str, int] = {"conv2": 128, "conv3": 256, "conv4": 512, "conv5": 512, "conv6": 1024}  # noqa: RUF012
+    strides: dict[str, int] = {"conv2": 2, "conv3": 4, "conv4": 8, "conv5": 8, "conv6": 8}  # noqa: RUF012
 
     def __init__(self, output_stride: int = 8, dropout: float = 0.5, fc6_dilation: int = 1, pool5: bool = False):
         super().__init__()
@@ -55,7 +56,7 @@ class VGG16(Backbone):
             x = F.avg_pool2d(F.max_pool2d(x, 3, stride=1, padding=1), 3, stride=1, padding=1)
         return F.relu(self.fc7(self.drop(F.relu(self.fc6(x), inplace=True))), inplace=True)
 
-    def stages(self) -> Iterator:
+    def stages(self) -> Iterator[Stage]:
         for group in GROUPS:
-            yield (group if group in self.channels else None), lambda x, group=group: self._group(group, x)
+            yield (group if group in self.channels else None), partial(self._group, group)
         yield "conv6", self._top

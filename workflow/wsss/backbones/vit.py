@@ -6,15 +6,16 @@ size: zeros to the right and below fill the last patches, the position embedding
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsss.backbones.base import Backbone, offered, probability
+from wsss.backbones.base import Backbone, Stage, offered, probability
 from wsss.errors import WsssError
 
 PATCH = 16
@@ -32,14 +33,16 @@ class ViT(Backbone):
         super().__init__()
         offered("vit", output_stride, (PATCH,))
         network = _plain_vit(variant)
-        self.patch_embed, self.norm_pre, self.norm = network.patch_embed, network.norm_pre, network.norm
-        self.blocks = network.blocks
-        self.cls_token, self.pos_embed = network.cls_token, network.pos_embed  # 1 1 D; 1 1+h'w' D, h' w' of pretraining
+        self.patch_embed: Any = network.patch_embed
+        self.norm_pre, self.norm = network.norm_pre, network.norm
+        self.blocks: nn.Sequential = network.blocks
+        self.cls_token: nn.Parameter = network.cls_token  # 1 1 D
+        self.pos_embed: nn.Parameter = network.pos_embed  # 1 1+h'w' D, h' w' of pretraining
         self.drop = nn.Dropout2d(probability(dropout))
         self.channels = dict.fromkeys(("conv2", *TAPS), network.embed_dim)
         self.strides = dict.fromkeys(("conv2", *TAPS), PATCH)
 
-    def stages(self) -> Iterator:
+    def stages(self) -> Iterator[Stage]:
         beside: dict[str, Tensor] = {}  # the class token of this pass, B 1 D
 
         def embed(x: Tensor) -> Tensor:
@@ -61,12 +64,13 @@ class ViT(Backbone):
         for tap, (begin, end) in zip(TAPS, pairwise(ends), strict=True):
             yield tap, partial(attend, blocks=self.blocks[begin:end], last=tap == "conv6")
 
-    def _places(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _places(self, size: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Position embeddings of the class token, ``1×1×D``, and of a map of this size, ``1×D×h×w``."""
         first, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:]
         maps = _maps(grid, self.patch_embed.grid_size)
-        if maps.shape[2:] != size:
-            maps = F.interpolate(maps.float(), size, mode="bicubic", antialias=True, align_corners=False).to(grid.dtype)
+        if maps.shape[2:] != tuple(size):
+            options: Any = {"mode": "bicubic", "antialias": True, "align_corners": False}
+            maps = F.interpolate(maps.float(), tuple(size), **options).to(grid.dtype)
         return first, maps
 
 
@@ -74,11 +78,11 @@ def _tokens(maps: Tensor) -> Tensor:
     return maps.flatten(2).transpose(1, 2)  # B D h w -> B hw D
 
 
-def _maps(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+def _maps(tokens: Tensor, size: Sequence[int]) -> Tensor:
     return tokens.transpose(1, 2).unflatten(2, size)  # B hw D -> B D h w
 
 
-def _plain_vit(variant: str) -> nn.Module:
+def _plain_vit(variant: str) -> Any:
     import timm  # takes a second, and few runs need it
     from timm.models.vision_transformer import VisionTransformer
 

@@ -1,16 +1,20 @@
-"""Weights in and out: into a backbone, into a whole method under the official names, and back to official files."""
+"""Read and write weights: into a backbone, into a whole method under the official names, and back to official files."""
 
 from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wsss.backbones.formats import read_state
+from wsss.backbones.base import Backbone
+from wsss.backbones.formats import located, read_state
+from wsss.backbones.models import fill
 from wsss.backbones.naming import KINDS, Naming
 from wsss.errors import WsssError, choose
 from wsss.files import atomic
@@ -22,7 +26,7 @@ COUNTER = "num_batches_tracked"  # absent from files of torch < 0.4.1, and no no
 
 @dataclass(frozen=True)
 class Report:
-    """What a file lacked that could be spared, and what it held that was not used."""
+    """The tensors that a file lacked and that could be spared, and those that it held and that were not used."""
 
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -34,17 +38,52 @@ class Report:
         return "; ".join(said) or "every tensor found its place"
 
 
-def load_backbone(backbone: nn.Module, path: str | Path) -> Report:
-    """Fill ``backbone`` from a file of any known format; heads and other networks in the file are left out."""
+def load_backbone(backbone: Backbone, path: str | Path) -> Report:
+    """Fill ``backbone`` from a file of any known format; heads and other networks in the file are left out.
+
+    Raises:
+        WsssError: the file cannot be read, or lacks a tensor, or holds one of another shape.
+    """
     state = read_state(path)
-    names = list(backbone.state_dict())
-    prefix = max(PREFIXES, key=lambda prefix: sum(prefix + name in state for name in names))
+    naming = Naming(lambda name: name.removeprefix(backbone.prefix))
+    names = official_names(backbone, naming)
+    places = PREFIXES + tuple(outer + backbone.prefix for outer in PREFIXES if backbone.prefix)
+    prefix = max(places, key=lambda prefix: _held(state, (prefix + name for name in names)))
     inside = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    return load_official(backbone, inside, Naming(lambda name: name), str(path))
+    return load_official(backbone, inside, naming, str(path))
 
 
-def without_weights(value):
-    """``value``, a configuration or part of one, without the weights that its networks start training from."""
+def load_whole(module: nn.Module, path: str | Path, kind: str | None, new: tuple[str, ...] = ()) -> Report | None:
+    """Fill ``module``, heads included, from a ``model.pt`` of ours or from an official file of this ``kind``.
+
+    The names of its tensors tell which of the two a file is. Returns what an official file lacked or held in vain, and
+    None for a ``model.pt``, in which every tensor has its place.
+
+    Args:
+        module: a method or another network that is trained.
+        path: the file, or ``package:<name>``.
+        kind: one of :data:`KINDS`; None where no official format is known.
+        new: names of parts that the file may lack. They keep their weights.
+
+    Raises:
+        WsssError: the file cannot be read, or its tensors differ from those of ``module`` in name or shape; the line
+            names the first one.
+    """
+    state = read_state(path)
+    own = _held(state, module.state_dict())
+    if kind and own < _held(state, official_names(module, choose(KINDS, kind, "kind of official weights"))):
+        return import_weights(path, module, kind, new)
+    fill(module, located(path), f"the start of a training of {type(module).__name__}", new)
+    return None
+
+
+def _held(state: Mapping[str, Tensor], names: Iterable[str]) -> int:
+    """Count the ``names`` that a file holds."""
+    return sum(name in state for name in names)
+
+
+def without_weights(value: Any) -> Any:
+    """Copy a configuration or part of one without the weights that its networks start training from."""
     if not isinstance(value, dict):
         return value
     config = copy.copy(value)
@@ -57,19 +96,24 @@ def without_weights(value):
     return config
 
 
-def initial(config: dict, train: dict) -> dict:
-    """``config`` as networks are built for training: without initial weights where ``train.weights`` has them all."""
+def initial(config: Any, train: Any) -> Any:
+    """Return ``config`` as networks are built for training.
+
+    It is without initial weights where ``train["weights"]`` has them all.
+    """
     return without_weights(config) if train.get("weights") else config
 
 
-def import_weights(path: str | Path, module: nn.Module, kind: str) -> Report:
-    """Fill a method from an official file. ``kind`` is one of :data:`KINDS`.
+def import_weights(path: str | Path, module: nn.Module, kind: str, new: tuple[str, ...] = ()) -> Report:
+    """Fill a method from an official file of a ``kind`` of :data:`KINDS`, which may lack its ``new`` parts.
 
     A second network inside the method that the file does not hold (OC-CSE's ordinary classifier) keeps its weights.
-    Raises one line when a needed tensor is missing or has another shape.
+
+    Raises:
+        WsssError: a needed tensor is missing or has another shape.
     """
     naming = choose(KINDS, kind, "kind of official weights")
-    return load_official(module, read_state(path), naming, f"{path}, read as official weights '{kind}'")
+    return load_official(module, read_state(path), naming, f"{path}, read as official weights '{kind}'", new)
 
 
 def export_weights(module: nn.Module, kind: str, path: str | Path) -> None:
@@ -84,14 +128,24 @@ def export_weights(module: nn.Module, kind: str, path: str | Path) -> None:
         torch.save(naming.pack(state | repeated), stream)
 
 
-def load_official(module: nn.Module, state: dict[str, Tensor], naming: Naming, source: str) -> Report:
-    """Copy ``state`` (official names) into ``module``; says what the file lacked or held in vain.
+def load_official(
+    module: nn.Module, state: dict[str, Tensor], naming: Naming, source: str, new: tuple[str, ...] = ()
+) -> Report:
+    """Copy ``state`` into ``module``; returns what the file lacked or held in vain.
 
-    ``source`` is named in errors.
+    Args:
+        module: a method, or another network that is trained.
+        state: official name -> tensor.
+        naming: from our names to the official ones.
+        source: the file, for errors.
+        new: names of parts of ``module`` that the file may lack.
+
+    Raises:
+        WsssError: a needed tensor is missing or has another shape.
     """
     own, wanted = module.state_dict(), official_names(module, naming)
     missing = [official for official in wanted if official not in state]
-    needed = [official for official in missing if not official.endswith(COUNTER)]
+    needed = [name for name in missing if not name.endswith(COUNTER) and not wanted[name].startswith(new)]
     if needed:
         raise WsssError(_lacking(source, needed, len(wanted), state))
     found = {official: name for official, name in wanted.items() if official in state}
@@ -109,7 +163,7 @@ def load_official(module: nn.Module, state: dict[str, Tensor], naming: Naming, s
 
 
 def official_names(module: nn.Module, naming: Naming) -> dict[str, str]:
-    """Official name -> our name, for the networks that official files of this kind hold."""
+    """Map official names to ours, for the networks that official files of this kind hold."""
     names = list(module.state_dict())
     others = {name.partition(".backbone.")[0] + "." for name in names if ".backbone." in name} if naming.alone else ()
     return {naming.official(name): name for name in names if not name.startswith(tuple(others))}

@@ -1,26 +1,32 @@
-"""Data sets: one index table per data set, made by a builder and read through ``index.Dataset``."""
+"""Data sets. A builder makes one index table per data set, which is read through ``index.Dataset``."""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
+from typing import Any
 
-from wsss.errors import choose
+from wsss.registry import Registry, load
 
-# modules by name: a job that reads a data set need not load what others are drawn with
-BUILDERS = {name: f"wsss.data.{name}" for name in ("shapes", "voc", "folder", "coco")}
+BESIDE = ("stage", "code", "sources")  # what settings of a stage say that is no option of a builder
+BUILDERS: Registry[str] = {
+    "shapes": "wsss.data.shapes:build",
+    "voc": "wsss.data.voc:build",
+    "folder": "wsss.data.folder:build",
+    "coco": "wsss.data.coco:build",
+}
 
 
-def build(config: dict, out_dir: str | Path) -> None:
-    """Build the index of the data set that ``config`` describes and write ``index.csv`` and ``dataset.json``.
+def build(config: dict[str, Any], out_dir: str | Path) -> None:
+    """Index the data set that ``config`` describes and write ``index.csv`` and ``dataset.json``.
 
     Args:
         config: ``name``, ``builder``, and the builder's options.
-        out_dir: the only folder that is written to.
+        out_dir: the folder to write to, and the only one.
 
     Raises:
         WsssError: an option is unknown, missing or impossible.
         Problems: files of the data set are faulty; all of them are named.
     """
-    builder = importlib.import_module(choose(BUILDERS, config.get("builder"), "data set builder"))
-    builder.build(config, Path(out_dir)).save(out_dir)
+    builder = load(BUILDERS, str(config.get("builder")), "data set builder")
+    options = {key: value for key, value in config.items() if key not in BESIDE}
+    builder(options, Path(out_dir)).save(out_dir)

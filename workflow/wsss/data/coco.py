@@ -1,6 +1,6 @@
 """``builder: coco``: MS COCO 2014 from its instance annotations.
 
-D1  Two variants of masks are in use. Here, as in ReCAM and CLIMS, annotations that are no crowd are painted in the
+D1  There are two conventions for masks. Here, as in ReCAM and CLIMS, annotations that are no crowd are painted in the
     file's order, later over earlier; no pixel is ignored and crowds are background.
 D2  Polygons are filled by Pillow; COCO's own tool may decide a border pixel differently.
 D3  Images without any annotation are left out, which leaves the papers' 82,081 of train2014 and 40,137 of val2014. A
@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from wsss.data.index import Dataset
-from wsss.data.settings import known
+from wsss.data.settings import Options, known
 from wsss.data.verify import Entry, indexed
 from wsss.errors import WsssError
 from wsss.files import atomic, read_json
@@ -25,16 +26,26 @@ from wsss.progress import bar
 from wsss.stores import png_bytes
 
 FINE = 4  # polygons are filled on a grid this much finer; a pixel belongs to what covers its centre
+Annotation = dict[str, Any]  # of one object, as in the file
 
 
 def decode_rle(counts: list[int], height: int, width: int) -> np.ndarray:
-    """``H×W`` bool from an uncompressed run-length code: runs of 0 and 1 in turn, column by column."""
+    """Decode an uncompressed run-length code to ``H×W`` bool: runs of 0 and 1 in turn, column by column."""
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(width, height).T
 
 
-def paint(annotations: list[dict], value_of: dict[int, int], height: int, width: int) -> np.ndarray:
-    """The mask of one image, ``H×W`` uint8, from its annotations in order. ``value_of``: category id -> mask value."""
+def paint(annotations: list[Annotation], value_of: dict[int, int], height: int, width: int) -> np.ndarray:
+    """Paint the mask of one image, ``H×W`` uint8.
+
+    Args:
+        annotations: of the image, in order.
+        value_of: category id -> mask value.
+        height, width: of the image.
+
+    Raises:
+        WsssError: an annotation is a compressed run-length code.
+    """
     canvas = Image.new("L", (width * FINE, height * FINE))
     for annotation in annotations:
         if annotation.get("iscrowd"):
@@ -53,7 +64,7 @@ def paint(annotations: list[dict], value_of: dict[int, int], height: int, width:
     return np.asarray(canvas)[FINE // 2 :: FINE, FINE // 2 :: FINE]
 
 
-def build(config: dict, out_dir: Path) -> Dataset:
+def build(config: Options, out_dir: Path) -> Dataset:
     """Index COCO and paint its masks into ``out_dir/masks``.
 
     Options:
@@ -75,9 +86,11 @@ def build(config: dict, out_dir: Path) -> Dataset:
     return indexed(config["name"], names, root, entries)
 
 
-def _entries(content: dict, categories: dict[int, str], root: Path, name: str, split: str, masks: Path) -> list[Entry]:
+def _entries(
+    content: Options, categories: dict[int, str], root: Path, name: str, split: str, masks: Path
+) -> list[Entry]:
     value_of = {category: value for value, category in enumerate(categories, start=1)}
-    annotations = defaultdict(list)
+    annotations: dict[int, list[Annotation]] = defaultdict(list)
     for annotation in content["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
     images = [image for image in content["images"] if image["id"] in annotations]

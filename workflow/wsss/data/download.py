@@ -1,6 +1,6 @@
-"""Public data sets: fetched, verified and unpacked; and VOC's train_aug derived from VOC 2012 and SBD.
+"""Public data sets: download, verification and unpacking; and VOC's train_aug from VOC 2012 and SBD.
 
-Nothing is redistributed: images and annotations come from their publishers, under their publishers' terms.
+Nothing is redistributed: images and annotations come from their publishers, under their terms.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wsss.files import atomic, read_json, write_json, write_text
 from wsss.progress import bar
 from wsss.stores import png_bytes
 
-MIRROR = "WSSS_MIRROR"  # environment variable: base URL that archives are fetched from instead, by their file names
+MIRROR = "WSSS_MIRROR"  # environment variable: the base URL of a mirror that has the archives under their file names
 TRAIN_AUG = 10582  # images of train_aug
 
 
@@ -57,10 +57,15 @@ SOURCES = {
 
 
 def fetch(name: str, out_dir: str | Path, url: str | None = None) -> None:
-    """Download, verify and unpack the data set ``name`` into ``out_dir``; done already, it returns at once.
+    """Download, verify and unpack a data set, unless this is done already.
 
-    ``url`` replaces the published address; so does the base address in ``WSSS_MIRROR``. The checksum stays the same.
-    ``source.json`` says what was unpacked from where.
+    Args:
+        name: one of ``SOURCES``.
+        out_dir: the folder to unpack into. Its ``source.json`` records the address and the checksum.
+        url: replaces the published address, as the base address in ``WSSS_MIRROR`` does. The checksum stays the same.
+
+    Raises:
+        WsssError: the name is unknown, the download fails, or the archive is damaged.
     """
     source, out_dir = choose(SOURCES, name, "data set to download"), Path(out_dir)
     done = out_dir / "source.json"
@@ -78,12 +83,15 @@ def fetch(name: str, out_dir: str | Path, url: str | None = None) -> None:
 
 
 def train_aug(sbd: Path, voc: Path, expected: int | None) -> list[str]:
-    """Ids of train_aug: SBD's train and val and VOC's train, without VOC's val.
+    """List the ids of train_aug: SBD's train and val and VOC's train, without VOC's val.
 
     Args:
         sbd: folder with SBD's ``train.txt`` and ``val.txt``.
         voc: the VOC2012 folder.
-        expected: how many there must be; None if the lists are not the published ones.
+        expected: the right number of ids; None if the lists are not the published ones.
+
+    Raises:
+        WsssError: there are more or fewer ids, or a list cannot be read.
     """
     ids = {i for name in ("train.txt", "val.txt") for i in read_list(sbd / name)}
     ids |= set(read_list(voc / LISTS / "train.txt"))
@@ -94,10 +102,19 @@ def train_aug(sbd: Path, voc: Path, expected: int | None) -> list[str]:
 
 
 def augment(voc_root: str | Path, sbd_root: str | Path, out_dir: str | Path, expected: int | None = TRAIN_AUG) -> None:
-    """Make ``out_dir`` a VOC 2012 folder with the list ``train_aug`` and the masks ``SegmentationClassAug``.
+    """Make a VOC 2012 folder with the list ``train_aug`` and the masks ``SegmentationClassAug``.
 
-    Images, annotations and VOC's own masks are linked, not copied. Where VOC has a mask of its own it is taken, else
-    SBD's, which is coarser and knows no border to ignore.
+    Images, annotations and VOC's own masks are linked, not copied. A mask is VOC's own where there is one. Otherwise it
+    is SBD's, which is coarser and ignores no border.
+
+    Args:
+        voc_root: the VOC2012 folder, or one above it.
+        sbd_root: the folder that SBD was unpacked into.
+        out_dir: the folder to make.
+        expected: as in :func:`train_aug`.
+
+    Raises:
+        WsssError: a folder is not VOC or SBD, or a file of theirs cannot be read.
     """
     voc, sbd, out_dir = voc_folder(voc_root), _sbd_folder(Path(sbd_root)), Path(out_dir)
     ids = train_aug(sbd, voc, expected)
@@ -120,9 +137,14 @@ def augment(voc_root: str | Path, sbd_root: str | Path, out_dir: str | Path, exp
 
 
 def sbd_mask(path: Path) -> np.ndarray:
-    """The class mask in one of SBD's Matlab files, ``H×W`` uint8."""
+    """Read the class mask in one of SBD's Matlab files, ``H×W`` uint8.
+
+    Raises:
+        WsssError: the file cannot be read.
+    """
     try:
-        return loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0].astype(np.uint8)
+        mask: np.ndarray = loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0].astype(np.uint8)
+        return mask
     except Exception as error:  # a damaged file can fail in any way
         raise WsssError(f"{path}: not a class mask of SBD ({error}); download SBD again") from None
 
@@ -135,7 +157,7 @@ def _sbd_folder(root: Path) -> Path:
 
 
 def _link(target: Path, link: Path) -> None:
-    """A relative link, so that the folder of results can move."""
+    """Make a relative link, so that the folder of results can move."""
     link.parent.mkdir(parents=True, exist_ok=True)
     with atomic(link) as temporary:
         temporary.symlink_to(os.path.relpath(target.resolve(), link.parent.resolve()), target_is_directory=True)

@@ -1,8 +1,8 @@
-"""Pictures for the embedded data set: cluttered backgrounds, and objects with a telling badge on a plain body.
+"""Pictures for the embedded data set: cluttered backgrounds, and objects with a badge on a plain body.
 
-An object's class shows in its badge alone. Its body is larger, of one even colour, and colour and outline say nothing:
-a classifier learns the badge, so its CAM misses most of the body, which colour and affinity can give back.
-All lengths are pixels unless they say "of the image".
+Only its badge shows the class of an object. The body is larger and of one even colour. Its colour and outline say
+nothing of the class, so a classifier learns the badge and its CAM misses most of the body. Colour and affinity can
+recover the body. Lengths are pixels unless a comment says otherwise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CREAM, COAL = (0.97, 0.95, 0.88), (0.09, 0.08, 0.13)
 
 @dataclass(frozen=True)
 class Badge:
-    """What tells a class: ``ink`` where ``pattern(u, v)`` holds, else ``paper``; u and v run from -1 to 1."""
+    """The mark of a class: ``ink`` where ``pattern(u, v)`` is true, else ``paper``; u and v run from -1 to 1."""
 
     pattern: Callable[[np.ndarray, np.ndarray], np.ndarray]
     ink: tuple[float, float, float]
@@ -54,6 +54,7 @@ class Body:
 
     @classmethod
     def draw(cls, size: int, rng: np.random.Generator) -> Body:
+        """Draw a body for an image of ``size`` pixels per side."""
         radius = size * rng.uniform(0.19, 0.32)
         x, y = size * rng.uniform(0.2, 0.8, 2)
         bumps = tuple((k, rng.uniform(0, 0.22) / k, rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4, 5))
@@ -62,7 +63,7 @@ class Body:
         return cls(x, y, radius, rng.uniform(1.0, 1.5), angle + rng.normal(0, 0.4), bumps, badge)
 
     def depth(self, size: int) -> np.ndarray:
-        """``size×size``: how far each pixel lies inside the outline, roughly in pixels; negative outside."""
+        """Compute the depth of each pixel inside the outline, ``size×size``, roughly in pixels; negative outside."""
         dx, dy = self.offsets(size, self.x, self.y)
         u, v = dx * np.cos(self.turn) + dy * np.sin(self.turn), dy * np.cos(self.turn) - dx * np.sin(self.turn)
         u, v = u / np.sqrt(self.stretch), v * np.sqrt(self.stretch)
@@ -71,7 +72,7 @@ class Body:
         return self.radius * outline - np.hypot(u, v)
 
     def badge_frame(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """``size×size`` coordinates u, v of each pixel, 1 at the badge's rim."""
+        """Compute the coordinates u and v of each pixel, ``size×size``; they are 1 at the badge's rim."""
         dx, dy = self.offsets(size, *self.badge)
         scale = BADGE_RADIUS * self.radius
         return (
@@ -81,40 +82,42 @@ class Body:
 
     @staticmethod
     def offsets(size: int, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the distances of each pixel from x and from y, ``size×size``."""
         rows, columns = np.mgrid[:size, :size]
         return columns - x, rows - y
 
 
 def smooth_noise(size: int, cells: int, rng: np.random.Generator) -> np.ndarray:
-    """``size×size`` smooth noise with about ``cells`` bumps per side, zero mean, unit deviation."""
+    """Draw smooth noise ``size×size`` with about ``cells`` bumps per side, of mean 0 and deviation 1."""
     coarse = Image.fromarray(rng.standard_normal((cells, cells), np.float32))
     fine = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
-    return (fine - fine.mean()) / fine.std()
+    noise: np.ndarray = (fine - fine.mean()) / fine.std()
+    return noise
 
 
 def _shade(base: tuple[float, float, float], light: np.ndarray) -> np.ndarray:
-    """``H×W×3``: the colour ``base`` made lighter and darker by ``light`` (``H×W``)."""
+    """Make a colour lighter and darker by ``light`` ``H×W``: ``H×W×3``."""
     return np.asarray(base) + light[..., None] * np.array([1.0, 0.95, 0.85])
 
 
-def _meadow(size, rng):
+def _meadow(size: int, rng: np.random.Generator) -> np.ndarray:
     return _shade((0.40, 0.47, 0.33), 0.07 * smooth_noise(size, 28, rng) + 0.04 * smooth_noise(size, 5, rng))
 
 
-def _sky(size, rng):
+def _sky(size: int, rng: np.random.Generator) -> np.ndarray:
     return _shade((0.62, 0.69, 0.76), np.linspace(0.12, -0.12, size)[:, None] + 0.05 * smooth_noise(size, 4, rng))
 
 
-def _water(size, rng):
+def _water(size: int, rng: np.random.Generator) -> np.ndarray:
     waves = np.sin(np.arange(size)[:, None] * 0.55 + 1.6 * smooth_noise(size, 6, rng))
     return _shade((0.34, 0.43, 0.50), 0.07 * waves)
 
 
-def _sand(size, rng):
+def _sand(size: int, rng: np.random.Generator) -> np.ndarray:
     return _shade((0.68, 0.62, 0.52), 0.05 * smooth_noise(size, 40, rng) + 0.05 * smooth_noise(size, 3, rng))
 
 
-def _bricks(size, rng):
+def _bricks(size: int, rng: np.random.Generator) -> np.ndarray:
     rows, columns = np.mgrid[:size, :size]
     height = rng.integers(9, 13)
     course = rows // height
@@ -122,7 +125,7 @@ def _bricks(size, rng):
     return _shade((0.50, 0.43, 0.40), np.where(joint, 0.14, 0.05 * smooth_noise(size, 12, rng)))
 
 
-def _night(size, rng):
+def _night(size: int, rng: np.random.Generator) -> np.ndarray:
     stars = gaussian_filter((rng.random((size, size)) > 0.985).astype(float), 0.6) * 1.6
     return _shade((0.22, 0.23, 0.29), stars + 0.05 * smooth_noise(size, 5, rng))
 
@@ -131,7 +134,7 @@ SCENES = (_meadow, _sky, _water, _sand, _bricks, _night)
 
 
 def background(scene: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """``size×size×3`` colours in [0, 1]: one of the ``SCENES``, with blobs of greyish colours lying about."""
+    """Paint one of the ``SCENES`` with blobs of greyish colours: ``size×size×3`` in [0, 1]."""
     canvas = SCENES[scene % len(SCENES)](size, rng)
     for _ in range(rng.integers(3, 8)):
         radius = size * rng.uniform(0.03, 0.10)
@@ -143,13 +146,13 @@ def background(scene: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def blend(canvas: np.ndarray, paint: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """``paint`` over ``canvas`` where ``depth`` is positive, with an edge one pixel wide."""
+    """Lay ``paint`` over ``canvas`` where ``depth`` is positive, with an edge one pixel wide."""
     cover = np.clip(depth + 0.5, 0, 1)[..., None]
     return canvas * (1 - cover) + paint * cover
 
 
 def paint_object(canvas: np.ndarray, body: Body, badge: Badge, rng: np.random.Generator) -> np.ndarray:
-    """The canvas with an object on it: a lit, even body of a random colour and the badge of its class."""
+    """Paint an object on a canvas: a lit, even body of a random colour, and the badge of its class."""
     size = len(canvas)
     depth = body.depth(size)
     colour = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.20, 0.55), rng.uniform(0.50, 0.95))

@@ -1,4 +1,4 @@
-"""``builder: folder``: any images with a table of labels; a data set of one's own by configuration alone."""
+"""``builder: folder``: any images with a table of labels. A new data set needs no code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wsss.data import labels as read
 from wsss.data.index import Dataset
-from wsss.data.settings import known
+from wsss.data.settings import Options, known
 from wsss.data.verify import Entry, indexed
 from wsss.data.voc import inside, listed
 from wsss.errors import WsssError
@@ -15,19 +15,20 @@ from wsss.errors import WsssError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
-def build(config: dict, out_dir: Path) -> Dataset:
+def build(config: Options, out_dir: Path) -> Dataset:
     """Index a folder of images.
 
-    Options, all but ``classes`` and ``unmasked`` paths below ``root``:
+    Options; all paths are below ``root``:
+        root: the folder of the data set.
         images: folder; sub-folders are part of the ids, suffixes are not.
         labels: CSV with ``id`` and one 0/1 column per class, or ``id`` and ``labels`` joined by ";".
         lists: split -> text file of ids.
         masks: folder of PNGs with 0 background, c + 1 class, 255 ignore; or null.
         unmasked: splits whose images need no mask.
-        classes: names in the order of the mask values; null: the columns of the CSV or, where there are no masks, the
+        classes: names in the order of the mask values; null: the columns of the CSV or, if there are no masks, the
             names in it, sorted.
     """
-    optional = {"images": "images", "labels": "labels.csv", "masks": None, "unmasked": [], "classes": None}
+    optional: Options = {"images": "images", "labels": "labels.csv", "masks": None, "unmasked": [], "classes": None}
     settings = known(config, ("root", "lists"), optional)
     root = Path(settings["root"])
     columns, labels = read.from_csv(inside(root, settings["labels"]))
@@ -56,7 +57,7 @@ def build(config: dict, out_dir: Path) -> Dataset:
 
 
 def _files(root: Path, folder: str, suffixes: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Id -> path from ``root`` of every picture in ``folder``, and the pictures whose id another one has."""
+    """Find the pictures in ``folder``: id -> path from ``root``. Also list the pictures whose id another one has."""
     top = root / folder
     if not top.is_dir():
         raise WsssError(f"{top}: no such folder; set it in the options of the data set")

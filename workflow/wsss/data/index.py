@@ -1,22 +1,24 @@
-"""The index: one table that names, labels and fingerprints every image of a data set.
+"""The index of a data set: one table with the labels and hashes of every image.
 
-``index.csv`` has one row per image, ``dataset.json`` the name, the foreground classes and the folder that the paths in
-the table start from. Everything downstream reads images through this table and none looks at a data set's own layout.
+``index.csv`` has one row per image. ``dataset.json`` has the name, the foreground classes and the folder that the paths
+in the table start from. All stages read images through this table; none looks at the layout of a data set.
 """
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from wsss.errors import WsssError
+from wsss.errors import WsssError, choose
 from wsss.files import atomic, read_json, write_json
 
 SEPARATOR = ";"  # between the names of a cell
@@ -39,16 +41,19 @@ class Record:
     instances_sha256: str | None = None
 
     def row(self) -> dict[str, str]:
-        """The record as text cells."""
+        """Return the record as text cells, by column."""
         cells = {key: "" if value is None else value for key, value in asdict(self).items()}
         return {k: SEPARATOR.join(v) if isinstance(v, tuple) else str(v) for k, v in cells.items()}
 
     @classmethod
     def from_row(cls, row: dict[str, str]) -> Record:
+        """Make a record from text cells, by column."""
         names = {key: tuple(filter(None, row[key].split(SEPARATOR))) for key in ("split", "labels")}
         given = {key: row[key] or None for key in ("mask", "mask_sha256")}
         given |= {key: row.get(key) or None for key in OPTIONAL}
-        return cls(**{**row, **names, **given, "width": int(row["width"]), "height": int(row["height"])})
+        size = {"width": int(row["width"]), "height": int(row["height"])}
+        values: dict[str, Any] = {**row, **names, **given, **size}
+        return cls(**values)
 
 
 COLUMNS = [field.name for field in fields(Record)]
@@ -59,9 +64,9 @@ class Dataset:
     """Images with image-level labels and, for some, masks.
 
     Args:
-        name: what tables and figures call it.
+        name: the data set's name in tables and figures.
         classes: names of the ``C`` foreground classes; class ``c`` has the value ``c + 1`` in masks.
-        root: folder that the records' paths start from.
+        root: the folder that the records' paths start from.
         records: one per image, in order.
     """
 
@@ -70,7 +75,11 @@ class Dataset:
 
     @classmethod
     def load(cls, folder: str | Path) -> Dataset:
-        """Read ``index.csv`` and ``dataset.json`` of ``folder``."""
+        """Read ``index.csv`` and ``dataset.json`` of a folder.
+
+        Raises:
+            WsssError: a file is missing, or is no index.
+        """
         folder = Path(folder)
         about = read_json(folder / "dataset.json")
         path = folder / "index.csv"
@@ -84,7 +93,7 @@ class Dataset:
             raise WsssError(f"{path}: not an index of this project ({error}); run `wsss index` again") from None
 
     def save(self, folder: str | Path) -> None:
-        """Write ``index.csv`` and ``dataset.json``. A root below ``folder``, or a relative one, stays relative."""
+        """Write ``index.csv`` and ``dataset.json``. A relative root, or one below ``folder``, stays relative."""
         folder = Path(folder)
         below = self.root.resolve().is_relative_to(folder.resolve())
         near = below or not self.root.is_absolute()
@@ -101,13 +110,18 @@ class Dataset:
 
     @property
     def ids(self) -> list[str]:
+        """The ids of the images, in order."""
         return [record.id for record in self.records]
 
     def _with(self, records: list[Record]) -> Dataset:
         return Dataset(self.name, self.classes, self.root, records)
 
     def split(self, name: str) -> Dataset:
-        """The images of a split; an unknown (or empty) split is an error."""
+        """Choose the images of a split.
+
+        Raises:
+            WsssError: no image is in the split.
+        """
         chosen = [record for record in self.records if name in record.split]
         if not chosen:
             known = sorted({split for record in self.records for split in record.split})
@@ -115,11 +129,33 @@ class Dataset:
         return self._with(chosen)
 
     def without(self, other: Dataset) -> Dataset:
-        """The images that ``other`` does not have."""
+        """Choose the images that ``other`` does not have."""
         return self._with([record for record in self.records if record.id not in other._by_id])
 
+    def part(self, name: str, splits: Mapping[str, str]) -> Dataset:
+        """Choose the images of a role, or a part of them.
+
+        Args:
+            name: ``train``, ``measured``, ``val`` or ``test``; or ``rest``, the training images that are not measured.
+            splits: role -> split of the index. The part ``test`` is the split of that name.
+
+        Raises:
+            WsssError: there is no such part, or it has no image.
+        """
+        known = {**splits, "test": "test", "rest": splits["train"]}
+        chosen = self.split(choose(known, name, "part of the images"))
+        return chosen.without(self.split(splits["measured"])) if name == "rest" else chosen
+
+    def shard(self, i: int, n: int) -> Dataset:
+        """Choose the ``i``-th of ``n`` interleaved parts of the images, counted from 0."""
+        return self._with(self.records[i::n])
+
     def labels(self) -> np.ndarray:
-        """Image-level labels, ``N×C`` float32 of 0 and 1, in the order of ``records``."""
+        """Return the image-level labels, ``N×C`` float32 of 0 and 1, in the order of ``records``.
+
+        Raises:
+            WsssError: a label is no class; the line names the image.
+        """
         column = {name: c for c, name in enumerate(self.classes)}
         labels = np.zeros((len(self.records), len(self.classes)), np.float32)
         for row, record in zip(labels, self.records, strict=True):
@@ -134,21 +170,38 @@ class Dataset:
         return {record.id: record for record in self.records}
 
     def record(self, image_id: str) -> Record:
+        """Return the record of an image.
+
+        Raises:
+            WsssError: there is no such image.
+        """
         if image_id not in self._by_id:
             raise WsssError(f"data set '{self.name}' has no image '{image_id}' here")
         return self._by_id[image_id]
 
     def image(self, image_id: str) -> np.ndarray:
-        """``H×W×3`` uint8 RGB."""
+        """Read an image, ``H×W×3`` uint8 RGB.
+
+        Raises:
+            WsssError: there is no such image, or its file cannot be read.
+        """
         with _opened(self.root / self.record(image_id).image) as picture:
             return np.array(picture.convert("RGB"))
 
     def mask(self, image_id: str) -> np.ndarray:
-        """``H×W`` uint8: 0 background, c + 1 class, 255 ignore."""
+        """Read the mask of an image, ``H×W`` uint8: 0 background, c + 1 class, 255 ignore.
+
+        Raises:
+            WsssError: the image has no mask, or the file cannot be read.
+        """
         return self._indices(image_id, self.record(image_id).mask, "has no mask; use a split that has masks")
 
     def instances(self, image_id: str) -> np.ndarray:
-        """``H×W`` uint8: 0 background, 1, 2, ... objects, 255 ignore."""
+        """Read the mask of an image's objects, ``H×W`` uint8: 0 background, 1, 2, ... objects, 255 ignore.
+
+        Raises:
+            WsssError: the image has no such mask, or the file cannot be read.
+        """
         return self._indices(image_id, self.record(image_id).instances, "has no mask of its objects")
 
     def _indices(self, image_id: str, path: str | None, lacking: str) -> np.ndarray:
@@ -159,7 +212,7 @@ class Dataset:
 
 
 class _opened:
-    """Opens a picture; a failure to open or decode it names the file."""
+    """A context with an open picture. An error in opening or decoding it names the file."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -171,7 +224,9 @@ class _opened:
             raise self._unreadable(error) from None
         return self.picture
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.picture.close()
         if isinstance(error, OSError):
             raise self._unreadable(error) from None

@@ -1,4 +1,4 @@
-"""Image-level labels in the forms data sets have them in: annotation XML, CSV, or a released ``cls_labels.npy``."""
+"""Image-level labels in the formats of data sets: XML annotations, CSV, or a released ``cls_labels.npy``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import pickle
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, TextIO
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,9 +18,12 @@ Labels = dict[str, tuple[str, ...]]  # image id -> class names
 
 
 def from_xml(folder: Path, ids: Iterable[str]) -> Labels:
-    """Class names of all objects in ``folder/<id>.xml``, also of those marked "difficult", as PSA's labels count them.
+    """Read the class names of all objects in ``folder/<id>.xml``. "Difficult" objects count, as in PSA's labels.
 
     An image without a file has no entry.
+
+    Raises:
+        WsssError: a file is not valid XML.
     """
     labels = {}
     for image_id in ids:
@@ -34,9 +38,14 @@ def from_xml(folder: Path, ids: Iterable[str]) -> Labels:
 
 
 def from_csv(path: Path) -> tuple[list[str] | None, Labels]:
-    """Classes and labels of a table with a column ``id`` and either one 0/1 column per class or a column ``labels``.
+    """Read a table with a column ``id`` and either one 0/1 column per class or a column ``labels``.
 
-    ``labels`` holds class names joined by ``;``, which have no order: the classes are then None.
+    Returns:
+        The classes in order, and the labels. A column ``labels`` holds class names joined by ``;``, which have no
+        order: the classes are then None.
+
+    Raises:
+        WsssError: the file cannot be read, or is no such table; the line names the file and its line.
     """
     with _open(path) as stream:
         table = csv.DictReader(stream)
@@ -55,11 +64,11 @@ def from_csv(path: Path) -> tuple[list[str] | None, Labels]:
 
 
 def names(labels: Labels) -> list[str]:
-    """The class names that occur, sorted."""
+    """List the class names that occur, sorted."""
     return sorted({name for of_image in labels.values() for name in of_image})
 
 
-def _names_of(row: dict, path: Path, line: int) -> tuple[str, ...]:
+def _names_of(row: dict[str, str], path: Path, line: int) -> tuple[str, ...]:
     if None in row or None in row.values():
         raise WsssError(f"{path}, line {line}: has more or fewer cells than the first line")
     if "labels" in row:
@@ -71,7 +80,7 @@ def _names_of(row: dict, path: Path, line: int) -> tuple[str, ...]:
     return tuple(column for column, value in marks.items() if value == "1")
 
 
-def _open(path: Path):
+def _open(path: Path) -> TextIO:
     try:
         return path.open(newline="", encoding="utf-8-sig")
     except OSError as error:
@@ -79,7 +88,7 @@ def _open(path: Path):
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Unpickles containers, strings, numbers and numpy arrays. Any other object is refused before it is made."""
+    """A reader of pickled containers, strings, numbers and numpy arrays. It refuses any other object unread."""
 
     ALLOWED = frozenset(
         {
@@ -93,16 +102,19 @@ class _ArraysOnly(pickle.Unpickler):
         }
     )
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.ALLOWED:
             raise pickle.UnpicklingError(f"it holds a {module}.{name}, which is refused")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
 def from_npy(path: Path, classes: Sequence[str]) -> Labels:
-    """Labels of a ``cls_labels.npy``: a pickled dict from id to 0/1 per class.
+    """Read the labels in a ``cls_labels.npy``: a pickled dict from id to 0 or 1 per class.
 
-    Ids are strings (PSA: '2007_000032') or integers (IRN: 2007000032). No object but arrays is unpickled.
+    Ids are strings (PSA: '2007_000032') or integers (IRN: 2007000032). Of objects, only arrays are unpickled.
+
+    Raises:
+        WsssError: the file cannot be read, is no such table, or has another number of classes.
     """
     try:
         with path.open("rb") as stream:
@@ -121,5 +133,5 @@ def from_npy(path: Path, classes: Sequence[str]) -> Labels:
     return {i: tuple(name for name, mark in zip(classes, row, strict=True) if mark > 0.5) for i, row in rows.items()}
 
 
-def _voc_id(key) -> str:
+def _voc_id(key: Any) -> str:
     return key if isinstance(key, str) else f"{int(key) // 1_000_000:04d}_{int(key) % 1_000_000:06d}"

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypedDict
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from wsss.data.index import Dataset
 from wsss.data.transforms import classification_view
 from wsss.errors import WsssError
+
+if TYPE_CHECKING:
+    from wsss.settings.sections import ClassifierTrain
+
+
+class ClassificationSample(TypedDict):
+    """An image ``3×H×W`` and its labels ``C`` of 0 and 1, float32 both."""
+
+    id: str
+    image: Tensor
+    labels: Tensor
 
 
 class ClassificationSamples:
@@ -15,14 +29,14 @@ class ClassificationSamples:
 
     Args:
         dataset: the training split.
-        train: a method's settings; read are ``view``, ``crop``, ``long_side``, ``flip``, ``jitter`` and ``jitter_p``.
+        train: the section ``train``; all but the options of the loop are read.
         convention: the pixels the backbone expects, ``rgb`` or ``vgg_bgr``.
 
     Raises:
         WsssError: an image has no class; the line names it.
     """
 
-    def __init__(self, dataset: Dataset, train: dict, convention: str = "rgb"):
+    def __init__(self, dataset: Dataset, train: ClassifierTrain, convention: str = "rgb"):
         self.dataset = dataset
         self.labels = torch.from_numpy(dataset.labels())  # N C
         if without := [record.id for record in dataset.records if not record.labels]:
@@ -35,7 +49,8 @@ class ClassificationSamples:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def get(self, index: int, rng: np.random.Generator) -> dict:
+    def get(self, index: int, rng: np.random.Generator) -> ClassificationSample:
+        """The ``index``-th image, augmented at random."""
         image_id = self.dataset.records[index].id
         image = self.view(self.dataset.image(image_id), rng)
         return {"id": image_id, "image": image, "labels": self.labels[index]}

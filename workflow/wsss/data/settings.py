@@ -1,12 +1,26 @@
-"""Settings of the builders: a key that no builder reads is an error."""
+"""Options of the builders. A key that the builder does not read is an error."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from wsss.errors import WsssError
 
+Options = Mapping[str, Any]
 
-def known(config: dict, required: tuple[str, ...], optional: dict) -> dict:
-    """The settings, defaults filled in. ``builder`` and ``name`` belong to every data set."""
+
+def known(config: Options, required: tuple[str, ...], optional: Options) -> dict[str, Any]:
+    """Check the options of a data set and fill in the defaults.
+
+    Args:
+        config: the options as given.
+        required: names of the options that must be given, beside ``builder`` and ``name``.
+        optional: the other options and their defaults.
+
+    Raises:
+        WsssError: an option is unknown or missing.
+    """
     required = ("builder", "name", *required)
     for key in config:
         if key not in required and key not in optional:

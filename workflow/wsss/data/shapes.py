@@ -1,7 +1,7 @@
 """``builder: shapes``: the embedded data set, drawn from a seed in the layout of VOC 2012.
 
-1 to 3 objects before a cluttered scene, partly hiding each other. The scene tends to go with the first class, as
-water goes with boats. Masks of classes and of objects have VOC's border of "ignore" around every object.
+An image shows 1 to 3 objects that partly hide each other, before a cluttered scene. The scene tends to go with the
+first class, as water goes with boats. Masks of classes and of objects ignore a border around every object, as VOC's do.
 """
 
 from __future__ import annotations
@@ -15,23 +15,27 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from wsss.data.drawing import BADGES, SCENES, Body, background, paint_object
 from wsss.data.index import Dataset
-from wsss.data.settings import known
+from wsss.data.settings import Options, known
 from wsss.data.voc import read_voc
 from wsss.errors import WsssError
 from wsss.files import write_text
 from wsss.stores import IGNORE, png_bytes
 
-MIN_VISIBLE = 0.6  # share of an object, and of its badge, that later objects must leave visible
+MIN_VISIBLE = 0.6  # share of an object, and of its badge, that later objects leave visible
 CO_OCCURRENCE = 0.5  # probability that the scene is the one of the first object's class
 JPEG_QUALITY = 92
 MASKS = ("SegmentationClass", "SegmentationObject")
 
 
 def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One image (``size×size×3`` uint8), its mask (``size×size`` uint8: 0, c + 1, 255) and that of its objects."""
+    """Draw one image.
+
+    Returns:
+        The image ``size×size×3`` uint8, its mask ``size×size`` uint8 (0, c + 1, 255) and that of its objects.
+    """
     first = int(rng.integers(len(classes)))
     canvas = background(habitat(first, rng), size, rng)
-    owner = np.full((size, size), -1)  # which object is seen
+    owner = np.full((size, size), -1)  # index of the object that is seen
     visible: list[tuple[int, np.ndarray, np.ndarray]] = []  # class, whole object, its badge
     wanted = rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2])
     for _ in range(12):
@@ -47,23 +51,32 @@ def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.n
         visible.append((c, inside, inside & (np.hypot(*body.badge_frame(size)) < 1)))
     border = maximum_filter(owner, 3) != minimum_filter(owner, 3)
     label = np.array([0, *(c + 1 for c, *_ in visible)], np.uint8)[owner + 1]
-    objects = np.uint8(owner + 1)
+    objects = (owner + 1).astype(np.uint8)
     label[border], objects[border] = IGNORE, IGNORE
-    return np.uint8(np.clip(canvas, 0, 1) * 255 + 0.5), label, objects
+    return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8), label, objects
 
 
 def habitat(first: int, rng: np.random.Generator) -> int:
-    """Which of the scenes an image shows whose first object is of class ``first``."""
+    """Draw the index of the scene for an image whose first object is of class ``first``."""
     return first % len(SCENES) if rng.random() < CO_OCCURRENCE else int(rng.integers(len(SCENES)))
 
 
 def _stays_visible(seen: np.ndarray, inside: np.ndarray, parts: list[np.ndarray]) -> bool:
+    """Return True if an object keeps enough of its visible ``parts`` behind a new one that covers ``inside``."""
     remaining = seen & ~inside
     return all((remaining & part).sum() >= MIN_VISIBLE * part.sum() for part in parts)
 
 
 def draw_dataset(folder: Path, classes: list[str], size: int, seed: int, counts: dict[str, int]) -> None:
-    """Write ``JPEGImages``, the two ``MASKS``, ``ImageSets`` and ``image_labels.csv`` below ``folder``."""
+    """Draw all images and write ``JPEGImages``, the two ``MASKS``, ``ImageSets`` and ``image_labels.csv``.
+
+    Args:
+        folder: the folder to write to.
+        classes: names of the classes.
+        size: pixels per side.
+        seed: the seed of all draws.
+        counts: split -> number of images.
+    """
     for name in ("JPEGImages", *MASKS):
         (folder / name).mkdir(parents=True, exist_ok=True)
     rows = []
@@ -80,7 +93,7 @@ def draw_dataset(folder: Path, classes: list[str], size: int, seed: int, counts:
         csv.writer(stream, lineterminator="\n").writerows([["id", *classes], *rows])
 
 
-def build(config: dict, out_dir: Path) -> Dataset:
+def build(config: Options, out_dir: Path) -> Dataset:
     """Draw the data set below ``out_dir`` and index it.
 
     Options: ``seed``, ``train`` and ``val`` (numbers of images), ``size`` (pixels per side), ``classes`` (a number; 6).

@@ -1,4 +1,4 @@
-"""Large files over unreliable lines: resumed, verified, then unpacked without leaving the folder."""
+"""Downloads of large files over unreliable lines: resumed, verified, and unpacked safely."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tarfile
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import requests
 from requests.exceptions import ChunkedEncodingError
@@ -23,23 +24,25 @@ CHUNK = 1 << 16  # bytes; what a broken connection may cost
 
 
 class _Interrupted(Exception):
-    """Worth another attempt."""
+    """A failure that is worth another attempt."""
 
 
 TRANSIENT = (_Interrupted, requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
 
 
 def download(url: str, path: Path, checksum: str, size: int | None = None) -> None:
-    """Write ``url`` to ``path``, which appears only complete and verified.
+    """Download a file. It gets its name when it is complete and verified.
 
-    What arrives is kept in ``<path>.part``; the next attempt, or the next run, goes on from there.
+    The bytes that arrive are kept in ``<path>.part``. The next attempt, or the next run, goes on from there.
 
     Args:
+        url: the address.
+        path: the file to write.
         checksum: ``md5:<hex>`` or ``sha256:<hex>``.
-        size: bytes, if known; shown by the progress bar until the server says.
+        size: number of bytes, if known, for the progress bar until the server tells it.
 
     Raises:
-        WsssError: the server refuses, gives up repeatedly, or sends other bytes than expected.
+        WsssError: the server refuses, breaks off repeatedly, or sends other bytes than expected.
     """
     part = path.with_name(f"{path.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -56,14 +59,14 @@ def download(url: str, path: Path, checksum: str, size: int | None = None) -> No
 
 
 def matches(path: Path, checksum: str) -> bool:
-    """Whether the file's digest is ``checksum``."""
+    """Compare a file's digest with ``checksum``."""
     algorithm, _, expected = checksum.partition(":")
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest() == expected
 
 
 def _persist(url: str, part: Path, size: int | None) -> None:
-    """Attempt the transfer until it is complete; give up after ``ATTEMPTS`` in a row that bring nothing new."""
+    """Attempt the transfer until it is complete. Give up after ``ATTEMPTS`` in a row without a new byte."""
     failures, furthest = 0, 0
     while True:
         try:
@@ -81,7 +84,7 @@ def _persist(url: str, part: Path, size: int | None) -> None:
 
 
 def _transfer(url: str, part: Path, size: int | None) -> None:
-    """One attempt, from the end of ``part`` if the server can, else from the start."""
+    """Make one attempt, from the end of ``part`` if the server can, else from the start."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
@@ -99,7 +102,7 @@ def _transfer(url: str, part: Path, size: int | None) -> None:
 
 
 def _extent(response: requests.Response, part: Path, have: int) -> tuple[int, int | None]:
-    """Where the body starts in the file, and the length of the whole file if the server tells."""
+    """Return the byte of the file that the body starts at, and the file's length if the server tells it."""
     status, headers = response.status_code, response.headers
     span, _, total = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     known = int(total) if total.isdigit() else None
@@ -118,7 +121,7 @@ def _extent(response: requests.Response, part: Path, have: int) -> tuple[int, in
     raise WsssError(f"{response.url}: the server answers {status} {response.reason}; give another URL or a mirror")
 
 
-def _bar(part: Path, start: int, total: int | None) -> tqdm:
+def _bar(part: Path, start: int, total: int | None) -> tqdm[Any]:
     seconds = 0.2 if sys.stderr.isatty() else 30
     return tqdm(
         initial=start, total=total, unit="B", unit_scale=True, desc=part.stem, mininterval=seconds, maxinterval=seconds
@@ -126,7 +129,11 @@ def _bar(part: Path, start: int, total: int | None) -> tqdm:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar file, compressed or not. A member that would leave ``folder`` is an error that names it."""
+    """Unpack a tar file, compressed or not, into a folder.
+
+    Raises:
+        WsssError: the archive is damaged, or a member would leave the folder; the line names it.
+    """
 
     def inside(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
         if member.name.startswith("/") or ".." in Path(member.name).parts:

@@ -1,53 +1,63 @@
 """From photographs to network inputs. Every random draw comes from the ``numpy.random.Generator`` that is passed in.
 
-Images are ``H×W×3`` uint8 RGB until they are normalised. "Padding with the mean colour" is a zero after normalisation.
-PSA, SEAM and IRN agree on these transforms; where they do not, the function says so.
+Images are ``H×W×3`` uint8 RGB until they are normalised. The mean colour is 0 after normalisation. PSA, SEAM and IRN
+agree on these transforms unless a docstring says otherwise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from wsss.data.pixels import CAFFE_MEAN, LEVELS, RGB_MEAN, RGB_STD
 from wsss.errors import WsssError, choose
 from wsss.stores import IGNORE
 
-LEVELS = np.arange(256)[:, None]  # the 256 values of a pixel; a table of them gives the bits of the float64 formula
-RGB_TABLE = ((LEVELS / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).astype(np.float32)  # ImageNet mean, std
-BGR_TABLE = (LEVELS - [104.008, 116.669, 122.675]).astype(np.float32)  # Caffe's mean, blue first
+if TYPE_CHECKING:
+    from wsss.settings.sections import ClassifierTrain
+
+VALUES = np.arange(LEVELS + 1)[:, None]  # of a pixel; a table of them gives the bits of the float64 formula
+RGB_TABLE = ((VALUES / LEVELS - np.array(RGB_MEAN)) / np.array(RGB_STD)).astype(np.float32)
+BGR_TABLE = (VALUES - np.array(CAFFE_MEAN[::-1])).astype(np.float32)  # blue first
 INPUTS = {"rgb": (RGB_TABLE, [0, 1, 2]), "vgg_bgr": (BGR_TABLE, [2, 1, 0])}  # table, order of channels
 
 
 def normalise(image: np.ndarray, input: str = "rgb") -> np.ndarray:
-    """``H×W×3`` uint8 RGB -> ``H×W×3`` float32 as the backbone expects it: ``rgb`` or ``vgg_bgr``."""
+    """Normalise an image as a backbone expects it: ``H×W×3`` uint8 RGB -> ``H×W×3`` float32.
+
+    ``input`` is ``rgb`` (from 0 to 1, minus ImageNet's mean, over its standard deviation) or ``vgg_bgr`` (blue first,
+    from 0 to 255, minus Caffe's mean).
+    """
     table, order = choose(INPUTS, input, "network input")
     return np.stack([table[image[..., source], c] for c, source in enumerate(order)], axis=-1)
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """``H×W×3`` float32 -> ``3×H×W`` contiguous tensor."""
+    """Turn an array ``H×W×3`` float32 into a contiguous tensor ``3×H×W``."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bicubic with Pillow's antialiasing, on uint8."""
+    """Resize a uint8 image by bicubic interpolation with Pillow's antialiasing."""
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def resize_label(label: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Nearest neighbour, for ``H×W`` uint8 label maps."""
+    """Resize a label map ``H×W`` uint8 by nearest neighbour."""
     return np.asarray(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
 
 
 def long_side_size(height: int, width: int, long_side: int, by_factor: bool = False) -> tuple[int, int]:
-    """Height and width after the longer side became ``long_side``; halves round to even.
+    """Return height and width for a longer side of ``long_side`` pixels. Halves round to even.
 
-    IRN multiplies the other side ``by_factor``, whose rounding moves it by a pixel in one of fifty cases; PSA does not.
+    IRN multiplies the other side by a factor (``by_factor``), which PSA does not. The factor's rounding moves that side
+    by a pixel in one of fifty cases.
     """
     short, long = sorted((height, width))
     other = max(1, round(short * (long_side / long) if by_factor else short * long_side / long))  # at least a pixel
@@ -55,15 +65,26 @@ def long_side_size(height: int, width: int, long_side: int, by_factor: bool = Fa
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Height and width times ``scale``; halves round to even."""
+    """Multiply height and width by ``scale``. Halves round to even."""
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def multi_scale(image: np.ndarray, scales: Sequence[float], flip: bool, input: str = "rgb") -> list[torch.Tensor]:
-    """Network inputs of an ``H×W×3`` uint8 image: one per scale, ``1×3×h×w``, or ``2×3×h×w`` with mirror image."""
+    """Make the network inputs of an image ``H×W×3`` uint8 at several scales.
+
+    Args:
+        image: the image.
+        scales: factors of its size.
+        flip: add the mirror image at every scale.
+        input: the pixels that the network expects; see :func:`normalise`.
+
+    Returns:
+        One input per scale: ``1×3×h×w``, or ``2×3×h×w`` with the mirror image.
+    """
+    height, width = image.shape[:2]
     inputs = []
     for scale in scales:
-        tensor = to_tensor(normalise(resize(image, *scaled_size(*image.shape[:2], scale)), input))
+        tensor = to_tensor(normalise(resize(image, *scaled_size(height, width, scale)), input))
         inputs.append(torch.stack([tensor, tensor.flip(-1)] if flip else [tensor]))
     return inputs
 
@@ -87,14 +108,14 @@ def colour_jitter(image: np.ndarray, strengths: Sequence[float], rng: np.random.
 
 @dataclass(frozen=True)
 class Window:
-    """Which part of an axis is cut out, and where in the crop it lands."""
+    """The part of an axis that is cut out, and its place in the crop."""
 
     source: slice
     target: slice
 
     @classmethod
     def draw(cls, length: int, size: int, rng: np.random.Generator) -> Window:
-        """Random offset of the crop in a longer axis, or of a shorter axis in the crop."""
+        """Draw the offset of the crop in a longer axis, or of a shorter axis in the crop."""
         offset = int(rng.integers(abs(length - size) + 1))
         kept = min(length, size)
         inside, whole = slice(offset, offset + kept), slice(0, kept)
@@ -104,7 +125,14 @@ class Window:
 def random_crop(
     arrays: Sequence[np.ndarray], size: int, fills: Sequence[float], rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Crop ``H×W`` or ``H×W×K`` arrays at one random place to ``size×size``; ``fills`` are the values outside."""
+    """Crop arrays ``H×W`` or ``H×W×K`` at one random place to ``size×size``.
+
+    Args:
+        arrays: arrays of one height and width.
+        size: pixels per side.
+        fills: for each array, the value outside of it.
+        rng: the source of the place.
+    """
     height, width = arrays[0].shape[:2]
     y, x = Window.draw(height, size, rng), Window.draw(width, size, rng)
     crops = []
@@ -116,7 +144,10 @@ def random_crop(
 
 
 def random_resized_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A box of 8 to 100 % of the area and aspect 3/4 to 4/3, resized bilinearly (torchvision's RandomResizedCrop)."""
+    """Crop a random box and resize it bilinearly to ``size×size`` (torchvision's RandomResizedCrop).
+
+    The box has 8 to 100 % of the area and an aspect of 3/4 to 4/3.
+    """
     height, width = image.shape[:2]
     for _ in range(10):
         area = height * width * rng.uniform(0.08, 1.0)
@@ -140,8 +171,8 @@ def _jittered(image: np.ndarray, jitter: Sequence[float] | None, p: float, rng: 
 class TrainView:
     """A classifier's training input: random long side, mirroring, jitter, random crop padded with the mean colour.
 
-    ``(image H×W×3, rng) -> 3×crop×crop``. ``long_side`` is ``[low, high]`` in pixels, both included, or null;
-    ``by_factor`` as in ``long_side_size``.
+    ``(image H×W×3, rng) -> 3×crop×crop``. ``long_side`` is ``[low, high]`` in pixels, both included, or null.
+    ``by_factor`` is as in :func:`long_side_size`.
     """
 
     crop: int
@@ -155,7 +186,8 @@ class TrainView:
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
         if self.long_side:
             low, high = self.long_side
-            size = long_side_size(*image.shape[:2], int(rng.integers(low, high + 1)), self.by_factor)
+            height, width = image.shape[:2]
+            size = long_side_size(height, width, int(rng.integers(low, high + 1)), self.by_factor)
             image = resize(image, *size)
         image = image[:, ::-1] if rng.random() < self.flip else image
         image = _jittered(np.ascontiguousarray(image), self.jitter, self.jitter_p, rng)
@@ -164,7 +196,7 @@ class TrainView:
 
 @dataclass(frozen=True)
 class ResizedCropView:
-    """EADER's training input: ``(image H×W×3, rng) -> 3×crop×crop`` by RandomResizedCrop, mirroring, jitter."""
+    """EADER's training input: random resized crop, mirroring, jitter. ``(image H×W×3, rng) -> 3×crop×crop``."""
 
     crop: int
     flip: float
@@ -180,10 +212,11 @@ class ResizedCropView:
 
 @dataclass(frozen=True)
 class MaskedView:
-    """Image and label map for DeepLab and IRNet: joint scaling, mirroring and crop; outside is mean colour and ignored.
+    """An image and its label map for DeepLab and IRNet, which are scaled, mirrored and cropped together.
 
     ``(image H×W×3, label H×W, rng) -> (3×crop×crop float32, crop×crop uint8)``. The size changes by a factor uniform in
-    ``scale`` (YudeWang, IRN) or to a long side uniform in ``long_side`` (AEFT); at most one of them is given.
+    ``scale`` (YudeWang, IRN) or to a long side uniform in ``long_side`` (AEFT); at most one of them is given. Outside
+    the image are the mean colour and the label 255.
     """
 
     crop: int
@@ -201,13 +234,15 @@ class MaskedView:
     def __call__(
         self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        size = image.shape[:2]
+        height, width = image.shape[:2]
+        size = height, width
         if self.scale:
-            size = scaled_size(*size, rng.uniform(*self.scale))
+            smallest, largest = self.scale
+            size = scaled_size(height, width, rng.uniform(smallest, largest))
         if self.long_side:
             low, high = self.long_side
-            size = long_side_size(*size, int(rng.integers(low, high + 1)))
-        if size != image.shape[:2]:
+            size = long_side_size(height, width, int(rng.integers(low, high + 1)))
+        if size != (height, width):
             image, label = resize(image, *size), resize_label(label, *size)
         if rng.random() < self.flip:
             image, label = image[:, ::-1], label[:, ::-1]
@@ -218,10 +253,10 @@ class MaskedView:
 
 @dataclass(frozen=True)
 class ScoredView:
-    """Image and score planes for AffinityNet: jitter, joint crop, joint mirroring, no scaling.
+    """An image and its score planes for AffinityNet: jitter, then crop and mirroring of both. Their scale stays.
 
     ``(image H×W×3, scores K×H×W, rng) -> (3×crop×crop, K×crop×crop)``, float32. PSA crops before it normalises, so the
-    image is padded with black, not with the mean colour; scores are 0 there.
+    image is padded with black, not with the mean colour. Scores are 0 there.
     """
 
     crop: int
@@ -240,10 +275,18 @@ class ScoredView:
         return to_tensor(normalise(image, self.input)), to_tensor(scores)
 
 
+VIEWS: dict[str, type[TrainView] | type[ResizedCropView]] = {"long_side": TrainView, "resized_crop": ResizedCropView}
+
+
 def classification_view(
-    train: dict, convention: str = "rgb"
+    train: ClassifierTrain, convention: str = "rgb"
 ) -> Callable[[np.ndarray, np.random.Generator], torch.Tensor]:
-    """The view that the settings ``train`` of a method describe: ``view`` is ``long_side`` or ``resized_crop``."""
-    views = {"long_side": TrainView, "resized_crop": ResizedCropView}
-    view = choose(views, train.get("view", "long_side"), "train.view")
-    return view(**{key: train[key] for key in view.__dataclass_fields__ if key in train}, input=convention)
+    """Make the training input that the section ``train`` describes, with pixels as in :func:`normalise`.
+
+    Raises:
+        WsssError: ``train["view"]`` is unknown.
+    """
+    view = choose(VIEWS, train["view"], "train.view")
+    given: Mapping[str, Any] = train
+    options = {field.name: given[field.name] for field in fields(view) if field.name != "input"}
+    return view(**options, input=convention)

@@ -1,4 +1,4 @@
-"""Before anything is trained, every file of a data set is decoded, compared and hashed; all faults are reported."""
+"""Check of a data set before training: every file is decoded, compared and hashed, and all faults are reported."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -23,7 +24,7 @@ UNLABELLED = "test"  # images of this split alone need no labels: those of a ben
 
 @dataclass(frozen=True)
 class Entry:
-    """What a builder found about one image. ``labels`` is None if nothing was found."""
+    """One image as a builder found it. ``labels`` is None if there are none."""
 
     id: str
     image: str
@@ -41,22 +42,22 @@ def indexed(
     Args:
         name, classes, root: see ``Dataset``.
         entries: one per image.
-        found: what the builder has found wrong before.
+        found: faults that the builder has found before.
 
     Raises:
-        Problems: all findings at once, each naming the file or id: an image that cannot be decoded, a mask of another
-            size or with values that are no class, no or an unknown label, an id twice, a listed file that is missing.
+        Problems: all faults at once, each with its file or id: an image that cannot be decoded, a mask of another size
+            or with values that are no class, no label or an unknown one, an id that occurs twice, a missing file.
     """
-    root, entries = Path(root), list(entries)
-    findings = [*found, *_ids(entries), *_names(classes, entries)]
+    folder, all_entries = Path(root), list(entries)
+    findings = [*found, *_ids(all_entries), *_names(classes, all_entries)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow and hashlib release the interpreter lock
-        checked = list(pool.map(lambda entry: _checked(entry, root, list(classes)), entries))
+        checked = list(pool.map(lambda entry: _checked(entry, folder, list(classes)), all_entries))
     findings += [finding for _, of_entry in checked for finding in of_entry]
-    if not entries and not findings:
+    if not all_entries and not findings:
         findings = ["it has no image"]
     if findings:
         raise Problems(f"data set '{name}' cannot be used, {len(findings)} finding(s):", findings)
-    return Dataset(name, classes, root, [record for record, _ in checked])
+    return Dataset(name, classes, folder, [record for record, _ in checked if record])
 
 
 def _ids(entries: list[Entry]) -> list[str]:
@@ -84,19 +85,29 @@ def _names(classes: Sequence[str], entries: list[Entry]) -> list[str]:
 def _checked(entry: Entry, root: Path, classes: list[str]) -> tuple[Record | None, list[str]]:
     findings = _label_findings(entry, classes)
     try:
-        picture, digest = _decode(root / entry.image)
-        mask, mask_digest = _decode(root / entry.mask) if entry.mask else (None, None)
-        objects, objects_digest = _decode(root / entry.instances) if entry.instances else (None, None)
+        image = _decode(root / entry.image)
+        mask = _decode(root / entry.mask) if entry.mask else None
+        objects = _decode(root / entry.instances) if entry.instances else None
     except WsssError as error:
         return None, [*findings, str(error)]
     for path, found, values in ((entry.mask, mask, len(classes)), (entry.instances, objects, IGNORE - 1)):
-        if path:
-            findings += [f"{root / path}: {finding}" for finding in _mask_findings(found, picture.size, values)]
-    labels = tuple(name for name in classes if name in (entry.labels or ()))
-    size = {"width": picture.width, "height": picture.height}
-    hashes = {"sha256": digest, "mask_sha256": mask_digest}
-    hashes |= {"instances": entry.instances, "instances_sha256": objects_digest}
-    return Record(entry.id, entry.image, entry.mask, entry.split, labels, **size, **hashes), findings
+        if path and found:
+            of_mask = _mask_findings(found.picture, image.picture.size, values)
+            findings += [f"{root / path}: {finding}" for finding in of_mask]
+    record = Record(
+        id=entry.id,
+        image=entry.image,
+        mask=entry.mask,
+        split=entry.split,
+        labels=tuple(name for name in classes if name in (entry.labels or ())),
+        width=image.picture.width,
+        height=image.picture.height,
+        sha256=image.sha256,
+        mask_sha256=mask.sha256 if mask else None,
+        instances=entry.instances,
+        instances_sha256=objects.sha256 if objects else None,
+    )
+    return record, findings
 
 
 def _label_findings(entry: Entry, classes: list[str]) -> list[str]:
@@ -107,8 +118,19 @@ def _label_findings(entry: Entry, classes: list[str]) -> list[str]:
     return [f"{entry.id}: label '{name}' is no class; correct it to one of {', '.join(classes)}" for name in unknown]
 
 
-def _decode(path: Path) -> tuple[Image.Image, str]:
-    """The fully decoded picture and the SHA-256 of its file."""
+class _Decoded(NamedTuple):
+    """A picture that is fully decoded, and the SHA-256 of its file."""
+
+    picture: Image.Image
+    sha256: str
+
+
+def _decode(path: Path) -> _Decoded:
+    """Decode and hash the file of a picture.
+
+    Raises:
+        WsssError: there is no such file, or it cannot be decoded.
+    """
     try:
         data = path.read_bytes()
         picture = Image.open(io.BytesIO(data))
@@ -118,7 +140,7 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "is no image" if isinstance(error, Image.UnidentifiedImageError) else error
         raise WsssError(f"{path}: cannot be decoded ({reason}); restore the file") from None
-    return picture, hashlib.sha256(data).hexdigest()
+    return _Decoded(picture, hashlib.sha256(data).hexdigest())
 
 
 def _mask_findings(mask: Image.Image, size: tuple[int, int], n_classes: int) -> list[str]:

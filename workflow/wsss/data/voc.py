@@ -1,4 +1,4 @@
-"""``builder: voc``: a folder in the layout of PASCAL VOC 2012, whole or in part. Nothing is written to it."""
+"""``builder: voc``: a folder in the layout of PASCAL VOC 2012, complete or not. Nothing is written to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wsss.data import labels as read
 from wsss.data.index import Dataset
-from wsss.data.settings import known
+from wsss.data.settings import Options, known
 from wsss.data.verify import UNLABELLED, Entry, indexed
 from wsss.errors import WsssError
 
@@ -18,13 +18,17 @@ CLASSES = [
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 ]
 # fmt: on
-FOLDERS = (".", "VOC2012", "VOCdevkit/VOC2012")  # where below the given root the images may be
+FOLDERS = (".", "VOC2012", "VOCdevkit/VOC2012")  # places of JPEGImages below the given root
 LISTS = "ImageSets/Segmentation"
 PAIR = re.compile(r"^\s*/?JPEGImages/(?P<id>.+)\.jpg(\s+\S+)?\s*$")  # a line of PSA's lists
 
 
 def voc_folder(root: str | Path) -> Path:
-    """The folder with ``JPEGImages``: ``root`` itself, or the VOC2012 folder in it."""
+    """Find the folder with ``JPEGImages``: ``root`` itself, or the VOC2012 folder in it.
+
+    Raises:
+        WsssError: there is none.
+    """
     for below in FOLDERS:
         if (Path(root) / below / "JPEGImages").is_dir():
             return Path(root) / below
@@ -32,7 +36,11 @@ def voc_folder(root: str | Path) -> Path:
 
 
 def read_list(path: Path) -> list[str]:
-    """Ids of a list with one id per line, or with lines like ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``."""
+    """Read the ids in a list: one per line, or lines such as ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``.
+
+    Raises:
+        WsssError: the file cannot be read.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -42,12 +50,22 @@ def read_list(path: Path) -> list[str]:
 
 
 def inside(root: Path, name: str | Path) -> Path:
-    """``name`` as a path of its own, or below ``root``."""
+    """Return the path ``name`` below ``root``, or itself if it exists there and not below ``root``."""
     return root / name if (root / name).exists() or not Path(name).exists() else Path(name)
 
 
 def find_labels(root: Path, source: str, classes: list[str], ids: list[str]) -> read.Labels:
-    """Labels from ``source``: a folder of XML, a CSV, a cls_labels.npy; ``auto``: Annotations or image_labels.csv."""
+    """Read the labels of images.
+
+    Args:
+        root: the folder of the data set.
+        source: a folder of XML, a CSV or a cls_labels.npy; ``auto`` is Annotations or image_labels.csv.
+        classes: all class names.
+        ids: the images.
+
+    Raises:
+        WsssError: there are no such labels, or a CSV has a label that is no class.
+    """
     if source == "auto":
         present = [name for name in ("Annotations", "image_labels.csv") if (root / name).exists()]
         if not present:
@@ -65,7 +83,15 @@ def find_labels(root: Path, source: str, classes: list[str], ids: list[str]) -> 
 
 
 def listed(folder: Path, lists: dict[str, str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Image id -> its splits, in the order of the lists (split -> name or path), and ids found twice in a list."""
+    """Read the splits of all images.
+
+    Args:
+        folder: the folder of the lists.
+        lists: split -> name or path of its list.
+
+    Returns:
+        Image id -> its splits, in the order of the lists; and a finding for each id that a list has twice.
+    """
     splits: dict[str, list[str]] = {}
     findings = []
     for split, name in lists.items():
@@ -89,7 +115,7 @@ def read_voc(
     instances: str | None = None,
     unmasked: Sequence[str] = (),
 ) -> Dataset:
-    """Index the images of ``lists``; the options are those of ``build``."""
+    """Index the images of ``lists`` in the folder ``root``. The other arguments are the options of ``build``."""
     splits, findings = listed(root / LISTS, lists)
     if masks and not (root / masks).is_dir():
         raise WsssError(f"{root / masks}: no such folder; set masks to SegmentationClass, SegmentationClassAug or null")
@@ -113,18 +139,18 @@ def read_voc(
     return indexed(name, classes, root, entries, findings)
 
 
-def build(config: dict, out_dir: Path) -> Dataset:
+def build(config: Options, out_dir: Path) -> Dataset:
     """Index VOC 2012, or a part of it.
 
     Options:
         root: the VOC2012 folder, or one above it.
         lists: split -> file in ImageSets/Segmentation, or path.
-        labels: a folder of XML, a CSV or a cls_labels.npy; auto: what the folder has; null for test images.
+        labels: a folder of XML, a CSV or a cls_labels.npy; auto: those that the folder has; null for test images.
         masks: folder of PNGs, or null.
-        instances: folder of PNGs whose values are objects, for those images that have one, or null.
+        instances: folder of PNGs whose values are objects, or null. Not every image needs one.
         unmasked: splits whose images need no mask.
     """
-    optional = {"labels": "auto", "masks": "SegmentationClass", "instances": None, "unmasked": []}
+    optional: Options = {"labels": "auto", "masks": "SegmentationClass", "instances": None, "unmasked": []}
     settings = known(config, ("root", "lists"), optional)
     options = {key: settings[key] for key in ("lists", "labels", "masks", "instances", "unmasked")}
     return read_voc(config["name"], CLASSES, voc_folder(settings["root"]), **options)

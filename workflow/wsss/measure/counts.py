@@ -1,13 +1,14 @@
 """Pixel counts per class, for label maps and for score maps at many thresholds at once.
 
-K classes with background first, M score planes of an image, T thresholds, H W image size. Counts are int64: the
-released scripts count in 32 bits, which a data set of COCO's size overflows. Pixels with ground truth 255 do not count.
+K classes with background first, M score planes of an image, T thresholds, H W image size. Pixels with ground truth 255
+do not count. Counts are int64, because a data set of COCO's size overflows the 32 bits of the released scripts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ FLOOR_BACKGROUND = np.float32(1e-5)  # background score of EADER's rule
 
 @dataclass(frozen=True)
 class Counts:
-    """True positives, predicted and true pixels, each ``...×K`` int64. Add the counts of images to pool them."""
+    """True positives, predicted and true pixels, each ``...×K`` int64. The sum of counts pools their images."""
 
     tp: np.ndarray
     predicted: np.ndarray
@@ -28,25 +29,43 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         return Counts(self.tp + other.tp, self.predicted + other.predicted, self.true + other.true)
 
-    def __getitem__(self, index) -> Counts:
+    def __getitem__(self, index: Any) -> Counts:
         return Counts(self.tp[index], self.predicted[index], self.true[index])
 
     @classmethod
     def zeros(cls, *shape: int) -> Counts:
+        """Make counts of no image."""
         return cls(*(np.zeros(shape, np.int64) for _ in range(3)))
 
 
 def count(predicted: np.ndarray, truth: np.ndarray, n: int) -> Counts:
-    """Counts of one image: label maps ``H×W`` with values below ``n`` (``truth`` also 255) -> ``n`` each."""
+    """Count the pixels of one image.
+
+    Args:
+        predicted: label map ``H×W`` with values below ``n``.
+        truth: label map ``H×W`` with values below ``n``, or 255.
+        n: number of classes.
+
+    Returns:
+        Counts of ``n`` each.
+    """
     valid = truth != IGNORE
     predicted, truth = predicted[valid], truth[valid]
     return Counts(*(np.bincount(x, minlength=n) for x in (truth[predicted == truth], predicted, truth)))
 
 
-def best_class(classes: Sequence[int], scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The highest of the planes ``M×H×W`` at each pixel: its label value (uint8) and its score, ``H×W`` each.
+def best_class(classes: Sequence[int] | np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the highest score at each pixel.
 
-    The lowest label value wins a tie, as in an argmax over all classes. Without planes the score is -inf.
+    The lowest label value wins a tie, as in an argmax over all classes.
+
+    Args:
+        classes: label values of the ``M`` planes.
+        scores: planes ``M×H×W``.
+
+    Returns:
+        The label value of the highest plane, ``H×W`` uint8 (0 if there is no plane), and its score, ``H×W`` float32
+        (-inf if there is no plane).
     """
     best = np.full(scores.shape[1:], -np.inf, np.float32)
     label = np.zeros(scores.shape[1:], np.uint8)
@@ -58,7 +77,11 @@ def best_class(classes: Sequence[int], scores: np.ndarray) -> tuple[np.ndarray, 
 
 
 def threshold_grid(start: float, stop: float, step: float) -> np.ndarray:
-    """``start``, ``start + step``, ... below ``stop``, float64."""
+    """List ``start``, ``start + step``, ... below ``stop``, float64.
+
+    Raises:
+        WsssError: there is no such threshold, or one below 0.
+    """
     n = int(np.ceil((stop - start) / step - 1e-6))
     if n < 1 or start < 0:
         raise WsssError(f"measure.thresholds: [{start}, {stop}, {step}] must give at least one threshold, none below 0")
@@ -68,18 +91,21 @@ def threshold_grid(start: float, stop: float, step: float) -> np.ndarray:
 class Sweep:
     """Counts at every threshold from one pass over the images.
 
-    A pixel belongs to its best foreground class where that score is above the threshold, else to the background: the
-    argmax over [threshold, scores, 0 for absent classes], in float32 and ties to the background, as released. So a
-    pixel changes once, when the threshold reaches its score, and a histogram of scores over thresholds says it all.
+    A pixel belongs to its best foreground class if that score is above the threshold, else to the background. This is
+    the argmax over [threshold, scores, 0 for absent classes] in float32, with ties to the background, as released. A
+    pixel changes once, when the threshold reaches its score. So a histogram of scores over thresholds is enough.
 
     Args:
         thresholds: ``T``, ascending, not negative.
         n: number of classes ``K``.
-        floor: EADER's rule: scores below the threshold become 0 and the background score is 1e-5, so that a score that
+        floor: EADER's rule: scores below the threshold become 0 and the background score is 1e-5. So a score that
             equals the threshold is foreground.
+
+    Raises:
+        WsssError: the thresholds are not ascending, or one is negative.
     """
 
-    def __init__(self, thresholds: Sequence[float], n: int, floor: bool = False):
+    def __init__(self, thresholds: Sequence[float] | np.ndarray, n: int, floor: bool = False):
         self.thresholds, self.n, self.floor = np.asarray(thresholds, np.float32), n, floor
         if self.thresholds[0] < 0 or (np.diff(self.thresholds) <= 0).any():
             raise WsssError("thresholds must be ascending and not negative")
@@ -89,8 +115,14 @@ class Sweep:
         self._bg = np.zeros(steps, np.int64)  # those of true background
         self._true = np.zeros(n, np.int64)
 
-    def add(self, classes: Sequence[int], scores: np.ndarray, truth: np.ndarray) -> None:
-        """Count one image: label values (``M``) of its score planes ``M×H×W`` float32, and its ground truth ``H×W``."""
+    def add(self, classes: Sequence[int] | np.ndarray, scores: np.ndarray, truth: np.ndarray) -> None:
+        """Count one image.
+
+        Args:
+            classes: label values of its ``M`` score planes.
+            scores: planes ``M×H×W`` float32.
+            truth: ground truth ``H×W``.
+        """
         valid = truth != IGNORE
         label, best = best_class(classes, scores)
         label, best, truth = label[valid], best[valid], truth[valid]
@@ -103,7 +135,7 @@ class Sweep:
         self._true += np.bincount(truth, minlength=self.n)
 
     def counts(self) -> Counts:
-        """Pooled counts at every threshold, ``T×K`` each."""
+        """Return the pooled counts at every threshold, ``T×K`` each."""
         passing = self._fg[::-1].cumsum(0)[::-1][1:]  # T K 2: pixels whose score is above the threshold
         predicted, tp = passing.sum(2), passing[..., 1].copy()
         predicted[:, 0] = self._true.sum() - predicted[:, 1:].sum(1)

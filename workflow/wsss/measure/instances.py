@@ -1,27 +1,37 @@
-"""Average precision of instance masks, VOC 2012 rules (area under the precision envelope).
+"""Average precision of instance masks by the rules of VOC 2012: the area under the envelope of precision.
 
-N detections and M objects of an image, H W its size. A detection is right if it overlaps an object of its class by the
-IoU threshold, and no detection of a higher score has taken that object.
+N detections and M objects of an image, H W its size. A detection is right if its IoU with an object of its class
+reaches the threshold and no detection of a higher score has taken that object.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from wsss.errors import WsssError
-from wsss.stores import IGNORE
+from wsss.stores import IGNORE, Detections
+
+# detections of an image, and its true objects: label values ``M`` and masks ``M×H×W``
+Pair = tuple[Detections, tuple[np.ndarray, np.ndarray]]
 
 
 def true_instances(image_id: str, objects: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Label values ``M`` and masks ``M×H×W`` bool of the objects in two masks ``H×W`` uint8, of objects and of classes.
+    """Find the objects of an image. The class of an object is the one that most of its pixels have.
 
-    An object's class is the one that most of its pixels have.
+    Args:
+        image_id: the image, for errors.
+        objects: mask of objects, ``H×W`` uint8.
+        mask: mask of classes, ``H×W`` uint8.
+
+    Returns:
+        Label values ``M`` uint8 and masks ``M×H×W`` bool.
 
     Raises:
-        WsssError: the masks differ in size, or an object has no pixel of a class; names the image.
+        WsssError: the masks differ in size, or an object has no pixel of a class; the line names the image.
     """
     if objects.shape != mask.shape:
         raise WsssError(f"image '{image_id}': its masks of objects and of classes differ in size; restore them")
@@ -36,16 +46,17 @@ def true_instances(image_id: str, objects: np.ndarray, mask: np.ndarray) -> tupl
 
 
 def mask_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of masks ``N×H×W`` and ``M×H×W`` bool: ``N×M``."""
+    """Compute the intersection over union of masks ``N×H×W`` and ``M×H×W`` bool: ``N×M``."""
     a, b = (masks.reshape(len(masks), math.prod(masks.shape[1:])).astype(np.float64) for masks in (a, b))
     overlap = a @ b.T
     union = a.sum(1)[:, None] + b.sum(1)[None] - overlap
-    return overlap / np.maximum(union, 1)
+    return np.divide(overlap, np.maximum(union, 1))
 
 
 def _hits(scores: np.ndarray, iou: np.ndarray, threshold: float) -> np.ndarray:
-    """Which detections of one class in one image are right; a true instance counts once, for the highest score."""
-    hits, taken = np.zeros(len(scores), bool), set()
+    """Find the right detections of one class in one image. An object counts once, for the highest score."""
+    hits = np.zeros(len(scores), bool)
+    taken: set[int] = set()
     for n in np.argsort(-scores, kind="stable"):
         best = int(iou[n].argmax()) if iou.shape[1] else -1
         if best >= 0 and iou[n, best] >= threshold and best not in taken:
@@ -55,7 +66,7 @@ def _hits(scores: np.ndarray, iou: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def _area(scores: np.ndarray, hits: np.ndarray, positives: int) -> float:
-    """Area under precision over recall, precision made non-increasing."""
+    """Compute the area under the curve of precision over recall, with the precision made non-increasing."""
     right = np.cumsum(hits[np.argsort(-scores, kind="stable")])
     recall = np.concatenate([[0.0], right / positives])
     precision = right / np.arange(1, len(right) + 1)
@@ -63,18 +74,19 @@ def _area(scores: np.ndarray, hits: np.ndarray, positives: int) -> float:
     return float(np.sum(np.diff(recall) * envelope))
 
 
-def average_precision(images: Iterable[tuple], threshold: float = 0.5) -> dict:
-    """AP of each class at an IoU ``threshold`` and their mean.
+def average_precision(images: Iterable[Pair], threshold: float = 0.5) -> dict[str, Any]:
+    """Compute the AP of each class at an IoU threshold, and their mean.
 
     Args:
         images: for each image its detections (``scores`` ``N``, ``classes`` ``N``, ``masks`` ``N×H×W``) and its truth
-            (``classes`` ``M``, ``masks`` ``M×H×W``); classes are label values.
+            (``classes`` ``M``, ``masks`` ``M×H×W``). Classes are label values.
+        threshold: the IoU that a right detection reaches.
 
     Returns:
         ``{"ap": {class: AP}, "map": mean}`` over the classes that occur in the truth; NaN if none does.
     """
-    scores: dict[int, list] = {}
-    hits: dict[int, list] = {}
+    scores: dict[int, list[np.ndarray]] = {}
+    hits: dict[int, list[np.ndarray]] = {}
     positives: dict[int, int] = {}
     for (score, found, masks), (true, true_masks) in images:
         for c in np.union1d(found, true).astype(int).tolist():

@@ -1,69 +1,89 @@
-"""The stage behind every ``metrics.json``; its contents are described in ``docs/architecture.md``."""
+"""Stage ``measure``: every metrics file. ``docs/architecture.md`` describes its content."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wsss.errors import WsssError
-from wsss.files import write_json
+from wsss.files import read_yaml, write_json
 from wsss.measure.counts import Counts, Sweep, best_class, count, threshold_grid
-from wsss.measure.instances import average_precision, true_instances
+from wsss.measure.instances import Pair, average_precision, true_instances
 from wsss.measure.metrics import iou, summary
 from wsss.progress import bar
 from wsss.stores import IGNORE, Instances, Masks, Scores
 
+if TYPE_CHECKING:
+    from wsss.data.index import Dataset
+    from wsss.job import Given
+    from wsss.settings.sections import Measure
+
+Found = dict[str, Any]  # a part of the metrics file
 SELECTED = "the ground truth of the images it is measured on"  # which is how all five papers choose it
 AP_IOU = 0.5  # overlap from which an instance counts as found: AP50 of IRN
 
 
-def measure_stage(
-    config: dict,
-    dataset,
-    out: str | Path,
-    score_paths: Iterable[str | Path] | None = None,
-    mask_paths: Iterable[str | Path] | None = None,
-    instance_paths: Iterable[str | Path] | None = None,
-) -> None:
-    """Compare results with the ground truth of all images of ``dataset`` and write ``<stage>_<split>.json``.
+def measure(given: Given, stage: str, images: str, out: str | Path) -> None:
+    """Compare a stage's result with the ground truth of all images and write the metrics file.
+
+    Score shards hold either foreground classes, which are swept over thresholds, or the results of several background
+    exponents under ``<id>@<alpha>``.
 
     Args:
-        config: ``measure``: ``sweep`` (start, stop, step), ``thresholds`` (likewise: those that are candidates for the
-            best), ``fixed``, and optionally ``floor`` (EADER's rule) and ``absent`` (zero or skip: what classes that
-            occur nowhere do to the mIoU).
-        dataset: the images to measure, and no others.
-        out: stage and split are taken from its name.
-        score_paths: score shards: of foreground classes, swept over thresholds, or of a CRF, under ``<id>@<alpha>``.
-        mask_paths: mask shards.
-        instance_paths: instance shards. One of the three kinds of shards is given.
+        given: the images to measure, and score shards, mask shards or instance shards.
+        stage: the stage whose result it is.
+        images: the role of the images.
+        out: the JSON file to write.
 
     Raises:
-        WsssError: an image has no result, no ground truth, or a result of another size; the line names the image.
+        WsssError: there is not one kind of shards; they are of another stage or of other images; an image has no
+            result, no ground truth or a result of another size. The line names the image or the file.
     """
-    stage, _, split = Path(out).stem.rpartition("_")
-    if not stage:
-        raise WsssError(f"{out}: name it <stage>_<split>.json")
-    if sum(paths is not None for paths in (score_paths, mask_paths, instance_paths)) != 1:
-        raise WsssError(f"{out}: give either score shards, mask shards or instance shards")
-    settings, names = config["measure"], ["background", *dataset.classes]
-    if instance_paths is not None:
-        found = _measure_instances(dataset, Instances(instance_paths), out)
-    elif mask_paths is not None:
-        found = _measure_masks(settings, dataset, Masks(mask_paths), out)
+    dataset, settings = given.images, given.settings["measure"]
+    kinds = [paths for paths in (given.scores, given.masks, given.instances) if paths]
+    if len(kinds) != 1:
+        raise WsssError("give either score shards, mask shards or instance shards")
+    _refuse_other_stages(stage, kinds[0])
+    if given.instances:
+        found = _measure_instances(dataset, Instances(given.instances), out)
+    elif given.masks:
+        found = _measure_masks(settings, dataset, Masks(given.masks), out)
     else:
-        scores = Scores(score_paths)
+        scores = Scores(given.scores)
         alphas = _alphas(dataset, scores)
         found = (
             _measure_alphas(settings, dataset, scores, alphas, out)
             if alphas
             else _measure_scores(settings, dataset, scores, out)
         )
-    write_json(out, {"stage": stage, "split": split, "images": len(dataset), "classes": names, **found})
+    names = ["background", *dataset.classes]
+    write_json(out, {"stage": stage, "images": images, "count": len(dataset), "classes": names, **found})
 
 
-def _measure_masks(settings: dict, dataset, masks: Masks, out: str | Path) -> dict:
+def _refuse_other_stages(stage: str, paths: Iterable[str]) -> None:
+    """Refuse shards whose folder's settings are those of another stage."""
+    for folder in sorted({Path(path).parent for path in paths}):
+        config = read_yaml(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
+        made_by = config.get("stage", stage) if isinstance(config, dict) else stage
+        if made_by != stage:
+            raise WsssError(f"{folder}: holds results of stage {made_by}, not {stage}; give shards of stage {stage}")
+
+
+def _refuse_other_images(dataset: Dataset, store: Scores | Masks | Instances) -> None:
+    """Refuse shards that hold results of other images than those to measure."""
+    ids = set(dataset.ids)
+    for key in store.ids:
+        if key not in ids and key.rpartition("@")[0] not in ids:
+            raise WsssError(
+                f"the shards hold image '{key}', which is not among the {len(ids)} images to measure; "
+                "give the shards of these images, or another --images"
+            )
+
+
+def _measure_masks(settings: Measure, dataset: Dataset, masks: Masks, out: str | Path) -> Found:
     n, total = len(dataset.classes) + 1, Counts.zeros(len(dataset.classes) + 1)
     for image_id, truth in _truths(dataset, masks, [""], out):
         predicted = masks.get(image_id)
@@ -74,20 +94,20 @@ def _measure_masks(settings: dict, dataset, masks: Masks, out: str | Path) -> di
     return {"points": {"argmax": _point(total, settings)}}
 
 
-def _measure_scores(settings: dict, dataset, scores: Scores, out: str | Path) -> dict:
+def _measure_scores(settings: Measure, dataset: Dataset, scores: Scores, out: str | Path) -> Found:
     grid, tried, fixed = threshold_grid(*settings["sweep"]), threshold_grid(*settings["thresholds"]), settings["fixed"]
     thresholds = np.unique([*grid, *tried, fixed])
-    sweep = Sweep(thresholds, len(dataset.classes) + 1, settings.get("floor", False))
+    sweep = Sweep(thresholds, len(dataset.classes) + 1, settings["floor"])
     for image_id, truth in _truths(dataset, scores, [""], out):
         sweep.add(*_planes(scores, image_id, truth.shape, len(dataset.classes)), truth)
     counts = sweep.counts()
-    swept = summary(counts, settings.get("absent", "zero"))
+    swept = summary(counts, settings["absent"])
 
-    def at(threshold: float) -> dict:
+    def at(threshold: float) -> Found:
         i = int(np.searchsorted(thresholds, threshold))
         return {**_point(counts[i], settings), "threshold": float(threshold)}
 
-    def selected(candidates: np.ndarray) -> dict:
+    def selected(candidates: np.ndarray) -> Found:
         miou = swept["miou"][np.searchsorted(thresholds, candidates)]
         return {**at(candidates[miou.argmax()]), "selected_on": SELECTED}  # the first of equals, as released
 
@@ -99,7 +119,7 @@ def _measure_scores(settings: dict, dataset, scores: Scores, out: str | Path) ->
     }
 
 
-def _measure_alphas(settings: dict, dataset, scores: Scores, alphas: list[str], out: str | Path) -> dict:
+def _measure_alphas(settings: Measure, dataset: Dataset, scores: Scores, alphas: list[str], out: str | Path) -> Found:
     n = len(dataset.classes) + 1
     total = {alpha: Counts.zeros(n) for alpha in alphas}
     for image_id, truth in _truths(dataset, scores, [f"@{alpha}" for alpha in alphas], out):
@@ -111,11 +131,14 @@ def _measure_alphas(settings: dict, dataset, scores: Scores, alphas: list[str], 
     return {"points": {**points, "best": {**points[best], "selected": best, "selected_on": SELECTED}}}
 
 
-def _measure_instances(dataset, found: Instances, out: str | Path) -> dict:
-    """AP per class (null for background and classes without objects), its mean, and numbers of detections, objects."""
+def _measure_instances(dataset: Dataset, found: Instances, out: str | Path) -> Found:
+    """Compute the AP per class and its mean, and count detections and objects.
+
+    The AP is null for the background and for classes without objects.
+    """
     detected, true = np.zeros((2, len(dataset.classes) + 1), int)
 
-    def images() -> Iterator[tuple]:
+    def images() -> Iterator[Pair]:
         for image_id, mask in _truths(dataset, found, [""], out):
             detections, objects = found.get(image_id), true_instances(image_id, dataset.instances(image_id), mask)
             _check_size(image_id, detections.masks.shape[1:], mask.shape)
@@ -129,15 +152,15 @@ def _measure_instances(dataset, found: Instances, out: str | Path) -> dict:
     return {"points": {f"iou={AP_IOU}": _plain({name: np.asarray(value) for name, value in numbers.items()})}}
 
 
-def _point(counts: Counts, settings: dict) -> dict:
-    """Metrics and counts at one operating point."""
-    return _plain({**summary(counts, settings.get("absent", "zero")), "iou": iou(counts), **vars(counts)})
+def _point(counts: Counts, settings: Measure) -> Found:
+    """Compute metrics and counts at one operating point."""
+    return _plain({**summary(counts, settings["absent"]), "iou": iou(counts), **vars(counts)})
 
 
-def _plain(arrays: dict[str, np.ndarray]) -> dict:
-    """Numbers and lists for JSON, which has no NaN: a mean over nothing is null."""
+def _plain(arrays: dict[str, np.ndarray]) -> Found:
+    """Turn arrays into numbers and lists for JSON, which has no NaN: a mean over nothing is null."""
 
-    def plain(value):
+    def plain(value: Any) -> Any:
         if isinstance(value, list):
             return [plain(inner) for inner in value]
         return None if value != value else value
@@ -145,15 +168,18 @@ def _plain(arrays: dict[str, np.ndarray]) -> dict:
     return {name: plain(array.tolist()) for name, array in arrays.items()}
 
 
-def _alphas(dataset, scores: Scores) -> list[str]:
-    """The background exponents of CRF results, ascending; none for other scores."""
+def _alphas(dataset: Dataset, scores: Scores) -> list[str]:
+    """List the background exponents of refined scores, ascending. Other scores have none."""
     ids = set(dataset.ids)
     pairs = (key.rpartition("@") for key in scores.ids if key not in ids)
     return sorted({alpha for image_id, _, alpha in pairs if image_id in ids}, key=float)
 
 
-def _truths(dataset, store, suffixes: list[str], out: str | Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Id and ground truth of every image, after checking that every one of them has both."""
+def _truths(
+    dataset: Dataset, store: Scores | Masks | Instances, suffixes: list[str], out: str | Path
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the id and ground truth of every image, after a check that each has a result and a ground truth."""
+    _refuse_other_images(dataset, store)
     for record in dataset.records:
         if record.mask is None:
             raise WsssError(f"image '{record.id}' has no ground truth mask; measure on a split that has masks")

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from typing import TYPE_CHECKING
 
-from wsss.errors import choose
 from wsss.methods.base import Method
+from wsss.registry import Registry, load
 
-METHODS = {
-    "cam": "cam:Cam",
-    "seam": "seam:Seam",
-    "occse": "occse:OcCse",
-    "aeft": "aeft:Aeft",
-    "eader": "eader:Eader",
-    "acr": "acr:Acr",
+if TYPE_CHECKING:
+    from wsss.settings.sections import Settings
+
+METHODS: Registry[str] = {
+    "cam": "wsss.methods.cam:Cam",
+    "seam": "wsss.methods.seam:Seam",
+    "occse": "wsss.methods.occse:OcCse",
+    "aeft": "wsss.methods.aeft:Aeft",
+    "eader": "wsss.methods.eader:Eader",
+    "acr": "wsss.methods.acr:Acr",
+    "recam": "wsss.methods.recam:ReCam",
 }
 
 
-def build(config: dict, n_classes: int) -> Method:
+def build(config: Settings, n_classes: int) -> Method:
     """Make the method ``config["method"]["name"]`` for ``n_classes`` foreground classes."""
-    module, name = choose(METHODS, config["method"]["name"], "method").split(":")
-    return getattr(import_module(f"{__name__}.{module}"), name)(config, n_classes)
+    method: Method = load(METHODS, config["method"]["name"], "method")(config, n_classes)
+    return method
 
 
 __all__ = ["METHODS", "Method", "build"]

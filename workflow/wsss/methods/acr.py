@@ -32,8 +32,8 @@ D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of 
     (backbone ``vit``) for both networks, its tokens after 6, 9 and 12 of 12 blocks as conv4, conv5 and conv6 at stride
     16, the rest as on ResNet38d.                                                                            ours
 D11 the release skips a step of the classifier whose loss is not a number; here such a loss ends the run by name.
-D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release sends to RIB's IRNet (section
-    ``irn`` has its settings). The runs of the tables take AffinityNet; stage ``irn`` of any run is the other way.
+D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release sends to RIB's IRNet (its
+    settings: sections ``irn_*``). The tables' runs take AffinityNet; stage ``irn_walk`` of a run is the other way.
 D13 the authors keep the epoch whose maps score best on masks of the training images; here the last one is kept.
 """
 
@@ -41,8 +41,8 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -50,14 +50,63 @@ from torch import Tensor, nn
 
 from wsss import backbones
 from wsss.backbones.base import resize
-from wsss.errors import WsssError, choose
+from wsss.errors import WsssError
+from wsss.groups import poly_groups
 from wsss.methods.base import Method, head, max_norm, multilabel_soft_margin
 from wsss.methods.turns import waiting
 from wsss.methods.unet import UNet
-from wsss.train import poly_groups
+from wsss.settings.base import Ascending, Backbone, NonNegative, PositiveInt, Probability, Section, rule
 
 if TYPE_CHECKING:
-    from wsss.train import Progress
+    from wsss.groups import ParameterGroup
+    from wsss.schedule import Progress
+    from wsss.settings.sections import Settings
+    from wsss.train import LabelledBatch
+
+
+class Srf(Section):
+    """Stochastic random feeding."""
+
+    grid: PositiveInt
+    share: Probability
+    per_epoch: float
+
+
+class ReconstructorWeights(Section):
+    """Factors of the terms of the reconstructor's loss."""
+
+    cls: NonNegative
+    full: NonNegative
+    t: NonNegative
+    nt: NonNegative
+    min_fed: NonNegative
+
+
+class ClassifierWeights(Section):
+    """Factors of the terms of the classifier's loss."""
+
+    cls: NonNegative
+    t: NonNegative
+    nt: NonNegative
+
+
+class SettingsOfAcr(Section):
+    """Section ``method``."""
+
+    name: Literal["acr"]
+    hidden: PositiveInt
+    feature_channels: Annotated[list[PositiveInt], rule("three whole numbers of 1 or more", min_length=3, max_length=3)]
+    unet_depth: Annotated[int, rule("a whole number of 2 or more", ge=2)]
+    unet_width: PositiveInt
+    new_lr: NonNegative
+    strategy: Literal["adversarial", "pretrained"]
+    stages: Annotated[
+        list[Probability], Ascending, rule("two ascending numbers from 0 to 1", min_length=2, max_length=2)
+    ]
+    srf: Srf | None
+    reconstructor: ReconstructorWeights
+    classifier: ClassifierWeights
+
 
 Decoder = Callable[[Tensor], Tensor]
 TAPS = ("conv4", "conv5", "conv6")  # what the reconstructor paints from
@@ -69,17 +118,19 @@ def draw_target(labels: Tensor, generator: torch.Generator | None = None) -> Ten
     return (labels * (1 - lots)).argmax(1)  # 1 - lots > 0: a present class always beats an absent one
 
 
-def draw_cells(batch: int, grid: int, share: float, device, generator: torch.Generator | None = None) -> Tensor:
+def draw_cells(
+    batch: int, grid: int, share: float, device: torch.device | str, generator: torch.Generator | None = None
+) -> Tensor:
     """``B×1×grid×grid`` of 0 and 1; a cell is 1 with probability ``share``."""
     return (torch.rand((batch, 1, grid, grid), generator=generator, device=device) < share).float()
 
 
-def srf_mask(cells: Tensor, size: tuple[int, int]) -> Tensor:
+def srf_mask(cells: Tensor, size: Sequence[int]) -> Tensor:
     """g: the cells, each a block of pixels; ``B×1×H×W``."""
     return F.interpolate(cells, size, mode="nearest")
 
 
-def class_map(cam: Tensor, labels: Tensor, target: Tensor, size: tuple[int, int]) -> Tensor:
+def class_map(cam: Tensor, labels: Tensor, target: Tensor, size: Sequence[int]) -> Tensor:
     """c_t = up(M(cam) y)_t, ``B×1×H×W`` in [0, 1], from ``B×C×h×w``."""
     present = max_norm(F.relu(cam.float())) * labels[:, :, None, None]  # B C h w
     return resize(present.gather(1, _index(target, present)), size)
@@ -102,7 +153,14 @@ def l1(reconstruction: Tensor, images: Tensor, weight: Tensor) -> Tensor:
 
 
 def reconstructor_loss(
-    images: Tensor, logits: Tensor, labels: Tensor, features: Tensor, decoder: Decoder, c_t: Tensor, g: Tensor, w: dict
+    images: Tensor,
+    logits: Tensor,
+    labels: Tensor,
+    features: Tensor,
+    decoder: Decoder,
+    c_t: Tensor,
+    g: Tensor,
+    w: ReconstructorWeights,
 ) -> dict[str, Tensor]:
     """RU: w_cls BCE + w_full |R_full - x| + w_t |R_t - x| u + w_nt |R_nt - x| v.
 
@@ -131,7 +189,7 @@ def classifier_loss(
     target: Tensor,
     features: Tensor,
     decoder: Decoder,
-    w: dict,
+    w: ClassifierWeights,
 ) -> dict[str, Tensor]:
     """CU: w_cls BCE - w_t |R_t - x| e_t - w_nt |R_nt - x| e_nt; the gradient reaches ``cam`` through what is fed.
 
@@ -153,7 +211,7 @@ def classifier_loss(
 class Classifier(nn.Module):
     """A backbone and two 1×1 convolutions: CAM = fc9(ReLU(fc8(feature))), logits = GAP(CAM)."""
 
-    def __init__(self, spec: dict, hidden: int, n_classes: int):
+    def __init__(self, spec: Backbone, hidden: int, n_classes: int):
         super().__init__()
         self.backbone = backbones.build(spec)
         self.fc8 = head(self.backbone.channels["conv6"], hidden)
@@ -165,13 +223,15 @@ class Classifier(nn.Module):
         return cam, cam.mean((2, 3))
 
     def cam(self, feature: Tensor) -> Tensor:
-        return self.fc9(F.relu(self.fc8(feature)))
+        """Class maps ``B×C×h×w`` of features ``B×D×h×w``."""
+        maps: Tensor = self.fc9(F.relu(self.fc8(feature)))
+        return maps
 
 
 class Reconstructor(Classifier):
     """A classifier that also reduces three taps to one feature map, and the decoder that paints the image from it."""
 
-    def __init__(self, spec: dict, settings: dict, n_classes: int):
+    def __init__(self, spec: Backbone, settings: SettingsOfAcr, n_classes: int):
         super().__init__(spec, settings["hidden"], n_classes)
         channels = dict(zip(TAPS, settings["feature_channels"], strict=True))
         self.dr1 = head(self.backbone.channels["conv4"], channels["conv4"])
@@ -185,6 +245,7 @@ class Reconstructor(Classifier):
         return self.cam(taps["conv6"]).mean((2, 3)), self.features(taps)
 
     def features(self, taps: dict[str, Tensor]) -> Tensor:
+        """F: the three taps, reduced and joined at the finest resolution. ``B×D×h×w``."""
         reduced = [self.dr1(taps["conv4"]), self.dr2(taps["conv5"]), self.fc_recon(taps["conv6"])]
         size = reduced[0].shape[2:]  # the finest                                                   D9
         return torch.cat([resize(f, size) for f in reduced], 1)
@@ -193,11 +254,12 @@ class Reconstructor(Classifier):
 class Acr(Method):
     weights_kind = "acr"
 
-    def __init__(self, config: dict, n_classes: int):
+    def __init__(self, config: Settings, n_classes: int):
         nn.Module.__init__(self)  # not Method's: the backbone of the class maps lies inside ``classifier``
-        self.config, self.n_classes, self.settings = config, n_classes, config["method"]
-        strategies = {"adversarial": (), "pretrained": tuple(self.settings["stages"])}
-        self.stages = choose(strategies, self.settings["strategy"], "method.strategy")  # where one begins, in shares
+        self.config, self.n_classes = config, n_classes
+        self.settings: SettingsOfAcr = config["method"]
+        strategies = {"adversarial": [], "pretrained": self.settings["stages"]}
+        self.stages = strategies[self.settings["strategy"]]  # where one begins, in shares of the run
         self.classifier = Classifier(config["backbone"], self.settings["hidden"], n_classes)
         opposed = self.settings["classifier"]["t"] or self.settings["classifier"]["nt"]
         self.phases = ("reconstructor", "classifier") if opposed else ("classifier",)
@@ -217,11 +279,11 @@ class Acr(Method):
         return self
 
     @property
-    def backbone(self) -> backbones.Backbone:
+    def backbone(self) -> backbones.Backbone:  # type: ignore[override]  # nobody sets it
         return self.classifier.backbone
 
-    def parameter_groups(self, phase: str) -> list[dict]:
-        network = self.get_submodule(phase)
+    def parameter_groups(self, phase: str) -> list[ParameterGroup]:
+        network: Classifier = getattr(self, phase)
         rising = [module for module in network.modules() if isinstance(module, nn.ConvTranspose2d)]  # D6
         heads = [network.fc8, network.fc9]
         return poly_groups((self.settings["new_lr"], heads), (10.0, rising), (1.0, [network]))
@@ -235,17 +297,25 @@ class Acr(Method):
         """Of the pre-trained strategy (D8): 0 classifier alone, 1 reconstructor on it, 2 classifier against that."""
         return sum(progress.step >= begin * progress.steps for begin in self.stages)
 
-    def losses(self, batch: dict, phase: str, progress: Progress) -> dict[str, Tensor]:
+    def losses(self, batch: LabelledBatch, phase: str, progress: Progress) -> dict[str, Tensor]:
         # both phases of a step draw alike for the same images: the loop seeds torch anew at every step
         shown = zlib.crc32(repr(batch["id"]).encode())
         draws = torch.Generator(batch["image"].device).manual_seed(torch.initial_seed() ^ shown)
         target = draw_target(batch["labels"], draws)  # B
-        if phase == "reconstructor":
-            return self._reconstructor_losses(batch["image"], batch["labels"], target, progress, draws)
+        if phase == "reconstructor" and self.reconstructor is not None:
+            return self._reconstructor_losses(self.reconstructor, batch, target, progress, draws)
         alone = bool(self.stages) and self._stage(progress) == 0
         return self._classifier_losses(batch["image"], batch["labels"], target, alone)
 
-    def _reconstructor_losses(self, images, labels, target, progress, draws) -> dict[str, Tensor]:
+    def _reconstructor_losses(
+        self,
+        network: Reconstructor,
+        batch: LabelledBatch,
+        target: Tensor,
+        progress: Progress,
+        draws: torch.Generator,
+    ) -> dict[str, Tensor]:
+        images, labels = batch["image"], batch["labels"]
         with torch.no_grad(), waiting(self.classifier):
             cam, _ = self.classifier(images)  # B C h w
         c_t = class_map(cam, labels, target, images.shape[2:])  # B 1 H W
@@ -253,11 +323,11 @@ class Acr(Method):
         if srf := self.settings["srf"]:
             share = srf["share"] + srf["per_epoch"] * progress.epoch
             g = srf_mask(draw_cells(len(images), srf["grid"], share, images.device, draws), images.shape[2:])
-        logits, features = self.reconstructor(images)
+        logits, features = network(images)
         weights = self.settings["reconstructor"]
-        return reconstructor_loss(images, logits, labels, features, self.reconstructor.genUnet, c_t, g, weights)
+        return reconstructor_loss(images, logits, labels, features, network.genUnet, c_t, g, weights)
 
-    def _classifier_losses(self, images, labels, target, alone: bool) -> dict[str, Tensor]:
+    def _classifier_losses(self, images: Tensor, labels: Tensor, target: Tensor, alone: bool) -> dict[str, Tensor]:
         cam, logits = self.classifier(images)  # B C h w; B C
         if alone or self.reconstructor is None:
             return {"cls": self.settings["classifier"]["cls"] * multilabel_soft_margin(logits, labels)}
@@ -268,7 +338,8 @@ class Acr(Method):
             return classifier_loss(images, logits, labels, cam, target, features, waits.genUnet, weights)
 
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
-        return self.classifier(images)[0]
+        maps: Tensor = self.classifier(images)[0]
+        return maps
 
 
 def _index(target: Tensor, maps: Tensor) -> Tensor:

@@ -36,18 +36,57 @@ D10 the authors keep the epoch, of the classifier and of AffinityNet, whose resu
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss.backbones.base import resize
-from wsss.errors import WsssError, choose
+from wsss.groups import poly_groups
 from wsss.methods.base import EPS, Method, head, max_norm, multilabel_soft_margin
 from wsss.schedule import batch_sizes
-from wsss.train import poly_groups
+from wsss.settings.base import NonNegative, NonNegativeInt, Positive, PositiveInt, Probability, Section, rule
+
+if TYPE_CHECKING:
+    from wsss.groups import ParameterGroup
+    from wsss.schedule import Progress
+    from wsss.settings.sections import Loop, Settings
+    from wsss.train import LabelledBatch
+
+
+class LossWeights(Section):
+    """Factors of the loss terms."""
+
+    cls: NonNegative
+    attract: NonNegative
+    repel: NonNegative
+
+
+class SettingsOfAeft(Section):
+    """Section ``method``."""
+
+    name: Literal["aeft"]
+    width: PositiveInt
+    pooling: Annotated[
+        str,
+        rule(
+            "one of coarse_to_fine, fine_to_coarse, average, single:<level>",
+            pattern=r"^(coarse_to_fine|fine_to_coarse|average|single:[1-9][0-9]*)$",
+        ),
+    ]
+    levels: Annotated[list[PositiveInt], rule("a list of whole numbers of 1 or more", min_length=1)]
+    triplet_from: NonNegativeInt
+    loss_weights: LossWeights
+    cls_images: PositiveInt | None
+    mask: Literal["soft", "hard"]
+    attract: Literal["soft", "soft_l2", "rigid"]
+    erase_above: Probability
+    repel_below: Probability
+    margin: Positive
+    min_hard: NonNegativeInt
+    new_lr: NonNegative
 
 
 class Output(NamedTuple):
@@ -96,7 +135,7 @@ def signed_logits(cam: Tensor, gpp: Tensor) -> Tensor:
 # ---- Triplet
 
 
-def foreground(cam: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
+def foreground(cam: Tensor, labels: Tensor, size: Sequence[int]) -> Tensor:
     """The largest normalised map of the present classes, ``B×1×H×W`` in [0, 1)."""
     most = int(labels.sum(1).max())  # images have few of the C classes: only that many maps are upsampled
     present, classes = labels.topk(max(most, 1))  # B K
@@ -165,29 +204,33 @@ ATTRACT = {"soft": attract_soft, "soft_l2": attract_soft_l2, "rigid": attract_ri
 
 
 def triplet_losses(
-    anchor: Output, images: Tensor, labels: Tensor, partner: Tensor, network: Callable[[Tensor], Output], settings: dict
+    anchor: Output,
+    images: Tensor,
+    labels: Tensor,
+    partner: Tensor,
+    network: Callable[[Tensor], Output],
+    settings: SettingsOfAeft,
 ) -> dict[str, Tensor]:
     """The weighted L_attract and L_repel. ``network`` looks at the positive images; a term of weight 0 is not made."""
-    weights, terms = settings["weights"], {}
+    weights, terms = settings["loss_weights"], {}
     if weights["attract"]:
-        mask = choose(MASKS, settings["mask"], "method.mask")
-        loss = choose(ATTRACT, settings["attract"], "method.attract")
+        mask, distance = MASKS[settings["mask"]], ATTRACT[settings["attract"]]
         fg = foreground(anchor.cam, labels, images.shape[2:])
         positive = network(images * mask(fg, settings["erase_above"]))
-        terms["attract"] = weights["attract"] * loss(anchor, positive, labels)
+        terms["attract"] = weights["attract"] * distance(anchor, positive, labels)
     if weights["repel"]:
-        rule = {key: settings[key] for key in ("margin", "min_hard")}
-        loss = repel(anchor.cam, anchor.gpp, labels, partner, settings["repel_below"], **rule)
+        rule = (settings["repel_below"], settings["margin"], settings["min_hard"])
+        loss = repel(anchor.cam, anchor.gpp, labels, partner, *rule)
         terms["repel"] = weights["repel"] * loss
     return terms
 
 
-def classification_loss(logits: Tensor, labels: Tensor, settings: dict, seen: int) -> Tensor:
+def classification_loss(logits: Tensor, labels: Tensor, settings: SettingsOfAeft, seen: int) -> Tensor:
     """The weighted L_cls of the first ``seen`` images (D1)."""
-    return settings["weights"]["cls"] * multilabel_soft_margin(logits[:seen], labels[:seen])
+    return settings["loss_weights"]["cls"] * multilabel_soft_margin(logits[:seen], labels[:seen])
 
 
-def seen_by_classification(settings: dict, train: dict) -> int:
+def seen_by_classification(settings: SettingsOfAeft, train: Loop) -> int:
     """How many images of a micro-batch L_cls sees (D1)."""
     _, first = batch_sizes(train)[0]
     return max((settings["cls_images"] or first) // train["accumulate"], 1)
@@ -196,27 +239,22 @@ def seen_by_classification(settings: dict, train: dict) -> int:
 # ---- Method
 
 
-def pooling_of(settings: dict) -> tuple[str, list[int]]:
+def pooling_of(settings: SettingsOfAeft) -> tuple[str, list[int]]:
     """``method.pooling`` as how levels are fused and which: ``single:4`` is level 4 alone, the others use all."""
-    pooling, levels = str(settings["pooling"]), list(settings["levels"])
+    pooling, levels = settings["pooling"], settings["levels"]
     kind, _, level = pooling.partition(":")
-    if kind == "single" and level.isdigit() and int(level) > 0:
+    if kind == "single":
         return "average", [int(level)]
-    if pooling == "fine_to_coarse":
-        return "gated", levels[::-1]
-    if pooling not in ("coarse_to_fine", "average"):
-        raise WsssError(
-            f"method.pooling: '{pooling}' is none of coarse_to_fine, fine_to_coarse, average, single:<level>"
-        )
-    return ("average" if pooling == "average" else "gated"), levels
+    orders = {"coarse_to_fine": ("gated", levels), "fine_to_coarse": ("gated", levels[::-1])}
+    return {**orders, "average": ("average", levels)}[pooling]
 
 
 class Aeft(Method):
     weights_kind = "aeft"
 
-    def __init__(self, config: dict, n_classes: int):
+    def __init__(self, config: Settings, n_classes: int):
         super().__init__(config, n_classes)
-        self.settings = config["method"]
+        self.settings: SettingsOfAeft = config["method"]
         self.seen = seen_by_classification(self.settings, config["train"])
         width = self.settings["width"]
         self.fc8 = head(self.backbone.channels["conv6"], width)
@@ -226,7 +264,7 @@ class Aeft(Method):
         for name in self.gates:
             setattr(self, name, Gate(n_classes))
 
-    def parameter_groups(self, phase: str) -> list[dict]:
+    def parameter_groups(self, phase: str) -> list[ParameterGroup]:
         new = [module for name, module in self.named_children() if name != "backbone"]
         return poly_groups((self.settings["new_lr"], new), (1.0, [self.backbone]))
 
@@ -244,12 +282,12 @@ class Aeft(Method):
             first = getattr(self, name)(first, level)
         return first
 
-    def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
+    def losses(self, batch: LabelledBatch, phase: str, progress: Progress) -> dict[str, Tensor]:
         return self.terms(batch["image"], batch["labels"], sample_partner(batch["labels"]), progress.epoch)
 
     def terms(self, images: Tensor, labels: Tensor, partner: Tensor, epoch: int) -> dict[str, Tensor]:
         """All weighted losses of images ``B×3×H×W``, labels ``B×C`` and given negatives ``B`` in a schedule's epoch."""
-        weights = self.settings["weights"]
+        weights = self.settings["loss_weights"]
         triplet = epoch >= self.settings["triplet_from"] and (weights["attract"] or weights["repel"])
         if not triplet:  # nothing is learned from the others
             images, labels = images[: self.seen], labels[: self.seen]

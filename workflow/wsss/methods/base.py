@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from wsss import backbones
 
 if TYPE_CHECKING:
-    from wsss.train import Progress
-
+    from wsss.groups import ParameterGroup
+    from wsss.schedule import Progress
+    from wsss.settings.sections import Settings
+    from wsss.train import LabelledBatch
 
 EPS = 1e-5  # the constant of PSA and all its heirs in normalisations
 
@@ -28,21 +30,22 @@ class Method(nn.Module):
 
     phases: tuple[str, ...] = ("classifier",)  # one optimizer each
     weights_kind: str  # of the authors' weight files, see backbones.naming.KINDS
+    new_parts: tuple[str, ...] = ()  # what a classifier that the training starts from may lack
 
-    def __init__(self, config: dict, n_classes: int):
+    def __init__(self, config: Settings, n_classes: int):
         super().__init__()
         self.n_classes = n_classes
         self.backbone = backbones.build(config["backbone"])
 
-    def parameter_groups(self, phase: str) -> list[dict]:
-        """What ``phase`` trains: ``[{"params", "lr_scale", "decay_scale"}]``; see ``train.poly_groups``."""
+    def parameter_groups(self, phase: str) -> list[ParameterGroup]:
+        """What ``phase`` trains; see ``groups.poly_groups``."""
         raise NotImplementedError
 
     def active_phases(self, progress: Progress) -> tuple[str, ...]:
         """The phases that update at this step, in order."""
         return self.phases
 
-    def losses(self, batch: dict, phase: str, progress: Progress) -> dict[str, Tensor]:
+    def losses(self, batch: LabelledBatch, phase: str, progress: Progress) -> dict[str, Tensor]:
         """Named, already weighted scalars whose sum ``phase`` minimises.
 
         ``batch["image"]`` is ``B×3×H×W``, normalised as ``backbone.input`` says, ``batch["labels"]`` ``B×C`` of 0, 1.

@@ -11,28 +11,50 @@ y^c      logits                |  B C       y^c = sum_k w_k^c GAP(F_k) = GAP(M_c
 a_k^c    grad_cam_weights      |  B D       mean over cells of g = dy^c / dF_k       Grad-CAM, arXiv:1610.02391, Eq. (1)
          grad_cam_pp_weights   |  B D       sum over cells of alpha ReLU(g)              Grad-CAM++, arXiv:1710.11063, 3
 Departures
-D1  Grad-CAM and Grad-CAM++ are taken at the tap ``localize.tap``. At conv6, before GAP and a linear head, each cell has
+D1  Grad-CAM and Grad-CAM++ are taken at the tap ``cam.tap``. At conv6, before GAP and a linear head, each cell has
     g = w_k^c / (h w), and Grad-CAM is CAM / (h w). SEAM's Table 2 (46.53, 47.37 against CAM's 47.43) names no layer.
 D2  Grad-CAM++ differentiates exp(y^c); the factor exp(y^c) is the same for all k and is left to the normalisation.
 D3  PSA's VGG16 shows sqrt(ReLU(M_c)), no other network does (``method.power`` 0.5).                      psa@9493e59
 D4  PSA and its heirs have no bias in the head and put Dropout2d before it; IRN has no dropout, and starts its head as
     torch does, not as Xavier (``method.dropout`` 0, ``method.head_init`` torch).                          irn@a2ece00
 D5  IRN has two results: maps at stride 4, which walk, and for labels maps at the next multiples of 16 of which it cuts
-    what is beyond the image, so that they are a little stretched (``localize.round_up`` 16). Here one is stored, and
+    what is beyond the image, so that they are a little stretched (``cam.round_up`` 16). Here one is stored, and
     both are made of it. IRN also has another rounding of training sizes (``train.by_factor``).             irn@a2ece00
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss.errors import choose
+from wsss.groups import poly_groups
 from wsss.methods.base import Method, head, multilabel_soft_margin
-from wsss.train import poly_groups
+from wsss.settings.base import Below1, NonNegative, Positive, Section
+
+if TYPE_CHECKING:
+    from wsss.groups import ParameterGroup
+    from wsss.schedule import Progress
+    from wsss.settings.sections import Settings
+    from wsss.train import LabelledBatch
+
+
+class SettingsOfCam(Section):
+    """Section ``method``."""
+
+    name: Literal["cam"]
+    dropout: Below1
+    head_init: Literal["xavier", "torch"]
+    power: Positive
+    norm_decay: NonNegative
+
+
+Weights = Callable[[Tensor, Tensor], Tensor]  # features B D h w, their gradient B D h w -> a_k B D
 
 
 def grad_cam_weights(features: Tensor, g: Tensor) -> Tensor:
@@ -47,44 +69,46 @@ def grad_cam_pp_weights(features: Tensor, g: Tensor) -> Tensor:
     return (g / (2 + g * total)).sum((2, 3))  # B D
 
 
-ATTENTION = {"gradcam": grad_cam_weights, "gradcam++": grad_cam_pp_weights}
+ATTENTION: dict[str, Weights] = {"gradcam": grad_cam_weights, "gradcam++": grad_cam_pp_weights}
 
 
 class Cam(Method):
-    def __init__(self, config: dict, n_classes: int):
+    def __init__(self, config: Settings, n_classes: int):
         super().__init__(config, n_classes)
         self.weights_kind = "irn_cam" if config["backbone"]["name"] == "resnet50" else "psa"
-        settings = config["method"]
+        settings: SettingsOfCam = config["method"]
         self.drop = nn.Dropout2d(settings["dropout"])
         self.fc8 = head(self.backbone.channels["conv6"], n_classes)
-        if choose({"xavier": False, "torch": True}, settings["head_init"], "method.head_init"):
+        if settings["head_init"] == "torch":
             self.fc8.reset_parameters()
         self.power, self.norm_decay = settings["power"], settings["norm_decay"]
-        self.shown = config.get("localize", {})  # not there while training
+        self.shown: Mapping[str, Any] = config.get("cam", {})  # not there while training
 
-    def parameter_groups(self, phase: str) -> list[dict]:
+    def parameter_groups(self, phase: str) -> list[ParameterGroup]:
         return poly_groups((10.0, [self.fc8]), (1.0, [self.backbone]), norm_decay=self.norm_decay)
 
-    def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
+    def losses(self, batch: LabelledBatch, phase: str, progress: Progress) -> dict[str, Tensor]:
         features = self.backbone(batch["image"])["conv6"]
         return {"cls": multilabel_soft_margin(self.logits(self.drop(features)), batch["labels"])}
 
     def logits(self, features: Tensor) -> Tensor:
         """y^c, ``B×C``, of features ``B×D×h×w``."""
-        return self.fc8(F.adaptive_avg_pool2d(features, 1)).flatten(1)
+        logits: Tensor = self.fc8(F.adaptive_avg_pool2d(features, 1)).flatten(1)
+        return logits
 
     def class_maps(self, features: Tensor) -> Tensor:
         """M_c, ``B×C×h×w``, of features ``B×D×h×w``; with a power of 0.5 its rectified root (D3)."""
-        maps = self.fc8(features)
+        maps: Tensor = self.fc8(features)
         return maps if self.power == 1 else F.relu(maps) ** self.power
 
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
         if self.shown["attention"] == "cam":
             return self.class_maps(self.backbone(images)["conv6"])
-        weights = choose(ATTENTION, self.shown["attention"], "localize.attention")
-        return self.grad_maps(images, labels, weights, self.shown["tap"])
+        return self.grad_maps(images, labels, ATTENTION[self.shown["attention"]], self.shown["tap"])
 
-    def grad_maps(self, images: Tensor, labels: Tensor, weights, tap: str, closed: bool | None = None) -> Tensor:
+    def grad_maps(
+        self, images: Tensor, labels: Tensor, weights: Weights, tap: str, closed: bool | None = None
+    ) -> Tensor:
         """sum_k a_k^c F_k of the classes present in ``labels``, zero for others; ``B×C×h×w`` of the tap.
 
         ``closed`` takes g = w / (h w) instead of differentiating, exact at conv6 and the default there.
@@ -92,7 +116,7 @@ class Cam(Method):
         closed = tap == "conv6" if closed is None else closed
         with torch.set_grad_enabled(not closed):
             taps = self.backbone(images.detach().requires_grad_(not closed))
-            features = choose(taps, tap, "localize.tap")
+            features = choose(taps, tap, "cam.tap")
             logits = self.logits(taps["conv6"])
         gradient = self._uniform_gradient if closed else partial(_gradient, logits)
         maps = features.new_zeros(*labels.shape, *features.shape[2:])

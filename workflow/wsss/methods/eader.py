@@ -25,7 +25,7 @@ D5  Grad-CAM's channel weights are constants, CAM's are trained through; only Gr
 D6  (ours) Grad-CAM without its backward pass: before GAP and a linear head, the gradient of y_c is w_c / (h w), and
     the normalisation removes the h w. ``gcam_backward`` differentiates as the release does; equal up to rounding.
 D7  the released evaluation never leaves training mode, so each image is normalised by its own statistics:
-    ``localize.norm: image``; ``running`` (default) uses the trained ones. Which made the published table is unknown.
+    ``cam.norm: image``; ``running`` (default) uses the trained ones. Which made the published table is unknown.
 D8  alpha = 0 in the table may mean F without influence (``alpha: 0``) or no F at all (``adversary: null``): then all
     steps train G with L_loc alone.
 D9  EADER inside PSA (slides, integrability) has no released code: ``method.head: psa`` with PSA's backbone, head,
@@ -37,9 +37,9 @@ D11 the release, alone of the five, also trains on the last, smaller batch of an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -48,15 +48,39 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsss import backbones
 from wsss.backbones.base import resize
-from wsss.errors import choose
+from wsss.groups import poly_groups
 from wsss.methods.base import Method, multilabel_soft_margin
 from wsss.methods.turns import waiting
-from wsss.train import poly_groups
+from wsss.settings.base import Backbone, NonNegative, NonNegativeInt, Positive, Probability, Section, rule
 
 if TYPE_CHECKING:
-    from wsss.train import Progress
+    from wsss.groups import ParameterGroup
+    from wsss.schedule import Progress
+    from wsss.settings.sections import Settings
+    from wsss.train import LabelledBatch
 
-Head = Callable[[Tensor], Tensor]  # features B D h w -> logits B C
+
+class AdversarySettings(Section):
+    """The adversary's network, and its learning rate, times the localizer's."""
+
+    backbone: Backbone
+    lr_scale: Positive
+
+
+class SettingsOfEader(Section):
+    """Section ``method``."""
+
+    name: Literal["eader"]
+    adversary: AdversarySettings | None
+    head: Literal["linear", "psa"]
+    attention: Literal["gcam", "cam", "gcam_backward"]
+    alpha: NonNegative
+    beta: NonNegative
+    average: Literal["pairs", "classes"]
+    omega: Positive
+    sigma: Probability
+    alternate_steps: Annotated[list[NonNegativeInt], rule("two whole numbers of 0 or more", min_length=2, max_length=2)]
+    follow: bool
 
 
 def gcam(features: Tensor, image: Tensor, cls: Tensor, head: nn.Linear) -> Tensor:
@@ -84,7 +108,7 @@ def cam(features: Tensor, image: Tensor, cls: Tensor, head: nn.Linear) -> Tensor
 ATTENTION = {"gcam": gcam, "gcam_backward": gcam_backward, "cam": cam}
 
 
-def attention(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def attention(maps: Tensor, size: Sequence[int]) -> Tensor:
     """a: maps ``P×h×w`` at image size, minimum 0 and maximum 1 (or all 0). ``P×1×H×W``."""
     maps = resize(maps[:, None].float(), size)
     maps = maps - maps.amin((2, 3), keepdim=True)
@@ -98,7 +122,7 @@ def soft_mask(attention: Tensor, omega: float, sigma: float) -> Tensor:
 
 
 def localizer_loss(
-    logits: Tensor, labels: Tensor, attention: Tensor, found: Tensor, cls: Tensor, w: dict
+    logits: Tensor, labels: Tensor, attention: Tensor, found: Tensor, cls: Tensor, w: SettingsOfEader
 ) -> dict[str, Tensor]:
     """L_G = L_loc + alpha L_am + beta L_reg. ``found`` are F's logits of the erased images, ``P×C``.
 
@@ -121,13 +145,14 @@ def adversary_loss(found: Tensor, labels: Tensor, image: Tensor) -> dict[str, Te
 class Adversary(nn.Module):
     """F: a backbone, GAP and a linear layer. ``B×3×H×W`` -> ``B×C`` logits."""
 
-    def __init__(self, spec: dict, n_classes: int):
+    def __init__(self, spec: Backbone, n_classes: int):
         super().__init__()
         self.backbone = backbones.build(spec)
         self.fc = nn.Linear(self.backbone.channels["conv6"], n_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.fc(self.backbone(images)["conv6"].mean((2, 3)))
+        logits: Tensor = self.fc(self.backbone(images)["conv6"].mean((2, 3)))
+        return logits
 
 
 class Eader(Method):
@@ -135,13 +160,14 @@ class Eader(Method):
 
     weights_kind = "eader"
 
-    def __init__(self, config: dict, n_classes: int):
+    def __init__(self, config: Settings, n_classes: int):
         super().__init__(config, n_classes)
-        self.settings = settings = config["method"]
-        self.psa = choose({"linear": False, "psa": True}, settings["head"], "method.head")
-        self.maps = choose(ATTENTION, settings["attention"], "method.attention")
-        choose({"pairs": 0, "classes": 0}, settings["average"], "method.average")
-        self.image_norm = config.get("localize", {}).get("norm", "running") == "image"  # no section while training
+        settings: SettingsOfEader = config["method"]
+        self.settings = settings
+        self.psa = settings["head"] == "psa"
+        self.maps = ATTENTION[settings["attention"]]
+        shown = config.get("cam")  # not there while training
+        self.image_norm = shown is not None and shown["norm"] == "image"
         self.fc = nn.Linear(self.backbone.channels["conv6"], n_classes, bias=not self.psa)
         self.drop = nn.Dropout(0.5 if self.psa else 0.0)
         if self.psa:
@@ -150,9 +176,10 @@ class Eader(Method):
         self.adversary = Adversary(adversary["backbone"], n_classes) if adversary else None
         self.phases = ("localizer", "adversary") if adversary else ("localizer",)
 
-    def parameter_groups(self, phase: str) -> list[dict]:
-        if phase == "adversary":
-            return _one_group([self.adversary], self.settings["adversary"]["lr_scale"])
+    def parameter_groups(self, phase: str) -> list[ParameterGroup]:
+        adversary = self.settings["adversary"]
+        if phase == "adversary" and self.adversary is not None and adversary is not None:
+            return _one_group([self.adversary], adversary["lr_scale"])
         if self.psa:
             return poly_groups((10.0, [self.fc]), (1.0, [self.backbone]))
         return _one_group([self.backbone, self.fc])
@@ -164,7 +191,7 @@ class Eader(Method):
         steps, others = self.settings["alternate_steps"]
         return ("localizer",) if progress.step % (steps + others) < steps else ("adversary",)
 
-    def losses(self, batch: dict, phase: str, progress: Progress) -> dict[str, Tensor]:
+    def losses(self, batch: LabelledBatch, phase: str, progress: Progress) -> dict[str, Tensor]:
         images, labels, follow = batch["image"], batch["labels"], self.settings["follow"]
         if self.adversary is None:
             return {"loc": multilabel_soft_margin(self._logits(self._features(images)), labels)}
@@ -179,7 +206,7 @@ class Eader(Method):
             found = self.adversary(self.erase(images, a, image))  # P C
         return localizer_loss(self._logits(features), labels, a, found, cls, self.settings)
 
-    def attention(self, features: Tensor, image: Tensor, cls: Tensor, size: tuple[int, int]) -> Tensor:
+    def attention(self, features: Tensor, image: Tensor, cls: Tensor, size: Sequence[int]) -> Tensor:
         """a of the pairs (``image``, ``cls``), ``P×1×H×W``."""
         return attention(self.maps(features, image, cls, self.fc), size)
 
@@ -194,10 +221,12 @@ class Eader(Method):
         return torch.einsum("bdhw,cd->bchw", features, self.fc.weight)
 
     def _features(self, images: Tensor) -> Tensor:
-        return self.backbone(images)["conv6"]
+        features: Tensor = self.backbone(images)["conv6"]
+        return features
 
     def _logits(self, features: Tensor) -> Tensor:
-        return self.fc(self.drop(features.mean((2, 3))))
+        logits: Tensor = self.fc(self.drop(features.mean((2, 3))))
+        return logits
 
 
 @contextmanager
@@ -214,6 +243,6 @@ def image_statistics(network: nn.Module) -> Iterator[None]:
             norm.training, norm.track_running_stats = training, track
 
 
-def _one_group(networks: list[nn.Module], lr_scale: float = 1.0) -> list[dict]:
+def _one_group(networks: list[nn.Module], lr_scale: float = 1.0) -> list[ParameterGroup]:
     learning = [p for network in networks for p in network.parameters() if p.requires_grad]
     return [{"params": learning, "lr_scale": lr_scale, "decay_scale": 1.0}]

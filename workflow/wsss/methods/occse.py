@@ -26,7 +26,8 @@ D7  the authors keep the epoch whose maps score best on masks of the training im
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,18 +38,44 @@ from wsss.backbones.base import Edit, resize
 from wsss.backbones.formats import read_state
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
-from wsss.errors import WsssError, choose
+from wsss.data.pixels import PIXELS
+from wsss.errors import WsssError
+from wsss.groups import poly_groups
 from wsss.methods.base import EPS, Method, head, multilabel_soft_margin
-from wsss.train import poly_groups
+from wsss.settings.base import Backbone, File, NonNegative, NonNegativeInt, Section
+
+if TYPE_CHECKING:
+    from wsss.groups import ParameterGroup
+    from wsss.schedule import Progress
+    from wsss.settings.sections import Settings
+    from wsss.train import LabelledBatch
+
+
+class OrdinarySettings(Section):
+    """The ordinary classifier: its network, and the file that holds it."""
+
+    backbone: Backbone
+    weights: File | None
+
+
+class SettingsOfOcCse(Section):
+    """Section ``method``."""
+
+    name: Literal["occse"]
+    ordinary: OrdinarySettings
+    masking_depth: NonNegativeInt
+    maximum: Literal["batch", "image"]
+    cc_init: NonNegative
+    cc_slope: float
+    new_lr: NonNegative
+
 
 OrdinaryClassifier = Callable[[Tensor, Edit], Tensor]  # (images, edit hook) -> logits
 
-MAXIMUM = {"batch": (0, 1, 2, 3), "image": (1, 2, 3)}  # axes the mask's maximum is taken over (D1)
-# Mean and scale of the pixel conventions, per channel of RGB in 0..255; vgg_bgr also reverses the channels.
-PIXELS = {
-    "rgb": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    "vgg_bgr": ((122.675, 116.669, 104.008), (1.0, 1.0, 1.0)),
-}
+MAXIMUM: dict[str, tuple[int, ...]] = {
+    "batch": (0, 1, 2, 3),
+    "image": (1, 2, 3),
+}  # axes the mask's maximum is taken over (D1)
 
 
 def sample_target(labels: Tensor) -> Tensor:
@@ -56,11 +83,11 @@ def sample_target(labels: Tensor) -> Tensor:
     return torch.multinomial(labels, 1).squeeze(1)
 
 
-def erasing_mask(cam: Tensor, target: Tensor, size: tuple[int, int], maximum: str = "batch") -> Tensor:
+def erasing_mask(cam: Tensor, target: Tensor, size: Sequence[int], maximum: str = "batch") -> Tensor:
     """m: the target's map of ``B×C×h×w`` as a mask ``B×1×H×W`` in [0, 1)."""
     one = torch.arange(len(cam), device=cam.device)
     m = F.relu(resize(cam[one, target][:, None], size))  # B 1 H W
-    return m / (m.amax(choose(MAXIMUM, maximum, "method.maximum"), keepdim=True) + EPS)
+    return m / (m.amax(MAXIMUM[maximum], keepdim=True) + EPS)
 
 
 def erased_logits(
@@ -98,13 +125,13 @@ class Ordinary(nn.Module):
     Without weights it can be filled from a model file, but not be trained against.
     """
 
-    def __init__(self, spec: dict, n_classes: int, source: str):
+    def __init__(self, spec: OrdinarySettings, n_classes: int, source: str):
         super().__init__()
         self.trained = bool(spec["weights"])
         self.source = source  # pixel convention of the images it is given
         self.backbone = backbones.build(spec["backbone"])
         self.fc8 = head(self.backbone.channels["conv6"], n_classes)
-        if self.trained:
+        if spec["weights"]:
             state = {name.removeprefix("backbone."): value for name, value in read_state(spec["weights"]).items()}
             load_official(self, state, KINDS["psa"], spec["weights"])
         self.requires_grad_(False).eval()
@@ -120,9 +147,9 @@ class Ordinary(nn.Module):
 class OcCse(Method):
     weights_kind = "occse"
 
-    def __init__(self, config: dict, n_classes: int):
+    def __init__(self, config: Settings, n_classes: int):
         super().__init__(config, n_classes)
-        settings = config["method"]
+        settings: SettingsOfOcCse = config["method"]
         self.fc8 = head(self.backbone.channels["conv6"], n_classes)
         self.ordinary = Ordinary(settings["ordinary"], n_classes, self.backbone.input)
         self.cc_init, self.cc_slope = settings["cc_init"], settings["cc_slope"]
@@ -130,12 +157,12 @@ class OcCse(Method):
         self.new_lr = settings["new_lr"]
         self._check_depth()
 
-    def parameter_groups(self, phase: str) -> list[dict]:
+    def parameter_groups(self, phase: str) -> list[ParameterGroup]:
         if not self.ordinary.trained:
             raise WsssError("method.ordinary.weights: name a trained classifier (a file or run:<paper>/<run>)")
         return poly_groups((self.new_lr, [self.fc8]), (1.0, [self.backbone]))
 
-    def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
+    def losses(self, batch: LabelledBatch, phase: str, progress: Progress) -> dict[str, Tensor]:
         return self.terms(batch["image"], batch["labels"], sample_target(batch["labels"]), progress.epoch)
 
     def terms(self, images: Tensor, labels: Tensor, target: Tensor, epoch: int) -> dict[str, Tensor]:
@@ -157,7 +184,12 @@ class OcCse(Method):
     @torch.no_grad()
     def _check_depth(self) -> None:
         """A depth the ordinary classifier does not have would mask nothing, and nobody would notice."""
-        depths = []
-        self.ordinary(torch.zeros(1, 3, 32, 32), lambda at, feature: depths.append(at) or feature)
+        depths: list[int] = []
+
+        def note(at: int, feature: Tensor) -> Tensor:
+            depths.append(at)
+            return feature
+
+        self.ordinary(torch.zeros(1, 3, 32, 32), note)
         if self.depth not in depths:
             raise WsssError(f"method.masking_depth: this ordinary classifier has 0 to {depths[-1]}, not {self.depth}")

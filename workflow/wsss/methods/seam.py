@@ -9,9 +9,9 @@ Eq. 10  L_ECR   ecr_loss
 Eq. 11          with_background, keep_strongest
 Eq. 12  L       seam_losses
 Departures of the release, SEAM@3212261 and the default here, from the paper ("->": how to follow the paper)
-D1  a further term L_rvmin: small revised maps on the least active quarter of the pixels       -> method.weights.rvmin 0
+D1  a further term L_rvmin: small revised maps on the least active quarter of the pixels  -> method.loss_weights.rvmin 0
 D2  class scores are means of the CAM upsampled to the image (align_corners), not of the CAM    -> method.as_paper: [D2]
-D3  L_ER is a mean over all C channels: n present classes count n / C                               -> method.weights.er
+D3  L_ER is a mean over all C channels: n present classes count n / C                          -> method.loss_weights.er
 D4  OHEM keeps the largest 20 % of (channel, pixel) entries of an image, not of its pixels      -> method.as_paper: [D4]
 D5  L_ER and L_ECR compare maps normalised to [0, 1] per class, of the present classes; PCM gets maps divided by their
     maximum. The text has no such step: rectified maps of all classes as they are, whose 1 - max may be negative
@@ -29,18 +29,59 @@ D9  the release only rescales; flip, rotation and translation (Table 3) are ours
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss.backbones.base import resize
-from wsss.errors import WsssError
+from wsss.groups import poly_groups
 from wsss.methods.base import EPS, Method, head, max_norm, multilabel_soft_margin
-from wsss.train import poly_groups
+from wsss.settings.base import Below1, NonNegative, NonNegativeInt, Positive, Probability, Section, Share
+
+if TYPE_CHECKING:
+    from wsss.groups import ParameterGroup
+    from wsss.schedule import Progress
+    from wsss.settings.sections import Settings
+    from wsss.train import LabelledBatch
+
+
+class LossWeights(Section):
+    """Factors of the loss terms."""
+
+    cls: NonNegative
+    er: NonNegative
+    ecr: NonNegative
+    rvmin: NonNegative
+
+
+class Moves(Section):
+    """How the second view is transformed."""
+
+    rescale: Positive
+    flip: Probability
+    rotation: NonNegative
+    translation: NonNegativeInt
+
+
+class SettingsOfSeam(Moves):
+    """Section ``method``."""
+
+    name: Literal["seam"]
+    dropout: Below1
+    er: bool
+    pcm: bool
+    ohem: Share | None
+    rvmin_keep: Share
+    loss_weights: LossWeights
+    as_paper: list[Literal["D2", "D4", "D5", "D6"]]
+
 
 COLUMNS = 4096  # cells of a map that PCM handles at once: bounds its memory, not its result
-AS_PAPER = ("D2", "D4", "D5", "D6")  # departures that ``method.as_paper`` can undo
+Transform = Callable[[Tensor], Tensor]
+Views = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
 # ---- pixel correlation module
@@ -85,7 +126,7 @@ def present_channels(labels: Tensor) -> Tensor:
     return y.argsort(dim=1, descending=True, stable=True)[:, : max(2, int(y.sum(1).max()))]
 
 
-def mean_of_resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def mean_of_resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     """``resize(maps, size, align_corners=True).mean((2, 3))`` without the large maps; ``B×K×h×w`` -> ``B×K``."""
     h, w = (
         resize(torch.eye(small, device=maps.device)[None, :, :, None], (large, 1), align_corners=True).mean((0, 2, 3))
@@ -122,14 +163,14 @@ def ecr_loss(revised: Tensor, cam: Tensor, channels: int, keep: float | None, pe
     return gap.topk(min(kept, gap.shape[1]), dim=1).values.sum(1).mean() / kept
 
 
-def seam_losses(views: tuple[dict, dict], labels: Tensor, y: Tensor, A, settings: dict) -> dict[str, Tensor]:
+def seam_losses(views: Views, labels: Tensor, y: Tensor, A: Transform, settings: SettingsOfSeam) -> dict[str, Tensor]:
     """Eq. 12 and D1: the weighted terms cls, er, ecr and rvmin.
 
     ``views`` are the original and the transformed image's ``{"logits", "cam", "revised"}``: class scores ``B×C``, maps
     ``B×K'×H×W`` and ``B×K'×H'×W'`` before any normalisation, ``y`` (``B×K'×1×1``) says which of these are present. All
     K channels will do, and so will those of ``present_channels``. ``A`` takes ``B×K'×H×W`` to ``B×K'×H'×W'``.
     """
-    weights, as_paper, C = settings["weights"], settings["as_paper"], labels.shape[1]
+    weights, as_paper, C = settings["loss_weights"], settings["as_paper"], labels.shape[1]
     o, t = views
 
     def compared(maps: Tensor) -> Tensor:
@@ -148,10 +189,10 @@ def seam_losses(views: tuple[dict, dict], labels: Tensor, y: Tensor, A, settings
         revised_o, revised_t = A(revised_map(o["revised"])), revised_map(t["revised"])
         keep, per_pixel = settings["ohem"], "D4" in as_paper
         pairs = ((revised_o, cam_t), (revised_t, cam_o))
-        ecr = sum(ecr_loss(revised, cam, C + 1, keep, per_pixel) for revised, cam in pairs)
-        losses["ecr"] = weights["ecr"] * ecr
-        rvmin = [rvmin_loss(view["revised"], y, settings["rvmin_keep"]) for view in views]
-        losses["rvmin"] = weights["rvmin"] * sum(rvmin) / 2
+        first, second = (ecr_loss(revised, cam, C + 1, keep, per_pixel) for revised, cam in pairs)
+        losses["ecr"] = weights["ecr"] * (first + second)
+        first, second = (rvmin_loss(view["revised"], y, settings["rvmin_keep"]) for view in views)
+        losses["rvmin"] = weights["rvmin"] * (first + second) / 2
     return losses
 
 
@@ -164,7 +205,7 @@ class EquivariantTransform:
     Draws from torch's global generator. Without flip, rotation and translation it only rescales, as released.
     """
 
-    def __init__(self, size: tuple[int, int], batch: int, settings: dict):
+    def __init__(self, size: Sequence[int], batch: int, settings: Moves):
         self.size = tuple(int(side * settings["rescale"]) for side in size)
         flip, degrees, pixels = settings["flip"], settings["rotation"], settings["translation"]
         self.moves = bool(flip or degrees or pixels)
@@ -195,11 +236,9 @@ class EquivariantTransform:
 class Seam(Method):
     weights_kind = "seam"
 
-    def __init__(self, config: dict, n_classes: int):
+    def __init__(self, config: Settings, n_classes: int):
         super().__init__(config, n_classes)
-        self.settings = config["method"]
-        if unknown := set(self.settings["as_paper"]) - set(AS_PAPER):
-            raise WsssError(f"method.as_paper: {', '.join(sorted(unknown))}: choose from {', '.join(AS_PAPER)}")
+        self.settings: SettingsOfSeam = config["method"]
         channels = self.backbone.channels
         self.drop = nn.Dropout2d(self.settings["dropout"])
         self.fc8 = head(channels["conv6"], n_classes + 1)
@@ -210,11 +249,11 @@ class Seam(Method):
             nn.init.kaiming_normal_(self.f8_3.weight)
             nn.init.kaiming_normal_(self.f8_4.weight)
 
-    def parameter_groups(self, phase: str) -> list[dict]:
+    def parameter_groups(self, phase: str) -> list[ParameterGroup]:
         new = [self.fc8, self.f8_3, self.f8_4, self.f9] if self.settings["pcm"] else [self.fc8]
         return poly_groups((10.0, new), (1.0, [self.backbone]))
 
-    def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
+    def losses(self, batch: LabelledBatch, phase: str, progress: Progress) -> dict[str, Tensor]:
         images = batch["image"]
         A = EquivariantTransform(images.shape[2:], len(images), self.settings)
         labels = batch["labels"]

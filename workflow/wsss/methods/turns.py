@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from torch import nn
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 @contextmanager
-def waiting(network: nn.Module, training: bool = False) -> Iterator[nn.Module]:
+def waiting(network: Network, training: bool = False) -> Iterator[Network]:
     """Inside, ``network`` is in evaluation mode (unless ``training``) and its parameters are constants.
 
     A gradient passes through to its input; what a graph recorded inside needs stays valid after leaving.

@@ -25,7 +25,9 @@ class Down(nn.Module):
         self.model = nn.Sequential(*layers, nn.LeakyReLU(SLOPE), *[nn.Dropout(DROPOUT)] * dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
+        """``B×inputs×H×W`` -> ``B×outputs×H/2×W/2``."""
+        halved: Tensor = self.model(x)
+        return halved
 
 
 class Up(nn.Module):
@@ -37,6 +39,7 @@ class Up(nn.Module):
         self.model = nn.Sequential(*layers, *[nn.Dropout(DROPOUT)] * dropout)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """``B×inputs×h×w`` and the skip connection, twice as large, joined along the channels."""
         return torch.cat((self.model(x), skip), 1)
 
 
@@ -50,7 +53,7 @@ class UNet(nn.Module):
         self.depth = depth
         channels = [inputs, *(width * min(2 ** (level - 1), 8) for level in range(1, depth + 1))]
         for level in range(1, depth + 1):  # no norm at the ends: the deepest map may be a single cell
-            down = Down(*channels[level - 1 : level + 1], norm=1 < level < depth, dropout=level >= DROPOUT_FROM)
+            down = Down(channels[level - 1], channels[level], 1 < level < depth, level >= DROPOUT_FROM)
             setattr(self, f"down{level}", down)
         for level in range(depth - 1, 0, -1):
             joined = channels[depth] if level == depth - 1 else 2 * channels[level + 1]
@@ -70,4 +73,5 @@ class UNet(nn.Module):
         x = levels[-1]
         for level in range(self.depth - 1, 0, -1):
             x = self.get_submodule(f"up{self.depth - level}")(x, levels[level])
-        return self.final(x)
+        image: Tensor = self.final(x)
+        return image

@@ -4,40 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from wsss.files import read_yaml
+from wsss.plan.layers import Layer, Raw, overlay
 from wsss.plan.papers import check_schema
 from wsss.plan.plan import Plan
-from wsss.plan.resolve import PACKAGE, merge
+from wsss.plan.resolve import PACKAGE
 
 SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 OWN = PACKAGE.parent.parent / "config.yaml"
+EXECUTION = ("device", "threads", "workers", "loaders", "gpus", "shards")  # keys that change no result
 
 
-def check(config: dict, files: Iterable[str | Path]) -> None:
-    """Check what ``files`` and the command line add up to; what is wrong in a file is said of that file.
+def check(config: Raw, files: Iterable[str | Path]) -> None:
+    """Check what ``files`` and the command line add up to. A fault in a file is told of that file.
 
     Raises:
         WsssError: the first finding, in one line.
     """
     schema = read_yaml(SCHEMA)
     for path in files:
-        check_schema(read_yaml(path), _without(schema, "required"), path)
+        check_schema(read_yaml(path), _without_required(schema), path)
     check_schema(config, schema, "configuration")
 
 
-def _without(value, key: str):
-    """Nested mappings without an entry: a file need not say everything."""
+def _without_required(value: Any) -> Any:
+    """A schema for a part of the configuration: a file need not say everything."""
     if not isinstance(value, dict):
         return value
-    return {k: _without(v, key) for k, v in value.items() if k != key}
+    return {key: _without_required(inner) for key, inner in value.items() if key != "required"}
+
+
+def of_results(config: Raw) -> Raw:
+    """The part of a configuration that says what is computed, not how."""
+    return {key: value for key, value in config.items() if key not in EXECUTION}
 
 
 def load_plan(config_path: str | Path | None = None) -> Plan:
     """The plan of a configuration file on top of the project's own, checked as the workflow checks it."""
     config, files = read_yaml(OWN), [OWN]
     if config_path:
-        config = merge(config, read_yaml(config_path), str(config_path), new_keys=True)
-        files.append(config_path)
+        path = Path(config_path)
+        config = overlay(config, Layer(str(path), read_yaml(path), (path,)), new_keys=True)
+        files.append(path)
     check(config, files)
-    return Plan(config)
+    return Plan(config, files=files)

@@ -2,22 +2,23 @@
 
 A table cell is its column's settings, overridden by its row's, overridden by its own:
 
-    {run, stage, metric, at, split, reported, ...}
+    {run, stage, metric, at, images, reported, ...}
 
-so a table that varies one thing says that one thing, wherever it is shortest to say.
+So a table that varies one thing says that one thing, where it is shortest to say.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jsonschema
-import yaml
 
 from wsss.errors import WsssError, choose
 from wsss.files import read_yaml
+from wsss.plan.layers import Raw, line_of
 from wsss.plan.resolve import PACKAGE
-from wsss.plan.stages import SCORES, default_split
+from wsss.stages import WITH_SCORES, default_images
 
 CELL_KEYS = (
     "run",
@@ -25,7 +26,7 @@ CELL_KEYS = (
     "metric",
     "class",
     "at",
-    "split",
+    "images",
     "companion",
     "reported",
     "spread",
@@ -37,7 +38,7 @@ CELL_KEYS = (
 SCHEMA = PACKAGE.parent / "schemas" / "paper.schema.yaml"
 
 
-def load(names: list[str], folder: str | Path) -> dict[str, dict]:
+def load(names: list[str], folder: str | Path) -> dict[str, Raw]:
     """Read and check the paper files ``<folder>/<name>.yaml``, in the given order."""
     from wsss.plan import checks  # it reads cells, and so this module
 
@@ -52,56 +53,51 @@ def load(names: list[str], folder: str | Path) -> dict[str, dict]:
     return specs
 
 
-def check_schema(value, schema: dict, source: str | Path) -> None:
-    """Validate against a JSON schema; the error names the source, the place, and what is wrong, in one line.
+def check_schema(value: Any, schema: Raw, source: str | Path) -> None:
+    """Validate a value against a JSON schema.
 
-    Of a source that is a file it also names the line.
+    Args:
+        value: the value.
+        schema: the schema.
+        source: where the value comes from. Of a file the error also names the line.
+
+    Raises:
+        WsssError: names the source, the place and the fault in one line.
     """
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(value))
     if error:
         where = ".".join(map(str, error.absolute_path)) or "top level"
-        line = f" (line {line_of(source, error.absolute_path)})" if Path(source).is_file() else ""
+        line = f" (line {line_of(source, list(error.absolute_path))})" if Path(source).is_file() else ""
         raise WsssError(f"{source}: {where}: {error.message[:200]}{line}")
 
 
-def line_of(path: str | Path, keys) -> int:
-    """The line of a YAML file where the entry at ``keys`` (names and list positions) stands, or its nearest parent."""
-    node = yaml.compose(Path(path).read_text(encoding="utf-8"))
-    line = node.start_mark.line
-    for key in keys:
-        if isinstance(node, yaml.SequenceNode):
-            node = node.value[key]
-            line = node.start_mark.line
-            continue
-        found = [pair for pair in getattr(node, "value", []) if isinstance(pair, tuple) and pair[0].value == str(key)]
-        if not found:
-            break
-        line, node = found[0][0].start_mark.line, found[0][1]
-    return line + 1
-
-
-def rows(spec: dict, table: str) -> list[tuple[dict, list[dict]]]:
+def rows(spec: Raw, table: str) -> list[tuple[Raw, list[Raw]]]:
     """The rows of a table, each with its cells, one per column."""
-    table_spec = choose(spec["tables"], table, "table")
-    return [(row, [cell(row, column) for column in table_spec["columns"]]) for row in table_spec["rows"]]
+    about = choose(spec["tables"], table, "table")
+    return [(row, [cell(row, column) for column in about["columns"]]) for row in about["rows"]]
 
 
-def cell(row: dict, column: dict) -> dict:
-    """The settings of one cell. ``reported`` of a row maps column keys to values; without a run it is a quotation."""
-    own = row.get("cells", {}).get(column["key"], {})
-    row_wide = {k: v for k, v in row.items() if k in CELL_KEYS and k not in ("reported", "spread")}
-    merged = {k: v for k, v in column.items() if k in CELL_KEYS} | row_wide | own
+def cell(row: Raw, column: Raw) -> Raw:
+    """The settings of one cell. ``reported`` of a row maps column keys to values."""
+    merged = _cell_settings(column) | _cell_settings(row)
+    for kind in ("reported", "spread"):  # of a row: one value for each column
+        merged.pop(kind, None)
+    merged |= row.get("cells", {}).get(column["key"], {})
     for kind in ("reported", "spread"):
         if column["key"] in row.get(kind, {}):
             merged[kind] = row[kind][column["key"]]
-    merged.setdefault("stage", "seed")
+    merged.setdefault("stage", "cam")
     merged.setdefault("metric", "miou")
-    merged.setdefault("at", "best" if merged["stage"] in SCORES else "argmax")
-    merged.setdefault("split", default_split(merged["stage"]))
+    merged.setdefault("at", "best" if merged["stage"] in WITH_SCORES else "argmax")
+    merged.setdefault("images", default_images(merged["stage"]))
     return merged
 
 
+def _cell_settings(place: Raw) -> Raw:
+    return {key: value for key, value in place.items() if key in CELL_KEYS}
+
+
 def owner_of(run: str, paper: str) -> tuple[str, str]:
-    """``run`` of this paper, or ``<paper>/<run>`` of another."""
+    """The paper and the name of a run: ``<run>`` of this paper, or ``<paper>/<run>`` of another."""
     other, _, name = run.rpartition("/")
     return other or paper, name

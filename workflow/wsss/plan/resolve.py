@@ -1,134 +1,155 @@
-"""How a run's complete configuration comes about.
+"""Resolve a run: all its settings, from all places that say something of them.
 
     defaults.yaml <- methods/<method>.yaml <- data set <- data set, this method <- the paper's run
                   <- data set, this run <- command line
 
-Mappings merge key by key, all else is replaced (so are schedules, mappings from epochs). A key that the left side does
-not have is an error that names it. DeepLab's settings are then completed by the preset that ``segment.preset`` names,
-sizes shrunk and networks replaced as the data set says.
+DeepLab's settings are then completed by the preset that ``deeplab.preset`` names. Sizes are shrunk and networks
+replaced as the data set says. At last every value is checked.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from wsss import stages
 from wsss.errors import WsssError
 from wsss.files import read_yaml
-from wsss.plan import stages
+from wsss.plan.layers import Layer, Raw, blame, overlay
+from wsss.plan.references import is_reference
 from wsss.segment import presets
+from wsss.settings.check import check
 
 PACKAGE = Path(__file__).parent.parent
-# "run:<paper>/<run>" is the model that run trained, "run:<run>" one of the same paper, "run:" the own classifier
-REFERENCE = "run:"
 PIXEL_KEYS = {"crop", "long_side", "translation"}  # sizes that shrink with the images of a small data set
 
 
 @functools.cache
-def _package_yaml(name: str) -> dict:
+def _package_yaml(name: str) -> Raw:
     return read_yaml(PACKAGE / name)
 
 
 def methods() -> list[str]:
-    """Names of all methods, those with a settings file."""
+    """The names of all methods: those with a settings file."""
     return sorted(path.stem for path in (PACKAGE / "methods").glob("*.yaml"))
 
 
-def method_settings(method: str) -> dict:
-    """Stage defaults with the released settings of ``method`` on top."""
+def _own_layers(method: str) -> list[Layer]:
+    """The layers that the package itself has for a method."""
     if method not in methods():
         raise WsssError(f"unknown method '{method}': choose one of {', '.join(methods())}")
-    settings = merge(
-        _package_yaml("defaults.yaml"), _package_yaml(f"methods/{method}.yaml"), f"{method}.yaml", new_keys=True
-    )
-    settings["method"] = {"name": method, **settings.get("method", {})}
-    return settings
+    names = ("defaults.yaml", f"methods/{method}.yaml")
+    return [Layer(Path(name).name, _package_yaml(name), (PACKAGE / name,)) for name in names]
 
 
-def merge(base: dict, over: dict, source: str, path: str = "", *, new_keys: bool = False) -> dict:
-    """A copy of ``base`` with ``over`` on top; ``source`` names the file or key that ``over`` comes from in errors."""
-    merged = copy.deepcopy(base)
-    for key, value in (over or {}).items():
-        where = f"{path}{key}"
-        if key not in base and not new_keys:
-            raise WsssError(f"{source}: unknown key '{where}': choose one of {', '.join(map(str, base))}")
-        if isinstance(value, str) and type(base.get(key)) in (int, float):
-            hint = "YAML reads 2e-3 as text: 2.0e-3; and Snakemake numbers inside of --config: use --configfile"
-            raise WsssError(f"{source}: '{where}' is a number, not the text '{value}' ({hint})")
-        if isinstance(value, dict) and isinstance(base.get(key), dict) and not any(isinstance(k, int) for k in value):
-            merged[key] = merge(base[key], value, source, f"{where}.", new_keys=new_keys)
-        else:
-            merged[key] = copy.deepcopy(value)
-    return merged
+def method_settings(method: str) -> Raw:
+    """The defaults with the released settings of ``method`` on top."""
+    defaults, own = _own_layers(method)
+    settings = overlay(overlay({}, defaults, new_keys=True), own, new_keys=True)
+    return {**settings, "method": {"name": method, **settings.get("method", {})}}
 
 
-def resolve(dataset: str, spec: dict, run: dict, source: str, *over: tuple[str, dict]) -> dict:
-    """The complete configuration of one run, every section, without its seed.
+def method_of(run: Raw) -> str:
+    """The name of the method in a run's entry, which is a name or a mapping with one."""
+    method = run.get("method", "cam")
+    return str(method if isinstance(method, str) else method["name"])
+
+
+def paper_layer(name: str, run: Raw, file: Path | None, keys: tuple[str, ...]) -> Layer:
+    """The layer of a paper's run.
 
     Args:
-        dataset: name of the data set.
-        spec: its entry in ``config.yaml`` (``overrides``, ``methods``, ``stand_ins``, ``pixels``).
-        run: the paper's entry: ``method`` (a name, or a mapping with ``name``) and overrides per section.
-        source: names the paper file in errors.
-        over: what the configuration says over the paper, and where: key and overrides per section.
+        name: how the run is called in errors.
+        run: its entry: ``method`` and overrides, section by section.
+        file: the paper file, if there is one.
+        keys: where in the file the run stands.
     """
+    says = {key: value for key, value in run.items() if key not in ("method", "note")}
     method = run.get("method", "cam")
-    options = {} if isinstance(method, str) else {k: v for k, v in method.items() if k != "name"}
-    name = method if isinstance(method, str) else method["name"]
-    overrides = {
-        **{k: v for k, v in run.items() if k not in ("method", "note")},
-        **({"method": options} if options else {}),
-    }
+    if isinstance(method, dict):
+        says["method"] = {key: value for key, value in method.items() if key != "name"}
+    return Layer(name, says, (file,) if file else (), keys)
 
-    config = method_settings(name)
-    config = merge(config, spec.get("overrides"), f"configuration, datasets.{dataset}.overrides")
-    config = merge(config, spec.get("methods", {}).get(name), f"configuration, datasets.{dataset}.methods.{name}")
-    config = merge(config, overrides, source)
-    for key, settings in over:
-        method = (settings or {}).get("method") or {}
-        if isinstance(method, str) or "name" in method:
-            raise WsssError(f"configuration, {key}.method: which method a run has is for its paper to say")
-        config = merge(config, settings, f"configuration, {key}")
-    for stage, keys in stages.TRAININGS.items():
-        if str(stages.official_weights(stage, config)).startswith(REFERENCE):
-            raise WsssError(f"{source}: {'.'.join(keys)}.weights takes a file of official weights, not another run")
+
+def resolve(method: str, layers: Sequence[Layer], pixels: float = 1.0, networks: Raw | None = None) -> Raw:
+    """All sections of one run, complete and checked, without its seed.
+
+    Args:
+        method: the name of the run's method.
+        layers: what is said of the run beyond the package's own settings, the weakest first.
+        pixels: the factor of all sizes in pixels.
+        networks: replacements of networks by name, see :func:`stand_in`.
+
+    Raises:
+        WsssError: an unknown key or a wrong value; names the layer that says it.
+    """
+    config = method_settings(method)
+    for layer in layers:
+        config = overlay(config, layer)
+    every = [*_own_layers(method), *layers]
+    _refuse_references(config, every)
     config["crf"]["alphas"] = learnable(config["crf"]["alphas"], config["affinity"])
-    config = shrink(presets.resolve(config), spec.get("pixels", 1.0))
-    return stand_in(config, spec.get("stand_ins", {}))
+    config = stand_in(shrink(_with_preset(config, every), pixels), networks or {})
+    for finding in check(config):
+        raise blame(every, finding.path, finding.message)
+    return config
 
 
-def learnable(alphas: list[float], affinity: dict) -> list[float]:
+def _with_preset(config: Raw, layers: list[Layer]) -> Raw:
+    """DeepLab's settings, completed by its preset; a wrong name of one is told of the layer that says it."""
+    if config["deeplab"]["preset"] not in presets.presets():
+        known = ", ".join(presets.presets())
+        raise blame(layers, ("deeplab", "preset"), f"is '{config['deeplab']['preset']}': choose one of {known}")
+    return presets.resolve(config)
+
+
+def _refuse_references(config: Raw, layers: list[Layer]) -> None:
+    """Official weights are a file; only what a training starts from may be another run."""
+    for name in stages.TRAINED:
+        if name != "deeplab" and is_reference(stages.official_weights(name, config)):
+            section = stages.STAGES[name].sections[-1]
+            path = ("train", "weights") if name == "train" else (section, "train", "weights")
+            raise blame(layers, path, "takes a file of official weights, not another run: use train.start")
+
+
+def learnable(alphas: list[float], affinity: Raw) -> list[float]:
     """The CRF's exponents with the two that AffinityNet learns from, which a data set's own list may lack."""
     return sorted({*alphas, affinity["low_alpha"], affinity["high_alpha"]})
 
 
-def shrink(value, factor: float):
-    """``value`` with every pixel size in it multiplied by ``factor`` and rounded."""
+def shrink(value: Any, factor: float) -> Any:
+    """A copy of nested settings with every size in pixels multiplied by ``factor`` and rounded."""
     if factor == 1.0 or not isinstance(value, dict):
         return value
-
-    def scaled(size):
-        return [scaled(s) for s in size] if isinstance(size, list) else size and round(size * factor)
-
-    return {k: scaled(v) if k in PIXEL_KEYS else shrink(v, factor) for k, v in value.items()}
+    return {key: _scaled(inner, factor) if key in PIXEL_KEYS else shrink(inner, factor) for key, inner in value.items()}
 
 
-def stand_in(value, table: dict):
-    """``value`` with every ``backbone`` mapping whose name is in ``table`` overlaid by that entry.
+def _scaled(size: Any, factor: float) -> Any:
+    if isinstance(size, list):
+        return [_scaled(inner, factor) for inner in size]
+    return size and round(size * factor)
 
-    A small data set trains small networks: where a paper says ResNet38d, its runs still differ in what they compare.
-    An entry that names another network replaces the mapping: keys it does not give are that network's own, for what
-    was said of the old one (``freeze`` lists its modules) does not hold for the new.
+
+def stand_in(value: Any, table: Raw) -> Any:
+    """A copy of nested settings with every ``backbone`` whose name is in ``table`` overlaid by that entry.
+
+    A small data set trains small networks. Where a paper says ResNet38d, its runs still differ in what they compare. An
+    entry that names another network replaces the mapping: keys it does not give are that network's own, for what was
+    said of the old one (``freeze`` lists its modules) does not hold for the new one.
     """
     if not isinstance(value, dict):
         return value
-    replaced = {k: stand_in(v, table) for k, v in value.items()}
+    replaced = {key: stand_in(inner, table) for key, inner in value.items()}
     backbone = replaced.get("backbone")
     if isinstance(backbone, dict) and backbone.get("name") in table:
-        trained_here = str(backbone.get("weights")).startswith(REFERENCE)
-        kept = {"weights": backbone["weights"]} if trained_here else {}
-        entry = table[backbone["name"]]
-        base = backbone if entry.get("name", backbone["name"]) == backbone["name"] else dict.fromkeys(backbone)
-        replaced["backbone"] = {**base, **entry, **kept}
+        replaced["backbone"] = _replaced(backbone, table[backbone["name"]])
     return replaced
+
+
+def _replaced(backbone: Raw, entry: Raw) -> Raw:
+    """One network's mapping with a stand-in over it. Weights that a run trained stay."""
+    kept = {"weights": backbone["weights"]} if is_reference(backbone.get("weights")) else {}
+    same = entry.get("name", backbone["name"]) == backbone["name"]
+    return {**(backbone if same else dict.fromkeys(backbone)), **entry, **kept}

@@ -1,6 +1,1 @@
-"""Where a result comes from: one hash-chained record per job, and the audit that re-hashes the chain."""
-
-from wsss.provenance.audit import audit
-from wsss.provenance.record import recorded
-
-__all__ = ["audit", "recorded"]
+"""The origin of every result: one record per job, and the audit that follows them from a number to the images."""

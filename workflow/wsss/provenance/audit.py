@@ -1,137 +1,176 @@
-"""Re-hash everything a target rests on and name what does not match."""
+"""Follow a result down to the images, look at every file again, and name what does not fit."""
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wsss.errors import WsssError
-from wsss.files import read_json, sha256
-from wsss.provenance.record import find_record, record_path
+from wsss.provenance import checks, images, values
+from wsss.provenance.anchor import root_digest
+from wsss.provenance.chain import Chain
+from wsss.provenance.findings import Finding
+from wsss.provenance.hashes import Hasher
+from wsss.provenance.place import Place, is_record, makers_of
 
 
 @dataclass
 class Audit:
-    """What an audit saw. ``findings`` are (kind, path, explanation)."""
+    """The outcome of an audit.
 
-    records: dict[Path, dict] = field(default_factory=dict)
-    hashes: dict[str, str | None] = field(default_factory=dict)
-    findings: list[tuple[str, str, str]] = field(default_factory=list)
+    Args:
+        target: the file or record it started from, by its name in records.
+        start: the record of the target.
+        chain: all records below it.
+        findings: what is wrong, causes first.
+        files, images: numbers of files that were looked at.
+        read: files that were really read; the others were known from an earlier audit.
+        recomputed: the numbers that were calculated again.
+        left_out: what could not be looked at here, and why.
+        notes: what else there is to say.
+    """
+
+    target: str
+    start: str
+    chain: Chain
+    findings: list[Finding] = field(default_factory=list)
+    files: int = 0
     images: int = 0
+    read: int = 0
+    recomputed: values.Recomputed = field(default_factory=values.Recomputed)
+    left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
-    def hash(self, path: str) -> str | None:
-        if path not in self.hashes:
-            self.hashes[path] = sha256(path) if Path(path).exists() else None
-        return self.hashes[path]
+    @property
+    def content(self) -> str | None:
+        """The identity of the target's record: what it determines, whenever and wherever it was made."""
+        link = self.chain.links.get(self.start)
+        return str(link.content["identity"]) if link else None
 
-    def note(self, kind: str, path: str | Path, explanation: str) -> None:
-        if (kind, str(path), explanation) not in self.findings:
-            self.findings.append((kind, str(path), explanation))
+    @property
+    def root(self) -> str:
+        """The root digest: every byte of every record of the chain."""
+        keys = {*self.chain.links, *self.chain.broken}
+        return root_digest({key: self.chain.digests.get(key, "") for key in keys})
 
 
-def audit(target: str | Path) -> Audit:
-    """Check the record of ``target`` and every record below it.
+def audit(
+    target: str | Path,
+    *,
+    cold: bool = False,
+    expect: str | None = None,
+    images_folder: str | Path | None = None,
+    code: bool = True,
+) -> Audit:
+    """Audit a result where it lies.
 
-    Kinds of findings: ``modified`` (not what its record says), ``missing``, ``stale`` (made from something that has
-    changed since), ``untraced`` (no record says where it comes from).
+    Args:
+        target: a file of any stage, a record, or the folder of a table or figure.
+        cold: read every file, whatever an earlier audit has found.
+        expect: the root digest, or the content digest, that the target must have.
+        images_folder: the folder of the images, if it is not where the index says.
+        code: compare the code that ran with the code that is here.
 
     Raises:
-        WsssError: there is no record for ``target`` itself.
+        WsssError: there is no record for the target.
     """
-    target = Path(target)
-    if target.is_absolute() and not find_record(target):  # records name files as the workflow does, from its folder
-        target = Path(os.path.relpath(target))
-    start = find_record(target) or (record_path(target) if record_path(target).is_file() else None)
-    if start is None:
-        raise WsssError(
-            f"{target}: no record says where this comes from; audit in the folder snakemake ran in, or make it first"
-        )
-    seen = Audit()
-    _walk(start, seen)
-    return seen
+    place, key, start = locate(target)
+    hasher = Hasher([place.root], cold)
+    chain = Chain.below(place, start, hasher)
+    if start not in chain.links and start not in chain.broken:
+        raise WsssError(f"{target}: no record says where this comes from; make it first")
+    found = Audit(key, start, chain)
+    expected = checks.sizes(chain)
+    hasher.see_all(expected)
+    found.files = len(expected)
+    found.findings += _membership(found)
+    found.findings += checks.all_of(chain)
+    for name in (file for file in chain.makers if file.endswith("index.csv")):
+        number, findings = images.check(place, name, hasher, Path(images_folder) if images_folder else None)
+        found.images += number
+        found.findings += [_with_consequences(chain, name, finding) for finding in findings]
+    _recompute(found)
+    if code:
+        _compare_code(found)
+    found.findings += _anchor(found, expect)
+    found.findings = unique(found.findings)
+    found.read = hasher.read
+    hasher.close()
+    return found
 
 
-def _walk(record: Path, seen: Audit) -> None:
-    if record in seen.records:
-        return
-    content = seen.records[record] = read_json(record)
-    for path, expected in content["outputs"].items():
-        _compare(path, expected, "modified", f"differs from what '{content['command']}' wrote", seen)
-        if Path(path).name == "index.csv" and Path(path).is_file():
-            _check_images(Path(path), seen)
-    for path, expected in content["inputs"].items():
-        _compare(
-            path, expected, "stale", f"changed after '{content['command']}' made {_first_output(content)} from it", seen
-        )
-        if _is_result(path, record) and find_record(path) is None and Path(path).name != "config.yaml":
-            seen.note("untraced", path, "has no record")
-    for parent, expected in content["parents"].items():
-        if not Path(parent).is_file():
-            seen.note("missing", parent, f"record of an input of {_first_output(content)}")
-            continue
-        if seen.hash(parent) != expected:
-            seen.note("stale", _first_output(content), f"{parent} was written again after it")
-        _walk(Path(parent), seen)
+def locate(target: str | Path) -> tuple[Place, str, str]:
+    """The place of a target, its name in records, and the name of its record.
+
+    Raises:
+        WsssError: nothing is there that could be audited.
+    """
+    path = Path(os.path.abspath(target))
+    if path.is_dir():
+        path = path / ("record.json" if not (path / "index.record.json").is_file() else "index.record.json")
+    place = Place.of(path)
+    key = path.relative_to(place.root).as_posix()
+    candidates = [name for name in makers_of(key) if os.path.lexists(place.path(name))]
+    if not candidates:
+        raise WsssError(f"{target}: no record says where this comes from; make it first, or correct the path")
+    hasher = Hasher([place.root], cold=True)
+    chain = Chain(place, hasher)
+    listing = [name for name in candidates if (link := chain.look(name)) and key in {name, *link.content["outputs"]}]
+    right = next((name for name in listing if name.endswith("/record.json")), None) if len(listing) > 1 else None
+    return place, key, right or (listing or candidates)[0]
 
 
-def _compare(path: str, expected: str, kind: str, explanation: str, seen: Audit) -> None:
-    actual = seen.hash(path)
-    if actual is None:
-        seen.note("missing", path, "is gone")
-    elif actual != expected:
-        seen.note(kind, path, explanation)
+def _membership(found: Audit) -> list[Finding]:
+    """The target is one of the files that its record lists, or the record itself."""
+    link = found.chain.links.get(found.start)
+    if link is None or found.target == found.start or found.target in link.content["outputs"]:
+        return []
+    return [Finding("untraced", found.target, f"{found.start} does not list it, and no other record does")]
 
 
-def _first_output(content: dict) -> str:
-    return next(iter(content["outputs"]), content["command"])
+def _with_consequences(chain: Chain, index: str, finding: Finding) -> Finding:
+    maker = chain.makers[index]
+    finding.rests = [chain.links[maker].first, *chain.resting_on([maker])]
+    finding.records = (maker,)
+    return finding
 
 
-def _is_result(path: str, record: Path) -> bool:
-    """Inputs from outside the results (a user's images, released weights) are pinned by hash only."""
-    if Path(path).is_absolute():  # results can be anywhere: a stage's have its settings beside them
-        return Path(path).with_name("config.yaml").is_file()
-    return Path(path).parts[:1] == record.parts[:1]
+def _recompute(found: Audit) -> None:
+    wrong = {finding.place for finding in found.findings if finding.kind in ("modified", "missing", "foreign")}
+    found.recomputed = values.recompute(found.chain, wrong)
+    found.findings += found.recomputed.findings
+    if found.recomputed.left_out:
+        found.left_out.append(found.recomputed.left_out)
 
 
-def _check_images(index: Path, seen: Audit) -> None:
-    """The index lists the hash of every image and mask: they are part of the chain."""
-    if not index.with_name("dataset.json").is_file():
-        seen.note("missing", index.with_name("dataset.json"), "is gone")
-        return
-    root = Path(read_json(index.with_name("dataset.json"))["root"])
-    root = root if root.is_absolute() else index.parent / root
-    for path, expected in _listed(index, root):
-        seen.images += 1
-        _compare(str(path), expected, "modified", f"differs from {index}", seen)
+def _compare_code(found: Audit) -> None:
+    try:
+        found.findings += checks.todays_code(found.chain)
+    except ImportError as error:
+        found.left_out.append(f"code was not compared: {error.name} is not installed")
 
 
-def _listed(index: Path, root: Path) -> Iterator[tuple[Path, str]]:
-    with index.open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            yield root / row["image"], row["sha256"]
-            for key in ("mask", "instances"):
-                if row.get(key):
-                    yield root / row[key], row[f"{key}_sha256"]
+def _anchor(found: Audit, expect: str | None) -> Iterable[Finding]:
+    """The target is the very one that somebody has written the digest of down."""
+    if expect is None or expect in (found.root, found.content):
+        return []
+    text = f"is not the expected one: its root digest is {found.root}, its content digest {found.content}"
+    return [Finding("modified", found.target, text)]
 
 
-def describe(target: str | Path, seen: Audit) -> str:
-    """The audit as text: the chain from the target down, then what was found."""
-    lines = [f"{target}", ""]
-    for record, content in seen.records.items():
-        code = content["code"]
-        commit = (code["commit"] or "no commit")[:12] + ("+changes" if code["dirty"] else "")
-        lines.append(f"  {content['command']:<12} {_first_output(content)}")
-        lines.append(
-            f"  {'':<12} record {sha256(record)[:16]}  {content['ended']}  {content['seconds']:.0f} s  {commit}"
-        )
-    files = sum(Path(path).name != "record.json" and not path.endswith(".record.json") for path in seen.hashes)
-    lines += [
-        "",
-        f"{len(seen.records)} records, {files - seen.images} files and {seen.images} images and masks re-hashed.",
-    ]
-    if not seen.findings:
-        return "\n".join([*lines, "Everything matches its record."])
-    return "\n".join([*lines, *(f"{kind}: {path}: {text}" for kind, path, text in sorted(seen.findings))])
+def unique(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings without those that repeat another: one per file and kind, causes with consequences first."""
+    first: dict[tuple[str, str, str], Finding] = {}
+    for finding in findings:
+        known = first.setdefault((finding.kind, finding.place, finding.text), finding)
+        if known is not finding:
+            known.rests += [name for name in finding.rests if name not in known.rests]
+            known.records = tuple(dict.fromkeys([*known.records, *finding.records]))
+    return list(first.values())
+
+
+def is_target(path: str | Path) -> bool:
+    """Tell whether a path can be audited: there is a record, or something that one may list."""
+    return is_record(path) or os.path.lexists(path)

@@ -1,141 +1,286 @@
-"""One JSON record per job, written beside what the job made.
+"""One record per job, written beside what the job made.
 
-A record holds the SHA-256 of every input and output and of the records that made the inputs, so the digest of a table's
-record fixes everything below it. Snakemake's own metadata does not: it knows no output hashes, and ``--touch`` rewrites
-it.
+A record says what the job read, ran and made. Before a job reads a file it compares it with the record of the job that
+made it. What was read and what ran is looked at again when the job ends: a change in between is an error, since no
+record could then tell the truth.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
+import hashlib
+import json
 import os
-import platform
-import resource
-import socket
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from wsss.files import digest, read_json, sha256, write_json
+from wsss.errors import WsssError
+from wsss.files import digest, sha256, write_text
+from wsss.provenance import code, content, ledger
+from wsss.provenance.machine import machine, packages, peak_memory
+from wsss.provenance.place import Place, is_record, makers_of, record_path, root_of
 
-PACKAGE = Path(__file__).parent.parent
-DISTRIBUTIONS = ("torch", "torchvision", "numpy", "scipy", "pandas", "pillow", "pydensecrf2", "timm", "snakemake")
-
-
-def record_path(output: str | Path) -> Path:
-    """Where the record of the job that makes ``output`` belongs: in the folder, or beside the file under its stem."""
-    output = Path(output)
-    return output / "record.json" if output.is_dir() or not output.suffix else output.with_suffix(".record.json")
-
-
-def find_record(path: str | Path) -> Path | None:
-    """The record that lists ``path`` among its outputs, or ``path`` itself if it is a record, or None."""
-    path = Path(path)
-    if path.name.endswith("record.json"):
-        return path if path.is_file() else None
-    for candidate in (record_path(path), path.parent / "record.json"):
-        if candidate.is_file() and str(path) in read_json(candidate)["outputs"]:
-            return candidate
-    return None
+NOT_MADE = ("config.yaml",)  # beside a result, but made by no job that has a record
+NOT_COUNTED = (ledger.NAME, ".sig")  # suffixes of what accompanies a record
+PATIENCE = "run it again"
 
 
 @contextmanager
-def recorded(command: str, inputs: list[str], outputs: list[str], config: dict | None, device: str) -> Iterator[None]:
+def recorded(
+    command: str, inputs: Sequence[str], outputs: Sequence[str], config: content.Content | None, device: str
+) -> Iterator[None]:
     """Run a job in the block and leave its record, if the block ends well.
 
     Args:
         command: name of the sub-command.
         inputs: files and folders the job reads.
         outputs: files and folders it makes; the record goes beside the first.
+        config: its resolved settings.
+        device: the device that was asked for.
+
+    Raises:
+        WsssError: an input is not what the record of its maker says; or inputs or code changed while the job ran.
     """
-    started = datetime.now(UTC)
-    inputs = [path for given in inputs for path in fingerprint(given)]
-    parents = {str(record): sha256(record) for path in inputs if (record := find_record(path))}
-    read = {path: sha256(path) for path in inputs}
-    yield
-    write_json(
-        record_path(outputs[0]),
-        {
-            "command": command,
+    job = _Job(command, inputs, outputs, config)
+    with job.attempt():
+        yield
+        job.check_unchanged()
+    job.write(device)
+
+
+class _Job:
+    """A job between its start and its record."""
+
+    def __init__(
+        self, command: str, inputs: Sequence[str], outputs: Sequence[str], config: content.Content | None
+    ) -> None:
+        self.started = datetime.now(UTC)
+        self.command, self.outputs = command, outputs
+        self.config = None if config is None else content.plain(config)
+        self.place = Place.of(outputs[0])
+        self.record = record_path(outputs[0])
+        self.ledger = ledger.ledger_path(self.record)
+        self.read = _Read(self.place, inputs)
+        self.stamps = code.stamps()
+        self.code = code.state(command, self.config)
+        self.basis = digest(json.dumps([self.read.entries, self.read.external, self.code["files"]], sort_keys=True))
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Keep the ledger of a block, and tell the block's own processes where it is."""
+        self.ledger.parent.mkdir(parents=True, exist_ok=True)
+        ours = {ledger.LEDGER: str(self.ledger.absolute()), ledger.BASIS: self.basis}
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
+        where = {name: os.environ[name] for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT") if name in os.environ}
+        ledger.note("started", basis=self.basis, host=os.uname().nodename, commit=self.code["commit"], **where)
+        try:
+            yield
+        except BaseException as error:
+            ledger.note("ended", how=_how(error), why=str(error).partition("\n")[0][:200])
+            raise
+        else:
+            ledger.note("ended", how="done")
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
+
+    def check_unchanged(self) -> None:
+        """Look at inputs and code again."""
+        self.read.check_unchanged(self.command)
+        if code.stamps() == self.stamps:
+            return
+        now = code.files_again(self.command, self.config)
+        changed = [file for file in {**self.code["files"], **now} if self.code["files"].get(file) != now.get(file)]
+        if changed:
+            raise WsssError(
+                f"{changed[0]}: was changed while '{self.command}' ran, so nobody can say what made its result; "
+                f"{PATIENCE}"
+            )
+
+    def write(self, device: str) -> None:
+        """Write the record."""
+        ended = datetime.now(UTC)
+        results = root_of(self.outputs[0])
+        made = [path for output in self.outputs for path in fingerprint(output)]
+        found: content.Content = {
+            "version": content.VERSION,
+            "self": self._key(self.record),
+            "results": results.as_posix(),
+            "command": self.command,
             "argv": sys.argv[1:],
-            "inputs": read,
-            "outputs": {path: sha256(path) for output in outputs for path in fingerprint(output)},
-            "parents": parents,
-            "config": config,
-            "seed": (config or {}).get("seed"),
-            "code": code_state(),
-            "packages": {name: importlib.metadata.version(name) for name in DISTRIBUTIONS},
+            "config": self.config,
+            "seed": _seed(self.config),
+            "supervision": supervision(self.command, self.config),
+            "inputs": self.read.entries,
+            "external": self.read.external,
+            "roots": image_roots(made) if self.command == "index" else [],
+            "outputs": {self._key(path): entry(path) for path in made},
+            "parents": self.read.parents,
+            "code": self.code,
+            "packages": packages(),
             "machine": machine(device),
-            "started": started.isoformat(timespec="seconds"),
-            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round((datetime.now(UTC) - started).total_seconds(), 2),
+            "attempts": self._attempts(),
+            "started": _time(self.started),
+            "ended": _time(ended),
+            "seconds": round((ended - self.started).total_seconds(), 2),
             "peak_memory_mib": peak_memory(),
-        },
-    )
+        }
+        found["identity"] = content.identity(found)
+        found["seal"] = content.seal(found)
+        write_text(self.record, content.text_of(found))
+
+    def _key(self, path: str | Path) -> str:
+        key = self.place.key(path)
+        if key is None:
+            raise WsssError(f"{path}: lies outside {self.place.root}, where the other outputs of this job are")
+        return key
+
+    def _attempts(self) -> content.Content:
+        data = self.ledger.read_bytes()
+        return {
+            "number": sum(b'"event": "started"' in line for line in data.splitlines()),
+            "basis": self.basis,
+            "ledger_bytes": len(data),
+            "ledger_sha256": hashlib.sha256(data).hexdigest(),
+        }
+
+
+class _Read:
+    """The inputs of a job: their digests, and who made them."""
+
+    def __init__(self, place: Place, inputs: Iterable[str]):
+        self.place = place
+        self.entries: dict[str, content.Content] = {}
+        self.external: dict[str, content.Content] = {}
+        self.parents: dict[str, str] = {}
+        self._stamps: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._records: dict[str, content.Content | None] = {}
+        for path in dict.fromkeys(path for given in inputs for path in fingerprint(given)):
+            stamp, key = _stamp(path), place.key(path)
+            found = entry(path) if key else _outside(path)
+            self._stamps[path] = stamp, found["sha256"]
+            if key is None:
+                self.external[os.path.abspath(path)] = found
+            else:
+                self._take(key, path, found)
+
+    def _take(self, key: str, path: str, found: content.Content) -> None:
+        self.entries[key] = found
+        for name in makers_of(key):
+            maker = self._maker(name)
+            if maker is None or (key != name and key not in maker["outputs"]):
+                continue
+            if key != name and maker["outputs"][key]["sha256"] != found["sha256"]:
+                raise WsssError(
+                    f"{path}: is not what '{maker['command']}' made there, as {self.place.path(name)} says; "
+                    f"delete it and {self.place.path(name).name} and make it again, or run `wsss audit TARGET --mend`"
+                )
+            self.parents[key] = maker["identity"]
+            return
+
+    def _maker(self, name: str) -> content.Content | None:
+        """A record, read once; None where there is none."""
+        if name not in self._records:
+            path = self.place.path(name)
+            try:
+                self._records[name] = content.parse(path.read_bytes()) if path.is_file() else None
+            except content.Broken as error:
+                raise WsssError(f"{path}: {error}; delete it and make what it is about again") from None
+        return self._records[name]
+
+    def check_unchanged(self, command: str) -> None:
+        """Compare every input with what it was when the job started; only what was touched is read again."""
+        for path, (stamp, expected) in self._stamps.items():
+            if _stamp(path) != stamp and not (Path(path).is_file() and sha256(path) == expected):
+                raise WsssError(f"{path}: was changed while '{command}' read it; {PATIENCE}")
 
 
 def fingerprint(path: str | Path) -> list[str]:
     """The files that stand for ``path`` in a record.
 
-    A folder counts file by file, without records, settings and hidden working files; a data set's folder is fixed by
-    its index, which lists every image and mask with its hash.
+    A folder counts file by file, without records, settings, ledgers and hidden working files. The folder of a data set
+    is fixed by its index, which lists every image and mask with its digest.
     """
     path = Path(path)
     if not path.is_dir():
         return [str(path)]
     if (path / "index.csv").is_file():
         return [str(path / "dataset.json"), str(path / "index.csv")]
-    files = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    return sorted(str(p) for p in files if p.name not in ("record.json", "config.yaml"))
+    found = (inner for inner in path.rglob("*") if inner.is_file())
+    return sorted(str(inner) for inner in found if _counts(inner))
 
 
-@functools.cache
-def code_state() -> dict:
-    """Commit, whether the tree was dirty, and the digest of the package's own sources (which needs no git)."""
-    sources = sorted(p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".yaml"))
-    tree = digest("".join(f"{p.relative_to(PACKAGE)} {sha256(p)}\n" for p in sources))
-    dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
-    return {"commit": _git("rev-parse", "HEAD"), "dirty": dirty, "sources": tree}
+def _counts(path: Path) -> bool:
+    accompanies = is_record(path) or path.name in NOT_MADE or path.name.endswith(NOT_COUNTED)
+    return not (accompanies or path.name.startswith(".") or path.name == "checkpoint.pt")
 
 
-def _git(*arguments: str) -> str | None:
+def entry(path: str | Path) -> content.Content:
+    """Digest and size of a file."""
+    return {"sha256": sha256(path), "size": Path(path).stat().st_size}
+
+
+def _outside(path: str) -> content.Content:
+    """A file outside the results; of a link also the file that it leads to."""
+    real = os.path.realpath(path)
+    led = {"real": real} if real != os.path.abspath(path) else {}
+    return {**entry(path), **led}
+
+
+def image_roots(outputs: Iterable[str]) -> list[str]:
+    """The real folders of listed images that links lead to, out of the folder of the data set."""
+    from wsss.provenance.images import listed, root_of_images
+
+    found: set[str] = set()
+    for path in outputs:
+        if Path(path).name != "index.csv":
+            continue
+        root = os.path.realpath(root_of_images(Path(path)))
+        for image, _ in listed(Path(path).read_bytes()):
+            real = os.path.realpath(os.path.join(root, image))
+            if not real.startswith(root + "/"):
+                found.add(os.path.dirname(real))
+    return sorted(found)
+
+
+def supervision(command: str, config: content.Content | None) -> list[str]:
+    """The labels and masks that a job learns from or measures with, in words."""
+    config = config or {}
+    if command == "train":
+        return ["image-level labels of the training images"]
+    if command == "deeplab" and config.get("deeplab", {}).get("labels") == "ground_truth":
+        return ["masks of the training images"]
+    if command == "cam":
+        return ["image-level labels of the images worked on"]
+    if command == "measure":
+        return ["masks of the measured images", "thresholds marked selected_on: chosen on these masks"]
+    return []
+
+
+def _seed(config: content.Content | None) -> int | None:
+    seed: Any = (config or {}).get("seed")
+    return seed if isinstance(seed, int) else None
+
+
+def _how(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return "stopped" if getattr(error, "exit_code", None) == 143 else "failed"
+
+
+def _stamp(path: str) -> tuple[int, ...]:
     try:
-        result = subprocess.run(["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
-def machine(device: str) -> dict:
-    """Host, platform, device and, under Slurm, the job."""
-    found = {
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "cpus": os.cpu_count(),
-        "device": device,
-        "slurm": {k: os.environ[k] for k in ("SLURM_JOB_ID", "SLURMD_NODENAME") if k in os.environ},
-    }
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        found["threads"] = torch.get_num_threads()
-        if torch.cuda.is_available():
-            found["gpu"] = torch.cuda.get_device_name()
-            found["cuda"] = torch.version.cuda
-    return found
-
-
-def peak_memory() -> dict:
-    """Largest resident set of this process and of its largest child, and of the GPU if one was used, in MiB."""
-    peaks = {
-        "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "children": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
-    }
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        peaks["gpu"] = torch.cuda.max_memory_allocated() // 2**20
-    return peaks
+def _time(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")

@@ -5,13 +5,19 @@ An image without any class is background: its scores have no plane, its CRF resu
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from wsss.errors import WsssError
 
+if TYPE_CHECKING:
+    from wsss.data.index import Dataset
+    from wsss.stores import Scores
+
 
 def check_size(image_id: str, image: np.ndarray, result: np.ndarray) -> None:
-    """A result ``...×H×W`` must be of the image's (``H×W×3``) size; else the image or the result was exchanged."""
+    """Refuse a result ``...×H×W`` that is not of the image's (``H×W×3``) size: one of the two was exchanged."""
     if image.shape[:2] != result.shape[-2:]:
         (height, width), (h, w) = image.shape[:2], result.shape[-2:]
         raise WsssError(
@@ -20,8 +26,8 @@ def check_size(image_id: str, image: np.ndarray, result: np.ndarray) -> None:
         )
 
 
-def scored_image(dataset, scores, image_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An image ``H×W×3`` uint8, the ``K`` label values of its classes and their scores ``K×H×W``.
+def scored_image(dataset: Dataset, scores: Scores, image_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read an image ``H×W×3`` uint8, the ``K`` label values of its classes and their scores ``K×H×W``.
 
     Raises:
         WsssError: scores are missing, of another size, or of a class that the data set does not have.

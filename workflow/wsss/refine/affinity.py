@@ -1,150 +1,31 @@
-"""AffinityNet: do two near cells show the same class? (PSA, Ahn and Kwak, CVPR 2018, arXiv:1803.10464, 3.1 to 3.3)
+"""Stage ``affinity``: AffinityNet learns from the confident areas of CRF results (PSA, arXiv:1803.10464, 3.3).
 
-B batch, D feature channels, H W pixels, h w cells at the stride of the tap conv4, P pairs of a source cell, h' w'
-source cells (see ``labels``). Names of layers are those of the released weights (jiwoon-ahn/psa, YudeWang/SEAM).
-
-Departures of the releases from the paper; the default is the release:
-D1  heads read BN-ReLU inputs of later stages, and the backbone is trained along with them     network/resnet38_aff.py
-D2  the momentum is the weight decay, as in all of PSA's training (section ``affinity.train``)  tool/torchutils.py
-Departures of this file from the releases:
-D3  on maps smaller than twice the radius the radius shrinks, in training, too (SEAM: at inference; PSA: never)
-D4  other backbones: heads of the same widths, features coarser than conv4 are upsampled to its stride
+The network and its losses are in ``affinity_net``, its training samples in ``labels``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from wsss.backbones.weights import initial
+from wsss.refine.affinity_net import build
+from wsss.refine.labels import AffinitySamples
+from wsss.train import Training
 
-from wsss import backbones
-from wsss.backbones.models import load_model
-from wsss.refine.labels import AffinitySamples, clamp_radius, pair_marks
-from wsss.refine.losses import cross_entropy_terms
-from wsss.refine.paths import at, half_disc
-from wsss.train import fit, poly_groups
-
-HEADS = (("8_3", "conv4", 64, 8), ("8_4", "conv5", 128, 16), ("8_5", "conv6", 256, 32))  # name, tap, width, groups
-NORMED = "vgg16"  # the backbone whose heads have group norms
-VGG_DILATION = 4  # of fc6; the classifier has 1
+if TYPE_CHECKING:
+    from wsss.job import Given
 
 
-class _PairDistance(torch.autograd.Function):
-    """Mean absolute difference of the features of each pair, by shifted views.
+def affinity(given: Given) -> Training:
+    """Set up the training of AffinityNet on ``given.images`` and their CRF results.
 
-    Backward computes the differences again: with autograd each of the P offsets would keep ``B×D×h'×w'`` floats.
+    Raises:
+        WsssError: an exponent was not computed, an image is in no shard, or the crop is too small to hold pairs.
     """
-
-    @staticmethod
-    def forward(ctx, features: Tensor, radius: int) -> Tensor:
-        ctx.save_for_backward(features)
-        ctx.radius = radius
-        source, offsets = at(features, (0, 0), radius), half_disc(radius)
-        distance = features.new_empty(len(source), len(offsets), *source.shape[2:])  # B P h' w'
-        for p, offset in enumerate(offsets):
-            distance[:, p] = (source - at(features, offset, radius)).abs_().mean(1)
-        return distance
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor):
-        (features,) = ctx.saved_tensors
-        total, radius = torch.zeros_like(features), ctx.radius
-        source, total_source = at(features, (0, 0), radius), at(total, (0, 0), radius)
-        grad = grad / features.shape[1]
-        for p, offset in enumerate(half_disc(radius)):
-            share = (source - at(features, offset, radius)).sign_() * grad[:, p : p + 1]  # B D h' w'
-            total_source.add_(share)
-            at(total, offset, radius).sub_(share)
-        return total, None
-
-
-def pair_affinity(features: Tensor, radius: int) -> Tensor:
-    """``a_ij = exp(-mean_d |f_i - f_j|)`` (Eq. 3 with a mean): ``B×D×h×w`` -> ``B×P×h'×w'``."""
-    return torch.exp(-_PairDistance.apply(features, radius))
-
-
-def _conv(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 1, bias=False)
-
-
-class AffinityNet(nn.Module):
-    """The network and its training task. ``stride``: pixels per cell of its features."""
-
-    phases = ("affinity",)
-    weights_kind = "psa"
-
-    def __init__(self, backbone: backbones.Backbone, radius: int):
-        super().__init__()
-        self.backbone, self.radius, self.stride = backbone, radius, backbone.strides["conv4"]
-        normed = isinstance(backbone, backbones.BACKBONES[NORMED])
-        for name, tap, width, groups in HEADS:
-            conv = _conv(backbone.channels[tap], width)
-            nn.init.kaiming_normal_(conv.weight)
-            setattr(self, f"f{name}", conv)
-            setattr(self, f"gn{name}", nn.GroupNorm(groups, width) if normed else nn.Identity())
-        width = sum(width for _, _, width, _ in HEADS)
-        self.f9 = _conv(width, width)
-        nn.init.xavier_uniform_(self.f9.weight, gain=4)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images ``B×3×H×W`` -> features ``B×448×h×w``."""
-        taps = self.backbone(images)
-        size = taps["conv4"].shape[-2:]
-        parts = []
-        for name, tap, _, _ in HEADS:
-            part = F.elu(getattr(self, f"gn{name}")(getattr(self, f"f{name}")(taps[tap])))
-            if (finer := self.backbone.strides[tap] // self.stride) > 1:  # D4
-                part = F.interpolate(part, scale_factor=finer, mode="bilinear", align_corners=False)
-            parts.append(part[..., : size[0], : size[1]])
-        return F.elu(self.f9(torch.cat(parts, 1)))
-
-    # ---- training task
-
-    def parameter_groups(self, phase: str) -> list[dict]:
-        """PSA's groups: the new convolutions, but not their group norms, at ten times the rate."""
-        return poly_groups((10.0, [self.f8_3, self.f8_4, self.f8_5, self.f9]), (1.0, [self]))
-
-    def active_phases(self, progress) -> tuple[str, ...]:
-        return self.phases
-
-    def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
-        """The three terms on ``image`` ``B×3×H×W`` and ``label`` ``B×h×w`` (255 ignore)."""
-        features = self(batch["image"]).float()
-        radius = clamp_radius(self.radius, *features.shape[-2:])
-        return cross_entropy_terms(pair_affinity(features, radius), pair_marks(batch["label"], radius))
-
-
-def backbone_spec(config: dict) -> dict:
-    """What AffinityNet stands on: ``affinity.backbone``; as far as that names no other network, the run's backbone."""
-    own = {key: value for key, value in (config["affinity"].get("backbone") or {}).items() if value is not None}
-    spec = own if "name" in own else {**config["backbone"], **own}
-    return {**spec, "fc6_dilation": VGG_DILATION} if spec["name"] == NORMED else spec
-
-
-def build(config: dict, initial: bool = True) -> AffinityNet:
-    """AffinityNet with the settings of ``affinity``, on its backbone with ``initial`` weights or at random."""
-    spec = backbone_spec(config)
-    backbone = backbones.build(spec if initial else {**spec, "weights": None})
-    return AffinityNet(backbone, config["affinity"]["radius"])
-
-
-def load(config: dict, path: str | Path) -> AffinityNet:
-    """The AffinityNet that ``affinity_stage`` wrote to ``path``, in evaluation mode."""
-    net = build(config, initial=False)
-    return load_model(net, path, f"AffinityNet on {backbone_spec(config)['name']}")
-
-
-def affinity_stage(
-    config: dict, dataset, crf_paths: Sequence[str | Path], out_dir: str | Path, device: str = "auto"
-) -> Path:
-    """Train AffinityNet on the confident cells of CRF results; returns ``model.pt`` in ``out_dir``."""
-    torch.manual_seed(config["seed"])
-    train = config["affinity"]["train"]
-    net = build(backbones.initial(config, train))
-    given = (dataset, crf_paths, config, net.stride, net.backbone.input)
-    samples = None if train.get("weights") else AffinitySamples(*given)
-    return fit(net, samples, train, config, Path(out_dir), device)
+    settings = given.settings
+    train = settings["affinity"]["train"]
+    net = build(initial(settings, train))
+    if train["weights"]:
+        return Training(net, None, train)
+    samples = AffinitySamples(given.images, given.scores, settings, net.stride, net.backbone.input)
+    return Training(net, samples, train)

@@ -9,17 +9,23 @@ once and only the unary term is exchanged. The result has the same bits as separ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydensecrf.densecrf import DenseCRF2D
 
 from wsss.errors import WsssError
 from wsss.pool import mapped
-from wsss.progress import bar
 from wsss.refine import scored_image
-from wsss.stores import Scores, write_scores
+from wsss.stores import Scores
+
+if TYPE_CHECKING:
+    from wsss.data.index import Dataset
+    from wsss.job import Given
+    from wsss.settings.sections import Crf, DenseCrf
+
+Entry = tuple[str, list[int], np.ndarray]  # key, label values, planes
 
 FLOOR = 1e-5  # scores below it count as it, so that no label is impossible
 SMALLEST = 2.0**-14  # the least normal float16; probabilities below it are stored as 0
@@ -31,19 +37,19 @@ def with_background(scores: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def unary_from_scores(scores: np.ndarray) -> np.ndarray:
-    """Energies ``-log(score)`` of ``K×H×W`` scores, clipped to ``[1e-5, 1]``; they need not sum to 1."""
+    """Compute energies ``-log(score)`` of ``K×H×W`` scores, clipped to ``[1e-5, 1]``; they need not sum to 1."""
     return -np.log(np.clip(scores, FLOOR, 1.0))
 
 
 def unary_from_labels(labels: np.ndarray, n_labels: int, gt_prob: float) -> np.ndarray:
-    """Energies ``K×H×W`` of an ``H×W`` map of label indices that is right with probability ``gt_prob`` (IRN: 0.7)."""
+    """Compute energies ``K×H×W`` of an ``H×W`` map of labels that is right with probability ``gt_prob`` (IRN: 0.7)."""
     energies = np.full((n_labels, *labels.shape), -np.log((1 - gt_prob) / max(n_labels - 1, 1)), np.float32)
     np.put_along_axis(energies, labels[None].astype(np.intp), -np.log(gt_prob), axis=0)
     return energies
 
 
-def dense_crf(image: np.ndarray, unaries: Iterable[np.ndarray], settings: dict) -> list[np.ndarray]:
-    """Label probabilities after mean-field inference, one ``K×H×W`` float32 array per unary term.
+def dense_crf(image: np.ndarray, unaries: Iterable[np.ndarray], settings: DenseCrf) -> list[np.ndarray]:
+    """Compute label probabilities by mean-field inference, one ``K×H×W`` float32 array per unary term.
 
     Args:
         image: ``H×W×3`` uint8 RGB.
@@ -60,10 +66,10 @@ def dense_crf(image: np.ndarray, unaries: Iterable[np.ndarray], settings: dict) 
     for unary in unaries:
         if unary.shape != (n_labels, height, width):
             raise WsssError(f"dense CRF: unary term {unary.shape} does not fit {n_labels} labels on {height}×{width}")
-    crf = DenseCRF2D(width, height, n_labels)
+    model = DenseCRF2D(width, height, n_labels)
     gaussian, bilateral = settings["gaussian"], settings["bilateral"]
-    crf.addPairwiseGaussian(sxy=gaussian["sxy"], compat=gaussian["compat"])
-    crf.addPairwiseBilateral(
+    model.addPairwiseGaussian(sxy=gaussian["sxy"], compat=gaussian["compat"])
+    model.addPairwiseBilateral(
         sxy=bilateral["sxy"],
         srgb=bilateral["srgb"],
         rgbim=np.array(image, np.uint8, order="C"),  # a copy: pydensecrf refuses read-only arrays
@@ -71,54 +77,43 @@ def dense_crf(image: np.ndarray, unaries: Iterable[np.ndarray], settings: dict) 
     )
 
     def infer(unary: np.ndarray) -> np.ndarray:
-        crf.setUnaryEnergy(np.ascontiguousarray(unary.reshape(n_labels, -1), np.float32))
-        return np.array(crf.inference(settings["iterations"]), np.float32).reshape(unary.shape)
+        model.setUnaryEnergy(np.ascontiguousarray(unary.reshape(n_labels, -1), np.float32))
+        return np.array(model.inference(settings["iterations"]), np.float32).reshape(unary.shape)
 
     return [infer(unary) for unary in unaries]
 
 
-def crf_stage(
-    config: dict,
-    dataset,
-    score_paths: Sequence[str | Path],
-    out: str | Path,
-    shard: tuple[int, int] = (0, 1),
-    workers: int = 1,
-) -> None:
-    """Refine the scores of the ``i``-th of ``n`` interleaved parts of ``dataset``'s images, once per ``crf.alphas``.
+def crf(given: Given) -> Iterator[list[Entry]]:
+    """Refine the scores of each image, once per exponent in ``crf.alphas``.
 
-    Results are label probabilities under the key ``<image id>@<alpha>``, planes ``[background, *classes]``. They depend
-    neither on the number of shards nor on that of processes.
+    Yields:
+        For each image one entry per alpha: the key ``<image id>@<alpha>``, the label values ``[0, *classes]`` and
+        their probabilities ``K×H×W`` float16. They do not depend on the number of processes.
 
     Raises:
         WsssError: scores are missing, not of the image's size, or of unknown classes; names the image.
     """
-    i, n = shard
-    ids = dataset.ids[i::n]
-    job = _Job(dataset, Scores(score_paths), config["crf"])
-    with write_scores(out) as store:
-        refined = zip(ids, mapped(job, ids, workers), strict=True)
-        for image_id, results in bar(refined, out=out, unit="image", total=len(ids)):
-            for alpha, classes, scores in results:
-                store.put(f"{image_id}@{alpha}", classes, scores)
+    work = _Work(given.images, Scores(given.scores), given.settings["crf"])
+    yield from mapped(work, given.images.ids, given.workers)
 
 
-class _Job:
-    """The work on one image: a list of alpha, label values of the planes, and planes ``K×H×W`` float16."""
+class _Work:
+    """The work on one image: the entries of all alphas."""
 
-    def __init__(self, dataset, scores: Scores, settings: dict):
+    def __init__(self, dataset: Dataset, scores: Scores, settings: Crf):
         self.dataset, self.scores, self.settings = dataset, scores, settings
 
-    def __call__(self, image_id: str) -> list[tuple[float, list[int], np.ndarray]]:
+    def __call__(self, image_id: str) -> list[Entry]:
         image, classes, scores = scored_image(self.dataset, self.scores, image_id)
         alphas, labels = self.settings["alphas"], [0, *classes.tolist()]
         if not len(classes):
-            return [(alpha, labels, np.ones((1, *image.shape[:2]), np.float16)) for alpha in alphas]
+            certain = np.ones((1, *image.shape[:2]), np.float16)
+            return [(f"{image_id}@{alpha}", labels, certain) for alpha in alphas]
         unaries = [unary_from_scores(with_background(scores, alpha)) for alpha in alphas]
         refined = dense_crf(image, unaries, self.settings)
-        return [(alpha, labels, _half(q)) for alpha, q in zip(alphas, refined, strict=True)]
+        return [(f"{image_id}@{alpha}", labels, _half(q)) for alpha, q in zip(alphas, refined, strict=True)]
 
 
 def _half(q: np.ndarray) -> np.ndarray:
-    """Probabilities as float16. Tiny ones become 0: that is less than what large ones lose, and much faster."""
+    """Convert probabilities to float16. Tiny ones become 0: that is less than what large ones lose, and much faster."""
     return np.where(q < SMALLEST, 0, q).astype(np.float16)

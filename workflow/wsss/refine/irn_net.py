@@ -8,13 +8,14 @@ D2  boundaries average the logits of the image and its mirror image, displacemen
 Departures of this file from the release:
 D3  images larger than the training crop are padded to the network's stride; the release cuts them to 512 pixels
 D4  other backbones: taps finer than stride 4 are max-pooled to it, coarser ones upsampled by their own factor
-D5  the mean displacement (D1) is that of all images of the seed split; the release drops the last, incomplete batch
+D5  the mean displacement (D1) is that of all measured images; the release drops the last, incomplete batch
 D6  crops of less than 21 cells (84 pixels) take a smaller radius, so that they hold pairs at all
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -27,23 +28,31 @@ from wsss.refine.labels import clamp_radius, pair_marks
 from wsss.refine.losses import cross_entropy_terms, displacement_terms
 from wsss.refine.paths import pair_difference, path_affinity
 
+if TYPE_CHECKING:
+    from wsss.groups import ParameterGroup
+    from wsss.schedule import Progress
+    from wsss.settings.sections import IrnTrain
+    from wsss.train import MaskedBatch
+
 STRIDE = 4  # image pixels per cell of the two outputs
 TAPS = ("conv2", "conv3", "conv4", "conv5", "conv6")
 
 
 class MeanShift(nn.Module):
-    """Subtracts the mean displacement of the data set in evaluation mode (D1)."""
+    """The mean displacement of the data set, which is subtracted in evaluation mode (D1)."""
 
     def __init__(self, channels: int):
         super().__init__()
+        self.running_mean: Tensor
         self.register_buffer("running_mean", torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Subtract the mean from ``B×C×h×w``, but not in training."""
         return x if self.training else x - self.running_mean.view(1, -1, 1, 1)
 
 
 def _branch(inputs: int, outputs: int, groups: int, scale: int = 1) -> nn.Sequential:
-    """1×1 convolution, group norm, upsampling, ReLU: the order of the release."""
+    """Make a 1×1 convolution, group norm, upsampling and ReLU, in the order of the release."""
     upsample = [nn.Upsample(scale_factor=scale, mode="bilinear", align_corners=False)] if scale > 1 else []
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 1, bias=False), nn.GroupNorm(groups, outputs), *upsample, nn.ReLU(inplace=True)
@@ -60,12 +69,12 @@ class IRNet(nn.Module):
     phases = ("irn",)
     weights_kind = "irn"
 
-    def __init__(self, backbone: backbones.Backbone, settings: dict):
+    def __init__(self, backbone: backbones.Backbone, settings: IrnTrain):
         super().__init__()
         strides, channels = backbone.strides, backbone.channels
         if strides["conv3"] != STRIDE:
-            raise WsssError("irn.backbone: IRNet needs a backbone whose tap conv3 has stride 4, such as resnet50")
-        self.radius, self.dp_lr_scale = settings["train_radius"], settings["dp_lr_scale"]
+            raise WsssError("irn_train.backbone: IRNet needs a backbone whose tap conv3 has stride 4, such as resnet50")
+        self.radius, self.dp_lr_scale = settings["radius"], settings["dp_lr_scale"]
         self.backbone = backbone.requires_grad_(False).eval()
         to_cells = [max(1, strides[tap] // STRIDE) for tap in TAPS]  # upsampling factors
         for k, tap in enumerate(TAPS):
@@ -84,12 +93,13 @@ class IRNet(nn.Module):
         self.mean_shift = MeanShift(2)
 
     def train(self, mode: bool = True) -> IRNet:
+        """As ``nn.Module.train``, but the backbone remains in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self
 
     def side_outputs(self, images: Tensor) -> list[Tensor]:
-        """The five taps of the frozen backbone, none of them finer than stride 4 (D4)."""
+        """Compute the five taps of the frozen backbone, none of them finer than stride 4 (D4)."""
         with torch.no_grad():
             taps = self.backbone(images)
         halvings = {tap: (STRIDE // self.backbone.strides[tap]).bit_length() - 1 for tap in TAPS}
@@ -99,7 +109,10 @@ class IRNet(nn.Module):
         return [taps[tap] for tap in TAPS]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images ``B×3×H×W`` -> boundary logits ``B×h×w``, displacements ``B×2×h×w`` (dy, dx, in cells)."""
+        """Compute boundary logits ``B×h×w`` and displacements ``B×2×h×w`` (dy, dx, in cells) of images ``B×3×H×W``.
+
+        The images are normalised.
+        """
         x = self.side_outputs(images)
         edges = [_cut(getattr(self, f"fc_edge{k + 1}")(side), x[1]) for k, side in enumerate(x)]
         edge = self.fc_edge6(torch.cat(edges, 1))
@@ -111,8 +124,11 @@ class IRNet(nn.Module):
 
     # ---- training task
 
-    def parameter_groups(self, phase: str) -> list[dict]:
-        """The boundary branch at the base rate, the displacement branch at ``dp_lr_scale`` times it."""
+    def parameter_groups(self, phase: str) -> list[ParameterGroup]:
+        """Group the parameters of the boundary branch, and those of the displacement branch.
+
+        The latter learn at ``dp_lr_scale`` times the base rate.
+        """
         named = list(self.named_parameters())
         edge, dp = ([p for name, p in named if name.startswith(branch)] for branch in ("fc_edge", "fc_dp"))
         return [
@@ -120,11 +136,12 @@ class IRNet(nn.Module):
             {"params": dp, "lr_scale": self.dp_lr_scale, "decay_scale": 1.0},
         ]
 
-    def active_phases(self, progress) -> tuple[str, ...]:
+    def active_phases(self, progress: Progress) -> tuple[str, ...]:
+        """Return the one phase."""
         return self.phases
 
-    def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
-        """The five terms on ``image`` ``B×3×H×W`` and ``label`` ``B×h×w`` (255 ignore), each with its weight."""
+    def losses(self, batch: MaskedBatch, phase: str, progress: Progress) -> dict[str, Tensor]:
+        """Compute the five weighted terms of images ``B×3×H×W`` under their labels ``B×h×w`` (255 ignore)."""
         edge, dp = self(batch["image"])
         radius = clamp_radius(self.radius, *edge.shape[1:])  # D6
         marks = pair_marks(batch["label"], radius)
@@ -133,22 +150,30 @@ class IRNet(nn.Module):
         return {**{f"boundary_{name}": value for name, value in boundary.items()}, **displacement}
 
 
-def build(settings: dict) -> IRNet:
-    """IRNet with the settings of section ``irn``."""
+def build(settings: IrnTrain) -> IRNet:
+    """Make IRNet by the section ``irn_train``.
+
+    Raises:
+        WsssError: the backbone has no tap ``conv3`` of stride 4.
+    """
     return IRNet(backbones.build(settings["backbone"]), settings)
 
 
-def load(settings: dict, path: str | Path) -> IRNet:
-    """The IRNet that ``irnet_stage`` wrote to ``path``, in evaluation mode."""
+def load(settings: IrnTrain, path: str | Path) -> IRNet:
+    """Load the IRNet that stage ``irn_train`` wrote to ``path``, in evaluation mode.
+
+    Raises:
+        WsssError: the file cannot be read, or was trained with another backbone.
+    """
     return load_model(build(backbones.without_weights(settings)), path, f"IRNet on {settings['backbone']['name']}")
 
 
 @torch.no_grad()
 def boundary_and_displacement(net: IRNet, image: Tensor, crop: int) -> tuple[Tensor, Tensor]:
-    """Boundary probability ``h×w`` and displacements ``2×h×w`` of one normalised image ``3×H×W``.
+    """Compute boundary probabilities ``h×w`` and displacements ``2×h×w`` of one normalised image ``3×H×W``.
 
-    Zeros at the right and bottom make the image at least ``crop`` wide and high, the size the group norms were trained
-    on; beyond that they only fill the network's stride (D3).
+    Zeros at the right and bottom make the image at least ``crop`` wide and high. That is the size that the group norms
+    were trained on. A larger image is only padded to the network's stride (D3).
     """
     _, height, width = image.shape
     step = max(STRIDE, net.backbone.stride)

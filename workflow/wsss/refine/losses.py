@@ -1,6 +1,6 @@
 """Losses of pairs of cells: affinity (AffinityNet, IRNet) and displacement (IRNet: Ahn et al., arXiv:1904.05044).
 
-B batch, P pairs per source, h' w' sources; i is the source of a pair, j its neighbour. Every mean runs over the pairs
+B batch, P pairs per source, h' w' sources. The source of a pair is i, its neighbour is j. Every mean is over the pairs
 of its kind in the whole batch.
 """
 
@@ -16,7 +16,7 @@ EPS = 1e-5
 
 
 def cross_entropy_terms(affinity: Tensor, marks: PairMarks) -> dict[str, Tensor]:
-    """Cross entropy of affinities ``B×P×h'×w'`` under marks, weighted 1/4, 1/4, 1/2 (PSA 3.3; IRNet's is the same)."""
+    """Compute the cross entropy of affinities ``B×P×h'×w'`` under marks, weighted 1/4, 1/4, 1/2 (PSA, 3.3; IRNet)."""
     same, different = -torch.log(affinity + EPS), -torch.log(1 + EPS - affinity)
 
     def mean(values: Tensor, where: Tensor) -> Tensor:
@@ -30,10 +30,10 @@ def cross_entropy_terms(affinity: Tensor, marks: PairMarks) -> dict[str, Tensor]
 
 
 def displacement_terms(difference: Tensor, marks: PairMarks, radius: int) -> dict[str, Tensor]:
-    """Displacement field, on ``D(i) - D(j)`` ``B×2×P×h'×w'``, weighted 1/2.
+    """Compute the loss of displacements from their differences ``D(i) - D(j)`` ``B×2×P×h'×w'``, weighted 1/2.
 
-    Two cells of one object point at the same centroid, so their displacements differ by ``x_j - x_i``; on the
-    background, which has none, they shall be equal.
+    Two cells of one object point at the same centroid, so their displacements differ by ``x_j - x_i``. The background
+    has no centroid: there they should be equal. ``radius`` is that of the pairs, in cells.
     """
     expected = difference.new_tensor(half_disc(radius)).T.view(1, 2, -1, 1, 1)
     fg, bg = marks.fg.unsqueeze(1), marks.bg.unsqueeze(1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,14 +27,14 @@ class Pair:
 
 
 def half_disc(radius: int) -> list[Cell]:
-    """Offsets closer than ``radius``, one of each opposite two, in reading order from (0, 1)."""
+    """List the offsets closer than ``radius``, one of each opposite two, in reading order from (0, 1)."""
     reach = range(1 - radius, radius)
     disc = [(dy, dx) for dy in range(radius) for dx in reach if dy * dy + dx * dx < radius * radius]
     return [offset for offset in disc if offset > (0, 0)]
 
 
 def straight_path(dy: int, dx: int) -> tuple[Cell, ...]:
-    """Cells of the bounding rectangle less than one cell from the line to ``(dy, dx)``, the farthest first."""
+    """List the cells of the bounding rectangle less than one cell from the line to ``(dy, dx)``, the farthest first."""
     columns = range(min(0, dx), max(0, dx) + 1)
     near = [(y, x) for y in range(dy + 1) for x in columns if (dy * x - dx * y) ** 2 < dy * dy + dx * dx]
     return tuple(sorted(near, key=lambda cell: -abs(cell[0]) - abs(cell[1])))
@@ -41,12 +42,14 @@ def straight_path(dy: int, dx: int) -> tuple[Cell, ...]:
 
 @functools.cache
 def pairs_within(radius: int) -> tuple[Pair, ...]:
-    """All pairs of one source in the order of ``half_disc``, which is that of channels everywhere."""
+    """List all pairs of one source in the order of ``half_disc``, which is that of channels everywhere."""
     return tuple(Pair(dy, dx, straight_path(dy, dx)) for dy, dx in half_disc(radius))
 
 
 def at(values: Tensor, cell: Cell, radius: int) -> Tensor:
-    """What all sources see at ``cell``: ``...×h×w`` -> ``...×h'×w'``, h' = h - radius + 1, w' = w - 2 radius + 2.
+    """View the values that all sources have at the offset ``cell``: ``...×h×w`` -> ``...×h'×w'``.
+
+    h' = h - radius + 1, w' = w - 2 radius + 2. ``radius`` is that of the pairs, in cells.
 
     Raises:
         WsssError: the map is too small to hold a single source.
@@ -63,7 +66,7 @@ class _PathMaximum(torch.autograd.Function):
     """Maximum over the cells of each path, by shifted views: no index tables, one byte per pair kept for backward."""
 
     @staticmethod
-    def forward(ctx, boundary: Tensor, radius: int) -> Tensor:
+    def forward(ctx: Any, boundary: Tensor, radius: int) -> Tensor:
         pairs, source = pairs_within(radius), at(boundary, (0, 0), radius)
         values = boundary.new_empty(len(source), len(pairs), *source.shape[1:])  # B P h' w'
         positions = torch.empty_like(values, dtype=torch.uint8)
@@ -75,7 +78,7 @@ class _PathMaximum(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (position,) = ctx.saved_tensors
         total = grad.new_zeros(ctx.shape)
         for p, pair in enumerate(pairs_within(ctx.radius)):
@@ -85,14 +88,15 @@ class _PathMaximum(torch.autograd.Function):
 
 
 def path_affinity(boundary: Tensor, radius: int) -> Tensor:
-    """Affinity ``a_ij = 1 - max_{k on the path from i to j} B(k)``.
+    """Compute affinities ``a_ij = 1 - max B(k)`` over the cells k on the path from i to j.
 
     ``boundary`` ``B×h×w`` in [0, 1] -> ``B×P×h'×w'``.
     """
-    return 1 - _PathMaximum.apply(boundary, radius)
+    highest: Tensor = _PathMaximum.apply(boundary, radius)
+    return 1 - highest
 
 
 def pair_difference(values: Tensor, radius: int) -> Tensor:
-    """Value at the source minus value at its neighbour: ``...×h×w`` -> ``...×P×h'×w'``."""
+    """Subtract the value at each neighbour from that at the source: ``...×h×w`` -> ``...×P×h'×w'``."""
     source = at(values, (0, 0), radius)
     return torch.stack([source - at(values, (pair.dy, pair.dx), radius) for pair in pairs_within(radius)], -3)

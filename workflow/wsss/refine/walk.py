@@ -1,13 +1,13 @@
-"""Pseudo masks by a random walk of the scores over learned affinities (PSA, arXiv:1803.10464, 3.4; SEAM; AEFT).
+"""Stage ``walk``: scores walk at random over learned affinities (PSA, arXiv:1803.10464, 3.4; SEAM; AEFT).
 
 B batch, K label planes (background first), H W pixels, h w cells, n = h w, P pairs of a source cell, D = 2P + 1 <= 69
 cells that one step can come from, the cell itself among them.
 
     T = W / column sums,  W_ij = a_ij^beta,  W_ii = 1;     scores after t steps: x T^t,  t = 2^log_steps
 
-The releases square a dense n×n matrix ``log_steps`` times. Here T stays sparse and meets K planes only: a t-step walk
-costs 6 sqrt(t) products with D n entries, not log_steps products of n×n matrices. W is symmetric, so T has real
-eigenvalues in [-1, 1] and its power is a short sum of Chebyshev polynomials (see :func:`walk_coefficients`).
+The releases square a dense n×n matrix ``log_steps`` times. Here T stays sparse and is multiplied by K planes only: t
+steps cost 6 sqrt(t) products with D n entries, not ``log_steps`` products of n×n matrices. W is symmetric, so T has
+real eigenvalues in [-1, 1], and its power is a short sum of Chebyshev polynomials (see :func:`walk_coefficients`).
 
 Departures from the releases (jiwoon-ahn/psa@9493e59, YudeWang/SEAM@3212261):
 D1  float64 in the walk; its distance from the releases is that of their float32 from exact arithmetic
@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,20 +33,35 @@ from torch import Tensor
 from wsss.data.transforms import normalise, to_tensor
 from wsss.devices import for_inference
 from wsss.pool import ahead, mapped
-from wsss.progress import bar
-from wsss.refine import affinity, scored_image
+from wsss.refine import affinity_net, scored_image
 from wsss.refine.labels import clamp_radius, pool
 from wsss.refine.paths import half_disc
 from wsss.refine.smooth import Smooth, best_labels, pad
-from wsss.stores import Scores, write_masks
+from wsss.stores import Scores
 
+if TYPE_CHECKING:
+    from wsss.data.index import Dataset
+    from wsss.job import Given
+    from wsss.settings.sections import Settings
+
+Entry = tuple[str, np.ndarray]  # id, pseudo mask
 SIGMAS = 6  # polynomials beyond this many standard deviations of the walk have weights below 1e-8 in all
 
 
-def neighbour_weights(affinity: Tensor, size: tuple[int, int], radius: int, beta: float) -> tuple[Tensor, list]:
-    """``W`` as a stencil: ``B×D×h×w`` with ``a^beta`` of the neighbour at each of the D offsets, 0 where none is.
+def neighbour_weights(
+    affinity: Tensor, size: tuple[int, int], radius: int, beta: float
+) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Arrange ``W`` by offsets.
 
-    ``affinity`` is ``B×P×h'×w'``; a pair counts in both directions. Also returns the offsets, in reading order.
+    Args:
+        affinity: affinities of pairs ``B×P×h'×w'``. A pair counts in both directions.
+        size: h and w.
+        radius: of the pairs, in cells.
+        beta: the exponent of affinities.
+
+    Returns:
+        ``a^beta`` of the neighbour at each of the D offsets, 0 where there is none, ``B×D×h×w``; and the offsets, in
+        reading order.
     """
     (h, w), margin = size, radius - 1
     half = half_disc(radius)
@@ -66,7 +82,10 @@ def neighbour_weights(affinity: Tensor, size: tuple[int, int], radius: int, beta
 
 
 def transition_matrix(weights: Tensor, offsets: Sequence[tuple[int, int]]) -> Tensor:
-    """``T`` transposed, sparse ``Bn×Bn``, one block per image: row j holds what cells i give to the score of j."""
+    """Build ``T`` transposed, sparse ``Bn×Bn``, from ``weights`` ``B×D×h×w`` and their offsets.
+
+    It has one block per image. Row j holds the shares of the cells i in the score of j.
+    """
     B, D, h, w = weights.shape
     shares = (weights / weights.sum(1, keepdim=True)).permute(0, 2, 3, 1).reshape(B * h * w, D)
     shift = torch.tensor([dy * w + dx for dy, dx in offsets], device=weights.device)
@@ -81,9 +100,9 @@ def transition_matrix(weights: Tensor, offsets: Sequence[tuple[int, int]]) -> Te
 
 
 def walk_coefficients(steps: int) -> list[float]:
-    """``c_k`` with ``x^steps = sum_k c_k T_k(x)`` on [-1, 1], ``T_k`` Chebyshev's polynomials.
+    """Compute ``c_k`` with ``x^steps = sum_k c_k T_k(x)`` on [-1, 1]. ``T_k`` are Chebyshev's polynomials.
 
-    ``x^t`` is the mean of ``T_|S|(x)`` over the end points S of t fair coin tosses, so all but ``6 sqrt(t)`` terms can
+    ``x^t`` is the mean of ``T_|S|(x)`` over the end points S of t fair coin tosses. So all but ``6 sqrt(t)`` terms can
     be dropped: the rest weighs 2e-9 (Sachdeva and Vishnoi, Faster Algorithms via Approximation Theory, 2014, 3).
     """
     degree = min(steps, math.ceil(SIGMAS * math.sqrt(steps)))
@@ -92,7 +111,18 @@ def walk_coefficients(steps: int) -> list[float]:
 
 
 def random_walk(scores: Tensor, affinity: Tensor, radius: int, beta: float, log_steps: int) -> Tensor:
-    """Scores ``B×K×h×w`` after ``2^log_steps`` steps over affinities ``B×P×h'×w'``; of the same shape and type."""
+    """Let scores walk for ``2^log_steps`` steps.
+
+    Args:
+        scores: ``B×K×h×w``.
+        affinity: affinities of pairs ``B×P×h'×w'``.
+        radius: of the pairs, in cells.
+        beta: the exponent of affinities.
+        log_steps: the logarithm of the number of steps to the base 2.
+
+    Returns:
+        ``B×K×h×w``, of the type of ``scores``.
+    """
     B, K, h, w = scores.shape
     transition = transition_matrix(*neighbour_weights(affinity.double(), (h, w), radius, beta))
     coefficients = walk_coefficients(2**log_steps)
@@ -109,7 +139,7 @@ def random_walk(scores: Tensor, affinity: Tensor, radius: int, beta: float, log_
 def label_planes(scores: Tensor, alpha: float, n_classes: int) -> Tensor:
     """Put the background score ``(1 - max)^alpha`` before ``C×H×W`` scores of present classes: ``(C+1)×H×W``.
 
-    The maximum runs over all ``n_classes`` classes; absent ones score 0.
+    The maximum is over all ``n_classes`` classes. Absent ones score 0.
     """
     best = scores.amax(0, keepdim=True) if len(scores) else scores.new_zeros(1, *scores.shape[1:])
     best = best.clamp(min=0) if len(scores) < n_classes else best
@@ -117,22 +147,33 @@ def label_planes(scores: Tensor, alpha: float, n_classes: int) -> Tensor:
 
 
 def upsample(walked: Tensor, stride: int) -> Tensor:
-    """``K×h×w`` -> ``K×(h stride)×(w stride)``, bilinear, half-pixel centres."""
+    """Upsample ``K×h×w`` to ``K×(h stride)×(w stride)``, bilinearly with half-pixel centres."""
     return F.interpolate(walked[None], scale_factor=stride, mode="bilinear", align_corners=False)[0]
 
 
 class Walker:
-    """Walks with the scores of one image."""
+    """The walk of one image's scores.
 
-    def __init__(self, config: dict, n_classes: int, model_path: str | Path, device: torch.device):
+    Args:
+        config: the settings; the sections ``walk``, ``affinity`` and ``backbone`` are read.
+        n_classes: number of foreground classes.
+        model_path: the ``model.pt`` of stage ``affinity``.
+        device: the place to compute on.
+
+    Raises:
+        WsssError: the model cannot be read, or does not fit the settings.
+    """
+
+    def __init__(self, config: Settings, n_classes: int, model_path: str | Path, device: torch.device):
         self.walk, self.n_classes, self.device = config["walk"], n_classes, device
-        self.net = affinity.load(config, model_path).to(device)
+        self.net = affinity_net.load(config, model_path).to(device)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """``H×W×3`` uint8 and scores ``C×H×W`` of the present classes -> planes ``(C+1)×H'×W'``, background first.
+        """Compute planes ``(C+1)×H'×W'``, background first.
 
-        H' and W' are multiples of the stride: the image is padded at the right and bottom.
+        ``image`` is ``H×W×3`` uint8, ``scores`` are ``C×H×W`` of the present classes. H' and W' are multiples of the
+        stride: the image is padded at the right and bottom.
         """
         stride = self.net.stride
         size = [-(-length // stride) * stride for length in image.shape[:2]]
@@ -141,39 +182,34 @@ class Walker:
         planes = label_planes(torch.from_numpy(scores).to(self.device), self.walk["alpha"], self.n_classes)
         cells = pool(planes, stride)[None]  # 1 K h w
         radius = clamp_radius(self.net.radius, *cells.shape[-2:])
-        pairs = affinity.pair_affinity(features, radius)
+        pairs = affinity_net.pair_affinity(features, radius)
         walked = random_walk(cells, pairs, radius, self.walk["beta"], self.walk["log_steps"])[0]
         return upsample(walked, stride).cpu().numpy()
 
 
-def walk_stage(
-    config: dict,
-    dataset,
-    score_paths: Sequence[str | Path],
-    model_path: str | Path,
-    out: str | Path,
-    shard: tuple[int, int] = (0, 1),
-    device: str = "auto",
-    workers: int = 1,
-) -> None:
-    """Write pseudo masks of the ``i``-th of ``n`` interleaved parts of ``dataset``'s images to the mask shard ``out``.
+def walk(given: Given) -> Iterator[list[Entry]]:
+    """Let the scores of each image walk.
 
-    They depend neither on the number of shards nor on that of CRF processes (``workers``).
+    Yields:
+        For each image one entry: its id and its pseudo mask ``H×W`` uint8. Masks do not depend on the number of CRF
+        processes.
 
     Raises:
         WsssError: scores are missing or do not fit the image (names the image), or the model does not fit.
     """
-    i, n = shard
-    ids, stored, n_classes = dataset.ids[i::n], Scores(score_paths), len(dataset.classes)
-    walker = Walker(config, n_classes, model_path, for_inference(device)[0])
+    images, settings = given.images, given.settings
+    n_labels = len(images.classes) + 1
+    assert given.model is not None
+    walker = Walker(settings, n_labels - 1, given.model, for_inference(given.device)[0])
+    found = _walked(walker, images, Scores(given.scores))
+    smooth = Smooth(n_labels, settings["crf"]) if settings["walk"]["crf"] else None
+    masks = mapped(smooth, found, given.workers) if smooth else (best_labels(*planes) for planes in found)
+    for image_id, mask in zip(images.ids, masks, strict=True):
+        yield [(image_id, mask)]
 
-    def walked() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        with ThreadPoolExecutor(1) as threads:
-            for image, classes, scores in ahead(threads, partial(scored_image, dataset, stored), ids):
-                yield image, np.concatenate([[0], classes]).astype(np.uint8), walker(image, scores)
 
-    smooth = Smooth(n_classes + 1, config["crf"]) if config["walk"]["crf"] else None
-    masks = mapped(smooth, walked(), workers) if smooth else (best_labels(*found) for found in walked())
-    with write_masks(out) as store:
-        for image_id, mask in bar(zip(ids, masks, strict=True), out=out, unit="image", total=len(ids)):
-            store.put(image_id, mask)
+def _walked(walker: Walker, images: Dataset, scores: Scores) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield each image, the label values of its planes, and the planes after the walk."""
+    with ThreadPoolExecutor(1) as threads:
+        for image, classes, planes in ahead(threads, partial(scored_image, images, scores), images.ids):
+            yield image, np.concatenate([[0], classes]).astype(np.uint8), walker(image, planes)

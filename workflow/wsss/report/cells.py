@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
+from typing import Any
 
 from wsss.errors import WsssError
 from wsss.files import read_json
+from wsss.report.drawing import CellSpec
 
+Raw = dict[str, Any]  # a mapping as YAML or JSON has it
 # The rule behind the verdict, in points of a percentage: stated once, printed under every table.
 CLOSE, NEAR, SIGMAS = 1.0, 3.0, 2.0
+MARKS = {"reproduced": "✓", "partly": "≈", "not": "✗"}  # verdict -> its mark
 EPS = 1e-9  # a difference of exactly 1 point is within 1 point, whatever its last bit
 RULE = (
     f"reproduced: within {CLOSE:g} point of the reported value, or within {SIGMAS:g} standard deviations (ours or the "
@@ -20,7 +24,18 @@ RULE = (
 
 @dataclass(frozen=True)
 class Cell:
-    """``reported`` and ``values`` are in the table's unit: percent where ``scale`` is 100, fractions where it is 1."""
+    """One number: the reported value and ours, in the table's unit.
+
+    Args:
+        reported: the paper's value, if it has one.
+        reported_spread: its standard deviation, if the paper gives it.
+        values: ours, one per seed.
+        missing: the reason why there are none.
+        comparable: the reason why ours has no verdict; None if it has.
+        points: the operating point of each seed.
+        metrics: the file of metrics of each seed.
+        scale: 100 where the unit is percent, 1 where it is a fraction.
+    """
 
     reported: float | None
     reported_spread: float | None
@@ -33,19 +48,22 @@ class Cell:
 
     @property
     def mean(self) -> float | None:
+        """The mean over seeds."""
         return statistics.fmean(self.values) if self.values else None
 
     @property
     def spread(self) -> float | None:
+        """The standard deviation over seeds."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     @property
     def difference(self) -> float | None:
+        """Ours minus the reported value."""
         return None if self.mean is None or self.reported is None else self.mean - self.reported
 
     @property
     def verdict(self) -> str:
-        """``reproduced``, ``partly``, ``not``, or why there is no verdict."""
+        """Return ``reproduced``, ``partly``, ``not``, or the reason why there is no verdict."""
         if self.mean is None:
             return self.missing or "no value reported, none asked for"
         if self.difference is None:
@@ -60,10 +78,16 @@ class Cell:
         return "reproduced" if distance <= max(CLOSE, SIGMAS * spread) + EPS else "partly"
 
 
-def read_cell(spec: dict) -> Cell:
-    """Fill a cell of a resolved table plan from its metrics files."""
+def read_cell(spec: CellSpec) -> Cell:
+    """Fill a cell of a drawing from its metrics files.
+
+    Raises:
+        WsssError: a file is missing, or has no such operating point or class.
+    """
     scale = spec.get("scale", 100)
-    values, points, undefined = [], [], None
+    values: list[float] = []
+    points: list[str] = []
+    undefined = None
     for path in spec.get("metrics", []):
         metrics = read_json(path)
         point = operating_point(metrics, spec["at"], path)
@@ -85,33 +109,48 @@ def read_cell(spec: dict) -> Cell:
     )
 
 
-def operating_point(metrics: dict, at: str, path: str) -> dict:
-    """One entry of ``points`` of a metrics file."""
+def operating_point(metrics: Raw, at: str, path: str) -> Raw:
+    """Return one entry of ``points`` of a metrics file.
+
+    Raises:
+        WsssError: there is none of this name.
+    """
     if at not in metrics["points"]:
         raise WsssError(f"{path}: no operating point '{at}': choose one of {', '.join(metrics['points'])}")
-    return metrics["points"][at]
+    return dict(metrics["points"][at])
 
 
-def _quoted(spec: dict) -> str | None:
+def _quoted(spec: CellSpec) -> str | None:
     if not spec.get("literature"):
         return None
     return f"{'no value in' if spec.get('reported') is None else 'quoted:'} {spec['literature']}"
 
 
-def _value(point: dict, spec: dict, metrics: dict, path: str) -> float | str:
-    """The asked number as a fraction, or why there is none."""
+def _value(point: Raw, spec: CellSpec, metrics: Raw, path: str) -> float | str:
+    """Return the number that is asked for, as a fraction, or the reason why there is none.
+
+    Args:
+        point: the operating point.
+        spec: the cell, which names the metric and the class.
+        metrics: the content of the metrics file.
+        path: the file, for errors.
+
+    Raises:
+        WsssError: the data set has no such class.
+    """
     if spec["metric"] != "iou":
         value = point[spec["metric"]]
-        return f"{spec['metric']} has no value here" if value is None or math.isnan(value) else value
+        return f"{spec['metric']} has no value here" if value is None or math.isnan(value) else float(value)
     name = spec["class"]
     if name in metrics["classes"]:
-        return point["iou"][metrics["classes"].index(name)]
+        return float(point["iou"][metrics["classes"].index(name)])
     if spec.get("not_comparable"):
         return f"data set {spec['dataset']} has no such class"
     raise WsssError(f"{path}: no class '{name}': choose one of {', '.join(metrics['classes'])}")
 
 
-def _describe(at: str, point: dict) -> str:
+def _describe(at: str, point: Raw) -> str:
+    """Name an operating point: its threshold, or what was selected for it."""
     if "threshold" in point:
         return f"threshold {point['threshold']:.2f}"
-    return point.get("selected", at)
+    return str(point.get("selected", at))

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from wsss.data.index import Dataset
 from wsss.files import read_json
+from wsss.registry import Registry, load
 from wsss.report.colours import colour, heat
+from wsss.report.drawing import FigureDrawing, PictureColumn
 from wsss.report.style import HEIGHT, WIDTH
 from wsss.stores import Masks, Scores
 
@@ -26,34 +31,55 @@ HEAD_LINES = 3  # for which there is room on a full page
 LETTER = 0.058  # inches of a head's letter, on average
 SIDE = 300  # pixels of a picture's longer side in the figure
 
+Paint = Callable[[str], np.ndarray]  # image id -> picture
+MODELS: Registry[str] = {  # kind of column that a model paints -> what makes its painter
+    "foreground": "wsss.report.insides:painter",
+    "erased": "wsss.report.insides:painter",
+    "affinity_object": "wsss.report.insides:painter",
+    "affinity_beside": "wsss.report.insides:painter",
+    "painted_inside": "wsss.report.insides:painter",
+    "painted_outside": "wsss.report.insides:painter",
+}
 
-def draw_grid(plan: dict) -> Figure:
-    """One row per image, one column per entry of ``columns``; few columns are set in several blocks side by side.
+
+@dataclass(frozen=True)
+class Sheet:
+    """The measures of a grid in inches.
+
+    Args:
+        cell: width of a picture.
+        heights: height of each line.
+        head: height of the heads of the columns.
+        width: width of the figure.
+        height: height of the figure.
+    """
+
+    cell: float
+    heights: list[float]
+    head: float
+    width: float
+    height: float
+
+
+def draw_grid(drawing: FigureDrawing) -> Figure:
+    """Draw one row per image and one column per entry of ``columns``; few columns are set in blocks side by side.
 
     A column is ``{kind: image}``, ``{kind: truth}``, a stage of a run (scores as heat over the image, masks in VOC
-    colours), or what a run's model makes of the image (``insides.SHOW``). ``count`` images are shown, see ``pick``.
+    colours), or what a run's model makes of the image (``insides``). ``count`` images are shown, see ``pick``.
     """
-    dataset = Dataset.load(plan["data"]).split(plan["images_of"])
-    ids = pick(dataset, plan.get("count", 8))
-    painters = [_painter(column, dataset) for column in plan["columns"]]
+    dataset = Dataset.load(drawing["data"]).split(drawing["images_of"])
+    ids = pick(dataset, drawing.get("count", 8))
+    painters = [_painter(column, dataset) for column in drawing["columns"]]
     blocks = max(1, min(ACROSS // len(painters), len(ids)))
     lines = [ids[i : i + blocks] for i in range(0, len(ids), blocks)]
-    columns = len(painters) * blocks
-    gaps = (columns - 1) * GAP + (blocks - 1) * SPACE
     tallest = [max(_aspect(dataset, image_id) for image_id in line) for line in lines]
-    room = HEIGHT - HEAD - HEAD_LINES * HEAD_LINE - len(lines) * GAP
-    cell = min(CELL, (WIDTH - gaps) / columns, room / sum(tallest))
-    heights = [aspect * cell for aspect in tallest]
-    heads = [textwrap.fill(column["label"], int(cell / LETTER)) for column in plan["columns"]]
-    head = HEAD + HEAD_LINE * max(text.count("\n") + 1 for text in heads)
-    width, height = columns * cell + gaps, head + sum(heights) + len(lines) * GAP
-
-    figure = plt.figure(figsize=(width, height))
-    top = height - head
-    for number, (line, tall) in enumerate(zip(lines, heights, strict=True)):
+    labels = [column["label"] for column in drawing["columns"]]
+    sheet, heads = _measures(labels, tallest, blocks)
+    figure = plt.figure(figsize=(sheet.width, sheet.height))
+    top = sheet.height - sheet.head
+    for number, (line, tall) in enumerate(zip(lines, sheet.heights, strict=True)):
         for k, (image_id, (text, paint)) in enumerate(product(line, zip(heads, painters, strict=True))):
-            left = k * (cell + GAP) + k // len(painters) * SPACE
-            axis = figure.add_axes((left / width, (top - tall) / height, cell / width, tall / height), anchor="N")
+            axis = _axis(figure, sheet, k, len(painters), top, tall)
             axis.imshow(_reduced(paint(image_id)), interpolation="antialiased")
             axis.set_axis_off()
             if number == 0:
@@ -62,8 +88,43 @@ def draw_grid(plan: dict) -> Figure:
     return figure
 
 
+def _measures(labels: list[str], tallest: list[float], blocks: int) -> tuple[Sheet, list[str]]:
+    """Fit the grid on a page and return its measures and the heads of the columns, wrapped.
+
+    Args:
+        labels: heads of the columns.
+        tallest: of each line, the height of its tallest picture over its width.
+        blocks: blocks side by side.
+    """
+    columns = len(labels) * blocks
+    gaps = (columns - 1) * GAP + (blocks - 1) * SPACE
+    room = HEIGHT - HEAD - HEAD_LINES * HEAD_LINE - len(tallest) * GAP
+    cell = min(CELL, (WIDTH - gaps) / columns, room / sum(tallest))
+    heads = [textwrap.fill(label, int(cell / LETTER)) for label in labels]
+    head = HEAD + HEAD_LINE * max(text.count("\n") + 1 for text in heads)
+    heights = [aspect * cell for aspect in tallest]
+    width, height = columns * cell + gaps, head + sum(heights) + len(tallest) * GAP
+    return Sheet(cell, heights, head, width, height), heads
+
+
+def _axis(figure: Figure, sheet: Sheet, k: int, columns: int, top: float, tall: float) -> Axes:
+    """Make the axis of the ``k``-th picture of a line.
+
+    Args:
+        figure: the figure.
+        sheet: its measures.
+        k: the picture's place in its line.
+        columns: columns of a block.
+        top: inches from the lower edge of the figure to the upper edge of the line.
+        tall: height of the line in inches.
+    """
+    left = k * (sheet.cell + GAP) + k // columns * SPACE
+    place = (left / sheet.width, (top - tall) / sheet.height, sheet.cell / sheet.width, tall / sheet.height)
+    return figure.add_axes(place, anchor="N")
+
+
 def pick(dataset: Dataset, count: int) -> list[str]:
-    """Ids spread over the classes by a rule that looks at labels alone: the first image of each class, in turn."""
+    """Pick ids spread over the classes by a rule that looks at labels alone: the first image of each class, in turn."""
     labels = dataset.labels()
     chosen: list[int] = []
     for turn in range(len(labels)):
@@ -76,32 +137,30 @@ def pick(dataset: Dataset, count: int) -> list[str]:
     return [dataset.records[i].id for i in chosen]
 
 
-def _painter(column: dict, dataset: Dataset) -> Callable[[str], np.ndarray]:
+def _painter(column: PictureColumn, dataset: Dataset) -> Paint:
+    """Return what paints a column's picture of an image."""
     kind = column.get("kind")
     if kind == "image":
         return dataset.image
     if kind == "truth":
         return lambda image_id: colour(dataset.mask(image_id), dataset.image(image_id))
     if kind:
-        from wsss.report.insides import painter  # it needs torch, other figures do not
-
-        return painter(column, dataset)
+        make: Callable[[PictureColumn, Dataset], Paint] = load(MODELS, kind, "kind of column")
+        return make(column, dataset)
     if column["files"][0].endswith(".zip"):
         masks = Masks(column["files"])
         return lambda image_id: colour(masks.get(image_id), dataset.image(image_id))
     scores = Scores(column["files"])
-    if column["stage"] == "crf":
+    if column["stage"] in ("crf", "pamr"):
         alpha = best_alpha(read_json(column["metrics"][0]))
         return lambda image_id: colour(_argmax(*scores.get(f"{image_id}@{alpha}")), dataset.image(image_id))
     return lambda image_id: heat(scores.get(image_id)[1].max(0), dataset.image(image_id))
 
 
-def best_alpha(metrics: dict) -> str:
-    """The background exponent whose CRF result measured best."""
-    alphas = {
-        name.removeprefix("alpha="): p["miou"] for name, p in metrics["points"].items() if name.startswith("alpha=")
-    }
-    return max(alphas, key=alphas.get)
+def best_alpha(metrics: dict[str, Any]) -> str:
+    """Return the background exponent whose result measured best."""
+    points = {name: point["miou"] for name, point in metrics["points"].items() if name.startswith("alpha=")}
+    return max(points, key=lambda name: points[name]).removeprefix("alpha=")
 
 
 def _argmax(classes: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -1,22 +1,38 @@
-"""How all figures look, and what fits on a page of a paper. Nothing is drawn on a screen."""
+"""The look of all figures, and what fits on a page of a paper. Nothing is drawn on a screen."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 6.9, 8.6  # inches: the text of a page of a two-column paper, with room for a caption
 # Okabe and Ito's colours, told apart by readers with any colour vision
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#F0E442"]
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.prop_cycle": plt.cycler(color=COLOURS),
+    "svg.hashsalt": "wsss",  # names inside of an SVG, so that equal figures are equal bytes
     "pdf.fonttype": 42,  # TrueType: text stays text
     "figure.dpi": 200,
     "legend.frameon": False,
 }
+# The marks of a reported value and of ours, wherever the two are in one chart.
+MARK: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 5}
+REPORTED: dict[str, Any] = {**MARK, "color": "#777777", "mfc": "white", "label": "reported"}
+OURS: dict[str, Any] = {**MARK, "color": COLOURS[0], "label": "ours"}
+
+
+def legend(axis: Axes) -> None:
+    """Put a legend above the axis that names each kind of mark once."""
+    handles, labels = axis.get_legend_handles_labels()
+    named = dict(zip(labels, handles, strict=True))
+    if named:
+        axis.legend(list(named.values()), list(named), ncols=len(named), loc="lower right", bbox_to_anchor=(1.0, 1.0))

@@ -1,18 +1,10 @@
-"""The names of the code in the words of a reader, for the report page."""
+"""Names of the code in the words of a reader, for the report page."""
 
 from __future__ import annotations
 
 import re
 
-STAGES = {
-    "seed": "class maps",
-    "crf": "dense CRF",
-    "walk": "AffinityNet's random walk",
-    "irn": "IRNet's random walk",
-    "irn_instances": "IRNet's objects",
-    "segment": "segmentation network",
-}
-IMAGES = {"seed": "training images", "val": "validation images", "test": "test images"}
+IMAGES = {"measured": "training images", "val": "validation images", "test": "test images"}
 METRICS = {
     "miou": "mIoU",
     "iou": "IoU",
@@ -49,15 +41,15 @@ LOSSES = {
 
 
 def metric(name: str, of_class: str) -> str:
-    """``IoU of dog``."""
+    """Name a metric, as ``IoU of dog``."""
     return f"{METRICS[name]} of {of_class}" if of_class else METRICS[name]
 
 
 def points(text: str) -> str:
-    """Operating points, one per seed, as the table names them: ``threshold 0.25; threshold 0.30``, ``alpha=16``."""
+    """Name operating points, one per seed, from what a table says: ``threshold 0.25; threshold 0.30``."""
     return text.replace("argmax", "none").replace("alpha=", "exponent ").replace("iou=", "IoU of ")
 
 
 def loss(term: str) -> str:
-    """A term of a training's loss; ``ce_0.5`` is the cross entropy at a scale. An unknown term keeps its name."""
+    """Name a term of a training's loss; ``ce_0.5`` is the cross entropy at a scale. An unknown term keeps its name."""
     return LOSSES.get(term) or re.sub(r"^ce_([0-9.]+)$", r"cross entropy, × \1", term)

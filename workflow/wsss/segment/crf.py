@@ -1,16 +1,24 @@
-"""Dense CRF on class probabilities. Imports no torch, so that the processes of a pool start fast."""
+"""Dense CRF on class probabilities, without torch, so that the processes of a pool start fast."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wsss.refine.crf import dense_crf, unary_from_scores
 
+if TYPE_CHECKING:
+    from wsss.settings.sections import DenseCrf
+
 
 class Refine:
-    """Label map ``H×W`` of an image ``H×W×3`` uint8 and its class probabilities ``K×H×W`` after a dense CRF."""
+    """A dense CRF as a function: an image ``H×W×3`` uint8 and its class probabilities ``K×H×W`` to a label map.
 
-    def __init__(self, crf: dict):
+    The label map is ``H×W`` uint8.
+    """
+
+    def __init__(self, crf: DenseCrf):
         self.crf = crf
 
     def __call__(self, predicted: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Segmentation networks: a backbone with taps and a DeepLab head.
 
-B batch, K classes with background, H W image size, h w = size of the logits, D channels of the tap conv6.
+B batch, K classes with background, H W image size, h w size of the logits.
 
 | network        | head on conv6                                        | source                                       |
 | largefov_aeft  | two 3×3 of dilation 12                               | AEFT, Net_dl, networks/resnet38d.py          |
@@ -12,25 +12,36 @@ B batch, K classes with background, H W image size, h w = size of the logits, D 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss import backbones
-from wsss.backbones.base import Backbone, resize
+from wsss.backbones.base import TAPS, Backbone, resize
 from wsss.errors import WsssError, choose
-from wsss.segment.encoders import TAPS, build_backbone
+
+if TYPE_CHECKING:
+    from wsss.settings.sections import DeepLab
 
 
 def _conv(inputs: int, outputs: int, dilation: int, bias: bool = True) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation, bias=bias)
 
 
-class Segmenter(nn.Module):
-    """``forward``: normalised images ``B×3×H×W`` -> logits ``B×K×h×w`` at the network's own stride.
+def _start_small(conv: nn.Conv2d) -> None:
+    nn.init.normal_(conv.weight, std=0.01)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
 
-    ``align_corners`` says how these are meant to be upsampled. Everything beside ``backbone`` is new, and trained at a
-    higher rate.
+
+class Segmenter(nn.Module):
+    """A network from normalised images ``B×3×H×W`` to logits ``B×K×h×w`` at its own stride.
+
+    ``align_corners`` says how the logits are meant to be upsampled. All modules beside ``backbone`` are new and trained
+    at a higher rate.
     """
 
     align_corners = False
@@ -41,24 +52,28 @@ class Segmenter(nn.Module):
         self.input = backbone.input
 
     def heads(self) -> list[nn.Module]:
+        """List the new modules."""
         return [module for name, module in self.named_children() if name != "backbone"]
 
 
 class LargeFovAeft(Segmenter):
-    """Layers have their official names, so that official weights load."""
+    """AEFT's head. Layers have their official names, so that official weights load."""
 
     def __init__(self, backbone: Backbone, n: int):
         super().__init__(backbone)
         self.b8 = _conv(backbone.channels["conv6"], 512, 12)
         self.b9 = _conv(512, n, 12)
-        for conv in self.heads():
+        for conv in (self.b8, self.b9):
             nn.init.xavier_uniform_(conv.weight)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.b9(F.relu(self.b8(self.backbone(images)["conv6"])))
+        logits: Tensor = self.b9(F.relu(self.b8(self.backbone(images)["conv6"])))
+        return logits
 
 
 class LargeFovSeam(Segmenter):
+    """The head of YudeWang's codebase."""
+
     align_corners = True
 
     def __init__(self, backbone: Backbone, n: int):
@@ -70,47 +85,51 @@ class LargeFovSeam(Segmenter):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.backbone(images)["conv6"])
+        logits: Tensor = self.head(self.backbone(images)["conv6"])
+        return logits
 
 
 class LargeFovVGG16(Segmenter):
-    """VGG16 brings fc6 and fc7 itself, pretrained; behind other backbones they are new."""
+    """DeepLab-LargeFOV's head. VGG16 has pretrained fc6 and fc7 of its own; behind other backbones they are new."""
 
     align_corners = True
 
     def __init__(self, backbone: Backbone, n: int):
         super().__init__(backbone)
         width = backbone.channels["conv6"]
-        if not isinstance(backbone, backbones.BACKBONES["vgg16"]):
+        if backbone.name != "vgg16":
             self.fc6, self.fc7 = _conv(width, 1024, 12), nn.Conv2d(1024, 1024, 1)
             width = 1024
         self.drop = nn.Dropout2d(0.5)
         self.fc8 = nn.Conv2d(width, n, 1)
-        nn.init.normal_(self.fc8.weight, std=0.01)
-        nn.init.zeros_(self.fc8.bias)
+        _start_small(self.fc8)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.backbone(images)["conv6"]
         if hasattr(self, "fc6"):
             x = F.relu(self.fc7(self.drop(F.relu(self.fc6(x)))))
-        return self.fc8(self.drop(x))
+        logits: Tensor = self.fc8(self.drop(x))
+        return logits
 
 
 class DeepLabV2(Segmenter):
+    """The sum of four branches with different dilations."""
+
     def __init__(self, backbone: Backbone, n: int):
         super().__init__(backbone)
-        self.aspp = nn.ModuleList(_conv(backbone.channels["conv6"], n, rate) for rate in (6, 12, 18, 24))
-        for conv in self.aspp:
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
+        branches = [_conv(backbone.channels["conv6"], n, rate) for rate in (6, 12, 18, 24)]
+        for conv in branches:
+            _start_small(conv)
+        self.aspp = nn.ModuleList(branches)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.backbone(images)["conv6"]
-        return sum(conv(x) for conv in self.aspp)
+        logits: Tensor = sum(conv(x) for conv in self.aspp)
+        return logits
 
 
 class DeepLabV3Plus(Segmenter):
-    """The decoder of segmentation_models_pytorch (smp); features of any size are fused, not only multiples of 16."""
+    """The decoder of segmentation_models_pytorch (smp). It fuses features of images of any size, not only of 16·n."""
 
     align_corners = True
 
@@ -120,7 +139,7 @@ class DeepLabV3Plus(Segmenter):
         super().__init__(backbone)
         stride = backbone.stride
         if backbone.strides["conv3"] != 4 or stride not in (8, 16):
-            raise WsssError("segment.backbone: DeepLab v3+ needs stride 4 at conv3 and output_stride 8 or 16")
+            raise WsssError("deeplab.backbone: DeepLab v3+ needs stride 4 at conv3 and output_stride 8 or 16")
         rates = [rate * 16 // stride for rate in (6, 12, 18)]
         channels = [3, *(backbone.channels[tap] for tap in TAPS)]
         self.decoder = DeepLabV3PlusDecoder(channels, 5, width, rates, stride, aspp_separable=True, aspp_dropout=0.1)
@@ -129,14 +148,15 @@ class DeepLabV3Plus(Segmenter):
 
     def forward(self, images: Tensor) -> Tensor:
         if self.training and len(images) == 1:
-            raise WsssError("segment.train: DeepLab v3+ needs two images per (micro-)batch; raise batch_size")
+            raise WsssError("deeplab.train: DeepLab v3+ needs two images per (micro-)batch; raise batch_size")
         taps = self.backbone(images)
         fine = self.decoder.block1(taps["conv3"])
         coarse = resize(self.decoder.aspp(taps["conv6"]), fine.shape[2:], align_corners=True)
-        return self.head(self.decoder.block2(torch.cat([coarse, fine], 1)))
+        logits: Tensor = self.head(self.decoder.block2(torch.cat([coarse, fine], 1)))
+        return logits
 
 
-MODELS = {
+MODELS: dict[str, Callable[[Backbone, int], Segmenter]] = {
     "largefov_aeft": LargeFovAeft,
     "largefov_seam": LargeFovSeam,
     "largefov_vgg16": LargeFovVGG16,
@@ -145,13 +165,18 @@ MODELS = {
 }
 
 
-def build(segment: dict, n_classes: int) -> Segmenter:
-    """The network ``segment["model"]`` on ``segment["backbone"]`` for ``n_classes`` foreground classes."""
-    model, spec = choose(MODELS, segment["model"], "segment.model"), segment["backbone"]
+def build(settings: DeepLab, n_classes: int) -> Segmenter:
+    """Make the network ``model`` of section ``deeplab`` on its ``backbone``, for ``n_classes`` foreground classes.
+
+    Raises:
+        WsssError: the model or the backbone is unknown, or they do not fit together.
+    """
+    model = choose(MODELS, settings["model"], "deeplab.model")
+    spec: Any = settings["backbone"]
     if model is LargeFovVGG16 and spec["name"] == "vgg16":
         spec = {"fc6_dilation": 12, "pool5": True, **spec}
-    network = model(build_backbone(spec), n_classes + 1)
+    network = model(backbones.build(spec), n_classes + 1)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = segment["norm_momentum"]
+            module.momentum = settings["norm_momentum"]
     return network

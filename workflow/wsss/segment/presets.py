@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from wsss.errors import WsssError, choose
 from wsss.files import read_yaml
 
 FILE = Path(__file__).parent / "presets.yaml"
-SECTIONS = ("segment", "predict")
+SECTIONS = ("deeplab", "predict")
 OWN = ("labels", "preset")  # keys of a run, not of a preset
 
 
-def resolve(config: dict) -> dict:
-    """``config`` with its sections ``segment`` and ``predict`` completed by the preset that ``segment`` names.
+def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` with its sections ``deeplab`` and ``predict`` completed by the preset that ``deeplab`` names.
 
     A value of null, and a key that is not there, is the preset's. Complete sections name no preset any more, so a
     second call changes nothing.
@@ -23,23 +25,24 @@ def resolve(config: dict) -> dict:
     Raises:
         WsssError: the preset, or a key, is unknown.
     """
-    if "preset" not in config["segment"]:
-        return config
-    preset = choose(presets(), config["segment"]["preset"], "segment.preset")
-    labels = {key: value for key, value in config["segment"].items() if key == "labels"}
+    if "preset" not in config["deeplab"]:
+        return dict(config)
+    preset = choose(presets(), config["deeplab"]["preset"], "deeplab.preset")
+    labels = {key: value for key, value in config["deeplab"].items() if key == "labels"}
     given = {name: {k: v for k, v in config[name].items() if k not in OWN} for name in SECTIONS if name in config}
     complete = {name: _filled(preset[name], given[name], name) for name in given}
-    complete["segment"] |= labels
+    complete["deeplab"] |= labels
     return {**config, **complete}
 
 
 @cache
-def presets() -> dict:
-    """All of them, by name."""
-    return read_yaml(FILE)
+def presets() -> dict[str, Any]:
+    """All presets, by name."""
+    found: dict[str, Any] = read_yaml(FILE)
+    return found
 
 
-def _filled(preset: dict, given: dict, where: str) -> dict:
+def _filled(preset: dict[str, Any], given: dict[str, Any], where: str) -> dict[str, Any]:
     filled = copy.deepcopy(preset)
     for key, value in given.items():
         if key not in preset:

@@ -1,9 +1,9 @@
-"""What trains a segmentation network: cross entropy on label maps, at one or several scales.
+"""The task of training a segmentation network: cross entropy on label maps, at one or several scales.
 
 B batch, K classes with background, H W crop size, h w size of logits. Labels: 0 background, c + 1 class, 255 ignore.
 
-Departures of the released trainings from their papers; defaults are those of the releases:
-D1  seam: the backbone's ``train()`` never runs, so nothing of it is frozen and its batch statistics are followed
+Departures of the released trainings from their papers (the defaults are those of the releases):
+D1  seam: the backbone's ``train()`` never runs, so no part of it is frozen and its batch statistics are followed
 D3  aeft: at test the further scales are of the image, not of the pass (``predict.multi_scale: image``)
 Departures of these files from the releases:
 D2  seam: its HSV jitter is replaced by brightness, saturation and hue jitter of about the same strength
@@ -15,67 +15,79 @@ D6  at test logits are upsampled to the image at once, not first to the size of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss.backbones.base import resize
-from wsss.errors import WsssError
+from wsss.backbones.models import load_model
+from wsss.groups import ParameterGroup, poly_groups
 from wsss.segment.models import Segmenter, build
 from wsss.stores import IGNORE
-from wsss.train import poly_groups
 
-LOSS_AT = ("image", "logits")
+if TYPE_CHECKING:
+    from wsss.schedule import Progress
+    from wsss.settings.sections import DeepLab
+    from wsss.train import MaskedBatch
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, balanced: bool = False) -> Tensor:
-    """Mean cross entropy over labelled pixels: logits ``B×K×h×w``, labels ``B×h×w``. Without any, 0.
+    """Compute the mean cross entropy over the labelled pixels. It is 0 if there are none.
 
-    ``balanced``: the mean of two means, over background and over foreground pixels (DSRG, RIB).
+    Args:
+        logits: ``B×K×h×w``.
+        labels: ``B×h×w``.
+        balanced: average the mean over background pixels and the mean over foreground pixels (DSRG, RIB).
     """
     labels = labels.long()
     loss = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="none")  # B h w
     kinds = [labels == 0, (labels != 0) & (labels != IGNORE)] if balanced else [labels != IGNORE]
-    return sum((loss * kind).sum() / kind.sum().clamp(min=1) for kind in kinds) / len(kinds)
+    total: Tensor = sum((loss * kind).sum() / kind.sum().clamp(min=1) for kind in kinds)  # type: ignore[assignment]
+    return total / len(kinds)
 
 
 def resize_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
-    """Label maps ``B×H×W`` -> ``B×h×w``, nearest neighbour."""
+    """Resize label maps ``B×H×W`` to ``size`` by nearest neighbour: ``B×h×w``."""
     if labels.shape[1:] == tuple(size):
         return labels
     return F.interpolate(labels[:, None].float(), tuple(size), mode="nearest-exact")[:, 0].long()
 
 
 def scaled(size: Sequence[int], factor: float) -> tuple[int, int]:
-    """``size`` times ``factor``, rounded down."""
+    """Multiply ``size`` by ``factor`` and round down."""
     return int(size[0] * factor), int(size[1] * factor)
 
 
 class SegmentTask(nn.Module):
-    """A segmentation network and its training. ``segment`` is the section of the resolved config."""
+    """A segmentation network and its training, by the section ``deeplab``."""
 
     phases = ("segment",)
 
-    def __init__(self, segment: dict, n_classes: int):
+    def __init__(self, settings: DeepLab, n_classes: int):
         super().__init__()
-        self.net: Segmenter = build(segment, n_classes)
-        self.settings, self.loss = segment, segment["loss"]
-        if self.loss["at"] not in LOSS_AT:
-            raise WsssError(f"segment.loss.at: unknown '{self.loss['at']}': choose one of {', '.join(LOSS_AT)}")
+        self.net: Segmenter = build(settings, n_classes)
+        self.settings, self.loss = settings, settings["loss"]
 
-    def active_phases(self, progress) -> tuple[str, ...]:
+    def active_phases(self, progress: Progress) -> tuple[str, ...]:
+        """Return the one phase."""
         return self.phases
 
-    def parameter_groups(self, phase: str) -> list[dict]:
-        """The backbone, and the head at ``new_lr`` times its rate; see ``poly_groups``. Batch norms do not decay."""
+    def parameter_groups(self, phase: str) -> list[ParameterGroup]:
+        """Group the parameters of the backbone, and those of the head at ``new_lr`` times its rate.
+
+        Batch norms do not decay. See ``poly_groups``.
+        """
         norm_decay = 0.0 if self.settings["train_norms"] else None
         new = (self.settings["new_lr"], self.net.heads())
         return poly_groups(new, (1.0, [self.net.backbone]), norm_decay=norm_decay)
 
-    def losses(self, batch: dict, phase: str, progress) -> dict[str, Tensor]:
-        """Cross entropies of ``image`` ``B×3×H×W`` under ``label`` ``B×H×W``.
+    def losses(self, batch: MaskedBatch, phase: str, progress: Progress) -> dict[str, Tensor]:
+        """Compute the cross entropy of images ``B×3×H×W`` under their labels ``B×H×W``.
 
-        With further scales (MSC): one per scale under labels of its size, and one of the pixel-wise maximum; their sum.
+        With further scales (MSC) there is one loss per scale, under labels of its size, and one of the pixel-wise
+        maximum of all.
         """
         images, labels = batch["image"], batch["label"]
         size, further = images.shape[2:], self.loss["scales"]
@@ -94,7 +106,26 @@ class SegmentTask(nn.Module):
 
 
 def elementwise_max(tensors: Sequence[Tensor]) -> Tensor:
+    """Compute the maximum of tensors of one shape, element by element."""
     result, *others = tensors
     for other in others:
         result = result.maximum(other)
     return result
+
+
+def load_task(settings: DeepLab, n_classes: int, path: str | Path) -> SegmentTask:
+    """Load a trained network in evaluation mode.
+
+    Args:
+        settings: the section ``deeplab``.
+        n_classes: number of foreground classes.
+        path: the ``model.pt`` of its training.
+
+    Raises:
+        WsssError: the file cannot be read, or was trained with other settings.
+    """
+    unfilled: Any = {**settings, "backbone": {**settings["backbone"], "weights": None}}
+    expected = f"{settings['model']} on {settings['backbone']['name']}, {n_classes} classes"
+    task = SegmentTask(unfilled, n_classes)
+    load_model(task, path, expected)
+    return task

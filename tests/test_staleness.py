@@ -1,0 +1,98 @@
+"""What is computed again after an edit: Snakemake, `wsss cost` and `wsss targets` agree, file by file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from wsss.stages import STAGES
+
+pytestmark = pytest.mark.workflow
+COUNTED = [name for name in STAGES if name not in ("index", "submission")]
+CRF_ROW = '    "crf": Stage('
+FURTHER_ROW = '    "further": Stage(function="wsss.refine.further:further", makes="scores"),\n'
+ALL = {"train": 3, "cam": 4, "crf": 1, "affinity": 1, "walk": 1, "deeplab": 1, "predict": 2, "measure": 7}
+
+
+@contextmanager
+def edited(clone, file: str, old: str, new: str) -> Iterator[None]:
+    path = clone.folder / "workflow/wsss" / file
+    content = path.read_text()
+    assert old in content, file
+    try:
+        path.write_text(content.replace(old, new, 1))
+        yield
+    finally:
+        path.write_text(content)
+
+
+def by_snakemake(clone) -> dict[str, int]:
+    jobs = clone.jobs()
+    return {stage: jobs[stage] for stage in COUNTED if stage in jobs}
+
+
+def by_cost(clone) -> dict[str, int]:
+    said = clone.wsss("cost").stdout
+    found = {}
+    for stage in COUNTED:
+        for words in (STAGES[stage].one, STAGES[stage].many):
+            if match := re.search(rf"^ +(\d+) {re.escape(words)} ", said, re.M):
+                found[stage] = int(match[1])
+    return found
+
+
+def by_targets(clone) -> dict[str, str]:
+    """The state of the tables and figures that are made by default."""
+    lines = clone.wsss("targets").stdout.replace("\n    ", "  ").splitlines()
+    names = ("seam_table2", "seam_stages", "seam_pipeline", "seam_thresholds", "seam_classes")
+    return {line.split()[0]: line for line in lines if line.startswith(names)}
+
+
+def test_nothing_is_stale_at_first(made):
+    assert by_snakemake(made) == by_cost(made) == {}
+    assert all(re.search(r"  made$", line) for line in by_targets(made).values())
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "again"),
+    [
+        ("methods/acr.py", "If a segment is complete", "If  a segment is complete", {}),
+        ("methods/acr.py", "return c_t * g,", "return c_t + g,", {}),
+        ("data/download.py", "MIRROR =", "# a remark\nMIRROR =", {}),
+        ("stages.py", CRF_ROW, FURTHER_ROW + CRF_ROW, {}),
+        ("methods/seam.py", "COLUMNS = 4096", "COLUMNS = 4095", {"train": 1, "cam": 1, "measure": 1}),
+        ("refine/crf.py", "FLOOR = 1e-5", "FLOOR = 1e-6", None),
+        ("run_training.py", '["seed"])', '["seed"] + 1)', ALL),
+        ("data/index.py", "records[i::n]", "records[i:]", ALL),
+        ("files.py", "os.replace(temporary, path)", "os.rename(temporary, path)", ALL),
+        ("measure/metrics.py", "EPS = 1e-10", "EPS = 1e-9", {"measure": 7}),
+    ],
+)
+def test_all_three_agree_on_what_an_edit_makes_stale(made, file, old, new, again):
+    with edited(made, file, old, new):
+        planned, cost, targets = by_snakemake(made), by_cost(made), by_targets(made)
+    assert planned == cost
+    if again is not None:
+        assert planned == again
+    stale = [name for name, line in targets.items() if "stale: other settings or code" in line]
+    assert bool(stale) == bool(planned)
+
+
+def test_a_template_makes_tables_stale_and_computes_nothing(made):
+    with edited(made, "report/templates/table.md.j2", "# {{", "## {{"):
+        jobs, targets = made.jobs(), by_targets(made)
+        assert by_cost(made) == {}
+    assert jobs["table"] == 2
+    assert "figure" not in jobs
+    assert "the code that draws it" in targets["seam_table2"]
+    assert targets["seam_classes"].endswith("  made")
+
+
+def test_other_settings_of_one_stage_leave_the_stages_before_alone(made):
+    (made.folder / "other.yaml").write_text("overrides: {walk: {alpha: 7}}")
+    jobs = made.jobs("--configfile", "other.yaml", "--")
+    assert {"walk", "deeplab", "predict", "measure"} <= set(jobs)
+    assert not {"train", "cam", "crf", "affinity"} & set(jobs)

@@ -1,0 +1,91 @@
+# The stages of a run. All stages that store results image by image are one rule here, all trainings another: each row of
+# workflow/wsss/stages.py fills them in. (A command is put together when its job runs, so it must not use the loop's variable.)
+
+
+rule configure:
+    """The settings of a stage and the digest of its code, written beside its results."""
+    output:
+        f"{HOME}/{{stage}}/config.yaml",
+    log:
+        f"{LOG}/configure_{{stage}}.log",
+    wildcard_constraints:
+        stage="|".join(OF_A_RUN),
+    localrule: True
+    conda:
+        ENV
+    params:
+        text=lambda w: yaml.safe_dump(
+            plan.stage_config(w.dataset, w.paper, w.run, w.seed, w.stage)
+        ),
+    shell:
+        "printf %s {params.text:q} > {output}"
+
+
+for stage in IN_SHARDS:
+
+    rule:
+        name:
+            stage
+        input:
+            config=f"{HOME}/{stage}/config.yaml",
+            index=lambda w: f"{plan.data(w.dataset, w.part)}/index.csv",
+            scores=same_shard(stage),
+            model=model(stage),
+        output:
+            result=f"{HOME}/{stage}/{SHARD}.{suffix(stage)}",
+            record=f"{HOME}/{stage}/{SHARD}.record.json",
+        log:
+            f"{LOG}/{stage}_{SHARD}.log",
+        conda:
+            ENV
+        threads: threads(stage)
+        resources:
+            gpu=gpus(stage),
+            mem_mb=megabytes(stage),
+            runtime=minutes(stage),
+        params:
+            data=subpath(input.index, parent=True),
+            reads=reads(stage),
+            threads=network_threads(stage),
+            workers=processes(stage),
+        shell:
+            "WSSS_THREADS={params.threads} wsss {rule} --config {input.config} --data {params.data} {params.reads}"
+            " --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
+            f" --out {{output.result}} --device $DEVICE --workers {{params.workers}} {TEE}"
+
+    workflow.get_rule(stage).docstring = STAGES[stage].help
+
+
+for stage in TRAINED:
+
+    rule:
+        name:
+            stage
+        input:
+            config=f"{HOME}/{stage}/config.yaml",
+            index=f"{DATA}/index.csv",
+            learnt=learnt_from(stage),
+            weights=weights(stage),
+        output:
+            model=f"{HOME}/{stage}/model.pt",
+            losses=f"{HOME}/{stage}/losses.csv",
+            record=f"{HOME}/{stage}/record.json",
+        log:
+            f"{LOG}/{stage}.log",
+        conda:
+            ENV
+        threads: threads(stage)
+        resources:
+            gpu=gpus(stage),
+            mem_mb=megabytes(stage),
+            runtime=minutes(stage),
+        params:
+            data=subpath(input.index, parent=True),
+            out=subpath(output.model, parent=True),
+            learns=learns(stage),
+        shell:
+            "WSSS_THREADS={threads} wsss {rule} --config {input.config} --data {params.data} {params.learns}"
+            " --weights {input.weights}"
+            f" --out {{params.out}} --device $DEVICE --loaders $LOADERS {TEE}"
+
+    workflow.get_rule(stage).docstring = STAGES[stage].help

@@ -1,0 +1,146 @@
+"""Layers of settings: who says what, and where it stands.
+
+The settings of a run come about layer by layer, and the later layer is the stronger. A fault is told of the strongest
+layer that says the faulty value, with its file and line.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wsss.errors import WsssError
+
+Raw = dict[str, Any]  # a mapping as YAML has it
+Keys = Sequence[str | int]
+AS_TEXT = "YAML reads 2e-3 as text: write 2.0e-3; Snakemake reads numbers inside of --config as text: use --configfile"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one place says of a run's settings.
+
+    Args:
+        name: how the place is called in errors.
+        says: the mapping of settings; None for nothing.
+        files: YAML files that may hold it. The last that does is named.
+        keys: where in the file the mapping stands.
+    """
+
+    name: str
+    says: Raw | None
+    files: tuple[Path, ...] = ()
+    keys: tuple[str | int, ...] = ()
+
+    def has(self, path: Keys) -> bool:
+        """Tell whether this layer gives the setting at ``path``, or a part of it."""
+        value: Any = self.says
+        for key in path:
+            if not isinstance(value, dict) or key not in value:
+                return False
+            value = value[key]
+        return True
+
+    def wrong(self, path: Keys, message: str) -> WsssError:
+        """The error for a setting that this layer gives."""
+        key = ".".join(map(str, path))
+        return WsssError(f"{self.name}: '{key}' {message}{self._line(path)}")
+
+    def _line(self, path: Keys) -> str:
+        for file in reversed(self.files):
+            if found := line_of(file, [*self.keys, *path], exactly=True):
+                return f" ({file.name}, line {found})"
+        return ""
+
+
+def blame(layers: Iterable[Layer], path: Keys, message: str) -> WsssError:
+    """The error for a wrong setting, told of the strongest layer that gives it."""
+    found = list(layers)
+    for end in range(len(path), 0, -1):
+        for layer in reversed(found):
+            if layer.has(path[:end]):
+                return layer.wrong(path, message)
+    return found[-1].wrong(path, message)
+
+
+def overlay(base: Raw, layer: Layer, *, new_keys: bool = False) -> Raw:
+    """A copy of ``base`` with a layer on top.
+
+    Mappings merge key by key. All else is replaced, also schedules, which are mappings from epochs.
+
+    Args:
+        base: the settings so far.
+        layer: what goes on top.
+        new_keys: whether the layer may bring keys that ``base`` does not have.
+
+    Raises:
+        WsssError: the layer has an unknown key, or a text in place of a number.
+    """
+    return _merged(base, layer.says or {}, layer, (), new_keys)
+
+
+def _merged(base: Raw, over: Raw, layer: Layer, path: tuple[str | int, ...], new_keys: bool) -> Raw:
+    merged = copy.deepcopy(base)
+    for key, value in over.items():
+        here = (*path, key)
+        if key not in base and not new_keys:
+            raise layer.wrong(here, f"is an unknown key: choose one of {', '.join(map(str, base))}")
+        if isinstance(value, str) and type(base.get(key)) in (int, float):
+            raise layer.wrong(here, f"is a number, not the text '{value}' ({AS_TEXT})")
+        if _merges(base.get(key), value):
+            merged[key] = _merged(base[key], value, layer, here, new_keys)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def _merges(below: Any, above: Any) -> bool:
+    """Both are mappings of settings, and the upper one is no schedule."""
+    return isinstance(below, dict) and isinstance(above, dict) and not any(isinstance(key, int) for key in above)
+
+
+# ---- lines of YAML files
+
+
+@functools.cache
+def _composed(path: Path, _: int) -> yaml.Node | None:
+    return yaml.compose(path.read_text(encoding="utf-8"))
+
+
+def line_of(path: str | Path, keys: Keys, exactly: bool = False) -> int:
+    """The line of a YAML file where the entry at ``keys`` (names and list positions) stands.
+
+    Of an entry that is not there it is the line of the nearest parent; with ``exactly`` it is 0.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return 0
+    node: Any = _composed(path, path.stat().st_mtime_ns)
+    line = node.start_mark.line
+    for key in keys:
+        found = _entry(node, key)
+        if found is None:
+            return 0 if exactly else line + 1
+        line, node = found
+    return line + 1
+
+
+def _entry(node: Any, key: str | int) -> tuple[int, Any] | None:
+    """The line of an entry of a YAML node, and the entry."""
+    if isinstance(node, yaml.SequenceNode) and isinstance(key, int):
+        return node.value[key].start_mark.line, node.value[key]
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    for name, value in node.value:
+        if name.value == str(key):
+            return name.start_mark.line, value
+    for name, value in node.value:  # <<: *anchor
+        if name.value == "<<" and (found := _entry(value, key)):
+            return found
+    return None

@@ -1,0 +1,26 @@
+"""References from one run to the model that another one trained.
+
+``run:<paper>/<run>`` is the classifier of that run, ``run:<run>`` one of the same paper, ``run:`` the run's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+REFERENCE = "run:"
+
+
+def is_reference(value: Any) -> bool:
+    """Tell whether a setting names the model of a run."""
+    return isinstance(value, str) and value.startswith(REFERENCE)
+
+
+def replace_references(value: Any, replacement: Callable[[str, str], str]) -> Any:
+    """A copy of nested settings in which every reference is ``replacement(paper, run)``; both may be empty."""
+    if isinstance(value, dict):
+        return {key: replace_references(inner, replacement) for key, inner in value.items()}
+    if is_reference(value):
+        paper, _, run = value.removeprefix(REFERENCE).rpartition("/")
+        return replacement(paper, run)
+    return value

@@ -1,0 +1,115 @@
+"""Targets: the words a person may type, and the tables and figures they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from wsss.errors import choose
+from wsss.plan.drawings import about, obstacle
+from wsss.plan.plan import Plan
+
+EVERYTHING = "everything"
+
+
+class Target(NamedTuple):
+    """A table or figure that a person can ask for. ``kind`` is tables or figures."""
+
+    paper: str
+    kind: str
+    name: str
+
+    @property
+    def word(self) -> str:
+        """What a person types: ``seam_table2``."""
+        return f"{self.paper}_{self.name}"
+
+
+def every(plan: Plan) -> list[Target]:
+    """All tables and figures of the configured papers, also those that cannot be made."""
+    found = []
+    for paper, spec in plan.papers.items():
+        found += [Target(paper, "tables", name) for name in spec["tables"]]
+        found += [Target(paper, "figures", name) for name in spec.get("figures", {})]
+    return found
+
+
+def folder(plan: Plan, dataset: str, target: Target) -> str:
+    """The folder that a table or figure is written to."""
+    return str(plan.results / dataset / target.kind / target.word)
+
+
+def available(plan: Plan, dataset: str) -> dict[str, Target]:
+    """The tables and figures that can be made for a data set, by their words."""
+    found = [
+        target for target in every(plan) if obstacle(plan, dataset, target.kind, target.paper, target.name) is None
+    ]
+    return {target.word: target for target in found}
+
+
+def folders(plan: Plan, dataset: str) -> dict[str, str]:
+    """The folders of the tables and figures that can be made, by their words."""
+    return {word: folder(plan, dataset, target) for word, target in available(plan, dataset).items()}
+
+
+def paper_of(word: str) -> str:
+    """The paper of a table or figure; a paper's own name is itself."""
+    return word.split("_", 1)[0]
+
+
+def words(plan: Plan, dataset: str) -> dict[str, list[str]]:
+    """What a person may type: a table or figure, a paper for all of its, or ``everything``; with what each means."""
+    known = list(available(plan, dataset))
+    found = {word: [word] for word in known}
+    for paper in plan.papers:
+        found[paper] = [word for word in known if paper_of(word) == paper]
+    return found | {EVERYTHING: known}
+
+
+def meaning_of(plan: Plan, word: str) -> str:
+    """What a person gets for one of ``words``, as a line of help."""
+    for target in every(plan):
+        if target.word == word:
+            return str(about(plan, target.kind, target.paper, target.name)["title"])
+    return f"All tables and figures of {'all papers' if word == EVERYTHING else word}"
+
+
+def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
+    """The tables and figures that all these words mean, each once.
+
+    Raises:
+        WsssError: a word means none.
+    """
+    meaning = words(plan, dataset)
+    found: dict[str, None] = {}
+    for word in asked:
+        found |= dict.fromkeys(choose(meaning, word, "table, figure or paper"))
+    return list(found)
+
+
+def default(plan: Plan, dataset: str) -> list[str]:
+    """What is made when no target is named.
+
+    It is what ``targets`` of the configuration says, else those of the data set's whose papers are configured.
+    """
+    asked = plan.config.get("targets")
+    if asked:
+        return chosen(plan, dataset, [asked] if isinstance(asked, str) else asked)
+    own = plan.dataset(dataset).get("targets", EVERYTHING)
+    names = [own] if isinstance(own, str) else own
+    return chosen(plan, dataset, [name for name in names if name == EVERYTHING or paper_of(name) in plan.papers])
+
+
+def named(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
+    """The tables and figures among what Snakemake is asked for: by word, by a file of theirs, or those of no name."""
+    texts = [str(word) for word in asked]
+    page = str(plan.results / dataset / "report" / "index.html")
+    if not texts or "all" in texts or page in texts:
+        return default(plan, dataset)
+    known = words(plan, dataset)
+    found = [text for text in texts if text in known]
+    for word, place in folders(plan, dataset).items():
+        if any(Path(place) in Path(text).parents for text in texts):
+            found.append(word)
+    return chosen(plan, dataset, found)

@@ -1,0 +1,91 @@
+"""Take over results that were copied here: verify them, and give them times in the order in which they were made.
+
+Without its own records of them Snakemake goes by the times of files, which a copy has lost or kept by chance. After
+adoption every result is younger than what it was made from. Settings that are not those of the present plan are
+written anew, and so young that Snakemake makes what rests on them again.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import yaml
+
+from wsss.files import write_text
+from wsss.provenance.audit import Audit
+from wsss.provenance.chain import Chain, Link
+from wsss.provenance.content import Content, is_settings
+from wsss.provenance.findings import listed
+
+Expected = Callable[[str], Content | None]  # the settings of today, by the name of a config.yaml
+
+
+@dataclass
+class Adopted:
+    """The result of an adoption.
+
+    Args:
+        results: files that are now as old as their records say.
+        stale: config.yaml files that were written anew, since the settings or the code of today are others.
+    """
+
+    results: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        taken = f"{len(self.results)} files taken over"
+        if not self.stale:
+            return f"{taken}: snakemake makes none of them again."
+        stale = f"Stale: {len(self.stale)} settings are not those of today: {listed(self.stale, 5)}"
+        return f"{taken}.\n{stale}; snakemake makes again what rests on them."
+
+
+def adopt(found: Audit, expected: Expected | None = None) -> Adopted:
+    """Give the files of an audited chain the times of their records.
+
+    Args:
+        found: an audit without findings other than of today's code.
+        expected: the settings of today. Without it nothing is said to be stale.
+    """
+    done, chain = Adopted(), found.chain
+    ages: dict[str, float] = {}
+    first_use: dict[str, float] = {}
+    for link in chain.links.values():
+        for key in filter(is_settings, link.content["inputs"]):
+            first_use[key] = min(first_use.get(key, math.inf), _moment(link, "started"))
+    for link in chain.from_below():
+        below = [ages[maker] for key in link.content["inputs"] if (maker := chain.makers.get(key)) in ages]
+        start = max([_moment(link, "started"), *below])
+        ages[link.key] = age = max(start, _moment(link, "ended"))
+        for key in link.content["inputs"]:
+            if is_settings(key):
+                _touch(chain, key, first_use[key])
+        for key in [*link.content["outputs"], link.key]:
+            _touch(chain, key, age)
+            done.results.append(key)
+    for key in _all_settings(chain):
+        today: Any = expected(key) if expected else None
+        if today is not None and today != yaml.safe_load(chain.place.path(key).read_text(encoding="utf-8")):
+            write_text(chain.place.path(key), yaml.safe_dump(today))
+            done.stale.append(key)
+    return done
+
+
+def _all_settings(chain: Chain) -> list[str]:
+    found = (key for link in chain.links.values() for key in link.content["inputs"] if is_settings(key))
+    return sorted({key for key in found if chain.place.path(key).is_file()})
+
+
+def _moment(link: Link, name: str) -> float:
+    return datetime.fromisoformat(link.content[name]).timestamp()
+
+
+def _touch(chain: Chain, key: str, moment: float) -> None:
+    path = chain.place.path(key)
+    if path.is_file():
+        os.utime(path, (moment, moment))

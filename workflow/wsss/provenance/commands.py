@@ -1,0 +1,178 @@
+"""The commands of an auditor: ``audit``, ``adopt``, ``sign``, ``diff``. They need neither PyTorch nor Snakemake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wsss.errors import WsssError
+from wsss.provenance import anchor
+from wsss.provenance.audit import Audit, audit
+from wsss.provenance.describe import as_json, cell, describe
+from wsss.provenance.mend import mend
+
+if TYPE_CHECKING:
+    from wsss.plan import Plan
+
+CLEAN, FINDINGS = 0, 1  # exit codes; 2 is that of every WsssError: it could not be audited
+
+
+def run_audit(
+    target: str,
+    *,
+    configfile: str | None = None,
+    dataset: str | None = None,
+    cold: bool = False,
+    full: bool = False,
+    as_data: bool = False,
+    number: str | None = None,
+    expect: str | None = None,
+    images: str | None = None,
+    signers: str | None = None,
+    recount: bool = False,
+    rerun: int = 0,
+    set_aside: bool = False,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Audit a target, print what was seen and return the exit code.
+
+    Args:
+        target: a file, a folder, or the word for a table or figure.
+        configfile, dataset: where a word is looked up, if not in the project's own configuration.
+        cold: read every file, whatever an earlier audit has found.
+        full: print every record and every consequence.
+        as_data: print JSON.
+        number: print the chain of one cell, ``ROW,COLUMN``.
+        expect: the digest that the target must have.
+        images: the folder of the images, if it is not where the index says.
+        signers: a file of allowed signers, by which the signature is checked.
+        recount: count the pixels of masks and scores again.
+        rerun: number of jobs to run again.
+        set_aside: set aside what does not match.
+        say: prints.
+
+    Raises:
+        WsssError: it cannot be audited.
+    """
+    found = audit(find(target, configfile, dataset), cold=cold, expect=expect, images_folder=images)
+    if signers:
+        who, findings = anchor.verify(found, signers)
+        found.findings += findings
+        found.notes += [f"Signed by {who}."] if who else []
+    if recount or rerun:
+        from wsss.provenance.rerun import run_again
+
+        again = run_again(found, rerun, recount)
+        found.findings += again.findings
+        found.notes += again.notes
+    if as_data:
+        say(json.dumps(as_json(found), indent=1, sort_keys=True))
+    elif number:
+        say("\n".join([cell(found, number), *(finding.line(full) for finding in found.findings)]))
+    else:
+        say(describe(found, full))
+    if set_aside:
+        say(str(mend(found)))
+    return FINDINGS if found.findings else CLEAN
+
+
+def find(target: str, configfile: str | None = None, dataset: str | None = None) -> str:
+    """The folder of a table or figure by its word; what has another name stays as it is."""
+    if Path(target).exists() or "/" in target:
+        return target
+    plan, name = _plan(target, configfile, dataset)
+    from wsss.plan import targets
+
+    folders = targets.folders(plan, name)
+    if target not in folders:
+        raise WsssError(f"{target}: no such file, table or figure; `wsss targets` lists them")
+    return folders[target]
+
+
+def _plan(target: str, configfile: str | None, dataset: str | None) -> tuple[Plan, str]:
+    try:
+        from wsss.plan.configuration import load_plan
+    except ImportError as error:
+        raise WsssError(f"{target}: words need {error.name}, which is not installed; give the folder instead") from None
+    plan = load_plan(configfile)
+    return plan, dataset or plan.config["dataset"]
+
+
+def run_sign(target: str, key: str, say: Callable[[str], None] = print) -> int:
+    """Audit a target in full and sign it."""
+    found = audit(find(target), cold=True)
+    say(f"{anchor.sign(found, key)}\n{anchor.statement(found)}".rstrip())
+    return CLEAN
+
+
+def run_adopt(
+    targets: list[str], configfile: str | None = None, dataset: str | None = None, say: Callable[[str], None] = print
+) -> int:
+    """Verify copied results and take them over; without targets, all tables and figures that are there.
+
+    Raises:
+        WsssError: a target does not match its records. Nothing of it is taken over.
+    """
+    from wsss.provenance.adopt import Adopted, adopt
+
+    plan, name = _plan("adopt", configfile, dataset)
+    whole = Adopted()
+    for folder in [find(target, configfile, dataset) for target in targets] or _made(plan, name):
+        found = audit(folder, cold=True, code=False)
+        if found.findings:
+            say(describe(found))
+            raise WsssError(f"{folder}: is not taken over, since it does not match its records")
+        done = adopt(found, lambda key: expected(plan, key))
+        whole.results += [key for key in done.results if key not in set(whole.results)]
+        whole.stale += [key for key in done.stale if key not in whole.stale]
+    say(str(whole))
+    return CLEAN
+
+
+def _made(plan: Plan, dataset: str) -> list[str]:
+    from wsss.plan import targets
+
+    folders = targets.folders(plan, dataset).values()
+    return [folder for folder in folders if Path(folder, "record.json").is_file()]
+
+
+def expected(plan: Plan, key: str) -> Any:
+    """The settings of today that belong into a config.yaml; None for one that the plan does not know."""
+    from wsss.plan import drawings
+    from wsss.provenance.place import Home
+
+    parts = key.split("/")
+    try:
+        if home := Home.of(key):
+            return plan.stage_config(home.dataset, home.paper, home.run, home.seed, home.stage)
+        if len(parts) == 3 and parts[1] == "data":
+            return plan.data_config(parts[0])
+        if len(parts) == 4 and parts[1] in ("tables", "figures"):
+            paper, _, name = parts[2].partition("_")
+            return drawings.drawing(plan, parts[0], parts[1], paper, name)
+    except WsssError:  # a run, a paper or a data set that is no longer configured
+        return None
+    return None
+
+
+def run_diff(one: str, other: str, say: Callable[[str], None] = print) -> int:
+    """Say why two results differ."""
+    from wsss.provenance.difference import compare
+
+    found = compare(_audited(one), _audited(other))
+    say(str(found))
+    return FINDINGS if found.reasons else CLEAN
+
+
+def _audited(target: str) -> Audit:
+    return audit(find(target), code=False)
+
+
+def run_crate(target: str, out: str, files: bool = False, say: Callable[[str], None] = print) -> int:
+    """Write a research object crate of a target and all below it."""
+    from wsss.provenance.crate import write_crate
+
+    say(str(write_crate(audit(find(target), code=False), Path(out), files)))
+    return CLEAN

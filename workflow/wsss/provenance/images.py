@@ -1,0 +1,111 @@
+"""The images and masks of a data set: the index lists the digest of each, so they are part of the chain."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from wsss.files import read_json
+from wsss.provenance.content import Broken
+from wsss.provenance.findings import Finding
+from wsss.provenance.hashes import Hasher, Seen
+from wsss.provenance.place import Place
+
+COLUMNS = (("image", "sha256"), ("mask", "mask_sha256"), ("instances", "instances_sha256"))
+LARGEST_INDEX = 2**30  # bytes
+LARGEST_ABOUT = 2**20
+EACH = 20  # findings of a kind that are told one by one
+
+
+def root_of_images(index: Path) -> Path:
+    """The folder that the paths in an index start from."""
+    return index.parent / read_json(index.with_name("dataset.json"))["root"]
+
+
+def listed(data: bytes) -> Iterator[tuple[str, str]]:
+    """(path from the root of the images, digest) of every image and mask in an index.
+
+    Raises:
+        Broken: it is no index.
+    """
+    try:
+        for row in csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")):
+            for path, digest in COLUMNS:
+                if row.get(path):
+                    yield str(row[path]), str(row.get(digest))
+            if not row.get("image"):
+                raise Broken(f"is no index: row {row.get('id')} names no image")
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise Broken(f"is no index ({error})") from None
+
+
+def check(place: Place, key: str, hasher: Hasher, images: Path | None) -> tuple[int, list[Finding]]:
+    """Compare every image and mask of an index with its digest.
+
+    Args:
+        place: where the results are.
+        key: the index.csv.
+        hasher: reads the files. The folder of the images becomes one of its roots.
+        images: the folder of the images, if it is not where the index says.
+
+    Returns:
+        The number of files, and the findings.
+    """
+    try:
+        root = images or _declared_root(place, key, hasher)
+        data = hasher.text(place.path(key), LARGEST_INDEX)
+        expected = dict(listed(data)) if isinstance(data, bytes) else {}
+    except Broken as error:
+        return 0, [Finding("modified", key, str(error))]
+    if expected and not root.is_dir():
+        text = f"the folder of the images of {key} is not here; name it with --images"
+        return 0, [Finding("missing", str(root), text)]
+    hasher.declare(root)
+    paths = {os.path.join(root, name): digest for name, digest in expected.items()}
+    hasher.see_all(dict.fromkeys(paths))
+    wrong: dict[str, list[Finding]] = {}
+    for path, digest in paths.items():
+        if (finding := _compare(place, path, digest, hasher.see(path), key)) is not None:
+            wrong.setdefault(finding.kind, []).append(finding)
+    return len(paths), [finding for same in wrong.values() for finding in _folded(same, key)]
+
+
+def _declared_root(place: Place, key: str, hasher: Hasher) -> Path:
+    about = place.path(key).with_name("dataset.json")
+    data = hasher.text(about, LARGEST_ABOUT)
+    if isinstance(data, Seen):
+        raise Broken("its dataset.json cannot be read, so its images were not looked at")
+    try:
+        root = json.loads(data)["root"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Broken("its dataset.json says nothing of a folder, so its images were not looked at") from None
+    if not isinstance(root, str) or "\0" in root:
+        raise Broken("its dataset.json names no folder, so its images were not looked at")
+    found = Path(os.path.normpath(os.path.join(about.parent, root)))
+    if os.path.realpath(found) == "/":
+        raise Broken("its dataset.json names the whole machine as the folder of its images")
+    return found
+
+
+def _compare(place: Place, path: str, digest: str, seen: Seen, index: str) -> Finding | None:
+    name = place.key(path) or path
+    if seen.missing:
+        return Finding("missing", name, f"{index} lists it, and there is no such file", culprits=(name,))
+    if seen.why:
+        return Finding("foreign", name, seen.why, culprits=(name,))
+    if seen.sha256 != digest:
+        return Finding("modified", name, f"differs from what {index} lists", culprits=(name,))
+    return None
+
+
+def _folded(same: list[Finding], index: str) -> list[Finding]:
+    """Findings of one kind: one by one where they are few, else a few of them and the number of the others."""
+    if len(same) <= EACH:
+        return same
+    first, others = same[:EACH], same[EACH:]
+    text = f"and {len(others)} more files that it lists, the last {others[-1].place}"
+    return [*first, Finding(same[0].kind, index, text, culprits=tuple(finding.place for finding in others))]

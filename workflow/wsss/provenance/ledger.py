@@ -1,0 +1,50 @@
+"""The attempts at a result: one line of JSON each time something happens to one, never rewritten.
+
+The ledger lies beside the result, as ``attempts.jsonl`` or ``<stem>.attempts.jsonl``. It outlives a failed job, which
+leaves no record. A training loop tells it where it went on, through the environment, so that all processes of a job
+write to the same one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+LEDGER = "WSSS_LEDGER"  # environment: the ledger of the running job
+BASIS = "WSSS_BASIS"  # environment: digest of the inputs and the code of the running job
+NAME = "attempts.jsonl"
+
+
+def ledger_path(record: str | Path) -> Path:
+    """The ledger beside a record."""
+    record = Path(record)
+    return record.with_name(record.name.removesuffix("record.json") + NAME)
+
+
+def basis() -> str:
+    """The digest of the inputs and the code of the running job; empty outside a job.
+
+    A checkpoint is of use to a job of the same basis only.
+    """
+    return os.environ.get(BASIS, "")
+
+
+def note(event: str, **more: Any) -> None:
+    """Add a line to the ledger of the running job; outside a job nothing happens.
+
+    Args:
+        event: ``started``, ``resumed`` or ``ended``.
+        more: what else there is to say, as ``step=500``.
+    """
+    if ledger := os.environ.get(LEDGER):
+        append(ledger, event, **more)
+
+
+def append(ledger: str | Path, event: str, **more: Any) -> None:
+    """Add a line to a ledger."""
+    line = {"event": event, "time": datetime.now(UTC).isoformat(timespec="seconds"), "process": os.getpid(), **more}
+    with Path(ledger).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line, sort_keys=True) + "\n")

@@ -1,0 +1,189 @@
+"""Numbers calculated again from what they follow from: the cells of tables from metrics, metrics from pixel counts.
+
+Both take milliseconds, so every audit does both. A forger who edits a number and writes new digests all the way up is
+found here. Counts follow from masks, which takes minutes: ``rerun`` does it when asked to.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from wsss.errors import WsssError
+from wsss.provenance.chain import Chain, Link
+from wsss.provenance.content import Content, key_in
+from wsss.provenance.findings import Finding, clean
+from wsss.provenance.hashes import Seen
+
+CLOSE = 1e-12  # of a metric: what another processor's order of addition can change
+LARGEST = 2**28  # bytes of a file of numbers
+NUMBERS = ("reported", "reported_spread", "ours", "spread", "difference")
+COUNTS = ("tp", "predicted", "true")
+
+
+@dataclass
+class Recomputed:
+    """The outcome of calculating numbers again.
+
+    Args:
+        cells: number of table cells.
+        points: number of operating points in metrics files.
+        findings: numbers that do not follow.
+        left_out: the reason why something could not be calculated here.
+    """
+
+    cells: int = 0
+    points: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    left_out: str | None = None
+
+
+def recompute(chain: Chain, wrong: set[str]) -> Recomputed:
+    """Calculate the numbers of all tables and metrics files of a chain again.
+
+    Args:
+        chain: the records.
+        wrong: files that are known not to be what their record says; what they hold is not looked at.
+    """
+    found = Recomputed()
+    for link in chain.links.values():
+        files = {*link.content["outputs"], *link.content["inputs"]}
+        if link.command not in ("table", "measure") or files & wrong:
+            continue
+        try:
+            texts = list(_of_table(chain, link, found) if link.command == "table" else _of_metrics(chain, link, found))
+        except ImportError as error:
+            found.left_out = f"numbers were not calculated again: {clean(error.name)} is not installed"
+            return found
+        except (WsssError, KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
+            reason = clean(error).partition("\n")[0] or type(error).__name__
+            texts = [(link.first, f"cannot be calculated again: {type(error).__name__}, {reason}")]
+        for file, text in texts:
+            rests = chain.resting_on([link.key])
+            found.findings.append(Finding("reported value", file, text, rests, records=(link.key,)))
+    return found
+
+
+def read_cells(chain: Chain, link: Link) -> list[dict[str, str]]:
+    """The rows of a table.csv; none where it cannot be read."""
+    key = next((key for key in link.content["outputs"] if key.endswith("/table.csv")), None)
+    data = chain.hasher.text(chain.place.path(key), LARGEST) if key else Seen()
+    if isinstance(data, Seen):
+        return []
+    try:
+        return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
+    except (csv.Error, UnicodeDecodeError):
+        return []
+
+
+# ---- tables
+
+
+def _of_table(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[str, str]]:
+    """(file, what is wrong) of every cell of a table that does not follow from the metrics it names."""
+    from wsss.report.cells import read_cell
+
+    drawing, table = link.content["config"], next(key for key in link.content["outputs"] if key.endswith("table.csv"))
+    rows = read_cells(chain, link)
+    cells = []
+    for row in drawing["rows"]:
+        cells += [(row, column, spec) for column, spec in zip(drawing["columns"], row["cells"], strict=True)]
+    if len(rows) != len(cells):
+        yield table, f"has {len(rows)} cells, and its settings ask for {len(cells)}"
+        return
+    for printed, (row, column, spec) in zip(rows, cells, strict=True):
+        place = f"cell {row['label']}, {column['label']}"
+        files = [_metrics(chain, link, text) for text in spec.get("metrics", [])]
+        if unlisted := next((text for key, text in files if key is None), None):
+            yield table, f"{place}: {unlisted} is not among the inputs of its record"
+            continue
+        paths = [str(chain.place.path(key)) for key, _ in files if key]
+        cell: Any = read_cell({**spec, "metrics": paths})
+        found.cells += 1
+        values = {
+            "reported": cell.reported,
+            "reported_spread": cell.reported_spread,
+            "ours": cell.mean,
+            "spread": cell.spread,
+            "difference": cell.difference,
+        }
+        texts = {name: "" if value is None else f"{value:.4f}" for name, value in values.items()}
+        texts |= {"seeds": str(len(cell.values)), "verdict": cell.verdict, "points": "; ".join(cell.points)}
+        texts |= {"row": row["label"], "column": column["label"]}
+        for name, text in texts.items():
+            if printed.get(name) != text:
+                yield table, f"{place}: {name} is {clean(printed.get(name))}, and {text or 'nothing'} follows"
+
+
+def _metrics(chain: Chain, link: Link, text: str) -> tuple[str | None, str]:
+    """The name of a metrics file that a drawing names, if the record lists it."""
+    key = key_in(text, link.content["results"])
+    return (key if key in link.content["inputs"] else None), text
+
+
+# ---- metrics
+
+
+def _of_metrics(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[str, str]]:
+    """(file, what is wrong) of every number of a metrics file that does not follow from its counts."""
+    for key in link.content["outputs"]:
+        data = chain.hasher.text(chain.place.path(key), LARGEST)
+        if isinstance(data, Seen):
+            continue
+        content = json.loads(data)
+        absent = link.content["config"]["measure"].get("absent", "zero")
+        for name, point in content["points"].items():
+            if not all(part in point for part in COUNTS):
+                continue
+            found.points += 1
+            yield from ((key, f"{name}: {text}") for text in _differences(point, absent))
+        if "sweep" in content:
+            found.points += 1
+            yield from ((key, f"sweep: {text}") for text in _differences(content["sweep"], absent))
+        yield from ((key, text) for text in _selection(content))
+
+
+def _differences(stored: Content, absent: str) -> Iterator[str]:
+    """The numbers that do not follow from the counts stored beside them."""
+    import numpy as np
+
+    from wsss.measure.counts import Counts
+    from wsss.measure.metrics import iou, summary
+
+    counts = Counts(*(np.asarray(stored[part], np.int64) for part in COUNTS))
+    values: dict[str, Any] = dict(summary(counts, absent))
+    if "iou" in stored:
+        values["iou"] = iou(counts)
+    for name, value in values.items():
+        if name in stored and not _same(stored[name], np.asarray(value).tolist()):
+            yield f"{name} is {clean(_shown(stored[name]))}, and {_shown(np.asarray(value).tolist())} follows"
+
+
+def _selection(content: Content) -> Iterator[str]:
+    """Operating points that are not the best of those they were selected among."""
+    points = content["points"]
+    of_alphas = {name: point["miou"] for name, point in points.items() if name.startswith("alpha=")}
+    if of_alphas and "best" in points and points["best"]["miou"] != max(of_alphas.values()):
+        yield "best: is not the best of its exponents"
+    if "highest" in points and "sweep" in content:
+        mious = content["sweep"]["miou"]
+        at = content["sweep"]["thresholds"][mious.index(max(mious))]
+        if points["highest"]["threshold"] != at:
+            yield f"highest: is not the best threshold of the sweep, which is {at}"
+
+
+def _same(stored: Any, value: Any) -> bool:
+    if isinstance(stored, list) and isinstance(value, list):
+        return len(stored) == len(value) and all(map(_same, stored, value))
+    if stored is None or (isinstance(value, float) and math.isnan(value)):
+        return stored is None and isinstance(value, float) and math.isnan(value)
+    return isinstance(stored, float | int) and math.isclose(stored, value, rel_tol=CLOSE, abs_tol=CLOSE)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6f}" if isinstance(value, float) else str(value)[:60]

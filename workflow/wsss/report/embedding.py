@@ -1,0 +1,25 @@
+"""What the report page holds of files: pictures as data, links to the rest."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+from wsss.report.outline import Links
+
+
+def links(paths: list[Path], out: Path) -> Links:
+    """Link from the page ``out`` to the files that are there: short name -> relative address."""
+    there = [path for path in paths if path.is_file()]
+    ambiguous = len({path.name for path in there}) < len(there)
+    found = {}
+    for path in there:
+        name = f"{path.parent.name}/{path.name}" if ambiguous else path.name
+        found[name] = os.path.relpath(path, out.parent)
+    return found
+
+
+def inline(data: bytes, kind: str) -> str:
+    """Write a picture as an address that holds it. ``kind`` is its type, as ``webp``."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,114 @@
+"""The cells of a table in the order in which they are printed, and what each column can show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from wsss.report.cells import Cell
+from wsss.report.drawing import CellSpec, TableDrawing
+
+SHOWN = {  # kind of column -> what it shows
+    "compared": ("reported", "ours", "difference", "verdict"),
+    "ours": ("ours",),  # nobody reported a value of it
+    "quoted": ("reported",),  # no cell of it can be computed
+}
+
+
+class Place(NamedTuple):
+    """A cell in the grid: whether a run computes it, and the decimals of its reported value and of ours."""
+
+    cell: Cell
+    computed: bool
+    decimals: int
+    own_decimals: int
+
+
+class Label(NamedTuple):
+    """The text before a row or over a column, and the words beside it by key."""
+
+    label: str
+    words: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of a table as they are printed: columns as rows where the table is transposed.
+
+    Args:
+        rows: labels of the rows.
+        columns: labels of the columns.
+        attributes: (key, head) of the columns of words.
+        places: the cells, row by row.
+    """
+
+    rows: list[Label]
+    columns: list[Label]
+    attributes: list[tuple[str, str]]
+    places: list[list[Place]]
+
+    def column(self, j: int) -> list[Cell]:
+        """Return the cells of one column."""
+        return [line[j].cell for line in self.places]
+
+    def cells(self) -> list[Cell]:
+        """Return all cells, row by row."""
+        return [place.cell for line in self.places for place in line]
+
+    @cached_property
+    def kinds(self) -> list[str]:
+        """The kind of each column, a key of ``SHOWN``."""
+        return [self._kind(j) for j in range(len(self.columns))]
+
+    @property
+    def worded(self) -> bool:
+        """Tell whether verdicts are written as words, for which one column has room, and not as marks."""
+        return self.kinds.count("compared") == 1
+
+    def _kind(self, j: int) -> str:
+        """Tell what a column can show: can any of its cells be computed, and has any a reported value?"""
+        if not any(line[j].computed for line in self.places):
+            return "quoted"
+        return "compared" if any(cell.reported is not None for cell in self.column(j)) else "ours"
+
+
+def grid_of(drawing: TableDrawing, cells: list[list[Cell]]) -> Grid:
+    """Arrange the cells of a table, which have been read row by row, as they are printed."""
+    rows = [Label(row["label"], row.get("attributes", {})) for row in drawing["rows"]]
+    columns = [Label(column["label"], {}) for column in drawing["columns"]]
+    attributes = [(attribute["key"], attribute["label"]) for attribute in drawing.get("attributes", [])]
+    printed = _printed_decimals(drawing, cells)
+    places = []
+    for row, line in zip(drawing["rows"], cells, strict=True):
+        places.append([_place(printed, j, row["cells"][j], cell) for j, cell in enumerate(line)])
+    if drawing.get("transpose"):
+        return Grid(columns, rows, [], [list(line) for line in zip(*places, strict=True)])
+    return Grid(rows, columns, attributes, places)
+
+
+def _place(printed: dict[tuple[int, str], int], j: int, spec: CellSpec, cell: Cell) -> Place:
+    """Place a cell.
+
+    Args:
+        printed: decimals that the paper prints, by column and images.
+        j: the column in the paper.
+        spec: the cell in the drawing.
+        cell: the cell as it was read.
+    """
+    own = 3 if cell.scale == 1 else 2
+    return Place(cell, bool(spec.get("metrics")), printed.get((j, spec["images"]), own), own)
+
+
+def _printed_decimals(drawing: TableDrawing, cells: list[list[Cell]]) -> dict[tuple[int, str], int]:
+    """Find the decimals that a paper prints, by column and images.
+
+    They are those of the longest value there: a number does not know its last zeros.
+    """
+    printed: dict[tuple[int, str], int] = {}
+    for row, line in zip(drawing["rows"], cells, strict=True):
+        for j, cell in enumerate(line):
+            if cell.reported is not None:
+                key = (j, row["cells"][j]["images"])
+                printed[key] = max(printed.get(key, 0), len(repr(cell.reported).partition(".")[2]))
+    return printed

@@ -1,0 +1,82 @@
+"""Pictures of what a trained model does with an image: what it erases, what its pixels attend to, what it paints.
+
+Each method has a module with its kinds of pictures. H W image size, h w cells of a feature map. A picture is ``H×W×3``
+uint8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from wsss.backbones.base import resize
+from wsss.cam import load_method
+from wsss.data.pixels import PIXELS
+from wsss.data.transforms import multi_scale
+from wsss.errors import choose
+from wsss.registry import Registry, load
+from wsss.report.colours import heat
+from wsss.report.drawing import PictureColumn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wsss.data.index import Dataset
+
+Picture = np.ndarray
+KINDS: Registry[str] = {  # method -> its pictures, by kind of column
+    "eader": "wsss.report.insides.eader:KINDS",
+    "aeft": "wsss.report.insides.aeft:KINDS",
+    "seam": "wsss.report.insides.seam:KINDS",
+    "acr": "wsss.report.insides.acr:KINDS",
+}
+
+
+class Look:
+    """One image as a method sees it: ``images`` 1×3×H×W, ``labels`` 1×C, ``target`` the first present class."""
+
+    def __init__(self, method: Any, dataset: Dataset, image_id: str):
+        self.method, self.dataset, self.image_id = method, dataset, image_id
+        self.image = dataset.image(image_id)  # H W 3
+        self.images = multi_scale(self.image, [1.0], False, method.backbone.input)[0]
+        self.labels = torch.as_tensor(dataset.labels()[dataset.ids.index(image_id)])[None]
+        self.target = self.labels.argmax(1)  # 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        height, width = self.images.shape[2:]
+        return height, width
+
+    def heat(self, score: Tensor) -> Picture:
+        """Put a map of the first image, of any resolution, over the picture as heat."""
+        return heat(resize(score[:1, :1], self.image.shape[:2])[0, 0].numpy(), self.image)
+
+    def picture(self, images: Tensor) -> Picture:
+        """Turn a normalised image ``1×3×H×W`` into a picture."""
+        mean, scale = (torch.tensor(value)[:, None, None] for value in PIXELS[self.method.backbone.input])
+        rgb = images[0].flip(0) if self.method.backbone.input == "vgg_bgr" else images[0]
+        pixels = (rgb * scale + mean).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        height, width = self.image.shape[:2]
+        return np.asarray(Image.fromarray(pixels).resize((width, height)))
+
+
+def painter(column: PictureColumn, dataset: Dataset) -> Callable[[str], Picture]:
+    """Load the model of a column and return a function that paints its picture of an image, at scale 1.
+
+    Raises:
+        WsssError: the method has no pictures, or none of this kind.
+    """
+    name = column["config"]["method"]["name"]
+    draw = choose(load(KINDS, name, "method with pictures of its inside"), column["kind"], f"kind of picture of {name}")
+    method = load_method(column["config"], len(dataset.classes), column["model"])
+
+    @torch.no_grad()
+    def paint(image_id: str) -> Picture:
+        return draw(Look(method, dataset, image_id))
+
+    return paint

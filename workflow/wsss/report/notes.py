@@ -1,0 +1,191 @@
+"""The sentences below a table: what a reader must know beside the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from wsss.report.cells import MARKS, RULE, Cell
+from wsss.report.drawing import CellSpec, Row, TableDrawing, row_name
+from wsss.report.grid import Grid
+
+# stage -> what its point "best" is the best of
+SELECTED = {"cam": "background thresholds", "crf": "CRF exponents", "pamr": "PAMR exponents"}
+CHOSEN = ("best", "highest")  # operating points that are chosen by what they measure
+ONE_RUN = ("metrics", "metric", "class", "at")  # keys of a cell that say which result it shows
+
+
+@dataclass
+class Reasons:
+    """Letters for the reasons why a cell has no verdict, in the order in which they come up."""
+
+    letters: dict[str, str] = field(default_factory=dict)
+
+    def letter(self, reason: str) -> str:
+        """Return the letter of a reason, a new one for a new reason."""
+        return self.letters.setdefault(reason, nth_letter(len(self.letters)))
+
+
+def nth_letter(index: int) -> str:
+    """Count in letters: a, b, ..., z, aa, ab, ..."""
+    letter = chr(ord("a") + index % 26)
+    return letter if index < 26 else nth_letter(index // 26 - 1) + letter
+
+
+def notes(drawing: TableDrawing, grid: Grid, reasons: Reasons) -> list[str]:
+    """Write all notes of a table, in order.
+
+    Args:
+        drawing: the drawing of the table.
+        grid: its cells as they are printed.
+        reasons: letters for missing verdicts.
+    """
+    return [
+        *_ours(drawing, grid),
+        *_data_set(drawing, grid),
+        *_one_run(drawing),
+        *_rule(grid),
+        *_missing_verdicts(reasons),
+        *_quoted_columns(grid),
+        *_ground_truth(drawing, grid),
+        *_table(drawing),
+        *_rows(drawing),
+    ]
+
+
+# ---- ours
+
+
+def _ours(drawing: TableDrawing, grid: Grid) -> list[str]:
+    """Say on which data and with how many seeds ours was made, and what was selected for it."""
+    seeds = _seeds(grid)
+    made = _made(drawing, seeds) if seeds else "Ours: no cell of this table can be computed here."
+    return [made + _selection(drawing)]
+
+
+def _seeds(grid: Grid) -> list[int]:
+    """List the numbers of seeds that cells were computed with."""
+    return sorted({len(cell.values) for cell in grid.cells()} - {0})
+
+
+def _made(drawing: TableDrawing, seeds: list[int]) -> str:
+    names = list(dict.fromkeys(str(spec.get("dataset", drawing["dataset"])) for spec in _computed(drawing)))
+    on = f"data set{'s' if len(names) > 1 else ''} {_listed(names)}"
+    counts = " or ".join(map(str, seeds))
+    if seeds[-1] == 1:
+        return f"Ours: {on}, {counts} seed."
+    return f"Ours: {on}, {counts} seeds, mean ± standard deviation."
+
+
+def _selection(drawing: TableDrawing) -> str:
+    """Say what was chosen for the best result, and on what."""
+    chosen = {spec["stage"] for spec in _computed(drawing) if spec["at"] in CHOSEN}
+    names = _listed([name for stage, name in SELECTED.items() if stage in chosen])
+    if not names:
+        return ""
+    return f" {names[0].upper()}{names[1:]} were selected on the ground truth of the images they are measured on."
+
+
+def _listed(names: list[str]) -> str:
+    """List names as a sentence does: ``a, b and c``."""
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _data_set(drawing: TableDrawing, grid: Grid) -> list[str]:
+    """Repeat the note of the data set, where anything was computed on it."""
+    note = drawing.get("dataset_note")
+    return [note] if note and _seeds(grid) else []
+
+
+def _one_run(drawing: TableDrawing) -> list[str]:
+    """Say which rows show the same results of ours, since a data set has one stand-in for several networks."""
+    rows: dict[str, list[str]] = {}
+    for row in drawing["rows"]:
+        if _has_run(row):
+            rows.setdefault(_asked(row), []).append(row_name(row))
+    same = [", ".join(names) for names in rows.values() if len(names) > 1]
+    on = drawing["dataset"]
+    return [f"{names}: one run of ours, since their settings are the same on data set {on}." for names in same]
+
+
+def _has_run(row: Row) -> bool:
+    return any(spec.get("metrics") for spec in row["cells"])
+
+
+def _asked(row: Row) -> str:
+    """Spell the results that a row shows; equal rows are equal texts."""
+    return repr([[spec.get(key) for key in ONE_RUN] for spec in row["cells"]])
+
+
+def _computed(drawing: TableDrawing) -> Iterator[CellSpec]:
+    """Yield the cells that have a run."""
+    for row in drawing["rows"]:
+        yield from (spec for spec in row["cells"] if spec.get("metrics"))
+
+
+# ---- verdicts
+
+
+def _rule(grid: Grid) -> list[str]:
+    """State the rule behind the verdicts, after the meaning of the marks."""
+    if not any(cell.verdict in MARKS for cell in grid.cells()):
+        return []
+    if grid.worded:
+        return [f"Verdict: {RULE}."]
+    meaning = ", ".join(f"{mark} {name}" for name, mark in MARKS.items())
+    return [f"Verdict: {meaning}. {RULE[0].upper()}{RULE[1:]}."]
+
+
+def _missing_verdicts(reasons: Reasons) -> list[str]:
+    """Say what each letter stands for."""
+    return [f"{letter}: {reason}." for reason, letter in reasons.letters.items()]
+
+
+# ---- what is reported
+
+
+def _quoted_columns(grid: Grid) -> list[str]:
+    """Say why some columns show reported values alone, in one sentence for all with the same reasons."""
+    columns: dict[str, list[str]] = {}
+    for j, head in enumerate(grid.columns):
+        if grid.kinds[j] == "quoted":
+            columns.setdefault(_because(grid.column(j)), []).append(head.label)
+    return [f"{', '.join(names)}: {why}." for why, names in columns.items()]
+
+
+def _because(column: list[Cell]) -> str:
+    """Give the reasons of the cells with a reported value, and the further ones of the cells without."""
+    shown = list(dict.fromkeys(cell.verdict for cell in column if cell.reported is not None))
+    empty = dict.fromkeys(cell.verdict for cell in column if cell.reported is None)
+    further = [why for why in empty if why not in shown]
+    parts = []
+    if shown:
+        parts.append(f"reported values alone ({'; '.join(shown)})")
+    if further:
+        parts.append(f"– {'; '.join(further)}")
+    return ", ".join(parts)
+
+
+def _ground_truth(drawing: TableDrawing, grid: Grid) -> list[str]:
+    """Name the ground truth of the reported numbers, where there are any."""
+    truth = drawing.get("ground_truth")
+    reported = any(cell.reported is not None for cell in grid.cells())
+    return [f"Ground truth of the reported numbers: {truth}"] if truth and reported else []
+
+
+def _table(drawing: TableDrawing) -> list[str]:
+    """Repeat the note of the table."""
+    note = drawing.get("note")
+    return [note] if note else []
+
+
+def _rows(drawing: TableDrawing) -> list[str]:
+    """Repeat the notes of rows, each after the label of its row."""
+    found = []
+    for row in drawing["rows"]:
+        note = row.get("note")
+        if note:
+            found.append(f"{row['label']}: {note}" if row["label"] else note)
+    return found

@@ -1,0 +1,109 @@
+"""The form of what the report page shows: papers, tables and figures with their states, and the runs below them."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict
+
+Kind = Literal["tables", "figures"]
+Links = dict[str, str]  # short name of a file -> its address, relative to the page
+
+
+class Network(TypedDict):
+    """A trained network. ``own`` says that it is that of the run itself, not of one it starts from."""
+
+    stage: str
+    method: str
+    backbone: str
+    own: bool
+
+
+class Run(TypedDict):
+    """A run that a table or figure rests on.
+
+    Args:
+        run: ``paper/run``.
+        dataset: its data set.
+        method: its method.
+        backbone: the classifier's backbone.
+        seeds: its random seeds.
+        networks: its networks of the first seed, by their folders.
+        logs: the folders of its logs, one per seed.
+    """
+
+    run: str
+    dataset: str
+    method: str
+    backbone: str
+    seeds: list[int]
+    networks: dict[str, Network]
+    logs: list[str]
+
+
+class Entry(TypedDict):
+    """A table or figure and its state."""
+
+    name: str
+    kind: Kind
+    paper: str
+    title: str
+    caption: str
+    folder: str
+    log: str
+    state: str
+    runs: list[Run]
+
+
+class Protocol(TypedDict):
+    """How a cell of a table was measured, in words."""
+
+    row: str
+    attributes: str
+    column: str
+    run: str
+    result: str
+    metric: str
+    images: str
+    points: str
+
+
+class Made(Entry):
+    """An entry as the page prints it. A table has its HTML, a figure its picture.
+
+    Args:
+        made: it is there, if perhaps stale.
+        verdicts: how the cells of a table came out, in words.
+        protocol: how each of its cells was measured.
+        worded: rows of the protocol have words beside their label.
+        files: links to its files.
+        digest: the content digest of its record; ``wsss audit`` prints the same.
+        table: the HTML.
+        picture: the figure as data.
+        datasets: the data sets of a figure's runs.
+    """
+
+    made: bool
+    verdicts: str
+    protocol: list[Protocol]
+    worded: NotRequired[bool]
+    files: NotRequired[Links]
+    digest: NotRequired[str]
+    table: NotRequired[str]
+    picture: NotRequired[str]
+    datasets: NotRequired[list[str]]
+
+
+class Paper(TypedDict):
+    """A paper as its file has it."""
+
+    title: str
+    citation: str | None
+    note: str | None
+
+
+class Page(TypedDict):
+    """The outline of the page. ``stage_words`` are the words for the result of each stage."""
+
+    dataset: str
+    papers: dict[str, Paper]
+    entries: list[Entry]
+    stage_words: dict[str, str]

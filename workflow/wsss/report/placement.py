@@ -1,0 +1,121 @@
+"""Names beside the marks of a chart, each where it covers least."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
+
+Point = tuple[float, float]  # in the units of the axes
+
+
+class Spot(NamedTuple):
+    """A place for a name beside its mark: the offset in points, and the alignment."""
+
+    x: float
+    y: float
+    horizontal: str
+    vertical: str
+
+    @property
+    def distance(self) -> float:
+        """The distance from the mark in points."""
+        return float(np.hypot(self.x, self.y))
+
+    def times(self, distance: float) -> Spot:
+        """Return the spot that many times as far away."""
+        return self._replace(x=self.x * distance, y=self.y * distance)
+
+
+LEADER = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}  # from name to mark
+BESIDE = 9  # points: a name that stands nearer to its mark needs no leader
+HALO = [withStroke(linewidth=2, foreground="white")]  # around names, where a line passes below
+MARK = 8  # pixels from a mark's centre that no name should cover
+OUTSIDE = 5  # times: what a name costs outside of the axes, over what it costs on a mark
+DISTANCES = (5, 9, 15, 24)  # points
+DIRECTIONS = (  # best first
+    Spot(1, 0, "left", "center"),
+    Spot(-1, 0, "right", "center"),
+    Spot(0, 1, "center", "bottom"),
+    Spot(0, -1, "center", "top"),
+    Spot(0.7, 0.7, "left", "bottom"),
+    Spot(0.7, -0.7, "left", "top"),
+    Spot(-0.7, 0.7, "right", "bottom"),
+    Spot(-0.7, -0.7, "right", "top"),
+)
+SPOTS = [direction.times(distance) for distance in DISTANCES for direction in DIRECTIONS]
+
+
+def write_names(axis: Axes, named: list[tuple[str, list[Point]]], marks: list[Point]) -> None:
+    """Write each name beside one of its points, where it covers least of all marks and of the names before it.
+
+    Args:
+        axis: the axes, with all marks drawn and limits set.
+        named: names, each with the points it may stand beside.
+        marks: the points of all marks.
+    """
+    axis.figure.canvas.draw()  # text has no size before
+    taken = _boxes_of_marks(axis, marks)
+    for name, own in named:
+        text = axis.annotate(name, own[0], (0, 0), textcoords="offset points", fontsize=7, arrowprops=LEADER)
+        text.set(path_effects=HALO, zorder=1.5)  # over lines, under marks
+        point, spot = _best_spot(axis, text, own, taken)
+        _move(text, point, spot)
+        if text.arrow_patch is not None:
+            text.arrow_patch.set_visible(spot.distance > BESIDE)
+        taken.append(_box(text))
+
+
+def _boxes_of_marks(axis: Axes, marks: list[Point]) -> list[Bbox]:
+    pixels = axis.transData.transform(marks).tolist() if marks else []
+    return [Bbox.from_bounds(x - MARK, y - MARK, 2 * MARK, 2 * MARK) for x, y in pixels]
+
+
+def _best_spot(axis: Axes, text: Annotation, own: list[Point], taken: list[Bbox]) -> tuple[Point, Spot]:
+    """Find the point and the spot beside it where a name covers least. The first of equals wins.
+
+    Args:
+        axis: the axes.
+        text: the name, which is moved about.
+        own: the points it may stand beside.
+        taken: boxes it should not cover.
+    """
+    inside = axis.bbox.padded(-MARK)
+    places = [(point, spot) for point in own for spot in SPOTS]
+
+    def covered(place: tuple[Point, Spot]) -> float:
+        _move(text, *place)
+        return _covered(_box(text), inside, taken)
+
+    return min(places, key=covered)
+
+
+def _covered(box: Bbox, inside: Bbox, taken: Iterable[Bbox]) -> float:
+    """Add up the area that a name covers. The part outside of the axes counts ``OUTSIDE`` times."""
+    outside = box.width * box.height - _common(box, inside)
+    return sum(_common(box, other) for other in taken) + OUTSIDE * outside
+
+
+def _common(a: Bbox, b: Bbox) -> float:
+    """Return the area that two boxes share."""
+    shared = Bbox.intersection(a, b)
+    return shared.width * shared.height if shared else 0.0
+
+
+def _box(text: Annotation) -> Bbox:
+    """Return the box around a name, without its leader."""
+    return Text.get_window_extent(text).padded(1)
+
+
+def _move(text: Annotation, point: Point, spot: Spot) -> None:
+    """Move a name to a spot beside a point."""
+    text.xy = point
+    settings: dict[str, Any] = {"position": (spot.x, spot.y), "ha": spot.horizontal, "va": spot.vertical}
+    text.set(**settings)
+    canvas: Any = text.figure.canvas if text.figure else None
+    text.update_positions(canvas.get_renderer())

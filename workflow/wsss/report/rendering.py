@@ -1,0 +1,59 @@
+"""Templates of the report, with the filters for what HTML, LaTeX and Markdown would read as a command."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from jinja2 import Environment, PackageLoader, Template
+
+CODE = re.compile(r"`([^`]*)`")
+COMMANDS = {char: f"\\{char}" for char in "&%_#${}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+SIGNS = {
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "–": "--",
+    "−": "$-$",
+    "≈": r"$\approx$",
+    "†": r"$\dagger$",
+    "α": r"$\alpha$",
+    "✓": r"$\checkmark$",
+    "✗": r"$\times$",
+    "…": r"\ldots{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"$\vert$",
+}
+LATEX = str.maketrans({**COMMANDS, **SIGNS})
+
+
+def template(name: str) -> Template:
+    """Load a template of this package. HTML escapes what it prints; LaTeX and Markdown have filters for it."""
+    environment = Environment(
+        loader=PackageLoader("wsss.report", "templates"),
+        autoescape=name.endswith(".html.j2"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"latex": latex, "html": html, "markdown": markdown}
+    return environment.get_template(name)
+
+
+def latex(text: str) -> str:
+    """Escape what LaTeX would read as a command, spell what it lacks, and set words in backticks as code."""
+    return CODE.sub(r"\\texttt{\1}", text.translate(LATEX))
+
+
+def html(text: str) -> str:
+    """Escape what HTML would read as a tag, and set words in backticks as code."""
+    return CODE.sub(r"<code>\1</code>", escape(text))
+
+
+def markdown(text: str) -> str:
+    """Escape what would end a table cell or start emphasis."""
+    return text.replace("|", r"\|").replace("*", r"\*").replace("_", r"\_")

@@ -1,0 +1,58 @@
+"""Two columns of a table against each other, with names beside the marks."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wsss.report.cells import read_cell
+from wsss.report.drawing import FigureDrawing, Row, row_name
+from wsss.report.placement import Point, write_names
+from wsss.report.style import OURS, REPORTED, WIDTH, legend
+
+
+def table_scatter(drawing: FigureDrawing) -> Figure:
+    """Draw rings for reported values, dots for ours, and a line between the two of a row."""
+    figure, axis = plt.subplots(figsize=(WIDTH * 0.6, WIDTH * 0.5))
+    named: list[tuple[str, list[Point]]] = []
+    marks: list[Point] = []
+    for row in drawing["rows"]:
+        reported, ours = _points(row)
+        _draw(axis, reported, ours)
+        marks += [point for point in (reported, ours) if point]
+        if reported or ours:
+            named.append((row_name(row), [point for point in (ours, reported) if point]))
+    axis.set_xlabel(_axis_label(drawing, 0))
+    axis.set_ylabel(_axis_label(drawing, 1))
+    axis.margins(0.15)
+    legend(axis)
+    write_names(axis, named, marks)
+    return figure
+
+
+def _points(row: Row) -> tuple[Point | None, Point | None]:
+    """Read the reported point of a row and ours."""
+    x, y = (read_cell(cell) for cell in row["cells"])
+    return _both(x.reported, y.reported), _both(x.mean, y.mean)
+
+
+def _both(x: float | None, y: float | None) -> Point | None:
+    return None if x is None or y is None else (x, y)
+
+
+def _draw(axis: Axes, reported: Point | None, ours: Point | None) -> None:
+    """Draw the marks of a row and the line between them."""
+    if reported and ours:
+        axis.plot(*zip(reported, ours, strict=True), color="#bbbbbb", linewidth=0.8, zorder=1)
+    if reported:
+        axis.plot(*reported, **REPORTED)
+    if ours:
+        axis.plot(*ours, **OURS)
+
+
+def _axis_label(drawing: FigureDrawing, j: int) -> str:
+    """Name a column, with its unit."""
+    label = drawing["columns_shown"][j]["label"]
+    percent = drawing["rows"][0]["cells"][j].get("scale", 100) == 100 and "%" not in label
+    return f"{label} (%)" if percent else label

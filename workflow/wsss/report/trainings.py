@@ -1,0 +1,160 @@
+"""The networks below what the report page shows: which runs use them, their losses, files and logs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from wsss.report import words
+from wsss.report.embedding import inline, links
+from wsss.report.outline import Links, Made, Network, Run
+from wsss.report.style import STYLE
+
+POINTS = 120  # of a loss curve
+LAST = 12  # lines of a log that are part of the page
+NOT_SHOWN = "configure_"  # start of the names of logs of jobs that only wrote settings
+Curves = dict[tuple[str, str], list[tuple[float, float]]]  # (phase, term) -> (step, value)
+
+
+@dataclass
+class Training:
+    """A trained network as the page prints it.
+
+    Args:
+        folder: its folder, ``.../<dataset>/<paper>/<run>/<seed>/<stage>``.
+        network: its stage, method and backbone.
+        what: words for it.
+        dataset: its data set.
+        seeds: the random seeds with which it was trained.
+        runs: the runs whose own it is, with the folders of their logs.
+        anchors: those of them whose names lead to it.
+        name: ``paper/run`` of the folder.
+        others: the other runs whose own it is.
+        files: links to its files.
+        logs: links to the logs of each run in ``anchors``.
+        losses: its loss curves as data; empty where there are none.
+        last: the last lines of its log.
+    """
+
+    folder: str
+    network: Network
+    what: str
+    dataset: str
+    seeds: list[int]
+    runs: dict[str, list[str]] = field(default_factory=dict)
+    anchors: list[str] = field(default_factory=list)
+    name: str = ""
+    others: list[str] = field(default_factory=list)
+    files: Links = field(default_factory=dict)
+    logs: dict[str, Links] = field(default_factory=dict)
+    losses: str = ""
+    last: str = ""
+
+
+def trainings(entries: list[Made], stage_words: dict[str, str], out: Path) -> list[Training]:
+    """List the networks below what has been made, of the first seed.
+
+    Args:
+        entries: all entries of the page.
+        stage_words: words for the result of each stage.
+        out: the page.
+    """
+    found: dict[str, Training] = {}
+    for entry in entries:
+        for run in entry["runs"] if entry["made"] else []:
+            _add_networks(found, run, stage_words)
+    _add_anchors(found)
+    for training in found.values():
+        _complete(training, out)
+    return list(found.values())
+
+
+def _add_networks(found: dict[str, Training], run: Run, stage_words: dict[str, str]) -> None:
+    """Add the networks of a run that have been trained, by their folders."""
+    for folder, network in run["networks"].items():
+        if not Path(folder, "losses.csv").is_file():
+            continue
+        what = stage_words[network["stage"]]
+        training = found.setdefault(folder, Training(folder, network, what, run["dataset"], run["seeds"]))
+        if network["own"]:
+            training.runs[run["run"]] = run["logs"]
+
+
+def _add_anchors(found: dict[str, Training]) -> None:
+    """Give each network the names of runs that lead to it: a name leads to the first network that is the run's own."""
+    first: dict[tuple[str, str], Training] = {}
+    for training in found.values():
+        for run in training.runs:
+            first.setdefault((training.dataset, run), training)
+    for training in found.values():
+        training.anchors = [run for run in training.runs if first[training.dataset, run] is training]
+
+
+def _complete(training: Training, out: Path) -> None:
+    """Add the name, files, logs and losses of a network."""
+    folder = Path(training.folder)
+    *place, dataset, paper, run, seed, stage = folder.parts
+    log = Path(*place, "logs", dataset, paper, run, seed, f"{stage}.log")
+    training.name = f"{paper}/{run}"
+    training.others = [name for name in training.runs if name != training.name]
+    training.files = links([*(folder / name for name in ("config.yaml", "losses.csv", "record.json")), log], out)
+    for name in training.anchors:
+        if of_run := _logs(training.runs[name], out):
+            training.logs[name] = of_run
+    training.losses = _losses(folder / "losses.csv")
+    if log.is_file():
+        training.last = "\n".join(log.read_text(encoding="utf-8").splitlines()[-LAST:])
+
+
+def _logs(places: list[str], out: Path) -> Links:
+    """Link to what the jobs of a run printed, but those that only wrote settings."""
+    found: list[Path] = []
+    for place in places:
+        found += [path for path in sorted(Path(place).glob("*.log")) if not path.name.startswith(NOT_SHOWN)]
+    return links(found, out)
+
+
+# ---- losses
+
+
+def _losses(path: Path) -> str:
+    """Draw loss curves, one per phase and term, as an inline SVG; nothing where official weights were read."""
+    curves = _curves(path)
+    if not curves:
+        return ""
+    with plt.rc_context({**STYLE, "svg.fonttype": "none", "font.size": 8}):
+        figure, axis = plt.subplots(figsize=(5.5, 2.2))
+        _draw(axis, curves)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+        plt.close(figure)
+    return inline(buffer.getvalue(), "svg+xml")
+
+
+def _draw(axis: Axes, curves: Curves) -> None:
+    """Draw at most ``POINTS`` points of each curve, each the mean of its part."""
+    several = len({phase for phase, _ in curves}) > 1
+    for (phase, term), curve in curves.items():
+        parts = np.array_split(np.array(curve), min(POINTS, len(curve)))
+        label = f"{words.loss(term)} ({phase})" if several else words.loss(term)
+        axis.plot(*np.array([part.mean(0) for part in parts]).T, label=label, linewidth=1)
+    axis.set_xlabel("step")
+    axis.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+    axis.set_ylabel("loss")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _curves(path: Path) -> Curves:
+    """Read the loss log."""
+    curves: Curves = {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            curves.setdefault((row["phase"], row["term"]), []).append((float(row["step"]), float(row["value"])))
+    return curves

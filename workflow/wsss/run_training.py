@@ -1,0 +1,29 @@
+"""Run a stage that trains a network: the one way from a stage into the training loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from wsss.registry import attribute
+from wsss.train import fit
+
+if TYPE_CHECKING:
+    from wsss.job import Given
+    from wsss.stages import Stage
+
+
+def run_training(stage: Stage, given: Given, out: str | Path, loaders: int = 0) -> Path:
+    """Train what a stage sets up and return its ``model.pt`` in the folder ``out``.
+
+    Args:
+        stage: the row of the stage. Its function sets up the task and its samples; torch is seeded before.
+        given: what the function works with.
+        out: the folder of the results and, while the training runs, of its checkpoint.
+        loaders: number of processes that load training images. It changes no result.
+    """
+    torch.manual_seed(given.settings["seed"])
+    training = attribute(stage.function)(given)
+    return fit(training, given.settings, out, given.device, loaders)

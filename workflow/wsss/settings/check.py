@@ -1,0 +1,83 @@
+"""Check settings against their types, and say of each wrong value what to give instead."""
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict, get_type_hints
+
+from wsss.settings import methods
+from wsss.settings.describe import describe, keys_of, one_of, shown
+from wsss.settings.sections import Sections, Settings
+
+Path = tuple[str, ...]
+BESIDE = tuple(key for key in Settings.__annotations__ if key not in Sections.__annotations__)  # no sections
+
+
+class Finding(NamedTuple):
+    """A wrong value: the keys that lead to it, and what is wrong with it."""
+
+    path: Path
+    message: str
+
+    def __str__(self) -> str:
+        return f"{'.'.join(self.path)} {self.message}"
+
+
+def check(config: Mapping[str, Any]) -> list[Finding]:
+    """List what is wrong with resolved settings: of a whole run, or of one stage.
+
+    Args:
+        config: name of a section -> the section, complete. The type of section ``method`` is that of the method which
+            its key ``name`` names. ``seed``, ``stage``, ``code`` and ``dataset`` are left out.
+    """
+    config = {key: value for key, value in config.items() if key not in BESIDE}
+    method = config["method"].get("name") if isinstance(config.get("method"), dict) else None
+    if "method" in config and method not in methods.names():
+        return [Finding(("method", "name"), f"is {shown(method)}: {one_of(methods.names())}")]
+    try:
+        _adapter(method).validate_python(config)
+    except ValidationError as error:
+        paths = dict.fromkeys(_path(details["loc"], run_of(method)) for details in error.errors())
+        return [Finding(path, _message(path, config, run_of(method))) for path in paths]
+    return []
+
+
+@functools.cache
+def run_of(*known: str | None) -> Any:
+    """The type of a run: all sections, where section ``method`` is that of one of the ``known`` methods."""
+    sections = get_type_hints(Sections, include_extras=True)
+    own = [methods.settings_of(name) for name in known if name]
+    sections["method"] = functools.reduce(lambda one, other: one | other, own) if own else dict[str, Any]
+    run: Any = TypedDict("Run", sections, total=False)  # type: ignore[misc]  # a type made at run time
+    return with_config(ConfigDict(extra="forbid"))(run)
+
+
+@functools.cache
+def _adapter(method: str | None) -> TypeAdapter[Any]:
+    return TypeAdapter(run_of(method))
+
+
+def _path(location: Iterable[str | int], kind: Any) -> Path:
+    """The keys of a location, down to the setting: what is beyond are places in a list, and names of alternatives."""
+    path: list[str] = []
+    for step in location:
+        if not (keys := keys_of(kind)):
+            break
+        path.append(str(step))
+        kind = keys.get(str(step))
+    return tuple(path)
+
+
+def _message(path: Path, config: Any, kind: Any) -> str:
+    """What is wrong with the value at ``path``."""
+    *above, key = path
+    for step in above:
+        config, kind = config[step], keys_of(kind)[step]
+    known = keys_of(kind)
+    if key not in known:
+        return f"is an unknown key: {one_of(known)}"
+    if key not in config:
+        return f"is missing: {describe(known[key])}"
+    return f"is {shown(config[key])}: {describe(known[key])}"
