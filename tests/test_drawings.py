@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from pathlib import Path
 
@@ -11,9 +10,9 @@ import pytest
 import yaml
 
 from wsss.errors import WsssError
-from wsss.files import sha256
 from wsss.plan import Plan, drawings, state, targets
 from wsss.plan.outlook import Outlook
+from wsss.provenance.record import recorded
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "workflow" / "papers"
@@ -187,8 +186,8 @@ def made(plan: Plan, name: str) -> Path:
     folder = Path(targets.folders(plan, "shapes")[f"seam_{name}"])
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(spec))
-    hashes = {path: sha256(path) for path in drawings.inputs(spec)}
-    (folder / "record.json").write_text(json.dumps({"inputs": hashes}))
+    with recorded("table", drawings.inputs(spec), [str(folder)], spec, "cpu"):
+        (folder / "table.csv").write_text("the table")
     return Path(plan.metrics("shapes", "seam", "er", 0, "cam"))
 
 
@@ -208,9 +207,9 @@ def test_a_drawing_is_stale_when_what_it_shows_has_changed_and_not_when_it_was_t
     source.write_text("2")
     for time in (later, 0):  # a copy may keep an old time
         os.utime(source, (time, time))
-        assert table1(plan) == f"stale: {source} has changed"
+        assert table1(plan) == f"stale: {os.path.relpath(source)} has changed"
     source.unlink()
-    assert table1(plan) == f"stale: {source} is gone"
+    assert table1(plan) == f"stale: {os.path.relpath(source)} is gone"
 
 
 def test_a_drawing_is_stale_when_settings_below_it_or_its_own_entry_have_changed(config, tmp_path):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from wsss.cam import multi_scale_cam
 
+from wsss.cam import multi_scale_cam
 from wsss.data.transforms import multi_scale
 from wsss.methods.eader import ATTENTION, Eader, attention, image_statistics, localizer_loss, soft_mask
 from wsss.methods.turns import waiting

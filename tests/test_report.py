@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from wsss.methods import build as build_method
 from wsss.plan import Plan, drawings, state, targets
 from wsss.plan.checks import METRICS
 from wsss.plan.plan import PRETRAINING
+from wsss.provenance.record import recorded
 from wsss.report import pictures, words
 from wsss.report.figures import KINDS, draw_figure
 from wsss.report.insides.seam import outline_pair
@@ -158,14 +158,14 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     drawing = drawings.table(plan, "shapes", "seam", "table2")
     for path in drawings.inputs(drawing):
         metrics_file(Path(path), 0.4)
-    write_table(drawing, folder)
-    (folder / "record.json").write_text(json.dumps({"inputs": {}, "outputs": {}}))
+    with recorded("table", [], [str(folder)], None, "cpu"):
+        write_table(drawing, folder)
     chart = Path(targets.folders(plan, "shapes")["aeft_chart"])
-    draw_figure(drawings.figure(plan, "shapes", "aeft", "chart"), chart)
-    (chart / "record.json").write_text(json.dumps({"inputs": {}, "outputs": {}}))
+    with recorded("figure", [], [str(chart)], None, "cpu"):
+        draw_figure(drawings.figure(plan, "shapes", "aeft", "chart"), chart)
     curves = Path(targets.folders(plan, "shapes")["seam_thresholds"])
-    draw_figure(drawings.figure(plan, "shapes", "seam", "thresholds"), curves)
-    (curves / "record.json").write_text(json.dumps({"inputs": {}, "outputs": {}}))
+    with recorded("figure", [], [str(curves)], None, "cpu"):
+        draw_figure(drawings.figure(plan, "shapes", "seam", "thresholds"), curves)
     losses = ["step,epoch,phase,term,value", "0,0,classifier,cls,0.7", "1,0,classifier,cls,0.6"]
     for paper, run in (("seam", "baseline"), PRETRAINING):
         training = plan.home("shapes", paper, run, 0, "train")

@@ -201,7 +201,7 @@ def test_the_number_of_shards_changes_no_result(made):
 def test_an_archive_for_the_test_server_of_images_that_came_later(workflow):
     """The drawn images as a user's own: trained and predicted first, then a folder of images without masks is named."""
     workflow("--", "results/shapes/data/index.csv")
-    voc = workflow.folder / "results/shapes/data/VOC"
+    voc = shutil.copytree(workflow.folder / "results/shapes/data/VOC", workflow.folder / "voc")
     options = {"root": str(voc), "images": "JPEGImages", "labels": "image_labels.csv", "masks": "SegmentationClass"}
     lists = {split: f"ImageSets/Segmentation/{split}.txt" for split in ("train", "val")}
     shapes = yaml.safe_load((workflow.folder / "config.yaml").read_text())["datasets"]["shapes"]

@@ -15,10 +15,10 @@ import pytest
 import torch
 from golden import kaist_weights, load
 from torch import nn
-from wsss.cam import multi_scale_cam
 
 from wsss.backbones.base import resize
 from wsss.backbones.weights import KINDS, load_official
+from wsss.cam import multi_scale_cam
 from wsss.data.transforms import multi_scale
 from wsss.methods.acr import (
     Acr,

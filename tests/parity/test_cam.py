@@ -9,10 +9,10 @@ import pytest
 import torch
 from alphas import OWN, check_alphas
 from golden import load, weights_of
-from wsss.cam import multi_scale_cam, summed
 
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
+from wsss.cam import multi_scale_cam, summed
 from wsss.data.transforms import multi_scale
 from wsss.methods.cam import Cam
 from wsss.plan.layers import Layer, overlay

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from alphas import OWN, check_alphas
 from golden import load, weights_of
 from torch import nn
-from wsss.cam import multi_scale_cam, summed
 
 from wsss.backbones.base import resize
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
+from wsss.cam import multi_scale_cam, summed
 from wsss.data.transforms import multi_scale
 from wsss.methods import seam
 from wsss.methods.base import max_norm, multilabel_soft_margin
