@@ -343,13 +343,13 @@ class Runs:
 
 
 def refused(tmp_path, config: dict, content, capsys) -> str:
-    """What ``wsss train`` prints of a file it does not take; it leaves nothing but the settings."""
+    """What ``wsss train`` prints of a file it does not take; it leaves nothing but the ledger."""
     torch.save(content, tmp_path / "official.pth")
     config["train"]["weights"] = str(tmp_path / "official.pth")
     with pytest.raises(SystemExit) as stop:
         command(tmp_path, config, "train", "--out", tmp_path / "train")
     assert stop.value.code == 2
-    assert list((tmp_path / "train").iterdir()) == []
+    assert [path.name for path in (tmp_path / "train").iterdir()] == ["attempts.jsonl"]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"wsss train: {tmp_path / 'official.pth'}")
     return line
