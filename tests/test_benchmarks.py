@@ -13,6 +13,7 @@ SIZES = {
     "crf": "--images 2 --height 48 --width 64",
     "methods": "--backbone tiny --crop 32 --batch 2 --methods cam --warmup 1 --steps 1 --repeats 1",
     "pamr": "--images 2 --height 48 --width 64",
+    "record": "--jobs 2 --megabytes 1",
     "store": "--images 2 --size 64",
     "sweep": "--images 2 --height 40 --width 56",
     "walk": "--height 12 --width 16 --log_steps 2",
