@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wsss import stages
 from wsss.arguments import IN, OUT, Argument, command, register
 from wsss.errors import WsssError
-from wsss.files import read_json, read_yaml
+from wsss.files import INSTALLED, read_json, read_yaml
 from wsss.stages import IN_SHARDS, MEASURED, STAGES, TRAINED, Stage
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _run_training(name: str, args: Namespace) -> None:
 
     settings = _settings(args, name)
     for path in stages.weights_read(name, settings):
-        if path not in (args.weights or ()) and not path.startswith(stages.INSTALLED):
+        if path not in (args.weights or ()) and not path.startswith(INSTALLED):
             raise WsssError(f"--weights {path} is missing: the settings name it, and the record of the job must")
     scores, masks = getattr(args, "scores", None), getattr(args, "masks", None)
     given = give(settings, args.data, "train", scores=scores or (), masks=masks or None, device=args.device)
@@ -311,9 +311,6 @@ def _plan(args: Namespace) -> tuple[Plan, str]:
 # ---- provenance
 
 
-CONFIGFILE = Argument("--configfile", "configuration file, if not the project's own config.yaml", required=False)
-
-
 def _switch(flag: str, text: str) -> Argument:
     return Argument(flag, text, required=False, switch=True)
 
@@ -335,7 +332,7 @@ def _optional(flag: str, text: str) -> Argument:
     _switch("--mend", "set aside what does not match, so that the next run makes it again"),
     _switch("--full", "print every record and every consequence"),
     _switch("--json", "print JSON"),
-    CONFIGFILE,
+    CONFIGURATION,
     DATASET,
 )
 def _audit(args: Namespace) -> None:
@@ -344,7 +341,7 @@ def _audit(args: Namespace) -> None:
 
     code = run_audit(
         args.target,
-        configfile=args.configfile,
+        configfile=args.config,
         dataset=args.dataset,
         cold=args.cold,
         full=args.full,
@@ -368,12 +365,12 @@ def _sign(args: Namespace) -> None:
     sys.exit(run_sign(args.target, args.key))
 
 
-@command("adopt", Argument("targets", "results; none: all that are there", many=True), CONFIGFILE, DATASET)
+@command("adopt", Argument("targets", "results; none: all that are there", many=True), CONFIGURATION, DATASET)
 def _adopt(args: Namespace) -> None:
     """Verify results that were copied from elsewhere, so that they are not computed again."""
     from wsss.provenance.commands import run_adopt
 
-    sys.exit(run_adopt(args.targets, args.configfile, args.dataset))
+    sys.exit(run_adopt(args.targets, args.config, args.dataset))
 
 
 @command("diff", Argument("one", "a result, as for audit"), Argument("other", "the result to compare it with"))

@@ -14,6 +14,8 @@ import yaml
 
 from wsss.errors import WsssError
 
+INSTALLED = "package:"  # in place of a path: before the name of an installed package that carries weights
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:

@@ -13,7 +13,6 @@ from wsss.registry import Registry
 
 Kind = Literal["index", "model", "scores", "masks", "instances", "archive", "metrics"]
 SUFFIXES = {"scores": "npz", "masks": "zip", "instances": "npz"}  # of shard files
-INSTALLED = "package:"  # before the name of an installed package that carries weights
 GROUND_TRUTH = "ground_truth"  # what a network may learn from in place of a stage's results
 
 

@@ -16,10 +16,10 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from wsss.backbones import efficientnet, mxnet
 from wsss.errors import WsssError
+from wsss.files import INSTALLED
 
 # Entries of a checkpoint that hold a state dict, and the prefix their tensors get: Lightning (ACR), EADER.
 NESTED = {"state_dict": "", "model": "", "localizer": "localizer.", "adversarial": "adversarial."}
-INSTALLED = "package:"  # before the name of a package that carries weights
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".params")  # of weight files in packages
 
 

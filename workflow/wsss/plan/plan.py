@@ -10,7 +10,7 @@ from typing import Any
 
 from wsss import stages
 from wsss.errors import WsssError, choose
-from wsss.files import digest, read_yaml
+from wsss.files import INSTALLED, digest, read_yaml
 from wsss.plan import datasets, papers
 from wsss.plan.check_dataset import check_dataset
 from wsss.plan.code import stage_code
@@ -239,7 +239,7 @@ class Plan:
     def references(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> list[str]:
         """The models of other runs and the weight files that a training reads; not those of an installed package."""
         read = stages.weights_read(stage, self.stage_config(dataset, paper, run, seed, stage))
-        return [path for path in read if not path.startswith(stages.INSTALLED)]
+        return [path for path in read if not path.startswith(INSTALLED)]
 
     def metrics(
         self, dataset: str, paper: str, run: str, seed: int | str, stage: str, images: str | None = None

@@ -13,7 +13,7 @@ from wsss.provenance.anchor import root_digest
 from wsss.provenance.chain import Chain
 from wsss.provenance.findings import Finding
 from wsss.provenance.hashes import Hasher
-from wsss.provenance.place import Place, is_record, makers_of
+from wsss.provenance.place import Place, makers_of
 
 
 @dataclass
@@ -169,8 +169,3 @@ def unique(findings: Iterable[Finding]) -> list[Finding]:
             known.rests += [name for name in finding.rests if name not in known.rests]
             known.records = tuple(dict.fromkeys([*known.records, *finding.records]))
     return list(first.values())
-
-
-def is_target(path: str | Path) -> bool:
-    """Tell whether a path can be audited: there is a record, or something that one may list."""
-    return is_record(path) or os.path.lexists(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 from wsss.errors import WsssError
@@ -225,8 +224,3 @@ def _about(link: Link) -> dict[str, Any]:
 
 def _finding(finding: Any) -> dict[str, Any]:
     return {"kind": finding.kind, "file": finding.place, "text": finding.text, "rests_on_it": finding.rests}
-
-
-def lines_of(texts: Iterable[object]) -> str:
-    """Texts of unknown origin as lines."""
-    return "\n".join(map(clean, texts))

@@ -22,7 +22,6 @@ from wsss.provenance.hashes import Seen
 
 CLOSE = 1e-12  # of a metric: what another processor's order of addition can change
 LARGEST = 2**28  # bytes of a file of numbers
-NUMBERS = ("reported", "reported_spread", "ours", "spread", "difference")
 COUNTS = ("tp", "predicted", "true")
 
 
