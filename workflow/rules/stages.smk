@@ -1,5 +1,5 @@
 # The stages of a run. All stages that store results image by image are one rule here, all trainings another: each row of
-# workflow/wsss/stages.py fills them in. (A command is put together when its job runs, so it must not use the loop's variable.)
+# workflow/wsss/stages.py fills them in. (A command is put together when its job runs, so the loop's variable reaches it as a parameter.)
 
 
 rule configure:
@@ -44,12 +44,13 @@ for stage in IN_SHARDS:
             mem_mb=megabytes(stage),
             runtime=minutes(stage),
         params:
+            stage=stage,
             data=subpath(input.index, parent=True),
             reads=reads(stage),
             threads=network_threads(stage),
             workers=processes(stage),
         shell:
-            "WSSS_THREADS={params.threads} wsss {rule} --config {input.config} --data {params.data} {params.reads}"
+            "WSSS_THREADS={params.threads} wsss {params.stage} --config {input.config} --data {params.data} {params.reads}"
             " --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
             f" --out {{output.result}} --device $DEVICE --workers {{params.workers}} {TEE}"
 
@@ -80,11 +81,12 @@ for stage in TRAINED:
             mem_mb=megabytes(stage),
             runtime=minutes(stage),
         params:
+            stage=stage,
             data=subpath(input.index, parent=True),
             out=subpath(output.model, parent=True),
             learns=learns(stage),
         shell:
-            "WSSS_THREADS={threads} wsss {rule} --config {input.config} --data {params.data} {params.learns}"
+            "WSSS_THREADS={threads} wsss {params.stage} --config {input.config} --data {params.data} {params.learns}"
             " --weights {input.weights}"
             f" --out {{params.out}} --device $DEVICE --loaders $LOADERS {TEE}"
 
