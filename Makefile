@@ -11,7 +11,7 @@ demo: env
 	@echo "The report, one self-contained page: results/report.html"
 
 test: env lint
-	.venv/bin/python -m pytest tests
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests -n $(CORES) --maxprocesses 4 --dist loadfile
 
 lint: env
 	.venv/bin/ruff check .
