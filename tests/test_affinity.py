@@ -30,6 +30,7 @@ CONFIG = {
         "low_alpha": 4,
         "high_alpha": 24,
         "radius": 5,
+        "dropout_until": None,
         "backbone": {"name": None, "weights": None},
         "train": {
             "weights": None,

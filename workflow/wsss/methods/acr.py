@@ -32,9 +32,13 @@ D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of 
     (backbone ``vit``) for both networks, its tokens after 6, 9 and 12 of 12 blocks as conv4, conv5 and conv6 at stride
     16, the rest as on ResNet38d.                                                                            ours
 D11 the release skips a step of the classifier whose loss is not a number; here such a loss ends the run by name.
-D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release sends to RIB's IRNet (its
-    settings: sections ``irn_*``). The tables' runs take AffinityNet; stage ``irn_walk`` of a run is the other way.
+D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release sends to RIB's IRNet, which the
+    tables' runs take (sections ``irn_*``). AffinityNet is the option: stage ``walk``, ``deeplab.labels: walk``.
 D13 the authors keep the epoch whose maps score best on masks of the training images; here the last one is kept.
+D14 AffinityNet has PSA's dropout (.3/.5) and frozen parts, as the file that the release ships for it; ACR's classifier
+    has other dropout, and nothing is frozen (``affinity.backbone``).
+D15 nothing is released of AffinityNet's walk over these maps. It has the values of AEFT, the only walk that the group
+    released (alpha 19, one CRF iteration), and learns from the exponents of ACR's released CRF (6 and 24).        ours
 """
 
 from __future__ import annotations

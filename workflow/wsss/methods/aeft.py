@@ -32,6 +32,9 @@ D8  the poly schedule counts every epoch as if its batches were those of phase 1
 D9  bn8 of the release is never used and does not exist here. Localization shows A, not G.
 D10 the authors keep the epoch, of the classifier and of AffinityNet, whose result scores best on masks of the training
     images; here the last one is kept.
+D11 AffinityNet has PSA's dropout (.3/.5) and frozen parts, not the classifier's dropout (``affinity.backbone``).
+D12 AffinityNet trains without dropout from step 1600 of 10,576 on: the release's validation during training leaves the
+    network in evaluation mode (``affinity.dropout_until``; null: dropout to the end).
 """
 
 from __future__ import annotations

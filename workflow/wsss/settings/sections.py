@@ -175,6 +175,7 @@ class Affinity(Section):
     low_alpha: NonNegative
     high_alpha: NonNegative
     radius: PositiveInt
+    dropout_until: NonNegativeInt | None
     backbone: OwnBackbone
     train: AffinityTrain
 

@@ -1,0 +1,90 @@
+"""The recipes behind the classifiers: what the runs of the papers resolve to on the papers' data, held against the releases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch.nn.modules.dropout import _DropoutNd
+
+from wsss.plan import Plan
+from wsss.refine import affinity_net
+from wsss.schedule import Progress
+
+ROOT = Path(__file__).parent.parent
+FROZEN = ["conv1a", "b2", "b2_1", "b2_2"]
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    return Plan(config, ROOT / "workflow" / "papers")
+
+
+# ---- AffinityNet
+
+
+@pytest.mark.parametrize("run", ["seam/seam", "eader/psa", "occse/occse", "aeft/aeft", "acr/acr"])
+def test_affinitynet_has_the_backbone_of_the_releases_whatever_its_classifier_has(plan, run):
+    """networks/resnet38_aff.py: dropout .3 and .5, conv1a and b2 frozen, 105.615 M parameters that are trained."""
+    config = plan.resolve("voc12", *run.split("/"))
+    with torch.device("meta"):
+        net = affinity_net.build(config, initial=False)
+    dropped = {name: module.p for name, module in net.backbone.named_modules() if isinstance(module, _DropoutNd)}
+    assert {name.partition(".")[0]: p for name, p in dropped.items() if p} == {"b6": 0.3, "b7": 0.5}
+    frozen = {
+        name.partition(".")[0]
+        for name, p in net.backbone.named_parameters()
+        if not p.requires_grad and "bn" not in name
+    }
+    assert frozen == set(FROZEN)
+    trained = sum(p.numel() for group in net.parameter_groups("affinity") for p in group["params"])
+    assert trained / 1e6 == pytest.approx(105.615, abs=5e-4)
+
+
+def test_affinitynet_of_aeft_starts_from_the_classifier_of_psa(plan):
+    (model,) = plan.references("voc12", "aeft", "aeft", 0, "affinity")
+    assert model == f"{plan.home('voc12', 'aeft', 'psa', 0, 'train')}/model.pt"
+    assert plan.references("voc12", "acr", "acr", 0, "affinity") == ["weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"]
+
+
+def test_the_dropout_of_aefts_affinitynet_ends_where_its_validation_starts(plan):
+    assert plan.resolve("voc12", "aeft", "aeft")["affinity"]["dropout_until"] == 1600
+    for other in ("seam/seam", "occse/occse", "acr/acr"):
+        assert plan.resolve("voc12", *other.split("/"))["affinity"]["dropout_until"] is None
+
+
+@pytest.mark.parametrize(("until", "expected"), [(None, (True, True)), (3, (True, False)), (0, (False, False))])
+def test_dropout_is_off_from_its_step_on(until, expected):
+    section = {"radius": 2, "dropout_until": until, "backbone": {"name": "mobilenet_v2", "dropout": 0.5}}
+    torch.manual_seed(0)
+    net = affinity_net.build({"affinity": section, "backbone": {}}).train()
+    batch = {"id": ["a", "b"], "image": torch.randn(2, 3, 64, 64), "label": torch.randint(0, 3, (2, 8, 8))}
+    for step, drops in zip((2, 3), expected, strict=True):
+        progress = Progress(step, 10, 0, 1)
+        one, other = (sum(net.losses(batch, "affinity", progress).values()).item() for _ in range(2))
+        assert (one != other) is drops, step
+
+
+def test_walks_that_nobody_released_are_those_of_the_same_group(plan):
+    walks = {run: plan.resolve("voc12", *run.split("/"))["walk"] for run in ("occse/occse", "aeft/aeft", "acr/acr")}
+    assert walks["occse/occse"] == walks["acr/acr"] == walks["aeft/aeft"]
+    assert walks["aeft/aeft"] == {"alpha": 19, "beta": 8, "log_steps": 6, "crf": True}  # infer_aff.py
+    assert plan.resolve("voc12", "seam", "seam")["walk"] == {"alpha": 6, "beta": 8, "log_steps": 6, "crf": False}
+
+
+def test_acrs_crf_has_no_exponent_that_the_release_never_makes(plan):
+    resolved = plan.resolve("voc12", "acr", "acr")
+    assert resolved["crf"]["alphas"] == [6, 24]
+    assert (resolved["affinity"]["low_alpha"], resolved["affinity"]["high_alpha"]) == (6, 24)
+
+
+def test_acrs_masks_are_made_by_irnet_as_rib_sets_it(plan):
+    resolved = plan.resolve("voc12", "acr", "acr")
+    assert resolved["deeplab"]["labels"] == "irn_walk"
+    assert (resolved["irn_marks"]["fg_threshold"], resolved["irn_marks"]["bg_threshold"]) == (0.35, 0.17)
+    assert (resolved["irn_walk"]["score_power"], resolved["irn_walk"]["background"]) == (1.3, 0.27)
+    rows = {row["label"]: row for row in plan.papers["acr"]["tables"]["cam"]["rows"]}
+    assert rows["ACR"]["cells"]["mask"]["stage"] == "irn_walk"
