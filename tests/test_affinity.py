@@ -40,6 +40,7 @@ CONFIG = {
             "batch_size": 4,
             "drop_last": True,
             "accumulate": 1,
+            "may_skip": 0.0,
             "crop": 64,
             "flip": 0.5,
             "jitter": [0.1, 0.1, 0.1, 0.0],

@@ -1,4 +1,4 @@
-"""The recipes behind the classifiers: what the runs of the papers resolve to on the papers' data, held against the releases."""
+"""The recipes behind the classifiers: what the runs of the papers resolve to on their data, beside the releases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from wsss.plan import Plan
 from wsss.refine import affinity_net
-from wsss.schedule import Progress
+from wsss.schedule import Progress, Schedule
 
 ROOT = Path(__file__).parent.parent
 FROZEN = ["conv1a", "b2", "b2_1", "b2_2"]
@@ -88,3 +88,10 @@ def test_acrs_masks_are_made_by_irnet_as_rib_sets_it(plan):
     assert (resolved["irn_walk"]["score_power"], resolved["irn_walk"]["background"]) == (1.3, 0.27)
     rows = {row["label"]: row for row in plan.papers["acr"]["tables"]["cam"]["rows"]}
     assert rows["ACR"]["cells"]["mask"]["stage"] == "irn_walk"
+
+
+def test_of_acrs_updates_52_may_be_left_out(plan):
+    train = plan.resolve("voc12", "acr", "acr")["train"]
+    assert (schedule := Schedule(10582, train)).steps == 52880
+    assert int(train["may_skip"] * schedule.steps) == 52
+    assert plan.resolve("voc12", "seam", "seam")["train"]["may_skip"] == 0

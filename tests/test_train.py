@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from torch import nn
 
 from wsss.data.index import Dataset, Record
 from wsss.errors import Stopped, WsssError
-from wsss.files import sha256
+from wsss.files import read_json, sha256
 from wsss.methods import build
 from wsss.plan.layers import Layer, overlay
 from wsss.plan.resolve import method_settings
@@ -34,6 +35,7 @@ TRAIN = {
     "batch_size": 4,
     "drop_last": True,
     "accumulate": 1,
+    "may_skip": 0.0,
     "precision": "float32",
     "optimizer": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "poly_power": 0.9, "poly_epochs": None},
 }
@@ -265,6 +267,48 @@ def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path):
     with pytest.raises(WsssError, match=r"loss 'mse' is nan at step \d+, images .*point7.*: lower"):
         fit(Training(Regression(), Points(bad=7), TRAIN), CONFIG, tmp_path, "cpu")
     assert not (tmp_path / "model.pt").exists()
+
+
+def skipping(out: Path, bad: int | None, may_skip: float, **changes) -> Path:
+    torch.manual_seed(1)
+    training = Training(Regression(), Points(bad=bad), {**TRAIN, "may_skip": may_skip, **changes})
+    with mock.patch("wsss.train.CHECKPOINT_EVERY", 5):
+        return fit(training, CONFIG, out, "cpu")
+
+
+def test_a_step_without_a_number_is_left_out_counted_and_told(tmp_path, capsys):
+    """Of 20 steps, each with one optimizer in the first epoch and two after it, up to 8 updates meet the bad point."""
+    model = torch.load(skipping(tmp_path, 7, 0.5), weights_only=True)
+    assert all(value.isfinite().all() for value in model.values())
+    skipped = read_json(tmp_path / "training.json")["skipped"]
+    rows = list(csv.DictReader((tmp_path / "losses.csv").read_text(encoding="utf-8").splitlines()))
+    assert 0 < skipped == sum(row["term"] == "skipped" for row in rows) <= 8
+    assert not any(row["value"] == "nan" for row in rows)
+    told = capsys.readouterr().err
+    assert told.count("left out, ") == skipped
+    assert f"{skipped} updates were left out: a loss was no number" in told
+
+
+def test_too_many_steps_without_a_number_end_the_training(tmp_path):
+    with pytest.raises(
+        WsssError, match=r"step \d+, weight: a loss is no number \(mse nan; images .*point7.*2 times by"
+    ):
+        skipping(tmp_path, 7, 0.05)  # one of 20
+    assert not (tmp_path / "model.pt").exists()
+
+
+def test_a_training_that_may_leave_steps_out_is_the_same_where_all_are_numbers(tmp_path):
+    assert sha256(skipping(tmp_path / "a", None, 0.5)) == sha256(train_once(tmp_path / "b"))
+
+
+def test_steps_that_were_left_out_are_counted_over_a_resumption(tmp_path):
+    skipping(tmp_path / "whole", 7, 0.5)
+    stopping = mock.patch("wsss.train._Loop.agree", lambda self, stop, done: done == 12)
+    with stopping, pytest.raises(Stopped):
+        skipping(tmp_path / "resumed", 7, 0.5)
+    skipping(tmp_path / "resumed", 7, 0.5)
+    for name in ("training.json", "losses.csv", "model.pt"):
+        assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 class Unreadable(Points):

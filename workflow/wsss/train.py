@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from wsss.settings import sections
 
 CHECKPOINT_EVERY = 500  # steps
+SKIPPED = "skipped"  # in place of the terms of an update that was left out
 LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
 
 
@@ -171,23 +172,37 @@ def scale_learning_rates(optimizer: Optimizer, factor: float) -> None:
 
 
 class LossLog:
-    """``losses.csv``: one row per step, phase and term; hidden until training ends, as the checkpoint is."""
+    """``losses.csv``: one row per step, phase and term; hidden until training ends, as the checkpoint is.
+
+    An update that was left out has one row, of the term ``skipped``. ``skipped`` counts them, also over a resumption.
+    """
 
     FIELDS = ("step", "epoch", "phase", "term", "value")
 
-    def __init__(self, path: Path, first_step: int):
-        self.path = path
-        kept = []
+    def __init__(self, path: Path, first_step: int, may_skip: int = 0):
+        self.path, self.may_skip = path, may_skip
+        kept: list[list[str]] = []
         if first_step and path.exists():
             with path.open(newline="") as stream:
                 kept = [row for row in csv.reader(stream) if row and row[0].isdigit() and int(row[0]) < first_step]
         with atomic(path) as temporary, temporary.open("w", newline="") as stream:
             csv.writer(stream).writerows([self.FIELDS, *kept])
+        self.skipped = sum(row[3] == SKIPPED for row in kept)
         self._pending: list[tuple[Progress, list[str], str, dict[str, Tensor]]] = []
 
     def add(self, progress: Progress, ids: list[str], phase: str, losses: dict[str, Tensor]) -> None:
         """Keep the losses of a step until the next :meth:`flush`; ``ids`` are those of its images."""
         self._pending.append((progress, ids, phase, {term: value.detach() for term, value in losses.items()}))
+
+    def skip(self, progress: Progress, ids: list[str], phase: str, losses: dict[str, Tensor]) -> None:
+        """Count and tell an update that was left out; one too many ends the run."""
+        self.skipped += 1
+        values = ", ".join(f"{term} {float(value):.3g}" for term, value in losses.items())
+        about = f"step {progress.step}, {phase}: a loss is no number ({values}; images {', '.join(ids)})"
+        print(f"{about}; left out, {self.skipped} of at most {self.may_skip}", file=sys.stderr)
+        if self.skipped > self.may_skip:
+            raise WsssError(f"{about}, {self.skipped} times by now: lower train.optimizer.lr, or look at these images")
+        self._pending.append((progress, ids, phase, {SKIPPED: torch.tensor(1.0)}))
 
     def flush(self) -> dict[str, float]:
         """Write what came since the last time and return the means; a value that is not finite ends the run."""
@@ -274,12 +289,12 @@ def fit(
     model, *wrapped = fabric.setup(module, *optimizers.values())
     model.mark_forward_method("losses")
     loop = _Loop(fabric, model, dict(zip(task.phases, wrapped, strict=True)), schedule, train, seed)
-    log = LossLog(out_dir / f".losses.{fabric.global_rank}.csv", start)
+    log = LossLog(out_dir / f".losses.{fabric.global_rank}.csv", start, loop.may_skip)
     model.train()
     with OnSigterm() as stop, bar(out=out_dir, unit="step", total=schedule.steps, initial=start) as shown:
         for step, batch in enumerate(loop.loader(samples, start, loaders), start):
-            for phase, losses in loop.step(batch, step):
-                log.add(schedule.progress(step), batch["id"], phase, losses)
+            for phase, losses, made in loop.step(batch, step):
+                (log.add if made else log.skip)(schedule.progress(step), batch["id"], phase, losses)
             shown.update()
             done = step + 1
             stopped = loop.agree(bool(stop), done)
@@ -309,7 +324,10 @@ def _module(task: Task) -> nn.Module:
 def _write(task: Task, schedule: Schedule, log: LossLog, out_dir: Path) -> None:
     """Write what a training leaves; the checkpoint goes last."""
     save_model(_module(task), out_dir / "model.pt")
-    write_json(out_dir / "training.json", {"steps": schedule.steps, "images": schedule.n, "epochs": schedule.epochs})
+    about = {"steps": schedule.steps, "images": schedule.n, "epochs": schedule.epochs, "skipped": log.skipped}
+    write_json(out_dir / "training.json", about)
+    if log.skipped:
+        print(f"{log.skipped} updates were left out: a loss was no number", file=sys.stderr)
     os.replace(log.path, out_dir / "losses.csv")
     (out_dir / "checkpoint.pt").unlink(missing_ok=True)
 
@@ -362,6 +380,7 @@ class _Loop:
         self.fabric, self.model, self.optimizers = fabric, model, optimizers
         self.schedule, self.train, self.seed = schedule, train, seed
         self.power = train["optimizer"]["poly_power"]
+        self.may_skip = int(train["may_skip"] * schedule.steps)
 
     def loader(self, samples: Samples, start: int, processes: int) -> Iterator[dict[str, Any]]:
         """The batches from step ``start`` on, this process's share of each."""
@@ -391,8 +410,17 @@ class _Loop:
         asked = torch.tensor(float(stop), device=self.fabric.device)
         return bool(self.fabric.all_reduce(asked, reduce_op="sum"))
 
-    def step(self, batch: dict[str, Any], step: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """One update of every active phase; yields (phase, losses)."""
+    def finite(self, total: Tensor) -> bool:
+        """Whether a loss is a number; of several processes, whether all are."""
+        wrong: Any = self.fabric.all_reduce((~total.detach().isfinite()).float(), reduce_op="sum")
+        return not bool(wrong)
+
+    def step(self, batch: dict[str, Any], step: int) -> Iterator[tuple[str, dict[str, Tensor], bool]]:
+        """One update of every active phase; yields (phase, losses, made).
+
+        Where steps may be left out (``may_skip``), an update with a loss that is no number is not made. This asks the
+        host to wait for the device at every update.
+        """
         torch.manual_seed(int(np.random.SeedSequence([self.seed, step, self.fabric.global_rank]).generate_state(1)[0]))
         progress = self.schedule.progress(step)
         factor = poly(step, self.schedule.poly_steps, self.power)
@@ -402,14 +430,20 @@ class _Loop:
             optimizer.zero_grad(set_to_none=True)
             micro_batches = split(batch, self.train["accumulate"])
             means: dict[str, Any] = {}
+            made = True
             for micro_batch in micro_batches:
                 with self.fabric.autocast():
                     losses = self.model.losses(micro_batch, phase, progress)
-                self.fabric.backward(sum(losses.values()) / len(micro_batches))
+                total = sum(losses.values())
                 for term, value in losses.items():
                     means[term] = means.get(term, 0) + value.detach() / len(micro_batches)
-            optimizer.step()
-            yield phase, means
+                if self.may_skip and not self.finite(total):
+                    made = False
+                    break
+                self.fabric.backward(total / len(micro_batches))
+            if made:
+                optimizer.step()
+            yield phase, means, made
 
 
 def split(batch: dict[str, Any], parts: int) -> list[dict[str, Any]]:

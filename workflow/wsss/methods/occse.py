@@ -22,8 +22,8 @@ D5  masking inside the OC (``method.masking_depth`` > 0) and other OC backbones 
     Here the map is resized to the feature at that depth, then divided by its maximum there.
 D6  an OC that takes other pixels than CGNet (VGG16) gets the same image converted; the erased colour is its own mean.
 D7  the authors keep the epoch whose maps score best on masks of the training images; here the last one is kept.
-D8  nothing is released of AffinityNet's walk. It has the values of AEFT (``walk.alpha`` 19, ``walk.crf`` true), the only
-    walk that the group released, of maps that are normalised alike; SEAM's alpha of 6 is for SEAM's own maps.
+D8  nothing is released of AffinityNet's walk. It has the values of AEFT (``walk.alpha`` 19, ``walk.crf`` true), the
+    only walk that the group released, over maps that are normalised alike; SEAM's alpha of 6 is for SEAM's own maps.
 """
 
 from __future__ import annotations

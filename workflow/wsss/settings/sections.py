@@ -70,6 +70,7 @@ class Loop(Section):
     drop_last: bool
     accumulate: PositiveInt
     precision: Precision
+    may_skip: Probability
     optimizer: Optimizer
 
 
