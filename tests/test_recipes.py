@@ -12,6 +12,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from wsss.plan import Plan
 from wsss.refine import affinity_net
 from wsss.schedule import Progress, Schedule
+from wsss.segment.presets import resolve
+from wsss.segment.task import SegmentTask
 
 ROOT = Path(__file__).parent.parent
 FROZEN = ["conv1a", "b2", "b2_1", "b2_2"]
@@ -95,3 +97,47 @@ def test_of_acrs_updates_52_may_be_left_out(plan):
     assert (schedule := Schedule(10582, train)).steps == 52880
     assert int(train["may_skip"] * schedule.steps) == 52
     assert plan.resolve("voc12", "seam", "seam")["train"]["may_skip"] == 0
+
+
+# ---- segmentation networks
+
+
+def test_the_head_of_seams_network_starts_as_released():
+    """deeplabv1.py, __initialize__: deviations of Kaiming's fan-out; the first cross entropy is about 13, not 3."""
+    torch.manual_seed(0)
+    deeplab = resolve({"deeplab": {"preset": "seam"}})["deeplab"]
+    deeplab["backbone"] = {"name": "tiny"}
+    task = SegmentTask(deeplab, 20)
+    convs = [module for module in task.net.head if isinstance(module, torch.nn.Conv2d)]
+    assert [conv.weight.std().item() for conv in convs] == pytest.approx([0.0208, 0.0625, 0.3086], rel=0.02)
+    batch = {"id": ["a"] * 4, "image": torch.randn(4, 3, 96, 96), "label": torch.randint(0, 21, (4, 96, 96))}
+    (loss,) = task.train().losses(batch, "segment", None).values()
+    assert 10 < loss.item() < 17
+
+
+def test_seams_batch_norms_see_the_images_of_one_gpu(plan):
+    train = plan.resolve("voc12", "seam", "seam")["deeplab"]["train"]
+    assert (train["batch_size"], train["accumulate"]) == (10, 2)
+
+
+def test_images_of_seams_network_are_resized_without_antialiasing(plan):
+    resolved = plan.resolve("voc12", "seam", "seam")
+    assert resolved["deeplab"]["train"]["antialias"] is resolved["predict"]["antialias"] is False
+    for other in ("aeft/aeft", "acr/acr", "occse/occse", "eader/psa"):
+        resolved = plan.resolve("voc12", *other.split("/"))
+        assert resolved["deeplab"]["train"]["antialias"] is resolved["predict"]["antialias"] is True
+
+
+def test_aefts_network_has_one_reading_and_mctformers_is_the_other(plan):
+    train = plan.resolve("voc12", "aeft", "aeft")["deeplab"]["train"]
+    assert (train["batch_size"], train["optimizer"]["lr"]) == (8, 0.001)
+    assert Schedule(10582, train).steps == 10576
+    other = resolve({"deeplab": {"preset": "mctformer"}})["deeplab"]["train"]
+    assert (other["batch_size"], other["crop"], other["optimizer"]["lr"]) == (4, 321, 0.0007)
+    assert Schedule(10582, other).steps == 79350
+
+
+def test_all_networks_have_one_budget_on_coco(plan):
+    runs = [(paper, run) for paper in ("seam", "occse", "aeft", "acr") for run in plan.papers[paper]["runs"]]
+    steps = {Schedule(82081, plan.resolve("coco14", *run)["deeplab"]["train"]).steps for run in runs}
+    assert steps == {100_000}

@@ -106,6 +106,7 @@ class DeepLabTrain(Loop):
     """A DeepLab's training."""
 
     crop: Pixels
+    antialias: bool
     scale: FactorRange | Literal[False] | None
     long_side: PixelRange | Literal[False] | None
     flip: Probability
@@ -263,6 +264,7 @@ class Predict(Section):
     """Label maps by a trained DeepLab."""
 
     scales: Scales
+    antialias: bool
     flip: bool
     fusion: Literal["softmax", "logits", "max"]
     multi_scale: Literal["image", "pass", False]
