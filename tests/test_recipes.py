@@ -9,8 +9,11 @@ import torch
 import yaml
 from torch.nn.modules.dropout import _DropoutNd
 
-from wsss.plan import Plan
+from wsss.plan import Plan, drawings
 from wsss.refine import affinity_net
+from wsss.provenance.record import supervision
+from wsss.report.grid import Grid
+from wsss.report.notes import Reasons, notes
 from wsss.schedule import Progress, Schedule
 from wsss.segment.presets import resolve
 from wsss.segment.task import SegmentTask
@@ -141,3 +144,49 @@ def test_all_networks_have_one_budget_on_coco(plan):
     runs = [(paper, run) for paper in ("seam", "occse", "aeft", "acr") for run in plan.papers[paper]["runs"]]
     steps = {Schedule(82081, plan.resolve("coco14", *run)["deeplab"]["train"]).steps for run in runs}
     assert steps == {100_000}
+
+
+# ---- the epoch that is kept
+
+CHOSEN = {"occse/occse": [3, 6, 9, 12, 15], "aeft/aeft": [20, 24, 28, 32, 36, 40], "acr/acr": [8, 16, 24, 32, 40]}
+
+
+@pytest.mark.parametrize(("run", "epochs"), CHOSEN.items())
+def test_runs_that_were_published_with_their_best_epoch_choose_it_and_say_so(plan, run, epochs):
+    paper, name = run.split("/")
+    config = plan.stage_config("voc12", paper, name, 0, "train")
+    assert config["train"]["select"] == "best"
+    assert {"cam", "measure"} <= set(config)  # what the choice depends on
+    assert any("the epoch was chosen" in line for line in supervision("train", config))
+    table = drawings.table(plan, "voc12", "overview", "methods")
+    cells = {cell["run"]: cell for row in table["rows"] for cell in row["cells"]}
+    assert cells[run]["chosen"] == f"epochs {', '.join(map(str, epochs))} of {epochs[-1]}"
+    assert "chosen" not in cells[f"overview/{paper}_last"]
+    assert "not_comparable" not in cells[run]
+
+
+def test_no_other_run_chooses_its_epoch_and_none_on_other_data(plan):
+    for paper, spec in plan.papers.items():
+        for run in spec["runs"]:
+            config = plan.resolve("voc12", paper, run)
+            chooses = config["method"]["name"] in ("occse", "aeft", "acr")
+            chooses &= not (paper == "overview" or run.startswith("reconstructor"))
+            assert config["train"]["select"] == ("best" if chooses else "last"), run
+            for dataset in ("shapes", "coco14"):
+                assert plan.resolve(dataset, paper, run)["train"]["select"] == "last"
+    config = plan.stage_config("voc12", "seam", "seam", 0, "train")
+    assert not {"cam", "measure"} & set(config)
+    assert supervision("train", config) == ["image-level labels of the training images"]
+
+
+def test_the_last_epochs_are_shared_where_no_epoch_is_chosen(plan):
+    for paper in ("occse", "aeft", "acr"):
+        assert plan.owner("shapes", "overview", f"{paper}_last", "cam") == (paper, paper)
+        assert plan.owner("voc12", "overview", f"{paper}_last", "train") == ("overview", f"{paper}_last")
+
+
+def test_a_table_says_of_which_rows_the_epoch_was_chosen_on_masks(plan):
+    drawing = drawings.table(plan, "voc12", "acr", "strategy")
+    (line,) = [line for line in notes(drawing, Grid([], [], [], []), Reasons()) if "epoch" in line]
+    assert line.startswith("Baseline, Pre-trained")
+    assert line.endswith("on the masks of the measured images, out of epochs 8, 16, 24, 32, 40 of 40.")

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from wsss import devices
-from wsss.backbones.models import save_model, save_state
+from wsss.backbones.models import fill, save_model, save_state
 from wsss.backbones.weights import import_weights, load_whole
 from wsss.errors import Stopped, WsssError
-from wsss.files import atomic, digest, write_json
+from wsss.files import atomic, digest, read_json, write_json
 from wsss.progress import bar
 from wsss.provenance import ledger
 from wsss.schedule import Progress, Schedule
@@ -95,6 +95,30 @@ class Task(Protocol):
         """All tensors, by name."""
 
 
+class Choice(NamedTuple):
+    """How the epoch that is kept is chosen.
+
+    Args:
+        score: the score of the task in its present state, the higher the better. It may change the task's mode.
+        every: epochs from one that is scored to the next.
+        first: the first epoch that is scored, counted from 0. The last one always is.
+        protocol: what a score is, in words.
+    """
+
+    score: Callable[[Any], float]
+    every: int
+    first: int
+    protocol: str
+
+    def due(self, schedule: Schedule, done: int) -> bool:
+        """Whether the state after ``done`` steps is scored."""
+        if done == schedule.steps:
+            return True
+        epoch = schedule.progress(done - 1).epoch
+        ended = schedule.progress(done).epoch > epoch
+        return ended and epoch >= self.first and (epoch - self.first) % self.every == 0
+
+
 class Training(NamedTuple):
     """A training that is set up.
 
@@ -103,12 +127,14 @@ class Training(NamedTuple):
         samples: what it is trained on; None where ``train["weights"]`` names a file to read instead.
         train: the options of the loop.
         finish: what is left to do to the trained task before it is written.
+        choice: how the epoch that is kept is chosen; None keeps the last.
     """
 
     task: Task
     samples: Samples | None
     train: sections.Loop
     finish: Callable[[Any], None] | None = None
+    choice: Choice | None = None
 
 
 def poly(step: int, steps: float, power: float) -> float:
@@ -224,6 +250,53 @@ class LossLog:
         return {term: float(np.mean(numbers)) for term, numbers in values.items()}
 
 
+class Scored:
+    """The scores of a training's epochs and the best state so far; hidden until training ends, as the checkpoint is.
+
+    Each best state has a file of its own, which stays until a checkpoint knows of a better one. So a training that is
+    resumed from that checkpoint finds the state that was the best then.
+    """
+
+    def __init__(self, out_dir: Path, choice: Choice, first_step: int):
+        self.folder, self.choice, self.path = out_dir, choice, out_dir / ".scores.json"
+        known = read_json(self.path)["scores"] if first_step and self.path.exists() else []
+        self.scores: list[dict[str, Any]] = [score for score in known if score["step"] <= first_step]
+        self.tidy()
+
+    @property
+    def best(self) -> int:
+        """The step after which the score was the highest, the first of equals; 0 before any."""
+        return max(self.scores, key=lambda found: found["score"])["step"] if self.scores else 0
+
+    def add(self, task: Task, done: int, epoch: int) -> None:
+        """Score the state after ``done`` steps, and keep it if it is the best so far."""
+        score = self.choice.score(task)
+        self.scores.append({"step": done, "epoch": epoch, "score": score})
+        print(f"epoch {epoch}, step {done}: {score:.4f}, {self.choice.protocol}", file=sys.stderr)
+        if self.best == done:
+            save_model(_module(task), self._state(done))
+        write_json(self.path, {"scores": self.scores})
+
+    def restore(self, task: Task) -> None:
+        """Give the task its best state."""
+        fill(_module(task), self._state(self.best), "its own best state")
+
+    def tidy(self, everything: bool = False) -> None:
+        """Delete the states that are not the best; with ``everything`` all that is hidden."""
+        for path in self.folder.glob(".best-*.pt"):
+            if everything or path != self._state(self.best):
+                path.unlink()
+        if everything:
+            self.path.unlink()
+
+    def about(self) -> dict[str, Any]:
+        """What ``training.json`` says of the choice."""
+        return {"protocol": self.choice.protocol, "scores": self.scores, "kept": self.best}
+
+    def _state(self, step: int) -> Path:
+        return self.folder / f".best-{step}.pt"
+
+
 def make_fabric(device: str, precision: str) -> Fabric:
     """``device``: auto, cpu, cuda or cuda:<n>, where n > 1 is a number of GPUs trained on together."""
     from lightning_fabric import Fabric  # takes seconds to load, which the other stages are spared
@@ -263,7 +336,7 @@ def fit(
         Stopped: SIGTERM came; the checkpoint is written.
         WsssError: a loss is not finite, there is nothing to train on, or a weight file does not fit.
     """
-    task, samples, train, finish = training
+    task, samples, train, finish, choice = training
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     if train["weights"]:
@@ -290,6 +363,7 @@ def fit(
     model.mark_forward_method("losses")
     loop = _Loop(fabric, model, dict(zip(task.phases, wrapped, strict=True)), schedule, train, seed)
     log = LossLog(out_dir / f".losses.{fabric.global_rank}.csv", start, loop.may_skip)
+    scored = Scored(out_dir, choice, start) if choice and fabric.is_global_zero else None
     model.train()
     with OnSigterm() as stop, bar(out=out_dir, unit="step", total=schedule.steps, initial=start) as shown:
         for step, batch in enumerate(loop.loader(samples, start, loaders), start):
@@ -297,19 +371,28 @@ def fit(
                 (log.add if made else log.skip)(schedule.progress(step), batch["id"], phase, losses)
             shown.update()
             done = step + 1
+            if due := choice is not None and choice.due(schedule, done):
+                if scored:
+                    scored.add(task, done, schedule.progress(step).epoch)
+                fabric.barrier()
+                model.train()
             stopped = loop.agree(bool(stop), done)
             if done % LOG_EVERY == 0 or done == schedule.steps or stopped:
                 shown.set_postfix({term: f"{value:.3g}" for term, value in log.flush().items()})
-            if (done % CHECKPOINT_EVERY == 0 and done < schedule.steps) or stopped:
+            if ((done % CHECKPOINT_EVERY == 0 or due) and done < schedule.steps) or stopped:
                 log.flush()
                 _checkpoint(fabric, out_dir / "checkpoint.pt", module, optimizers, written, done)
+                if scored:
+                    scored.tidy()
             if stopped:
                 raise Stopped(f"stopped at step {done} of {schedule.steps}; run the same command again to go on")
 
     if fabric.is_global_zero:
+        if scored:
+            scored.restore(task)
         if finish:
             finish(task)
-        _write(task, schedule, log, out_dir)
+        _write(task, schedule, log, scored, out_dir)
     else:
         log.path.unlink()
     fabric.barrier()
@@ -321,15 +404,17 @@ def _module(task: Task) -> nn.Module:
     return cast(nn.Module, task)
 
 
-def _write(task: Task, schedule: Schedule, log: LossLog, out_dir: Path) -> None:
+def _write(task: Task, schedule: Schedule, log: LossLog, scored: Scored | None, out_dir: Path) -> None:
     """Write what a training leaves; the checkpoint goes last."""
     save_model(_module(task), out_dir / "model.pt")
     about = {"steps": schedule.steps, "images": schedule.n, "epochs": schedule.epochs, "skipped": log.skipped}
-    write_json(out_dir / "training.json", about)
+    write_json(out_dir / "training.json", {**about, "selection": scored.about() if scored else "last"})
     if log.skipped:
         print(f"{log.skipped} updates were left out: a loss was no number", file=sys.stderr)
     os.replace(log.path, out_dir / "losses.csv")
     (out_dir / "checkpoint.pt").unlink(missing_ok=True)
+    if scored:
+        scored.tidy(everything=True)
 
 
 def adopt(task: Task, weights: str | Path, out_dir: Path) -> Path:

@@ -9,6 +9,7 @@ from wsss.plan import papers
 from wsss.plan.code import digest_of
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
+from wsss.stages import sections
 
 ENTRY_POINTS = {"tables": "wsss.report.tables:write_table", "figures": "wsss.report.figures:draw_figure"}
 NO_SERVER = "test masks are not public: the VOC server measures what `wsss submission` packs"
@@ -87,7 +88,19 @@ def _with_metrics(plan: Plan, dataset: str, paper: str, cell: Raw) -> Raw:
     found = {**cell, "run": f"{owner}/{run}", "dataset": measured, "metrics": files}
     if why := _not_comparable(plan, measured, owner, run, stage):
         found["not_comparable"] = why
+    if chosen := _chosen(plan, measured, owner, run, stage):
+        found["chosen"] = chosen
     return found
+
+
+def _chosen(plan: Plan, dataset: str, paper: str, run: str, stage: str) -> str | None:
+    """The epochs of the classifier, in words, out of which the one that a result rests on was chosen on masks."""
+    config = plan.resolve(dataset, paper, run)
+    train = config["train"]
+    if "train" not in sections(stage, config) or train["select"] == "last":
+        return None
+    first, every, last = train["select_from"] + 1, train["select_every"], train["epochs"]
+    return f"epochs {', '.join(map(str, sorted({*range(first, last + 1, every), last})))} of {last}"
 
 
 def _not_comparable(plan: Plan, dataset: str, paper: str, run: str, stage: str) -> str | None:

@@ -84,6 +84,9 @@ class ClassifierTrain(Loop):
     flip: Probability
     jitter: Jitter | Literal[False] | None
     jitter_p: Probability
+    select: Literal["last", "best"]
+    select_every: PositiveInt
+    select_from: NonNegativeInt
 
 
 class AffinityTrain(Loop):
