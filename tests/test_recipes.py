@@ -10,8 +10,8 @@ import yaml
 from torch.nn.modules.dropout import _DropoutNd
 
 from wsss.plan import Plan, drawings
-from wsss.refine import affinity_net
 from wsss.provenance.record import supervision
+from wsss.refine import affinity_net
 from wsss.report.grid import Grid
 from wsss.report.notes import Reasons, notes
 from wsss.schedule import Progress, Schedule

@@ -41,7 +41,7 @@ def settings(**train) -> dict:
         "long_side": None,
         "jitter": None,
         "batch_size": 4,
-        "epochs": EPOCHS,
+        "epochs": 4,
         "optimizer": {"lr": 0.05},
     }
     config = changed(method_settings("cam"), {"train": {**small, **train}, "cam": {"scales": [1.0, 0.5]}})
