@@ -190,3 +190,44 @@ def test_a_table_says_of_which_rows_the_epoch_was_chosen_on_masks(plan):
     (line,) = [line for line in notes(drawing, Grid([], [], [], []), Reasons()) if "epoch" in line]
     assert line.startswith("Baseline, Pre-trained")
     assert line.endswith("on the masks of the measured images, out of epochs 8, 16, 24, 32, 40 of 40.")
+
+
+# ---- PSA and IRNet
+
+
+def test_psa_has_its_own_recipe_and_shares_what_another_paper_trains_alike(plan):
+    config = plan.resolve("voc12", "psa", "resnet38")
+    assert Schedule(10582, config["train"]).steps == 661 * 15
+    assert (config["affinity"]["low_alpha"], config["affinity"]["high_alpha"]) == (4, 32)
+    assert config["walk"] == {"alpha": 16, "beta": 8, "log_steps": 8, "crf": False}
+    assert plan.owner("voc12", "psa", "resnet38", "walk") == ("eader", "psa")
+    vgg = plan.resolve("voc12", "psa", "vgg16")
+    assert (vgg["train"]["optimizer"]["lr"], vgg["affinity"]["train"]["optimizer"]["lr"]) == (0.1, 0.1)
+    assert (vgg["method"]["power"], vgg["deeplab"]["model"], vgg["deeplab"]["backbone"]["name"]) == (
+        0.5,
+        "largefov_vgg16",
+        "vgg16",
+    )
+
+
+def test_irn_has_the_settings_of_its_sample_script(plan):
+    config = plan.resolve("voc12", "irn", "irn")
+    assert Schedule(10582, config["train"]).steps == 661 * 5
+    assert config["irn_marks"]["fg_threshold"] == 0.30
+    assert config["irn_marks"]["bg_threshold"] == 0.05
+    assert (config["irn_walk"]["beta"], config["irn_walk"]["log_steps"], config["irn_walk"]["background"]) == (
+        10,
+        8,
+        0.25,
+    )
+    assert Schedule(10582, config["irn_train"]["train"]).steps == 330 * 3
+    assert config["deeplab"]["labels"] == "irn_walk"
+
+
+def test_instances_are_not_asked_of_data_without_masks_of_objects():
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config["datasets"]["voc12"]["options"]["instances"] = None
+    table = drawings.table(Plan(config, ROOT / "workflow" / "papers"), "voc12", "irn", "labels")
+    cam, mask, instances = table["rows"][0]["cells"]
+    assert instances["missing"] == "data set voc12 has no masks of objects"
+    assert "missing" not in cam | mask

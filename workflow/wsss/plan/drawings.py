@@ -7,9 +7,10 @@ from pathlib import Path
 from wsss.errors import choose
 from wsss.plan import papers
 from wsss.plan.code import digest_of
+from wsss.plan.datasets import has_objects
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
-from wsss.stages import sections
+from wsss.stages import STAGES, sections
 
 ENTRY_POINTS = {"tables": "wsss.report.tables:write_table", "figures": "wsss.report.figures:draw_figure"}
 NO_SERVER = "test masks are not public: the VOC server measures what `wsss submission` packs"
@@ -81,6 +82,8 @@ def _with_metrics(plan: Plan, dataset: str, paper: str, cell: Raw) -> Raw:
         missing = NO_SERVER
     if missing is None and owner not in plan.papers:
         missing = f"paper {owner} is not among those configured"
+    if missing is None and STAGES[cell["stage"]].makes == "instances" and not has_objects(plan.dataset(measured)):
+        missing = f"data set {measured} has no masks of objects"
     if missing:
         return {**cell, "missing": missing}
     stage, seeds = cell["stage"], plan.dataset(measured)["seeds"]
