@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 
 from wsss.backbones.base import resize
+from wsss.backbones.models import save_model
 from wsss.errors import WsssError
 from wsss.methods.acr import Acr, class_map, classifier_loss, draw_cells, draw_target, judged_maps, reconstructor_loss
 from wsss.methods.unet import UNet
+from wsss.plan import Plan
 from wsss.plan.resolve import method_settings, stand_in
 from wsss.schedule import Progress
+from wsss.train import start_from
 
+ROOT = Path(__file__).parent.parent
 TINY = {"name": "tiny", "dropout": None, "weights": None, "freeze_norm": False}
 C, SIDE = 4, 32
 
 
-def build(backbone=TINY, crop=SIDE, **method) -> Acr:
+def build(backbone=TINY, crop=SIDE, start=None, **method) -> Acr:
     torch.manual_seed(0)
     config = stand_in(method_settings("acr"), {"resnet38d": backbone})
     config["method"] |= {"unet_depth": 3, "unet_width": 4, "feature_channels": [4, 4, 8], "hidden": 16, **method}
-    config["train"]["crop"] = crop
+    config["train"] |= {"crop": crop, "start": start}
     return Acr(config, C)
 
 
@@ -193,11 +200,42 @@ def test_hidden_share_grows_with_the_epoch(batch, monkeypatch):
     assert len(shares) == 2
 
 
-def test_pretrained_strategy_trains_one_network_after_the_other(batch):
-    acr = build(strategy="pretrained", stages=[1 / 3, 2 / 3])
-    assert [acr.active_phases(at(step))[0][0] for step in (0, 29, 30, 59, 60, 89)] == list("ccrrcc")
-    assert set(acr.losses(batch, "classifier", at(0))) == {"cls"}
-    assert set(acr.losses(batch, "classifier", at(60))) == {"cls", "t", "nt"}
+@pytest.mark.parametrize("phase", ["reconstructor", "classifier"])
+def test_a_strategy_of_one_network_leaves_the_other_as_it_is(batch, phase):
+    acr = build(start="run:other", strategy=phase).train()
+    assert acr.phases == acr.active_phases(at(0)) == (phase,)
+    assert trained(acr, batch, phase, at(0)) == {phase}
+
+
+def test_a_strategy_of_one_network_needs_the_other_trained():
+    with pytest.raises(WsssError, match=r"train\.start: method\.strategy 'classifier' freezes the other network"):
+        build(strategy="classifier")
+
+
+def test_the_pretrained_strategy_is_three_trainings_one_on_the_other(tmp_path):
+    """The classifier alone, the reconstructor on it, the classifier against that: each from the one before."""
+    alone = build(classifier={"cls": 1.0, "t": 0.0, "nt": 0.0})
+    save_model(alone, tmp_path / "alone.pt")
+    second = build(start="alone", strategy="reconstructor")
+    start_from(second, tmp_path / "alone.pt")
+    for name, value in alone.classifier.state_dict().items():
+        torch.testing.assert_close(second.classifier.state_dict()[name], value)
+    save_model(second, tmp_path / "second.pt")
+    third = build(start="second", strategy="classifier", hidden=16)
+    start_from(third, tmp_path / "second.pt")
+    for name, value in second.state_dict().items():
+        torch.testing.assert_close(third.state_dict()[name], value)
+
+
+def test_the_rows_of_the_poster_have_three_whole_schedules():
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    plan = Plan(config, ROOT / "workflow" / "papers")
+    for srf in ("", "_srf"):
+        runs = ["baseline", f"reconstructor{srf}", f"pretrained{srf}"]
+        settings = [plan.resolve("voc12", "acr", run)["train"] for run in runs]
+        assert [one["epochs"] for one in settings] == [40, 40, 40]
+        assert [one["steps"] for one in settings] == [None, None, None]
+        assert [one["start"] for one in settings] == [None, "run:acr/baseline", f"run:acr/reconstructor{srf}"]
 
 
 def test_baseline_has_no_reconstructor(batch):

@@ -30,6 +30,7 @@ CONFIG = {
         "low_alpha": 4,
         "high_alpha": 24,
         "radius": 5,
+        "dropout_until": None,
         "backbone": {"name": None, "weights": None},
         "train": {
             "weights": None,
@@ -39,6 +40,7 @@ CONFIG = {
             "batch_size": 4,
             "drop_last": True,
             "accumulate": 1,
+            "may_skip": 0.0,
             "crop": 64,
             "flip": 0.5,
             "jitter": [0.1, 0.1, 0.1, 0.0],

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_masks
 from toys import label_of, photograph, write_csv
 
 from wsss.data import build
-from wsss.data.coco import decode_rle, paint
+from wsss.data.coco import covered, paint
 from wsss.data.index import Dataset
 from wsss.errors import Problems, WsssError
 from wsss.stores import png_bytes
@@ -113,8 +115,68 @@ def test_coco(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dataset.json", "index.csv", "masks"]
 
 
-def test_run_length_codes():
-    rle = decode_rle([1, 2, 4, 3, 2], 3, 4)  # zeros first, column by column
-    assert rle.astype(int).T.ravel().tolist() == [0, 1, 1, 0, 0, 0, 0, 1, 1, 1, 0, 0]
-    with pytest.raises(WsssError, match="annotation 7: a compressed run-length code"):
-        paint([{"id": 7, "category_id": 1, "segmentation": {"counts": "abc"}}], {1: 1}, 2, 2)
+def cover(segmentation, height=6, width=8, **more) -> np.ndarray:
+    return covered({"id": 7, "category_id": 1, "segmentation": segmentation, **more}, height, width).astype(int)
+
+
+def test_polygons_cover_what_cocos_own_tool_says():
+    """A square with its corners in the middle of pixels covers ten by ten of them, not eleven; parts are united."""
+    half = [[4.5, 4.5, 14.5, 4.5, 14.5, 14.5, 4.5, 14.5]]
+    assert cover(half, 20, 20).sum() == 100
+    parts = [[0, 0, 2, 0, 2, 2, 0, 2], [5, 3, 8, 3, 8, 6, 5, 6]]
+    expected = np.zeros((6, 8), int)
+    expected[0:2, 0:2] = expected[3:6, 5:8] = 1
+    assert np.array_equal(cover(parts), expected)
+    assert cover([[1, 1, 5, 5]]).sum() == 0  # a line, not a box
+    assert cover([]).sum() == 0
+
+
+def test_run_length_codes_may_be_compressed_and_have_holes():
+    ring = np.zeros((6, 8), np.uint8, order="F")
+    ring[1:5, 1:7] = 1
+    ring[2:4, 3:5] = 0
+    compressed = coco_masks.encode(ring)
+    compressed["counts"] = compressed["counts"].decode()  # as JSON has it
+    assert np.array_equal(cover(compressed), ring)
+    runs = [len(list(group)) for _, group in itertools.groupby(ring.T.ravel())]
+    assert np.array_equal(cover({"counts": runs, "size": [6, 8]}), ring)
+    beneath = {"id": 1, "category_id": 1, "segmentation": [[0, 0, 8, 0, 8, 6, 0, 6]]}
+    above = {"id": 2, "category_id": 2, "segmentation": compressed}
+    crowd = {"id": 3, "category_id": 2, "segmentation": {"counts": [0, 48], "size": [6, 8]}, "iscrowd": 1}
+    assert np.array_equal(
+        paint([beneath, above, crowd], {1: 1, 2: 2}, 6, 8), 1 + ring
+    )  # the hole shows what is beneath
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"counts": [48], "size": [8, 6]}, "annotation 7: its code is of an image of another size than 6×8"),
+        ({"counts": [3]}, "annotation 7: neither polygons nor a run-length code"),
+        (5, "annotation 7: neither polygons nor a run-length code"),
+    ],
+)
+def test_a_shape_that_is_none_is_named(shape, message):
+    with pytest.raises(WsssError, match=message):
+        cover(shape)
+
+
+def test_images_without_annotation_are_kept_where_asked_for(tmp_path):
+    root, _ = coco_folder(tmp_path)
+    settings = {"name": "coco", "builder": "coco", "root": str(root), "sets": {"train": "train", "val": "val"}}
+    build({**settings, "unannotated": ["val"]}, tmp_path / "out")
+    dataset = Dataset.load(tmp_path / "out")
+    assert (len(dataset.split("train")), len(dataset.split("val"))) == (2, 3)
+    assert dataset.split("val").labels().tolist()[2] == [0, 0, 0]
+    assert (dataset.mask("COCO_val_000000000030") == 0).all()
+    with pytest.raises(WsssError, match="unannotated: test is none of train, val"):
+        build({**settings, "unannotated": ["test"]}, tmp_path / "other")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"images": []}', '{"annotations": [{"segmentation": [["x"]]}]}'])
+def test_a_file_of_other_annotations_is_named(tmp_path, text):
+    root, _ = coco_folder(tmp_path)
+    (root / "annotations" / "instances_val.json").write_text(text)
+    settings = {"name": "coco", "builder": "coco", "root": str(root), "sets": {"train": "train", "val": "val"}}
+    with pytest.raises(WsssError, match=r"instances_val\.json: no file of instance annotations"):
+        build(settings, tmp_path / "out")

@@ -55,6 +55,7 @@ def dataset(tmp_path_factory) -> Dataset:
 
 def train_settings(**changes) -> dict:
     train = {"crop": 40, "scale": [0.9, 1.2], "long_side": False, "flip": 0.5, "jitter": False, "jitter_p": 1.0}
+    train["antialias"] = True
     return {**train, **changes}
 
 

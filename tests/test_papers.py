@@ -16,7 +16,7 @@ from wsss.plan.papers import cell
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "workflow" / "papers"
-PAPERS = ["seam", "eader", "occse", "aeft", "acr"]
+PAPERS = ["seam", "eader", "occse", "aeft", "acr", "psa", "irn"]
 SMALL = """\
 title: A paper
 citation: "@misc{a}"
@@ -64,6 +64,8 @@ def reported(specs: dict, paper: str, table: str) -> list[tuple[str, dict]]:
         ("occse", {"table1", "depth"}),
         ("aeft", {"gpp", "triplet", "comparison"}),
         ("acr", {"strategy", "losses", "cam", "segmentation"}),
+        ("psa", {"labels", "segmentation"}),
+        ("irn", {"labels", "segmentation"}),
     ],
 )
 def test_every_table_of_the_papers_is_there(specs, paper, tables):
@@ -152,6 +154,43 @@ def test_segmentation_tables_of_two_papers_agree_but_for_the_known_contradiction
     assert differing == {"IRNet"}
     assert "IRNet" in specs["aeft"]["tables"]["comparison"]["note"]
     assert "IRNet" in specs["acr"]["tables"]["segmentation"]["note"]
+
+
+def test_systems_that_are_here_are_run_wherever_they_are_quoted_and_with_one_value(specs):
+    """PSA in 32 cells and IRNet in 8, beside the rows of their own files."""
+    own = {
+        run: {"val": val, "test": test}
+        for run, val, test in (
+            ("psa/resnet38", 61.7, 63.7),
+            ("psa/resnet38_vgg16", 58.4, 60.5),
+            ("irn/irn", 63.5, 64.8),
+        )
+    }
+    for run, values in own.items():
+        paper, name = run.split("/")
+        (row,) = [row for row in specs[paper]["tables"]["segmentation"]["rows"] if row["run"] == name]
+        assert row["reported"] == values
+    counts = {"psa": 0, "irn": 0}
+    for paper in PAPERS[:5]:
+        for table in specs[paper]["tables"]:
+            for row, cells in papers.rows(specs[paper], table):
+                quotes = row["label"].startswith(("AffinityNet", "PSA [16] (", "IRNet"))
+                if not quotes:
+                    continue
+                for one in cells:
+                    assert one["run"].split("/")[0] in counts, (paper, table, row["label"])
+                    if "reported" not in one:
+                        continue
+                    counts[one["run"].split("/")[0]] += 1
+                    if one.get("metric") == "miou" and one["images"] in ("val", "test") and not one.get("companion"):
+                        assert one["reported"] == own[one["run"]][one["images"]], (paper, table, row["label"])
+    assert counts == {"psa": 32, "irn": 8}
+
+
+def test_supervised_rows_are_the_upper_bound_of_the_overview(specs):
+    rows = {row["label"]: row for row in specs["eader"]["tables"]["comparison"]["rows"]}
+    assert rows["WideResNet-38 [30]"]["run"] == "overview/bound"
+    assert rows["DeepLabV3+ [4]"]["run"] == "overview/bound_v3plus"
 
 
 def test_differences_that_the_posters_print(specs):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import csv
 import os
 import signal
 import subprocess
@@ -19,12 +21,12 @@ from torch import nn
 
 from wsss.data.index import Dataset, Record
 from wsss.errors import Stopped, WsssError
-from wsss.files import sha256
+from wsss.files import read_json, sha256
 from wsss.methods import build
 from wsss.plan.layers import Layer, overlay
 from wsss.plan.resolve import method_settings
 from wsss.schedule import Schedule
-from wsss.train import Training, collate, fit, poly, split, start_from
+from wsss.train import Choice, Training, _checkpoint, collate, fit, poly, split, start_from
 
 TRAIN = {
     "weights": None,
@@ -34,6 +36,7 @@ TRAIN = {
     "batch_size": 4,
     "drop_last": True,
     "accumulate": 1,
+    "may_skip": 0.0,
     "precision": "float32",
     "optimizer": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "poly_power": 0.9, "poly_epochs": None},
 }
@@ -265,6 +268,129 @@ def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path):
     with pytest.raises(WsssError, match=r"loss 'mse' is nan at step \d+, images .*point7.*: lower"):
         fit(Training(Regression(), Points(bad=7), TRAIN), CONFIG, tmp_path, "cpu")
     assert not (tmp_path / "model.pt").exists()
+
+
+def skipping(out: Path, bad: int | None, may_skip: float, **changes) -> Path:
+    torch.manual_seed(1)
+    training = Training(Regression(), Points(bad=bad), {**TRAIN, "may_skip": may_skip, **changes})
+    with mock.patch("wsss.train.CHECKPOINT_EVERY", 5):
+        return fit(training, CONFIG, out, "cpu")
+
+
+def test_a_step_without_a_number_is_left_out_counted_and_told(tmp_path, capsys):
+    """Of 20 steps, each with one optimizer in the first epoch and two after it, up to 8 updates meet the bad point."""
+    model = torch.load(skipping(tmp_path, 7, 0.5), weights_only=True)
+    assert all(value.isfinite().all() for value in model.values())
+    skipped = read_json(tmp_path / "training.json")["skipped"]
+    rows = list(csv.DictReader((tmp_path / "losses.csv").read_text(encoding="utf-8").splitlines()))
+    assert 0 < skipped == sum(row["term"] == "skipped" for row in rows) <= 8
+    assert not any(row["value"] == "nan" for row in rows)
+    told = capsys.readouterr().err
+    assert told.count("left out, ") == skipped
+    assert f"{skipped} updates were left out: a loss was no number" in told
+
+
+def test_too_many_steps_without_a_number_end_the_training(tmp_path):
+    with pytest.raises(
+        WsssError, match=r"step \d+, weight: a loss is no number \(mse nan; images .*point7.*2 times by"
+    ):
+        skipping(tmp_path, 7, 0.05)  # one of 20
+    assert not (tmp_path / "model.pt").exists()
+
+
+def test_a_training_that_may_leave_steps_out_is_the_same_where_all_are_numbers(tmp_path):
+    assert sha256(skipping(tmp_path / "a", None, 0.5)) == sha256(train_once(tmp_path / "b"))
+
+
+def test_steps_that_were_left_out_are_counted_over_a_resumption(tmp_path):
+    skipping(tmp_path / "whole", 7, 0.5)
+    stopping = mock.patch("wsss.train._Loop.agree", lambda self, stop, done: done == 12)
+    with stopping, pytest.raises(Stopped):
+        skipping(tmp_path / "resumed", 7, 0.5)
+    skipping(tmp_path / "resumed", 7, 0.5)
+    for name in ("training.json", "losses.csv", "model.pt"):
+        assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+# ---- the epoch that is kept
+
+SCORES = {5: 0.25, 10: 0.75, 15: 0.5, 20: 0.75}  # of 20 steps in 4 epochs
+
+
+def choosing(out: Path, every: int = 1, first: int = 0, scores: dict | None = None, pause: float = 0.0) -> Path:
+    """Train with scores that are laid down, one after the other: the state itself is not looked at."""
+    torch.manual_seed(1)
+    steps = iter(sorted(scores or SCORES))
+    done = _resumed_at(out)
+    left = [step for step in steps if step > done]
+    choice = Choice(lambda task: (task.eval(), (scores or SCORES)[left.pop(0)])[1], every, first, "a score laid down")
+    with mock.patch("wsss.train.CHECKPOINT_EVERY", 3):
+        return fit(Training(Regression(pause), Points(), TRAIN, choice=choice), CONFIG, out, "cpu")
+
+
+def _resumed_at(out: Path) -> int:
+    path = out / "checkpoint.pt"
+    return torch.load(path, weights_only=True)["step"] if path.exists() else 0
+
+
+def test_the_epoch_with_the_best_score_is_kept_the_first_of_equals(tmp_path):
+    chosen = torch.load(choosing(tmp_path / "a"), weights_only=True)
+    states = []
+    keep = mock.patch(
+        "wsss.train._checkpoint", lambda _, __, task, *___: states.append(copy.deepcopy(task.state_dict()))
+    )
+    with keep:
+        choosing(tmp_path / "b")
+    after = dict(zip([3, 5, 6, 9, 10, 12, 15, 18], states, strict=True))  # checkpoints, also after each score
+    assert all(torch.equal(chosen[name], value) for name, value in after[10].items())
+    about = read_json(tmp_path / "a/training.json")["selection"]
+    assert about["kept"] == 10
+    assert about["protocol"] == "a score laid down"
+    assert [(one["step"], one["epoch"], one["score"]) for one in about["scores"]] == [
+        (step, epoch, SCORES[step]) for epoch, step in enumerate(SCORES)
+    ]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["losses.csv", "model.pt", "training.json"]
+
+
+def test_scoring_changes_nothing_of_the_training(tmp_path):
+    rising = {5: 0.1, 10: 0.2, 15: 0.3, 20: 0.4}
+    assert sha256(choosing(tmp_path / "a", scores=rising)) == sha256(train_once(tmp_path / "b"))
+    assert read_json(tmp_path / "b/training.json")["selection"] == "last"
+
+
+@pytest.mark.parametrize(
+    ("every", "first", "steps"), [(2, 0, [5, 15, 20]), (2, 1, [10, 20]), (1, 2, [15, 20]), (9, 9, [20])]
+)
+def test_epochs_are_scored_as_asked_and_the_last_one_always(tmp_path, every, first, steps):
+    choosing(tmp_path, every, first, dict.fromkeys(steps, 0.5))
+    scores = read_json(tmp_path / "training.json")["selection"]["scores"]
+    assert [one["step"] for one in scores] == steps
+
+
+@pytest.mark.parametrize("stop_at", [4, 5, 7, 10, 11, 16])
+def test_a_choice_survives_a_stop(tmp_path, stop_at):
+    choosing(tmp_path / "whole")
+    with mock.patch("wsss.train._Loop.agree", lambda self, stop, done: done == stop_at), pytest.raises(Stopped):
+        choosing(tmp_path / "stopped")
+    choosing(tmp_path / "stopped")
+    for name in ("model.pt", "training.json", "losses.csv"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_choice_survives_a_kill_between_score_and_checkpoint(tmp_path):
+    """The state of step 10 is written, the checkpoint that knows of it is not: that of step 9 knows the one of 5."""
+    choosing(tmp_path / "whole")
+
+    def killed(fabric, path, task, optimizers, settings, step):
+        if step == 10:
+            raise KeyboardInterrupt
+        return _checkpoint(fabric, path, task, optimizers, settings, step)
+
+    with mock.patch("wsss.train._checkpoint", killed), pytest.raises(KeyboardInterrupt):
+        choosing(tmp_path / "killed")
+    assert (tmp_path / "killed/.best-5.pt").exists()
+    choosing(tmp_path / "killed")
+    assert sha256(tmp_path / "killed/model.pt") == sha256(tmp_path / "whole/model.pt")
 
 
 class Unreadable(Points):

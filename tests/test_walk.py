@@ -20,7 +20,7 @@ CONFIG = {
     "seed": 0,
     "backbone": {"name": "tiny", "weights": None},
     "crf": {"gaussian": {"sxy": 3, "compat": 3}, "bilateral": {"sxy": 80, "srgb": 13, "compat": 10}, "iterations": 10},
-    "affinity": {"radius": 5, "backbone": {"name": None, "weights": None}},
+    "affinity": {"radius": 5, "dropout_until": None, "backbone": {"name": None, "weights": None}},
     "walk": {"alpha": 6, "beta": 8, "log_steps": 6, "crf": False},
 }
 SETTINGS = {"psa": (8, 8), "seam": (8, 6), "one_step": (4, 0), "two_steps": (4, 1)}  # beta, log_steps

@@ -128,7 +128,9 @@ def test_resnet38d_features_losses_and_gradients(golden, batch):
 def test_vgg16_features_and_affinities():
     golden = load("psa_vgg16_aff")
     own = {"name": None, "weights": None}
-    net = build_net({"backbone": {"name": "vgg16"}, "affinity": {"radius": RADIUS, "backbone": own}}).eval()
+    net = build_net(
+        {"backbone": {"name": "vgg16"}, "affinity": {"radius": RADIUS, "dropout_until": None, "backbone": own}}
+    ).eval()
     report = load_official(net, weights_of(golden), KINDS["psa"], "documented weights")
     assert report.missing == report.unexpected == []
     features = net(to_tensor(normalise(golden["image"], net.backbone.input))[None])

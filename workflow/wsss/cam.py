@@ -19,13 +19,14 @@ from wsss.backbones import without_weights
 from wsss.backbones.base import resize
 from wsss.backbones.models import load_model
 from wsss.data.transforms import multi_scale
-from wsss.devices import for_inference
+from wsss.devices import autocast_on, on
 from wsss.errors import choose
 from wsss.methods import Method, build
 from wsss.methods.base import EPS, max_norm
 from wsss.pool import ahead
 
 if TYPE_CHECKING:
+    from wsss.data.index import Dataset
     from wsss.job import Given
     from wsss.settings.sections import Cam, Settings
 
@@ -148,21 +149,19 @@ def load_method(config: Settings, n_classes: int, path: str | Path) -> Method:
     return method
 
 
-def cam(given: Given) -> Iterator[list[Entry]]:
-    """Compute the scores of each image's classes.
+def localized(method: Method, images: Dataset, settings: Cam) -> Iterator[Entry]:
+    """Compute the scores of each image's classes, on the device of the method.
+
+    Args:
+        method: the method, in evaluation mode.
+        images: the images.
+        settings: the section ``cam``.
 
     Yields:
-        For each image one entry: its id, the label values c + 1 of its ``K`` classes, ascending, and their scores
-        ``K×H×W``.
-
-    Raises:
-        WsssError: the model does not fit the settings.
+        For each image its id, the label values c + 1 of its ``K`` classes, ascending, and their scores ``K×H×W``.
     """
-    settings, images = given.settings["cam"], given.images
-    where, autocast = for_inference(given.device, settings["precision"])
-    assert given.model is not None
-    method = load_method(given.settings, len(images.classes), given.model).to(where)
     labels = dict(zip(images.ids, images.labels(), strict=True))
+    autocast = autocast_on(next(method.parameters()).device, settings["precision"])
 
     def load(image_id: str) -> tuple[list[Tensor], tuple[int, int]]:
         image = images.image(image_id)
@@ -172,4 +171,17 @@ def cam(given: Given) -> Iterator[list[Entry]]:
     with autocast, ThreadPoolExecutor(2) as threads:
         for image_id, (inputs, size) in zip(images.ids, ahead(threads, load, images.ids), strict=True):
             scores = scores_of(method, inputs, labels[image_id], size, settings)
-            yield [(image_id, np.flatnonzero(labels[image_id]) + 1, scores.cpu().numpy())]
+            yield image_id, np.flatnonzero(labels[image_id]) + 1, scores.cpu().numpy()
+
+
+def cam(given: Given) -> Iterator[list[Entry]]:
+    """Compute the scores of each image's classes: for each image one entry of :func:`localized`.
+
+    Raises:
+        WsssError: the model does not fit the settings.
+    """
+    settings, images = given.settings["cam"], given.images
+    assert given.model is not None
+    method = load_method(given.settings, len(images.classes), given.model).to(on(given.device))
+    for entry in localized(method, images, settings):
+        yield [entry]

@@ -268,6 +268,14 @@ def _schema(args: Namespace) -> None:
     print(json.dumps(json_schema(), indent=1))
 
 
+@command("recipes")
+def _recipes(args: Namespace) -> None:
+    """Print which release, settings and departures each row of the papers' tables follows (docs/recipes.md)."""
+    from wsss.plan.recipes import page
+
+    print(page(["seam", "eader", "occse", "aeft", "acr", "psa", "irn", "overview"]))
+
+
 @command("targets", CONFIGURATION, DATASET)
 def _targets(args: Namespace) -> None:
     """List every table and figure that can be asked for, and its state."""

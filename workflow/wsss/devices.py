@@ -54,12 +54,30 @@ def keep_freed_memory(keep: bool = True) -> None:
         mallopt(parameter, kept if keep else given_back)
 
 
+def on(device: str) -> torch.device:
+    """Return the one device that a stage without training uses.
+
+    Raises:
+        WsssError: the device is unknown, or there is no CUDA device.
+    """
+    return torch.device(find(device)[0])
+
+
+def autocast_on(where: torch.device, precision: str) -> torch.autocast:
+    """Return the context to call a network in.
+
+    Raises:
+        WsssError: the precision is unknown.
+    """
+    choose(PRECISION, precision, "precision")
+    return torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16")
+
+
 def for_inference(device: str, precision: str = "float32") -> tuple[torch.device, torch.autocast]:
     """Return the one device that a stage without training uses, and the context to call its network in.
 
     Raises:
         WsssError: the device or the precision is unknown, or there is no CUDA device.
     """
-    choose(PRECISION, precision, "precision")
-    where = torch.device(find(device)[0])
-    return where, torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16")
+    where = on(device)
+    return where, autocast_on(where, precision)

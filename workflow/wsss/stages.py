@@ -265,6 +265,7 @@ MEASURED = tuple(name for name, stage in STAGES.items() if stage.measured)
 DRAWN = tuple(name for name, stage in STAGES.items() if stage.drawn)
 WITH_SCORES = tuple(name for name, stage in STAGES.items() if stage.makes == "scores")
 LABELS = tuple(name for name in DRAWN if STAGES[name].makes == "masks" and STAGES[name].shard_of)
+CHOSEN_BY = ("cam", "measure")  # the sections that choose an epoch
 SECTIONS = tuple(section for stage in STAGES.values() for section in stage.sections)
 
 
@@ -306,7 +307,12 @@ def sections(name: str, settings: Any) -> list[str]:
     found: dict[str, None] = {}
     for source in below(name, settings):
         found |= dict.fromkeys(sections(source, settings))
-    return list(found | dict.fromkeys(STAGES[name].sections))
+    return list(found | dict.fromkeys(STAGES[name].sections) | dict.fromkeys(_deciding(name, settings)))
+
+
+def _deciding(name: str, settings: Any) -> tuple[str, ...]:
+    """Further sections: those that make and measure the class maps by which a training's epoch is chosen."""
+    return CHOSEN_BY if name == "train" and settings["train"].get("select") == "best" else ()
 
 
 def training(name: str, settings: Any) -> Any:

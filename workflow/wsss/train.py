@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from wsss import devices
-from wsss.backbones.models import save_model, save_state
+from wsss.backbones.models import fill, save_model, save_state
 from wsss.backbones.weights import import_weights, load_whole
 from wsss.errors import Stopped, WsssError
-from wsss.files import atomic, digest, write_json
+from wsss.files import atomic, digest, read_json, write_json
 from wsss.progress import bar
 from wsss.provenance import ledger
 from wsss.schedule import Progress, Schedule
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from wsss.settings import sections
 
 CHECKPOINT_EVERY = 500  # steps
+SKIPPED = "skipped"  # in place of the terms of an update that was left out
 LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
 
 
@@ -94,6 +95,30 @@ class Task(Protocol):
         """All tensors, by name."""
 
 
+class Choice(NamedTuple):
+    """How the epoch that is kept is chosen.
+
+    Args:
+        score: the score of the task in its present state, the higher the better. It may change the task's mode.
+        every: epochs from one that is scored to the next.
+        first: the first epoch that is scored, counted from 0. The last one always is.
+        protocol: what a score is, in words.
+    """
+
+    score: Callable[[Any], float]
+    every: int
+    first: int
+    protocol: str
+
+    def due(self, schedule: Schedule, done: int) -> bool:
+        """Whether the state after ``done`` steps is scored."""
+        if done == schedule.steps:
+            return True
+        epoch = schedule.progress(done - 1).epoch
+        ended = schedule.progress(done).epoch > epoch
+        return ended and epoch >= self.first and (epoch - self.first) % self.every == 0
+
+
 class Training(NamedTuple):
     """A training that is set up.
 
@@ -102,12 +127,14 @@ class Training(NamedTuple):
         samples: what it is trained on; None where ``train["weights"]`` names a file to read instead.
         train: the options of the loop.
         finish: what is left to do to the trained task before it is written.
+        choice: how the epoch that is kept is chosen; None keeps the last.
     """
 
     task: Task
     samples: Samples | None
     train: sections.Loop
     finish: Callable[[Any], None] | None = None
+    choice: Choice | None = None
 
 
 def poly(step: int, steps: float, power: float) -> float:
@@ -171,23 +198,37 @@ def scale_learning_rates(optimizer: Optimizer, factor: float) -> None:
 
 
 class LossLog:
-    """``losses.csv``: one row per step, phase and term; hidden until training ends, as the checkpoint is."""
+    """``losses.csv``: one row per step, phase and term; hidden until training ends, as the checkpoint is.
+
+    An update that was left out has one row, of the term ``skipped``. ``skipped`` counts them, also over a resumption.
+    """
 
     FIELDS = ("step", "epoch", "phase", "term", "value")
 
-    def __init__(self, path: Path, first_step: int):
-        self.path = path
-        kept = []
+    def __init__(self, path: Path, first_step: int, may_skip: int = 0):
+        self.path, self.may_skip = path, may_skip
+        kept: list[list[str]] = []
         if first_step and path.exists():
             with path.open(newline="") as stream:
                 kept = [row for row in csv.reader(stream) if row and row[0].isdigit() and int(row[0]) < first_step]
         with atomic(path) as temporary, temporary.open("w", newline="") as stream:
             csv.writer(stream).writerows([self.FIELDS, *kept])
+        self.skipped = sum(row[3] == SKIPPED for row in kept)
         self._pending: list[tuple[Progress, list[str], str, dict[str, Tensor]]] = []
 
     def add(self, progress: Progress, ids: list[str], phase: str, losses: dict[str, Tensor]) -> None:
         """Keep the losses of a step until the next :meth:`flush`; ``ids`` are those of its images."""
         self._pending.append((progress, ids, phase, {term: value.detach() for term, value in losses.items()}))
+
+    def skip(self, progress: Progress, ids: list[str], phase: str, losses: dict[str, Tensor]) -> None:
+        """Count and tell an update that was left out; one too many ends the run."""
+        self.skipped += 1
+        values = ", ".join(f"{term} {float(value):.3g}" for term, value in losses.items())
+        about = f"step {progress.step}, {phase}: a loss is no number ({values}; images {', '.join(ids)})"
+        print(f"{about}; left out, {self.skipped} of at most {self.may_skip}", file=sys.stderr)
+        if self.skipped > self.may_skip:
+            raise WsssError(f"{about}, {self.skipped} times by now: lower train.optimizer.lr, or look at these images")
+        self._pending.append((progress, ids, phase, {SKIPPED: torch.tensor(1.0)}))
 
     def flush(self) -> dict[str, float]:
         """Write what came since the last time and return the means; a value that is not finite ends the run."""
@@ -207,6 +248,53 @@ class LossLog:
             csv.writer(stream).writerows(rows)
         self._pending.clear()
         return {term: float(np.mean(numbers)) for term, numbers in values.items()}
+
+
+class Scored:
+    """The scores of a training's epochs and the best state so far; hidden until training ends, as the checkpoint is.
+
+    Each best state has a file of its own, which stays until a checkpoint knows of a better one. So a training that is
+    resumed from that checkpoint finds the state that was the best then.
+    """
+
+    def __init__(self, out_dir: Path, choice: Choice, first_step: int):
+        self.folder, self.choice, self.path = out_dir, choice, out_dir / ".scores.json"
+        known = read_json(self.path)["scores"] if first_step and self.path.exists() else []
+        self.scores: list[dict[str, Any]] = [score for score in known if score["step"] <= first_step]
+        self.tidy()
+
+    @property
+    def best(self) -> int:
+        """The step after which the score was the highest, the first of equals; 0 before any."""
+        return max(self.scores, key=lambda found: found["score"])["step"] if self.scores else 0
+
+    def add(self, task: Task, done: int, epoch: int) -> None:
+        """Score the state after ``done`` steps, and keep it if it is the best so far."""
+        score = self.choice.score(task)
+        self.scores.append({"step": done, "epoch": epoch, "score": score})
+        print(f"epoch {epoch}, step {done}: {score:.4f}, {self.choice.protocol}", file=sys.stderr)
+        if self.best == done:
+            save_model(_module(task), self._state(done))
+        write_json(self.path, {"scores": self.scores})
+
+    def restore(self, task: Task) -> None:
+        """Give the task its best state."""
+        fill(_module(task), self._state(self.best), "its own best state")
+
+    def tidy(self, everything: bool = False) -> None:
+        """Delete the states that are not the best; with ``everything`` all that is hidden."""
+        for path in self.folder.glob(".best-*.pt"):
+            if everything or path != self._state(self.best):
+                path.unlink()
+        if everything:
+            self.path.unlink()
+
+    def about(self) -> dict[str, Any]:
+        """What ``training.json`` says of the choice."""
+        return {"protocol": self.choice.protocol, "scores": self.scores, "kept": self.best}
+
+    def _state(self, step: int) -> Path:
+        return self.folder / f".best-{step}.pt"
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
@@ -248,7 +336,7 @@ def fit(
         Stopped: SIGTERM came; the checkpoint is written.
         WsssError: a loss is not finite, there is nothing to train on, or a weight file does not fit.
     """
-    task, samples, train, finish = training
+    task, samples, train, finish, choice = training
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     if train["weights"]:
@@ -274,27 +362,37 @@ def fit(
     model, *wrapped = fabric.setup(module, *optimizers.values())
     model.mark_forward_method("losses")
     loop = _Loop(fabric, model, dict(zip(task.phases, wrapped, strict=True)), schedule, train, seed)
-    log = LossLog(out_dir / f".losses.{fabric.global_rank}.csv", start)
+    log = LossLog(out_dir / f".losses.{fabric.global_rank}.csv", start, loop.may_skip)
+    scored = Scored(out_dir, choice, start) if choice and fabric.is_global_zero else None
     model.train()
     with OnSigterm() as stop, bar(out=out_dir, unit="step", total=schedule.steps, initial=start) as shown:
         for step, batch in enumerate(loop.loader(samples, start, loaders), start):
-            for phase, losses in loop.step(batch, step):
-                log.add(schedule.progress(step), batch["id"], phase, losses)
+            for phase, losses, made in loop.step(batch, step):
+                (log.add if made else log.skip)(schedule.progress(step), batch["id"], phase, losses)
             shown.update()
             done = step + 1
+            if due := choice is not None and choice.due(schedule, done):
+                if scored:
+                    scored.add(task, done, schedule.progress(step).epoch)
+                fabric.barrier()
+                model.train()
             stopped = loop.agree(bool(stop), done)
             if done % LOG_EVERY == 0 or done == schedule.steps or stopped:
                 shown.set_postfix({term: f"{value:.3g}" for term, value in log.flush().items()})
-            if (done % CHECKPOINT_EVERY == 0 and done < schedule.steps) or stopped:
+            if ((done % CHECKPOINT_EVERY == 0 or due) and done < schedule.steps) or stopped:
                 log.flush()
                 _checkpoint(fabric, out_dir / "checkpoint.pt", module, optimizers, written, done)
+                if scored:
+                    scored.tidy()
             if stopped:
                 raise Stopped(f"stopped at step {done} of {schedule.steps}; run the same command again to go on")
 
     if fabric.is_global_zero:
+        if scored:
+            scored.restore(task)
         if finish:
             finish(task)
-        _write(task, schedule, log, out_dir)
+        _write(task, schedule, log, scored, out_dir)
     else:
         log.path.unlink()
     fabric.barrier()
@@ -306,12 +404,17 @@ def _module(task: Task) -> nn.Module:
     return cast(nn.Module, task)
 
 
-def _write(task: Task, schedule: Schedule, log: LossLog, out_dir: Path) -> None:
+def _write(task: Task, schedule: Schedule, log: LossLog, scored: Scored | None, out_dir: Path) -> None:
     """Write what a training leaves; the checkpoint goes last."""
     save_model(_module(task), out_dir / "model.pt")
-    write_json(out_dir / "training.json", {"steps": schedule.steps, "images": schedule.n, "epochs": schedule.epochs})
+    about = {"steps": schedule.steps, "images": schedule.n, "epochs": schedule.epochs, "skipped": log.skipped}
+    write_json(out_dir / "training.json", {**about, "selection": scored.about() if scored else "last"})
+    if log.skipped:
+        print(f"{log.skipped} updates were left out: a loss was no number", file=sys.stderr)
     os.replace(log.path, out_dir / "losses.csv")
     (out_dir / "checkpoint.pt").unlink(missing_ok=True)
+    if scored:
+        scored.tidy(everything=True)
 
 
 def adopt(task: Task, weights: str | Path, out_dir: Path) -> Path:
@@ -362,6 +465,7 @@ class _Loop:
         self.fabric, self.model, self.optimizers = fabric, model, optimizers
         self.schedule, self.train, self.seed = schedule, train, seed
         self.power = train["optimizer"]["poly_power"]
+        self.may_skip = int(train["may_skip"] * schedule.steps)
 
     def loader(self, samples: Samples, start: int, processes: int) -> Iterator[dict[str, Any]]:
         """The batches from step ``start`` on, this process's share of each."""
@@ -391,8 +495,17 @@ class _Loop:
         asked = torch.tensor(float(stop), device=self.fabric.device)
         return bool(self.fabric.all_reduce(asked, reduce_op="sum"))
 
-    def step(self, batch: dict[str, Any], step: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """One update of every active phase; yields (phase, losses)."""
+    def finite(self, total: Tensor) -> bool:
+        """Whether a loss is a number; of several processes, whether all are."""
+        wrong: Any = self.fabric.all_reduce((~total.detach().isfinite()).float(), reduce_op="sum")
+        return not bool(wrong)
+
+    def step(self, batch: dict[str, Any], step: int) -> Iterator[tuple[str, dict[str, Tensor], bool]]:
+        """One update of every active phase; yields (phase, losses, made).
+
+        Where steps may be left out (``may_skip``), an update with a loss that is no number is not made. This asks the
+        host to wait for the device at every update.
+        """
         torch.manual_seed(int(np.random.SeedSequence([self.seed, step, self.fabric.global_rank]).generate_state(1)[0]))
         progress = self.schedule.progress(step)
         factor = poly(step, self.schedule.poly_steps, self.power)
@@ -402,14 +515,20 @@ class _Loop:
             optimizer.zero_grad(set_to_none=True)
             micro_batches = split(batch, self.train["accumulate"])
             means: dict[str, Any] = {}
+            made = True
             for micro_batch in micro_batches:
                 with self.fabric.autocast():
                     losses = self.model.losses(micro_batch, phase, progress)
-                self.fabric.backward(sum(losses.values()) / len(micro_batches))
+                total = sum(losses.values())
                 for term, value in losses.items():
                     means[term] = means.get(term, 0) + value.detach() / len(micro_batches)
-            optimizer.step()
-            yield phase, means
+                if self.may_skip and not self.finite(total):
+                    made = False
+                    break
+                self.fabric.backward(total / len(micro_batches))
+            if made:
+                optimizer.step()
+            yield phase, means, made
 
 
 def split(batch: dict[str, Any], parts: int) -> list[dict[str, Any]]:

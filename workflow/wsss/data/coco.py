@@ -2,37 +2,41 @@
 
 D1  There are two conventions for masks. Here, as in ReCAM and CLIMS, annotations that are no crowd are painted in the
     file's order, later over earlier; no pixel is ignored and crowds are background.
-D2  Polygons are filled by Pillow; COCO's own tool may decide a border pixel differently.
-D3  Images without any annotation are left out, which leaves the papers' 82,081 of train2014 and 40,137 of val2014. A
+D2  Two lists are in use. The default leaves out images without any annotation, which leaves 82,081 of train2014 and
+    40,137 of val2014; option ``unannotated`` keeps those of some splits, up to all 82,783 and 40,504 (RIB, CTI). A
     crowd counts as a label.
+
+Objects are filled by COCO's own tool, pycocotools, so a border pixel is decided as everywhere.
 """
 
 from __future__ import annotations
 
+import json
 import os
+from array import array
 from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from pycocotools import mask as coco_masks
 
 from wsss.data.index import Dataset
 from wsss.data.settings import Options, known
 from wsss.data.verify import Entry, indexed
 from wsss.errors import WsssError
-from wsss.files import atomic, read_json
+from wsss.files import atomic
+from wsss.pool import mapped
 from wsss.progress import bar
 from wsss.stores import png_bytes
 
-FINE = 4  # polygons are filled on a grid this much finer; a pixel belongs to what covers its centre
+READ = ("images", "annotations", "categories")  # parts of the file; of all it holds, only what is needed is kept:
+OF_OBJECTS = ("id", "image_id", "category_id", "iscrowd", "segmentation", "counts", "size")
+KEPT = (*READ, *OF_OBJECTS, "name", "file_name", "height", "width")
 Annotation = dict[str, Any]  # of one object, as in the file
-
-
-def decode_rle(counts: list[int], height: int, width: int) -> np.ndarray:
-    """Decode an uncompressed run-length code to ``H×W`` bool: runs of 0 and 1 in turn, column by column."""
-    values = np.arange(len(counts)) % 2 == 1
-    return np.repeat(values, counts).reshape(width, height).T
+Shown = tuple[list[Annotation], int, int]  # the annotations of an image, its height and width
 
 
 def paint(annotations: list[Annotation], value_of: dict[int, int], height: int, width: int) -> np.ndarray:
@@ -44,64 +48,110 @@ def paint(annotations: list[Annotation], value_of: dict[int, int], height: int, 
         height, width: of the image.
 
     Raises:
-        WsssError: an annotation is a compressed run-length code.
+        WsssError: a shape is no polygons and no run-length code of this size; names the annotation.
     """
-    canvas = Image.new("L", (width * FINE, height * FINE))
+    mask = np.zeros((height, width), np.uint8)
     for annotation in annotations:
-        if annotation.get("iscrowd"):
-            continue
-        value, shape = value_of[annotation["category_id"]], annotation["segmentation"]
+        if not annotation.get("iscrowd"):
+            mask[covered(annotation, height, width)] = value_of[annotation["category_id"]]
+    return mask
+
+
+def covered(annotation: Annotation, height: int, width: int) -> np.ndarray:
+    """The pixels that an annotation covers, ``H×W`` bool: polygons, or a run-length code, compressed or not."""
+    shape, about = annotation["segmentation"], f"annotation {annotation['id']}"
+    try:
         if isinstance(shape, list):
-            draw = ImageDraw.Draw(canvas)
-            for polygon in shape:  # x, y, x, y, ... from the image's corner
-                if len(polygon) >= 6:
-                    draw.polygon([coordinate * FINE for coordinate in polygon], fill=value)
-        elif isinstance(shape["counts"], list):
-            covered = Image.fromarray(decode_rle(shape["counts"], height, width))
-            canvas.paste(value, mask=covered.resize(canvas.size, Image.Resampling.NEAREST))
+            polygons = [polygon for polygon in shape if len(polygon) >= 6]  # fewer corners cover nothing
+            codes = coco_masks.frPyObjects(polygons, height, width) if polygons else []
         else:
-            raise WsssError(f"annotation {annotation['id']}: a compressed run-length code; use COCO's published file")
-    return np.asarray(canvas)[FINE // 2 :: FINE, FINE // 2 :: FINE]
+            if list(shape["size"]) != [height, width]:
+                raise WsssError(f"{about}: its code is of an image of another size than {height}×{width}")
+            plain = isinstance(shape["counts"], list)
+            codes = [coco_masks.frPyObjects(shape, height, width) if plain else shape]
+        if not codes:
+            return np.zeros((height, width), bool)
+        found: np.ndarray = coco_masks.decode(coco_masks.merge(codes)).astype(bool)
+    except (TypeError, ValueError, KeyError) as error:
+        raise WsssError(f"{about}: neither polygons nor a run-length code ({error}); restore the file") from None
+    return found
 
 
 def build(config: Options, out_dir: Path) -> Dataset:
     """Index COCO and paint its masks into ``out_dir/masks``.
 
     Options:
-        root: folder with the images' folders and ``annotations``.
+        root: folder with the images' folders and ``annotations``. Images are read where they are.
         sets: split -> set, such as train2014: images in ``<set>``, annotations in ``annotations/instances_<set>.json``.
+        unannotated: splits whose images without any annotation are kept. No classifier can be trained on them.
     """
-    settings = known(config, ("root",), {"sets": {"train": "train2014", "val": "val2014"}})
+    optional = {"sets": {"train": "train2014", "val": "val2014"}, "unannotated": []}
+    settings = known(config, ("root",), optional)
+    if unknown := set(settings["unannotated"]) - set(settings["sets"]):
+        known_splits = ", ".join(settings["sets"])
+        raise WsssError(f"data set '{config['name']}': unannotated: {min(unknown)} is none of {known_splits}")
     root = Path(settings["root"])
     entries: list[Entry] = []
     names: list[str] = []
     for split, name in settings["sets"].items():
         path = root / "annotations" / f"instances_{name}.json"
-        content = read_json(path)
-        categories = {category["id"]: category["name"] for category in content["categories"]}  # in the file's order
-        if names and names != list(categories.values()):
+        found, of_set = _of_set(path, root, name, split, out_dir / "masks" / name, split in settings["unannotated"])
+        if names and names != found:
             raise WsssError(f"{path}: its categories differ from those of the set before; use sets of one release")
-        names = list(categories.values())
-        entries += _entries(content, categories, root, name, split, out_dir / "masks" / name)
+        names = found
+        entries += of_set
     return indexed(config["name"], names, root, entries)
 
 
-def _entries(
-    content: Options, categories: dict[int, str], root: Path, name: str, split: str, masks: Path
-) -> list[Entry]:
+def _of_set(
+    path: Path, root: Path, name: str, split: str, masks: Path, unannotated: bool
+) -> tuple[list[str], list[Entry]]:
+    """The names of the categories and the entries of one set; its file is forgotten before the next one is read."""
+    content = read_annotations(path)
+    categories = {category["id"]: category["name"] for category in content["categories"]}  # in the file's order
     value_of = {category: value for value, category in enumerate(categories, start=1)}
     annotations: dict[int, list[Annotation]] = defaultdict(list)
     for annotation in content["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
-    images = [image for image in content["images"] if image["id"] in annotations]
+    images = [image for image in content["images"] if unannotated or image["id"] in annotations]
+    shown: Iterator[Shown] = ((annotations[image["id"]], image["height"], image["width"]) for image in images)
+    painted = mapped(partial(_painted, value_of), shown, len(os.sched_getaffinity(0)))
     entries = []
-    for image in bar(images, out=masks, unit="mask", total=len(images)):
-        shown = annotations[image["id"]]
+    for image, png in zip(bar(images, out=masks, unit="mask", total=len(images)), painted, strict=True):
         image_id = Path(image["file_name"]).stem
         mask = masks / f"{image_id}.png"
         with atomic(mask) as temporary:
-            temporary.write_bytes(png_bytes(paint(shown, value_of, image["height"], image["width"])))
-        labels = tuple({categories[annotation["category_id"]] for annotation in shown})
+            temporary.write_bytes(png)
+        labels = tuple({categories[annotation["category_id"]] for annotation in annotations[image["id"]]})
         mask_path = Path(os.path.relpath(mask.resolve(), root.resolve())).as_posix()
-        entries.append(Entry(image_id, f"{name}/{image['file_name']}", mask_path, (split,), labels))
-    return entries
+        entry = Entry(image_id, f"{name}/{image['file_name']}", mask_path, (split,), labels, shows_none=not labels)
+        entries.append(entry)
+    return list(categories.values()), entries
+
+
+def _painted(value_of: dict[int, int], shown: Shown) -> bytes:
+    """The mask of an image as a PNG."""
+    return png_bytes(paint(shown[0], value_of, *shown[1:]))
+
+
+def read_annotations(path: Path) -> dict[str, list[Annotation]]:
+    """Read a file of instance annotations, of which only what is needed is kept: the file has 250 MB and more.
+
+    Raises:
+        WsssError: there is no such file, or it is none of COCO's instances.
+    """
+    try:
+        content = json.loads(path.read_bytes(), object_hook=_compact)
+        return {part: content[part] for part in READ}
+    except FileNotFoundError:
+        raise WsssError(f"{path}: no such file; unpack COCO's annotations there") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise WsssError(f"{path}: no file of instance annotations ({error}); download it again") from None
+
+
+def _compact(found: dict[str, Any]) -> dict[str, Any]:
+    """An object of the file with what is needed of it; polygons as arrays, which take a quarter of a list's memory."""
+    kept = {key: value for key, value in found.items() if key in KEPT}
+    if isinstance(shape := kept.get("segmentation"), list):
+        kept["segmentation"] = [array("d", polygon) for polygon in shape]
+    return kept

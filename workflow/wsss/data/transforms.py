@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from wsss.data.pixels import CAFFE_MEAN, LEVELS, RGB_MEAN, RGB_STD
@@ -48,6 +49,19 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
+def resize_plain(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize ``H×W×3`` by bicubic interpolation without antialiasing, as OpenCV's ``INTER_CUBIC`` (a = -0.75) does.
+
+    Of uint8 the result is rounded and clamped, of float32 it is neither. OpenCV interpolates uint8 with coefficients of
+    11 bits, so its pixels differ by up to one level.
+    """
+    given = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float()
+    found = F.interpolate(given, (height, width), mode="bicubic", align_corners=False)[0].permute(1, 2, 0)
+    if pixels.dtype == np.uint8:
+        found = found.round().clamp(0, LEVELS).to(torch.uint8)
+    return found.contiguous().numpy()
+
+
 def resize_label(label: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize a label map ``H×W`` uint8 by nearest neighbour."""
     return np.asarray(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
@@ -69,7 +83,9 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def multi_scale(image: np.ndarray, scales: Sequence[float], flip: bool, input: str = "rgb") -> list[torch.Tensor]:
+def multi_scale(
+    image: np.ndarray, scales: Sequence[float], flip: bool, input: str = "rgb", antialias: bool = True
+) -> list[torch.Tensor]:
     """Make the network inputs of an image ``H×W×3`` uint8 at several scales.
 
     Args:
@@ -77,6 +93,7 @@ def multi_scale(image: np.ndarray, scales: Sequence[float], flip: bool, input: s
         scales: factors of its size.
         flip: add the mirror image at every scale.
         input: the pixels that the network expects; see :func:`normalise`.
+        antialias: resize the pixels with antialiasing; else normalise them first, then resize without (YudeWang).
 
     Returns:
         One input per scale: ``1×3×h×w``, or ``2×3×h×w`` with the mirror image.
@@ -84,7 +101,9 @@ def multi_scale(image: np.ndarray, scales: Sequence[float], flip: bool, input: s
     height, width = image.shape[:2]
     inputs = []
     for scale in scales:
-        tensor = to_tensor(normalise(resize(image, *scaled_size(height, width, scale)), input))
+        size = scaled_size(height, width, scale)
+        pixels = normalise(resize(image, *size), input) if antialias else resize_plain(normalise(image, input), *size)
+        tensor = to_tensor(pixels)
         inputs.append(torch.stack([tensor, tensor.flip(-1)] if flip else [tensor]))
     return inputs
 
@@ -216,7 +235,7 @@ class MaskedView:
 
     ``(image H×W×3, label H×W, rng) -> (3×crop×crop float32, crop×crop uint8)``. The size changes by a factor uniform in
     ``scale`` (YudeWang, IRN) or to a long side uniform in ``long_side`` (AEFT); at most one of them is given. Outside
-    the image are the mean colour and the label 255.
+    the image are the mean colour and the label 255. Without ``antialias`` the image is resized by :func:`resize_plain`.
     """
 
     crop: int
@@ -226,6 +245,7 @@ class MaskedView:
     jitter: Sequence[float] | None = None
     jitter_p: float = 1.0
     input: str = "rgb"
+    antialias: bool = True
 
     def __post_init__(self) -> None:
         if self.scale and self.long_side:
@@ -243,7 +263,8 @@ class MaskedView:
             low, high = self.long_side
             size = long_side_size(height, width, int(rng.integers(low, high + 1)))
         if size != (height, width):
-            image, label = resize(image, *size), resize_label(label, *size)
+            resized = resize if self.antialias else resize_plain
+            image, label = resized(image, *size), resize_label(label, *size)
         if rng.random() < self.flip:
             image, label = image[:, ::-1], label[:, ::-1]
         image = _jittered(np.ascontiguousarray(image), self.jitter, self.jitter_p, rng)

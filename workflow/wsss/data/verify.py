@@ -24,7 +24,10 @@ UNLABELLED = "test"  # images of this split alone need no labels: those of a ben
 
 @dataclass(frozen=True)
 class Entry:
-    """One image as a builder found it. ``labels`` is None if there are none."""
+    """One image as a builder found it. ``labels`` is None if there are none.
+
+    ``shows_none``: its annotations say that it shows no class, which is no fault.
+    """
 
     id: str
     image: str
@@ -32,6 +35,7 @@ class Entry:
     split: tuple[str, ...]
     labels: tuple[str, ...] | None
     instances: str | None = None
+    shows_none: bool = False
 
 
 def indexed(
@@ -112,7 +116,7 @@ def _checked(entry: Entry, root: Path, classes: list[str]) -> tuple[Record | Non
 
 def _label_findings(entry: Entry, classes: list[str]) -> list[str]:
     if not entry.labels:
-        exempt = set(entry.split) == {UNLABELLED}
+        exempt = set(entry.split) == {UNLABELLED} or entry.shows_none
         return [] if exempt else [f"{entry.id}: no image-level label; add it, or leave the image out"]
     unknown = sorted(set(entry.labels) - set(classes))
     return [f"{entry.id}: label '{name}' is no class; correct it to one of {', '.join(classes)}" for name in unknown]

@@ -24,17 +24,24 @@ D5  100 epochs are run on a schedule of 40; the last 60 have learning rate 6e-7.
 D6  10 times the learning rate for transposed convolutions only, the classification layers at the backbone's
     (``method.new_lr``; PSA's at ten times that); the momentum is 5e-4.                                     release
 D7  the release's classifier also owns heads and a decoder that it never uses; they are not built here.
-D8  the "pre-trained" strategy and "no SRF" are rows of the poster without a switch in the release: our reading is
-    ``method.strategy: pretrained`` (``method.stages``) and ``method.srf: null`` (g = 1 everywhere).
+D8  the "pre-trained" strategy and "no SRF" are rows of the poster without a switch in the release. Our reading of the
+    first: three trainings of full length, each on the one before (``train.start``): the classifier alone, the
+    reconstructor on it, the classifier against that (``method.strategy``); of the second: ``method.srf: null``, g = 1.
 D9  features of a backbone whose taps differ in resolution are joined at the finest; depth and width of the decoder
     can be lowered for small crops.                                                                        ours
 D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of it is released. Our reading: DeiT-S
     (backbone ``vit``) for both networks, its tokens after 6, 9 and 12 of 12 blocks as conv4, conv5 and conv6 at stride
     16, the rest as on ResNet38d.                                                                            ours
-D11 the release skips a step of the classifier whose loss is not a number; here such a loss ends the run by name.
-D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release sends to RIB's IRNet (its
-    settings: sections ``irn_*``). The tables' runs take AffinityNet; stage ``irn_walk`` of a run is the other way.
-D13 the authors keep the epoch whose maps score best on masks of the training images; here the last one is kept.
+D11 a step whose loss is no number is left out, as in the release; here it is also counted and told, and more than a
+    thousandth of all steps end the training (``train.may_skip``; 0: the first one does).
+D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release sends to RIB's IRNet, which the
+    tables' runs take (sections ``irn_*``). AffinityNet is the option: stage ``walk``, ``deeplab.labels: walk``.
+D13 the authors keep the epoch whose maps score best on masks of the training images, measured after every epoch. So
+    do the runs on the papers' data, with every eighth epoch (``train.select``, ``select_every``); others keep the last.
+D14 AffinityNet has PSA's dropout (.3/.5) and frozen parts, as the file that the release ships for it; ACR's classifier
+    has other dropout, and nothing is frozen (``affinity.backbone``).
+D15 nothing is released of AffinityNet's walk over these maps. It has the values of AEFT, the only walk that the group
+    released (alpha 19, one CRF iteration), and learns from the exponents of ACR's released CRF (6 and 24).        ours
 """
 
 from __future__ import annotations
@@ -55,7 +62,7 @@ from wsss.groups import poly_groups
 from wsss.methods.base import Method, head, max_norm, multilabel_soft_margin
 from wsss.methods.turns import waiting
 from wsss.methods.unet import UNet
-from wsss.settings.base import Ascending, Backbone, NonNegative, PositiveInt, Probability, Section, rule
+from wsss.settings.base import Backbone, NonNegative, PositiveInt, Probability, Section, rule
 
 if TYPE_CHECKING:
     from wsss.groups import ParameterGroup
@@ -99,10 +106,7 @@ class SettingsOfAcr(Section):
     unet_depth: Annotated[int, rule("a whole number of 2 or more", ge=2)]
     unet_width: PositiveInt
     new_lr: NonNegative
-    strategy: Literal["adversarial", "pretrained"]
-    stages: Annotated[
-        list[Probability], Ascending, rule("two ascending numbers from 0 to 1", min_length=2, max_length=2)
-    ]
+    strategy: Literal["adversarial", "reconstructor", "classifier"]
     srf: Srf | None
     reconstructor: ReconstructorWeights
     classifier: ClassifierWeights
@@ -253,18 +257,20 @@ class Reconstructor(Classifier):
 
 class Acr(Method):
     weights_kind = "acr"
+    new_parts = ("reconstructor",)  # a classifier alone to start from lacks it
 
     def __init__(self, config: Settings, n_classes: int):
         nn.Module.__init__(self)  # not Method's: the backbone of the class maps lies inside ``classifier``
         self.config, self.n_classes = config, n_classes
         self.settings: SettingsOfAcr = config["method"]
-        strategies = {"adversarial": [], "pretrained": self.settings["stages"]}
-        self.stages = strategies[self.settings["strategy"]]  # where one begins, in shares of the run
         self.classifier = Classifier(config["backbone"], self.settings["hidden"], n_classes)
+        strategy = self.settings["strategy"]
         opposed = self.settings["classifier"]["t"] or self.settings["classifier"]["nt"]
-        self.phases = ("reconstructor", "classifier") if opposed else ("classifier",)
-        self.reconstructor = self._reconstructor() if opposed else None
-        if opposed:
+        both = ("reconstructor", "classifier") if opposed else ("classifier",)
+        self.phases = both if strategy == "adversarial" else (strategy,)
+        self.reconstructor = self._reconstructor() if opposed or strategy == "reconstructor" else None
+        _check_start(strategy, config["train"]["start"])
+        if self.reconstructor:
             _check_crop(config["train"]["crop"], self.settings["unet_depth"])
 
     def _reconstructor(self) -> Reconstructor:
@@ -288,15 +294,6 @@ class Acr(Method):
         heads = [network.fc8, network.fc9]
         return poly_groups((self.settings["new_lr"], heads), (10.0, rising), (1.0, [network]))
 
-    def active_phases(self, progress: Progress) -> tuple[str, ...]:
-        if not self.stages or self.reconstructor is None:
-            return self.phases
-        return ("reconstructor",) if self._stage(progress) == 1 else ("classifier",)
-
-    def _stage(self, progress: Progress) -> int:
-        """Of the pre-trained strategy (D8): 0 classifier alone, 1 reconstructor on it, 2 classifier against that."""
-        return sum(progress.step >= begin * progress.steps for begin in self.stages)
-
     def losses(self, batch: LabelledBatch, phase: str, progress: Progress) -> dict[str, Tensor]:
         # both phases of a step draw alike for the same images: the loop seeds torch anew at every step
         shown = zlib.crc32(repr(batch["id"]).encode())
@@ -304,8 +301,7 @@ class Acr(Method):
         target = draw_target(batch["labels"], draws)  # B
         if phase == "reconstructor" and self.reconstructor is not None:
             return self._reconstructor_losses(self.reconstructor, batch, target, progress, draws)
-        alone = bool(self.stages) and self._stage(progress) == 0
-        return self._classifier_losses(batch["image"], batch["labels"], target, alone)
+        return self._classifier_losses(batch["image"], batch["labels"], target)
 
     def _reconstructor_losses(
         self,
@@ -327,9 +323,9 @@ class Acr(Method):
         weights = self.settings["reconstructor"]
         return reconstructor_loss(images, logits, labels, features, network.genUnet, c_t, g, weights)
 
-    def _classifier_losses(self, images: Tensor, labels: Tensor, target: Tensor, alone: bool) -> dict[str, Tensor]:
+    def _classifier_losses(self, images: Tensor, labels: Tensor, target: Tensor) -> dict[str, Tensor]:
         cam, logits = self.classifier(images)  # B C h w; B C
-        if alone or self.reconstructor is None:
+        if self.reconstructor is None:
             return {"cls": self.settings["classifier"]["cls"] * multilabel_soft_margin(logits, labels)}
         with waiting(self.reconstructor) as waits:
             with torch.no_grad():
@@ -344,6 +340,14 @@ class Acr(Method):
 
 def _index(target: Tensor, maps: Tensor) -> Tensor:
     return target.view(-1, 1, 1, 1).expand(-1, 1, *maps.shape[2:])
+
+
+def _check_start(strategy: str, start: str | None) -> None:
+    if strategy != "adversarial" and not start:
+        raise WsssError(
+            f"train.start: method.strategy '{strategy}' freezes the other network, which must be trained already; "
+            "name its run, run:<paper>/<run>"
+        )
 
 
 def _check_crop(crop: int, depth: int) -> None:

@@ -31,7 +31,11 @@ D8  the poly schedule counts every epoch as if its batches were those of phase 1
     52880 steps, of which 31056 are made, so the rate ends at 0.45 of its start (``train.optimizer.poly_epochs``).
 D9  bn8 of the release is never used and does not exist here. Localization shows A, not G.
 D10 the authors keep the epoch, of the classifier and of AffinityNet, whose result scores best on masks of the training
-    images; here the last one is kept.
+    images, measured after every epoch from 17 on. So do the classifiers on the papers' data, with every fourth epoch
+    from 19 on (``train.select``, ``select_every``, ``select_from``); others, and AffinityNets, keep the last.
+D11 AffinityNet has PSA's dropout (.3/.5) and frozen parts, not the classifier's dropout (``affinity.backbone``).
+D12 AffinityNet trains without dropout from step 1600 of 10,576 on: the release's validation during training leaves the
+    network in evaluation mode (``affinity.dropout_until``; null: dropout to the end).
 """
 
 from __future__ import annotations

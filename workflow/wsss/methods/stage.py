@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 from wsss.backbones.weights import initial
 from wsss.data.samples import ClassificationSamples
 from wsss.methods import build
-from wsss.train import Training
+from wsss.registry import Registry, load
+from wsss.train import Choice, Training
 
 if TYPE_CHECKING:
     from wsss.job import Given
+
+CHOICES: Registry[str] = {"best": "wsss.select:best"}  # of the epoch that is kept, if it is not the last one
 
 
 def train(given: Given) -> Training:
@@ -23,6 +26,11 @@ def train(given: Given) -> Training:
     method = build(initial(settings, settings["train"]), len(given.images.classes))
     if settings["train"]["weights"]:
         return Training(method, None, settings["train"])
-    return Training(
-        method, ClassificationSamples(given.images, settings["train"], method.backbone.input), settings["train"]
-    )
+    samples = ClassificationSamples(given.images, settings["train"], method.backbone.input)
+    return Training(method, samples, settings["train"], choice=choice(given))
+
+
+def choice(given: Given) -> Choice | None:
+    """How the epoch is chosen; None for the last one, which needs no choice and reads no mask."""
+    selected = given.settings["train"]["select"]
+    return None if selected == "last" else load(CHOICES, selected, "train.select")(given)

@@ -54,6 +54,11 @@ def absent(name: str, spec: Raw) -> str | None:
     return f"no folder of {name} is given (config.yaml, datasets.{name}.options.root)"
 
 
+def has_objects(spec: Raw) -> bool:
+    """Whether a data set has masks of objects, by which instances are measured."""
+    return spec["builder"] == "shapes" or bool(spec["options"].get("instances"))
+
+
 def parts(spec: Raw, *roles: str) -> list[str]:
     """The disjoint parts that make up the images of roles; ``train`` is ``measured`` and, if any, ``rest``."""
     splits = spec["splits"]

@@ -7,8 +7,10 @@ from pathlib import Path
 from wsss.errors import choose
 from wsss.plan import papers
 from wsss.plan.code import digest_of
+from wsss.plan.datasets import has_objects
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
+from wsss.stages import STAGES, sections
 
 ENTRY_POINTS = {"tables": "wsss.report.tables:write_table", "figures": "wsss.report.figures:draw_figure"}
 NO_SERVER = "test masks are not public: the VOC server measures what `wsss submission` packs"
@@ -80,6 +82,8 @@ def _with_metrics(plan: Plan, dataset: str, paper: str, cell: Raw) -> Raw:
         missing = NO_SERVER
     if missing is None and owner not in plan.papers:
         missing = f"paper {owner} is not among those configured"
+    if missing is None and STAGES[cell["stage"]].makes == "instances" and not has_objects(plan.dataset(measured)):
+        missing = f"data set {measured} has no masks of objects"
     if missing:
         return {**cell, "missing": missing}
     stage, seeds = cell["stage"], plan.dataset(measured)["seeds"]
@@ -87,7 +91,19 @@ def _with_metrics(plan: Plan, dataset: str, paper: str, cell: Raw) -> Raw:
     found = {**cell, "run": f"{owner}/{run}", "dataset": measured, "metrics": files}
     if why := _not_comparable(plan, measured, owner, run, stage):
         found["not_comparable"] = why
+    if chosen := _chosen(plan, measured, owner, run, stage):
+        found["chosen"] = chosen
     return found
+
+
+def _chosen(plan: Plan, dataset: str, paper: str, run: str, stage: str) -> str | None:
+    """The epochs of the classifier, in words, out of which the one that a result rests on was chosen on masks."""
+    config = plan.resolve(dataset, paper, run)
+    train = config["train"]
+    if "train" not in sections(stage, config) or train["select"] == "last":
+        return None
+    first, every, last = train["select_from"] + 1, train["select_every"], train["epochs"]
+    return f"epochs {', '.join(map(str, sorted({*range(first, last + 1, every), last})))} of {last}"
 
 
 def _not_comparable(plan: Plan, dataset: str, paper: str, run: str, stage: str) -> str | None:

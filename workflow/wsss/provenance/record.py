@@ -253,7 +253,9 @@ def supervision(command: str, config: content.Content | None) -> list[str]:
     """The labels and masks that a job learns from or measures with, in words."""
     config = config or {}
     if command == "train":
-        return ["image-level labels of the training images"]
+        best = config.get("train", {}).get("select") == "best"
+        chosen = ["masks of the measured images: the epoch was chosen on them (training.json)"]
+        return ["image-level labels of the training images", *(chosen if best else [])]
     if command == "deeplab" and config.get("deeplab", {}).get("labels") == "ground_truth":
         return ["masks of the training images"]
     if command == "cam":

@@ -6,6 +6,7 @@ source cells (see ``labels``). Names of layers are those of the released weights
 Departures of the releases from the paper; the default is the release:
 D1  heads read BN-ReLU inputs of later stages, and the backbone is trained along with them     network/resnet38_aff.py
 D2  the momentum is the weight decay, as in all of PSA's training (section ``affinity.train``)  tool/torchutils.py
+D5  AEFT's release validates from step 1590 on, which ends dropout for good (``affinity.dropout_until``)  train_aff.py
 Departures of this file from the releases:
 D3  on maps smaller than twice the radius the radius shrinks, in training, too (SEAM: at inference; PSA: never)
 D4  other backbones: heads of the same widths, features coarser than conv4 are upsampled to its stride
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from wsss import backbones
 from wsss.backbones.models import load_model
@@ -83,9 +85,10 @@ class AffinityNet(nn.Module):
     phases = ("affinity",)
     weights_kind = "psa"
 
-    def __init__(self, backbone: backbones.Backbone, radius: int):
+    def __init__(self, backbone: backbones.Backbone, radius: int, dropout_until: int | None = None):
         super().__init__()
         self.backbone, self.radius, self.stride = backbone, radius, backbone.strides["conv4"]
+        self.dropout_until = dropout_until
         normed = backbone.name == NORMED
         for name, tap, width, groups in HEADS:
             conv = _conv(backbone.channels[tap], width)
@@ -121,9 +124,17 @@ class AffinityNet(nn.Module):
 
     def losses(self, batch: MaskedBatch, phase: str, progress: Progress) -> dict[str, Tensor]:
         """Compute the three terms of images ``B×3×H×W`` under their labels ``B×h×w`` (255 ignore)."""
+        if self.dropout_until is not None:
+            self._drop(progress.step < self.dropout_until)
         features = self(batch["image"]).float()
         radius = clamp_radius(self.radius, *features.shape[-2:])
         return cross_entropy_terms(pair_affinity(features, radius), pair_marks(batch["label"], radius))
+
+    def _drop(self, on: bool) -> None:
+        """Switch all dropout on or off (D5)."""
+        for module in self.modules():
+            if isinstance(module, _DropoutNd):
+                module.train(on)
 
 
 def backbone_spec(config: Settings) -> dict[str, Any]:
@@ -140,7 +151,8 @@ def build(config: Settings, initial: bool = True) -> AffinityNet:
     """
     spec = backbone_spec(config)
     backbone = backbones.build(spec if initial else {**spec, "weights": None})
-    return AffinityNet(backbone, config["affinity"]["radius"])
+    section = config["affinity"]
+    return AffinityNet(backbone, section["radius"], section["dropout_until"])
 
 
 def load(config: Settings, path: str | Path) -> AffinityNet:

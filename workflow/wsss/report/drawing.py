@@ -11,7 +11,10 @@ _Class = TypedDict("_Class", {"class": str}, total=False)  # no name for a key o
 
 
 class CellSpec(_Class, total=False):
-    """A cell: what was measured, what the paper reports of it, and the metrics files of its run, one per seed."""
+    """A cell: what was measured, what the paper reports of it, and the metrics files of its run, one per seed.
+
+    ``chosen``: the epochs of the classifier out of which one was chosen on masks.
+    """
 
     run: str
     dataset: str
@@ -25,6 +28,7 @@ class CellSpec(_Class, total=False):
     literature: str
     missing: str
     not_comparable: str
+    chosen: str
     metrics: list[str]
 
 

@@ -42,6 +42,7 @@ def notes(drawing: TableDrawing, grid: Grid, reasons: Reasons) -> list[str]:
     """
     return [
         *_ours(drawing, grid),
+        *_chosen_epochs(drawing),
         *_data_set(drawing, grid),
         *_one_run(drawing),
         *_rule(grid),
@@ -91,6 +92,17 @@ def _listed(names: list[str]) -> str:
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _chosen_epochs(drawing: TableDrawing) -> list[str]:
+    """Say of which rows the classifier's epoch was chosen on masks, and out of which epochs."""
+    rows: dict[str, dict[str, None]] = {}
+    for row in drawing["rows"]:
+        for spec in row["cells"]:
+            if spec.get("metrics") and spec.get("chosen"):
+                rows.setdefault(spec["chosen"], {})[row_name(row)] = None
+    kept = "the classifier is that of the epoch with the highest mIoU of class maps on the masks of the measured images"
+    return [f"{', '.join(names)}: {kept}, out of {epochs}." for epochs, names in rows.items()]
 
 
 def _data_set(drawing: TableDrawing, grid: Grid) -> list[str]:

@@ -19,6 +19,7 @@ from wsss.report.style import STYLE
 
 POINTS = 120  # of a loss curve
 LAST = 12  # lines of a log that are part of the page
+SKIPPED = "skipped"  # term of an update that was left out: no loss
 NOT_SHOWN = "configure_"  # start of the names of logs of jobs that only wrote settings
 Curves = dict[tuple[str, str], list[tuple[float, float]]]  # (phase, term) -> (step, value)
 
@@ -156,5 +157,7 @@ def _curves(path: Path) -> Curves:
     curves: Curves = {}
     with path.open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
+            if row["term"] == SKIPPED:
+                continue
             curves.setdefault((row["phase"], row["term"]), []).append((float(row["step"]), float(row["value"])))
     return curves

@@ -105,7 +105,7 @@ def predict(given: Given) -> Iterator[list[Entry]]:
 
     def load(image_id: str) -> tuple[np.ndarray, list[Tensor]]:
         image = images.image(image_id)
-        return image, multi_scale(image, settings["scales"], settings["flip"], net.input)
+        return image, multi_scale(image, settings["scales"], settings["flip"], net.input, settings["antialias"])
 
     def predicted() -> Iterator[tuple[np.ndarray, Tensor]]:
         for image, inputs in ahead(threads, load, images.ids):

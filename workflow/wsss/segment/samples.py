@@ -60,6 +60,7 @@ class SegmentationSamples:
             jitter=train["jitter"] or None,
             jitter_p=train["jitter_p"],
             input=convention,
+            antialias=train["antialias"],
         )
         lacking = [record.id for record in dataset.records if not self._has_label(record)]
         if lacking:

@@ -4,11 +4,17 @@ B batch, K classes with background, H W crop size, h w size of logits. Labels: 0
 
 Departures of the released trainings from their papers (the defaults are those of the releases):
 D1  seam: the backbone's ``train()`` never runs, so no part of it is frozen and its batch statistics are followed
+D7  seam: two GPUs with 5 images each have batch statistics of their own, so here a step has two micro-batches
+    (``deeplab.train.accumulate``: 2; 1: statistics of all 10). The running statistics follow both, there one of them.
+D8  seam: images are resized without antialiasing, of uint8 in training and of normalised pixels at test
+    (``deeplab.train.antialias``, ``predict.antialias``; true: as for all other networks).
 D3  aeft: at test the further scales are of the image, not of the pass (``predict.multi_scale: image``)
 Departures of these files from the releases:
 D2  seam: its HSV jitter is replaced by brightness, saturation and hue jitter of about the same strength
 D4  eader and deeplab_v2: random sizes are drawn from an interval where the releases have a list of factors
 D5  eader: the decoder has one separable convolution after fusion where TensorFlow's has two
+D9  aeft, occse: nothing of the training but its data and loss is published. Epochs, batch size and rate are those that
+    the group's own infer_dl.py has as arguments. Its authors also point to MCTformer's training (preset ``mctformer``).
 D6  at test logits are upsampled to the image at once, not first to the size of the pass and then to the image
 """
 

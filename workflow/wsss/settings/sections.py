@@ -70,6 +70,7 @@ class Loop(Section):
     drop_last: bool
     accumulate: PositiveInt
     precision: Precision
+    may_skip: Probability
     optimizer: Optimizer
 
 
@@ -83,6 +84,9 @@ class ClassifierTrain(Loop):
     flip: Probability
     jitter: Jitter | Literal[False] | None
     jitter_p: Probability
+    select: Literal["last", "best"]
+    select_every: PositiveInt
+    select_from: NonNegativeInt
 
 
 class AffinityTrain(Loop):
@@ -105,6 +109,7 @@ class DeepLabTrain(Loop):
     """A DeepLab's training."""
 
     crop: Pixels
+    antialias: bool
     scale: FactorRange | Literal[False] | None
     long_side: PixelRange | Literal[False] | None
     flip: Probability
@@ -175,6 +180,7 @@ class Affinity(Section):
     low_alpha: NonNegative
     high_alpha: NonNegative
     radius: PositiveInt
+    dropout_until: NonNegativeInt | None
     backbone: OwnBackbone
     train: AffinityTrain
 
@@ -261,6 +267,7 @@ class Predict(Section):
     """Label maps by a trained DeepLab."""
 
     scales: Scales
+    antialias: bool
     flip: bool
     fusion: Literal["softmax", "logits", "max"]
     multi_scale: Literal["image", "pass", False]
