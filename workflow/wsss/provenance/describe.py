@@ -161,6 +161,9 @@ def _metrics_of(link: Link, one: dict[str, str]) -> list[str]:
     """The metrics files of a cell, by the drawing, which the table's own text must agree with."""
     config = link.content["config"] or {}
     for row in config.get("rows", []):
+        if "claim" in row and f"{row['claim']}: {row['label']}" == one.get("row"):
+            texts = [text for cell in row["cells"] for text in cell.get("metrics", [])]
+            return [key for text in texts if (key := key_in(text, link.content["results"]))]
         for column, spec in zip(config.get("columns", []), row["cells"], strict=False):
             if (row["label"], column["label"]) == (one.get("row"), one.get("column")):
                 texts = spec.get("metrics", [])
