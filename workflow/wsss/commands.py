@@ -262,6 +262,24 @@ def _page(args: Namespace) -> None:
     write_page(page(load_plan(args.config), args.dataset), Path(args.out))
 
 
+@command(
+    "evidence",
+    Argument("claims", "folders of judged claims, or names of data sets that have them", many=True),
+    Argument("--out", "document whose tables it writes", default="docs/evidence.md", required=False),
+    CONFIGURATION,
+)
+def _evidence(args: Namespace) -> None:
+    """Write the tables of docs/evidence.md: which claims hold on which data, from the records of what was computed."""
+    from wsss.plan.configuration import load_plan
+    from wsss.provenance.evidence import write_evidence
+
+    results = load_plan(args.config).results
+    folders = [Path(name) if "/" in name else results / name / "claims" / "claims" for name in args.claims]
+    if not folders:
+        raise WsssError("name data sets, or folders of judged claims, as results/shapes/claims/claims")
+    write_evidence(folders, args.out)
+
+
 @command("stages")
 def _stages(args: Namespace) -> None:
     """List the stages of a run: what each reads, makes and is called by."""

@@ -76,6 +76,7 @@ def frame(drawing: ClaimsDrawing, judged: list[JudgedClaim]) -> pd.DataFrame:
             lines.append(
                 {
                     "claim": claim.name,
+                    "paper": claim.paper,
                     "says": claim.says,
                     "source": claim.source,
                     "direction": claim.direction,

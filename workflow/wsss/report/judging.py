@@ -27,9 +27,9 @@ RULE = (
     f"a difference is that of two results of one seed, and its {LEVEL:.0%} interval is that of the mean over seeds "
     "(Student's t). A claim holds if the whole interval lies where the claim puts the difference: above 0; for what is "
     f"claimed to be no worse, above -{MARGIN:g} point; for what is claimed to be equal, between -{MARGIN:g} and "
-    f"{MARGIN:g} point. It does not hold if the whole interval lies outside, and is undecided otherwise. One seed has no "
-    "interval and decides nothing. A claim of several comparisons holds if all of them hold, and does not hold if one of "
-    "them does not"
+    f"{MARGIN:g} point. It does not hold if the whole interval lies outside, and is undecided otherwise. One seed has "
+    "no interval and decides nothing. A claim of several comparisons holds if all of them hold, and does not hold if "
+    "one of them does not"
 )
 
 
@@ -177,6 +177,7 @@ def printed(claim: JudgedClaim, one: Judged) -> dict[str, str]:
         "seeds": str(len(one.differences)),
         "verdict": one.verdict,
         "claim_verdict": claim.verdict,
+        "decides": "yes" if one is claim.weakest else "",
         "differences": "; ".join(f"{value:.4f}" for value in one.differences),
         "missing": one.missing or "",
     }
