@@ -379,6 +379,7 @@ def test_a_claim_that_fails_is_as_prominent_as_one_that_holds(plan, tmp_path):
         in markdown
     )
     assert f"Rule: {RULE}." in markdown.replace("\\", "")
+    assert "3 seeds. Background thresholds and CRF exponents were selected on the ground truth" in markdown
     html = (tmp_path / "out/table.html").read_text(encoding="utf-8")
     boxes = re.findall(r"<b>(\d)</b> ([a-z ]+)</span>", html)
     assert boxes == [("1", "holds"), ("1", "does not hold"), ("0", "undecided"), ("0", "not run")]

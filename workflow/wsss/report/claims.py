@@ -11,6 +11,7 @@ from wsss.files import write_text
 from wsss.report.drawing import ClaimsDrawing
 from wsss.report.forest import forest
 from wsss.report.judging import MARKS, NOT_RUN, RULE, VERDICTS, Judged, JudgedClaim, in_words, judge_all, printed, tally
+from wsss.report.notes import selection
 from wsss.report.rendering import template
 from wsss.report.style import write_figure
 
@@ -23,6 +24,7 @@ READS = (
     "report/templates/style.css.j2",
 )
 NONE = "–"
+RATIOS = ("under", "over")  # metrics that are no percentage
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,10 @@ def notes(drawing: ClaimsDrawing, judged: list[JudgedClaim]) -> list[str]:
     made = (
         f"Ours: data set {drawing['dataset']}, {' or '.join(map(str, seeds))} seed{'s' if seeds[-1:] != [1] else ''}."
     )
-    found = [made if seeds else "Ours: no claim can be judged here."]
+    computed = [cell for row in drawing["rows"] for cell in row["cells"] if cell.get("metrics")]
+    found = [made + selection(computed) if seeds else "Ours: no claim can be judged here."]
+    if any(cell["metric"] in RATIOS for cell in computed):
+        found.append("Under- and over-activation: missed, or wrongly found, pixels per hundred rightly found ones.")
     if seeds and drawing.get("dataset_note"):
         found.append(str(drawing["dataset_note"]))
     found.append(f"Rule: {RULE}.")
