@@ -116,7 +116,7 @@ def _verdicts(found: Sequence[Evidence]) -> str:
 
 def _circumstances(found: Sequence[Evidence]) -> str:
     """What was run: jobs, time, device, commit, and the content digest of the judged claims."""
-    heads = ["data set", "trainings", "jobs", "computing time", "ended", "device", "commit", "content digest"]
+    heads = ["data set", "trainings", "jobs", "computing time", "date", "device", "commit", "content digest"]
     rows = []
     for one in found:
         commands = Counter(link.command for link in one.links)
@@ -161,7 +161,7 @@ def _cell(comparisons: pd.DataFrame) -> str:
 
 
 def _number(text: str) -> str:
-    return f"{float(text):+.1f}".replace("-", "−") if text else NONE
+    return f"{float(text):+.2f}".replace("-", "−") if text else NONE
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
