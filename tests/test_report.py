@@ -189,7 +189,10 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     assert re.search(r"<td>seam_<wbr>table7</td>.*needs pretraining/classifier", text)
     assert text.count("data:image/webp;base64,") == 2
     assert text.count("Ours: data set shapes.</p>") == 1  # below curves, not below a chart of reported values
-    assert text.count("data:image/svg+xml;base64,") == 2
+    assert text.count("data:image/svg+xml;base64,") == 3  # losses of two networks, the plot of claims
+    assert re.findall(r"<b>(\d+)</b> ([a-z ]+)</span>", text)[0][1] == "hold"
+    assert text.index("Forest plot") < text.index("claims: undecided</h3>") < text.index("claims: not run</h3>")
+    assert text.index("claims: not run</h3>") < text.index('id="tables"')
     assert ">pretraining/classifier: classifier" in re.sub(r"<span.*?</span>", "", text)
     assert 'name="viewport"' in text
     assert "line 98" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from provenance_files import read, rewrite
 
 from wsss.stores import Scores
 
@@ -151,6 +153,66 @@ def test_the_whole_chain_is_clean_and_an_edit_is_found(made):
         model.write_bytes(content)
     assert found.returncode == 1
     assert f"modified: {BASELINE.removeprefix('results/')}/train/model.pt" in found.stdout
+
+
+def test_claims_are_judged_by_what_has_been_computed_and_an_audit_judges_them_again(workflow):
+    two = yaml.safe_dump({"claims": "computed", "datasets": {"shapes": {"seeds": [0, 1]}}})
+    (workflow.folder / "two.yaml").write_text(two)
+    homes = [f"results/shapes/seam/{run}/seed{seed}" for run in ("baseline", "seam") for seed in (0, 1)]
+    metrics = [f"{home}/measure/cam_measured.json" for home in homes]
+    workflow("--configfile", "two.yaml", "--", *metrics)
+    asked = workflow.jobs("--configfile", "two.yaml", "--", "claims")
+    assert set(asked) == {"claims", "configure_drawing", "judge"}  # nothing is trained for it
+    workflow("--configfile", "two.yaml", "--", "claims", "eader_claims")
+    folder = workflow.folder / "results/shapes/claims/claims"
+    rows = {row["row"]: row for row in csv.DictReader((folder / "table.csv").read_text().splitlines())}
+    better = rows["seam/better_maps: seam - baseline"]
+    values = [json.loads((workflow.folder / path).read_text())["points"]["best"]["miou"] for path in metrics]
+    differences = [100 * (values[i + 2] - values[i]) for i in (0, 1)]
+    assert float(better["ours"]) == pytest.approx(np.mean(differences), abs=1e-4)
+    assert float(better["low"]) < float(better["ours"]) < float(better["high"])
+    assert better["verdict"] in ("holds", "does not hold", "undecided")
+    assert rows["aeft/soft: soft - gpp"]["missing"] == "not computed"
+    assert (folder / "figure.pdf").stat().st_size > 10000
+    # beside it the whole, which asks for everything that claims name
+    assert workflow.jobs("--config", "claims=all", "--", "claims")["train"] > 30
+    assert "Claims of all papers" in workflow.wsss("targets").stdout
+
+    clean = workflow.wsss("audit", "claims", "--config", "two.yaml")
+    assert clean.returncode == 0, clean.stdout
+    assert "SEAM" not in clean.stderr
+    chain = workflow.wsss("audit", str(folder), "--cell", "seam/better_maps: seam - baseline, difference").stdout
+    assert "measure    shapes/seam/seam/seed0/measure" in chain
+
+    document = workflow.folder / "evidence.md"
+    document.write_text(
+        "Before.\n\n<!-- evidence: written by `wsss evidence` -->\n<!-- end of evidence -->\n\nAfter.\n"
+    )
+    said = workflow.wsss("evidence", "shapes", "--out", "evidence.md")
+    assert said.returncode == 0, said.stderr
+    text = document.read_text()
+    assert text.startswith("Before.\n")
+    assert text.endswith("After.\n")
+    assert re.search(r"^\| shapes \| 0, 1 \| 6\d \|", text, re.M)
+    assert json.loads((folder / "record.json").read_text())["identity"][:12] in text
+    assert re.search(
+        rf"^\| SEAM \| SEAM's class maps are better than those of plain CAM\. \| \+7\.98 \| .*{better['verdict']}",
+        text,
+        re.M,
+    )
+    assert workflow.wsss("evidence", "shapes", "--out", "evidence.md").returncode == 0
+    assert document.read_text() == text
+
+    forged = (folder / "table.csv").read_text().replace(f",{better['ours']},", ",77.0000,", 1)
+    (folder / "table.csv").write_text(forged)
+    assert "not what its record says" in workflow.wsss("evidence", "shapes", "--out", "evidence.md").stderr
+    outputs = read(folder / "record.json")["outputs"]
+    key = next(key for key in outputs if key.endswith("table.csv"))
+    outputs[key] = {"sha256": hashlib.sha256(forged.encode()).hexdigest(), "size": len(forged.encode())}
+    rewrite(folder / "record.json", outputs=outputs)  # all digests are right now
+    found = workflow.wsss("audit", str(folder))
+    assert found.returncode == 1
+    assert f"baseline: ours is 77.0000, and {better['ours']} follows" in found.stdout
 
 
 def test_touching_a_model_runs_nothing_again(made):

@@ -17,7 +17,8 @@ CLASSES = ["background", "cat", "dog"]
 
 
 def metrics_file(path: Path, miou: float, stage: str = "cam", **more) -> str:
-    point = {"miou": miou, "precision": miou + 0.1, "recall": miou + 0.2, "iou": [0.9, miou, 0.1], **more}
+    point = {"miou": miou, "precision": miou + 0.1, "recall": miou + 0.2, "iou": [0.9, miou, 0.1]}
+    point |= {"precision_fg": miou, "recall_fg": miou + 0.1, "under": 1.5, "over": 0.5, **more}
     names = {"cam": ("best", "fixed"), "crf": ("alpha=4", "alpha=24", "best")}.get(stage, ("argmax",))
     content = {"classes": CLASSES, "points": {name: dict(point) for name in names}}
     if stage == "cam":

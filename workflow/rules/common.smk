@@ -147,10 +147,11 @@ DRAWN_FILES = {
     "tables": ("table.csv", "table.md", "table.tex", "table.html", "record.json"),
     "figures": ("figure.pdf", "figure.png", "record.json"),
 }
+DRAWN_FILES["claims"] = (*DRAWN_FILES["tables"][:-1], *DRAWN_FILES["figures"])
 
 
 def files_of(names):
-    """All files of tables and figures, by name."""
+    """All files of tables, figures and claims, by name."""
     folders = [targets.folders(plan, DATASET)[name] for name in names]
     return [
         f"{folder}/{file}"
@@ -164,18 +165,34 @@ def no_such_target(w):
     near = difflib.get_close_matches(w.word, targets.words(plan, DATASET), n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise WorkflowError(
-        f"no table, figure or paper is called '{w.word}': {hint}`wsss targets` lists them"
+        f"no table, figure, claims or paper is called '{w.word}': {hint}`wsss targets` lists them"
     )
 
 
 def drawn_from(kind):
-    """What a table or figure is drawn from. The first one asked for says what all that was asked for will take."""
+    """What a table, a figure or claims are drawn from. The first one asked for says what all that was asked for will take."""
 
     def files(w):
         announce_cost()
-        return drawings.inputs(drawings.drawing(plan, w.dataset, kind, w.paper, w.name))
+        return drawings.inputs(drawing(w, kind))
 
     return files
+
+
+def drawing(w, kind):
+    """What decides the table, figure or claims that the wildcards name."""
+    target = targets.Target.of(kind, w.word)
+    return drawings.drawing(plan, w.dataset, kind, target.paper, target.name)
+
+
+def said_of(kind, key):
+    """The title or caption of the table, figure or claims that the wildcards name."""
+
+    def text(w):
+        target = targets.Target.of(kind, w.word)
+        return drawings.about(plan, kind, target.paper, target.name)[key]
+
+    return text
 
 
 @functools.cache

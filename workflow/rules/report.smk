@@ -1,5 +1,5 @@
-# Tables and figures: one rule each, named <paper>_<table>, so that "snakemake seam_table2" is all there is to type; a
-# paper's name means all of its.
+# Tables, figures and claims: one rule each, named <paper>_<table>, so that "snakemake seam_table2" is all there is to
+# type; a paper's name means all of its.
 
 for word, names in targets.words(plan, DATASET).items():
 
@@ -25,51 +25,86 @@ rule unknown:
 
 
 rule configure_drawing:
-    """Everything that decides a table or figure, and the digest of the code that draws it."""
+    """Everything that decides a table, figure or claims, and the digest of the code that draws it."""
     output:
-        f"{RESULTS}/{{dataset}}/{{kind}}/{{paper}}_{{name}}/config.yaml",
+        f"{RESULTS}/{{dataset}}/{{kind}}/{{word}}/config.yaml",
     log:
-        f"{RESULTS}/logs/{{dataset}}/{{kind}}/configure_{{paper}}_{{name}}.log",
+        f"{RESULTS}/logs/{{dataset}}/{{kind}}/configure_{{word}}.log",
     wildcard_constraints:
-        kind="tables|figures",
-        paper="[^/_]+",
+        kind="tables|figures|claims",
+        word="[^/]+",
     localrule: True
     conda:
         ENV
     params:
-        text=lambda w: yaml.safe_dump(
-            drawings.drawing(plan, w.dataset, w.kind, w.paper, w.name)
-        ),
+        text=lambda w: yaml.safe_dump(drawing(w, w.kind)),
     shell:
         "printf %s {params.text:q} > {output}"
+
+
+rule judge:
+    """The claims of a paper, or of all, judged: as CSV, Markdown, LaTeX and HTML, and as a forest plot."""
+    input:
+        drawing=f"{RESULTS}/{{dataset}}/claims/{{word}}/config.yaml",
+        metrics=drawn_from("claims"),
+    output:
+        csv=f"{RESULTS}/{{dataset}}/claims/{{word}}/table.csv",
+        md=f"{RESULTS}/{{dataset}}/claims/{{word}}/table.md",
+        tex=f"{RESULTS}/{{dataset}}/claims/{{word}}/table.tex",
+        html=report(
+            f"{RESULTS}/{{dataset}}/claims/{{word}}/table.html",
+            caption="../report/table.rst",
+            category="Claims",
+            labels={"claims": "{word}", "data set": "{dataset}"},
+        ),
+        pdf=f"{RESULTS}/{{dataset}}/claims/{{word}}/figure.pdf",
+        png=report(
+            f"{RESULTS}/{{dataset}}/claims/{{word}}/figure.png",
+            caption="../report/figure.rst",
+            category="Claims",
+            labels={"claims": "{word}", "data set": "{dataset}"},
+        ),
+        record=f"{RESULTS}/{{dataset}}/claims/{{word}}/record.json",
+    log:
+        f"{RESULTS}/logs/{{dataset}}/claims/{{word}}.log",
+    wildcard_constraints:
+        word="[^/]+",
+    conda:
+        ENV
+    params:
+        out=subpath(output.csv, parent=True),
+        title=said_of("claims", "title"),
+        caption=said_of("claims", "caption"),
+    shell:
+        f"wsss judge --drawing {{input.drawing}} --metrics {{input.metrics}} --out {{params.out}} {TEE}"
 
 
 rule table:
     """One table of a paper as CSV, Markdown, LaTeX and HTML."""
     input:
-        drawing=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/config.yaml",
+        drawing=f"{RESULTS}/{{dataset}}/tables/{{word}}/config.yaml",
         metrics=drawn_from("tables"),
     output:
-        csv=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/table.csv",
-        md=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/table.md",
-        tex=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/table.tex",
+        csv=f"{RESULTS}/{{dataset}}/tables/{{word}}/table.csv",
+        md=f"{RESULTS}/{{dataset}}/tables/{{word}}/table.md",
+        tex=f"{RESULTS}/{{dataset}}/tables/{{word}}/table.tex",
         html=report(
-            f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/table.html",
+            f"{RESULTS}/{{dataset}}/tables/{{word}}/table.html",
             caption="../report/table.rst",
             category="Tables",
-            labels={"paper": "{paper}", "table": "{name}", "data set": "{dataset}"},
+            labels={"table": "{word}", "data set": "{dataset}"},
         ),
-        record=f"{RESULTS}/{{dataset}}/tables/{{paper}}_{{name}}/record.json",
+        record=f"{RESULTS}/{{dataset}}/tables/{{word}}/record.json",
     log:
-        f"{RESULTS}/logs/{{dataset}}/tables/{{paper}}_{{name}}.log",
+        f"{RESULTS}/logs/{{dataset}}/tables/{{word}}.log",
     wildcard_constraints:
-        paper="[^/_]+",
+        word="[^/]+",
     conda:
         ENV
     params:
         out=subpath(output.csv, parent=True),
-        title=lambda w: drawings.about(plan, "tables", w.paper, w.name)["title"],
-        caption=lambda w: drawings.about(plan, "tables", w.paper, w.name)["caption"],
+        title=said_of("tables", "title"),
+        caption=said_of("tables", "caption"),
     shell:
         f"wsss table --drawing {{input.drawing}} --metrics {{input.metrics}} --out {{params.out}} {TEE}"
 
@@ -77,27 +112,27 @@ rule table:
 rule figure:
     """One figure as PDF and PNG."""
     input:
-        drawing=f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/config.yaml",
+        drawing=f"{RESULTS}/{{dataset}}/figures/{{word}}/config.yaml",
         files=drawn_from("figures"),
     output:
-        pdf=f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/figure.pdf",
+        pdf=f"{RESULTS}/{{dataset}}/figures/{{word}}/figure.pdf",
         png=report(
-            f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/figure.png",
+            f"{RESULTS}/{{dataset}}/figures/{{word}}/figure.png",
             caption="../report/figure.rst",
             category="Figures",
-            labels={"paper": "{paper}", "figure": "{name}", "data set": "{dataset}"},
+            labels={"figure": "{word}", "data set": "{dataset}"},
         ),
-        record=f"{RESULTS}/{{dataset}}/figures/{{paper}}_{{name}}/record.json",
+        record=f"{RESULTS}/{{dataset}}/figures/{{word}}/record.json",
     log:
-        f"{RESULTS}/logs/{{dataset}}/figures/{{paper}}_{{name}}.log",
+        f"{RESULTS}/logs/{{dataset}}/figures/{{word}}.log",
     wildcard_constraints:
-        paper="[^/_]+",
+        word="[^/]+",
     conda:
         ENV
     params:
         out=subpath(output.pdf, parent=True),
-        title=lambda w: drawings.about(plan, "figures", w.paper, w.name)["title"],
-        caption=lambda w: drawings.about(plan, "figures", w.paper, w.name)["caption"],
+        title=said_of("figures", "title"),
+        caption=said_of("figures", "caption"),
     shell:
         f"wsss figure --drawing {{input.drawing}} --inputs {{input.files}} --out {{params.out}} {TEE}"
 
@@ -118,7 +153,7 @@ rule configure_page:
 
 
 rule page:
-    """All tables and figures on one page, with the state of each."""
+    """All claims, tables and figures on one page, with the state of each."""
     input:
         config=f"{RESULTS}/{DATASET}/report/config.yaml",
         shown=files_of(MADE_BY_DEFAULT),

@@ -230,6 +230,14 @@ def _table(args: Namespace) -> None:
     write_table(read_yaml(args.drawing), Path(args.out))
 
 
+@command("judge", DRAWING, METRICS, OUTPUT)
+def _judge(args: Namespace) -> None:
+    """Judge claims and write them as CSV, Markdown, LaTeX, HTML, and as a forest plot."""
+    from wsss.report.claims import write_claims
+
+    write_claims(read_yaml(args.drawing), Path(args.out))
+
+
 @command("figure", DRAWING, Argument("--inputs", "files it draws", IN, True, (), False), OUTPUT)
 def _figure(args: Namespace) -> None:
     """Draw one figure as PDF and PNG."""
@@ -246,12 +254,30 @@ def _figure(args: Namespace) -> None:
     OUTPUT,
 )
 def _page(args: Namespace) -> None:
-    """Write one self-contained HTML page with all tables and figures and the state of each."""
+    """Write one self-contained HTML page with all claims, tables and figures and the state of each."""
     from wsss.plan.configuration import load_plan
     from wsss.plan.state import page
     from wsss.report.page import write_page
 
     write_page(page(load_plan(args.config), args.dataset), Path(args.out))
+
+
+@command(
+    "evidence",
+    Argument("claims", "folders of judged claims, or names of data sets that have them", many=True),
+    Argument("--out", "document whose tables it writes", default="docs/evidence.md", required=False),
+    CONFIGURATION,
+)
+def _evidence(args: Namespace) -> None:
+    """Write the tables of docs/evidence.md: which claims hold on which data, from the records of what was computed."""
+    from wsss.plan.configuration import load_plan
+    from wsss.provenance.evidence import write_evidence
+
+    results = load_plan(args.config).results
+    folders = [Path(name) if "/" in name else results / name / "claims" / "claims" for name in args.claims]
+    if not folders:
+        raise WsssError("name data sets, or folders of judged claims, as results/shapes/claims/claims")
+    write_evidence(folders, args.out)
 
 
 @command("stages")
@@ -278,7 +304,7 @@ def _recipes(args: Namespace) -> None:
 
 @command("targets", CONFIGURATION, DATASET)
 def _targets(args: Namespace) -> None:
-    """List every table and figure that can be asked for, and its state."""
+    """List all claims, tables and figures that can be asked for, and their state."""
     from wsss.plan.cost import WIDTH
     from wsss.plan.state import listing
 
@@ -291,12 +317,12 @@ def _targets(args: Namespace) -> None:
 
 @command(
     "cost",
-    Argument("names", "tables, figures and papers, as seam_table2; none: what is made by default", many=True),
+    Argument("names", "tables, figures, claims and papers, as seam_table2; none: what is made by default", many=True),
     CONFIGURATION,
     DATASET,
 )
 def _cost(args: Namespace) -> None:
-    """Say what has to be computed before tables and figures can be written: trainings, images, time if known."""
+    """Say what has to be computed before targets can be written: trainings, images, time if known."""
     from wsss.plan import cost, targets
 
     plan, dataset = _plan(args)
@@ -329,7 +355,7 @@ def _optional(flag: str, text: str) -> Argument:
 
 @command(
     "audit",
-    Argument("target", "a result: a file of any stage, or a table or figure by name"),
+    Argument("target", "a result: a file of any stage, or a table, figure or claims by name"),
     _optional("--cell", "ROW,COLUMN: tell where one number of a table comes from"),
     _switch("--cold", "read every file again, whatever an earlier audit has found"),
     _switch("--recount", "count the pixels of masks and scores again"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wsss.errors import WsssError
 from wsss.files import read_yaml
-from wsss.plan import papers
+from wsss.plan import claims, papers
 from wsss.plan.layers import Keys, Raw, line_of
 from wsss.stages import DRAWN, MEASURED
 
@@ -29,7 +29,7 @@ NEEDS = {  # kind of figure -> what it must say
 
 
 class Place:
-    """A table or figure of a paper file. Its errors name the file, the table or figure, and the line."""
+    """A table, figure or claim of a paper file. Its errors name the file, the table, figure or claim, and the line."""
 
     def __init__(self, paper: str, specs: dict[str, Raw], folder: Path, kind: str, name: str):
         self.paper, self.specs, self.folder = paper, specs, folder
@@ -37,7 +37,7 @@ class Place:
         self.keys = (kind, name)
 
     def wrong(self, message: str, *keys: str | int) -> WsssError:
-        """The error for the entry at ``keys`` of this table or figure."""
+        """The error for the entry at ``keys`` of this table, figure or claim."""
         line = line_of(self.folder / f"{self.paper}.yaml", (*self.keys, *keys))
         return WsssError(f"{self.paper}.yaml, {self.title}: {message} (line {line})")
 
@@ -58,7 +58,7 @@ class Place:
 
 
 def check(paper: str, specs: dict[str, Raw], folder: Path) -> None:
-    """Check all tables and figures of one paper.
+    """Check all tables, figures and claims of one paper.
 
     Raises:
         WsssError: the first finding, with file and line.
@@ -70,6 +70,11 @@ def check(paper: str, specs: dict[str, Raw], folder: Path) -> None:
         if name in specs[paper]["tables"]:
             raise place.wrong("a table has this name, too; both would be asked for in the same words")
         _figure(figure, place)
+    for name, claim in specs[paper].get("claims", {}).items():
+        _claim(claim, Place(paper, specs, folder, "claims", name))
+    for kind in ("tables", "figures"):
+        if claims.NAME in specs[paper].get(kind, {}):
+            raise Place(paper, specs, folder, kind, claims.NAME).wrong("is the word for the paper's claims: rename it")
 
 
 # ---- tables
@@ -98,20 +103,43 @@ def _said_at(table: Raw, i: int, j: int, key: str) -> tuple[str | int, ...]:
 
 def _cell(table: Raw, i: int, j: int, place: Place) -> None:
     cell = papers.cell(table["rows"][i], table["columns"][j])
-    stage, metric = cell["stage"], cell["metric"]
-    place.one_of(stage, MEASURED, "stage", _said_at(table, i, j, "stage"))
-    place.one_of(metric, METRICS, "metric", _said_at(table, i, j, "metric"))
-    if (metric == "map") != (stage == "irn_instances"):
-        raise place.wrong(f"stage {stage} has no metric '{metric}'", *_said_at(table, i, j, "metric"))
-    if metric == "iou" and "class" not in cell:
-        raise place.wrong("metric iou needs a class", *_said_at(table, i, j, "metric"))
-    if not re.fullmatch(POINTS.get(stage, "argmax"), cell["at"]):
-        raise place.wrong(f"stage {stage} has no operating point '{cell['at']}'", *_said_at(table, i, j, "at"))
+    _measured(cell, place, {key: _said_at(table, i, j, key) for key in ("stage", "metric", "at")})
     if cell.get("run"):
         place.run(cell["run"], _said_at(table, i, j, "run"))
     elif "reported" in cell and not (cell.get("literature") or cell.get("missing")):
         message = "a reported value without a run needs literature (its source) or missing (why)"
         raise place.wrong(message, *_said_at(table, i, j, "reported"))
+
+
+def _measured(cell: Raw, place: Place, said: dict[str, Keys]) -> None:
+    """Check what a cell says was measured; ``said`` is where it says so."""
+    stage, metric = cell["stage"], cell["metric"]
+    place.one_of(stage, MEASURED, "stage", said["stage"])
+    place.one_of(metric, METRICS, "metric", said["metric"])
+    if (metric == "map") != (stage == "irn_instances"):
+        raise place.wrong(f"stage {stage} has no metric '{metric}'", *said["metric"])
+    if metric == "iou" and "class" not in cell:
+        raise place.wrong("metric iou needs a class", *said["metric"])
+    if not re.fullmatch(POINTS.get(stage, "argmax"), cell["at"]):
+        raise place.wrong(f"stage {stage} has no operating point '{cell['at']}'", *said["at"])
+
+
+# ---- claims
+
+
+def _claim(claim: Raw, place: Place) -> None:
+    if ("runs" in claim) == ("pairs" in claim):
+        raise place.wrong("needs either runs or pairs")
+    if "pairs" in claim and claim["direction"] in ("rising", "falling"):
+        raise place.wrong(f"direction {claim['direction']} is an order of runs; pairs have none", "direction")
+    for keys, written, cell in claims.sides(claim):
+        own = written if isinstance(written, dict) else {}
+        said: dict[str, Keys] = {key: (*keys, key) if key in own else (key,) for key in ("stage", "metric", "at")}
+        _measured(cell, place, said)
+        place.run(cell["run"], (*keys, "run") if own else keys)
+    number = len(claims.comparisons(claim))
+    if len(claims.reported(claim)) != number:
+        raise place.wrong(f"has {number} comparisons, so reported needs {number} numbers (null where none)", "reported")
 
 
 # ---- figures

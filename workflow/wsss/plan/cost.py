@@ -64,7 +64,7 @@ def describe(plan: Plan, dataset: str, asked: list[str]) -> str:
         return ""
     names = sorted({job.dataset for job in jobs})
     counts = {name: sizes(plan, name) for name in names}
-    title = ", ".join(asked) if len(asked) <= 3 else f"{len(asked)} tables and figures"
+    title = ", ".join(asked) if len(asked) <= 3 else f"{len(asked)} targets"
     lines = [f"Before {title} can be written, data set {' and '.join(names)}:"]
     for stage, row in STAGES.items():
         members = [job for job in jobs if job.stage == stage]

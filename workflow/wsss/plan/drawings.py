@@ -1,25 +1,30 @@
-"""Drawings: what a table or figure is made from, its entry in the paper file with every run resolved to files."""
+"""Drawings: what a table, a figure or claims are made from, the entry in the paper file with every run resolved."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from wsss.errors import choose
-from wsss.plan import papers
+from wsss.plan import claims, papers
+from wsss.plan.cells import companion, with_metrics
 from wsss.plan.code import digest_of
-from wsss.plan.datasets import has_objects
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
-from wsss.stages import STAGES, sections
 
-ENTRY_POINTS = {"tables": "wsss.report.tables:write_table", "figures": "wsss.report.figures:draw_figure"}
-NO_SERVER = "test masks are not public: the VOC server measures what `wsss submission` packs"
+ENTRY_POINTS = {
+    "tables": "wsss.report.tables:write_table",
+    "figures": "wsss.report.figures:draw_figure",
+    "claims": "wsss.report.claims:write_claims",
+}
 
 
 def drawing(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> Raw:
-    """Everything that decides a table (``kind`` tables) or figure (figures): contents and the digest of its code."""
-    choose(plan.papers, paper, "paper")
-    found = {"tables": table, "figures": figure}[kind](plan, dataset, paper, name)
+    """Everything that decides what is made of a ``kind`` (tables, figures, claims): contents and digest of its code."""
+    if kind == "claims":
+        found = claims.drawing(plan, dataset, paper)
+    else:
+        choose(plan.papers, paper, "paper")
+        found = {"tables": table, "figures": figure}[kind](plan, dataset, paper, name)
     return {**found, "code": digest_of([ENTRY_POINTS[kind]], found)}
 
 
@@ -33,7 +38,7 @@ def table(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
     rows = []
     for row, cells in papers.rows(spec, name):
         found = {"label": row["label"], "attributes": row.get("attributes", {}), "note": row.get("note")}
-        rows.append({**found, "cells": [_with_metrics(plan, dataset, paper, cell) for cell in cells]})
+        rows.append({**found, "cells": [with_metrics(plan, dataset, paper, cell) for cell in cells]})
     head = {key: about.get(key) for key in ("title", "caption", "note", "transpose")}
     return {
         "name": name,
@@ -58,66 +63,6 @@ def _common(plan: Plan, dataset: str, paper: str) -> Raw:
     }
 
 
-def _companion(plan: Plan, dataset: str, spec: Raw) -> tuple[str, str | None]:
-    """The data set that a cell or figure is about, and what is in the way, if something is.
-
-    It is ``dataset``, or the one beside it in the role that the cell or figure names.
-    """
-    role = spec.get("companion")
-    if role is None:
-        return dataset, None
-    beside = plan.dataset(dataset).get("companions", {}).get(role)
-    if beside is None:
-        return dataset, f"no {role} data set beside {dataset}"
-    return beside, plan.absent(beside)
-
-
-def _with_metrics(plan: Plan, dataset: str, paper: str, cell: Raw) -> Raw:
-    """A cell or curve with the metrics files of its run, or with the reason why it has none."""
-    if not cell.get("run"):
-        return cell
-    owner, run = papers.owner_of(cell["run"], paper)
-    measured, missing = _companion(plan, dataset, cell)
-    if missing is None and cell["images"] == "test":
-        missing = NO_SERVER
-    if missing is None and owner not in plan.papers:
-        missing = f"paper {owner} is not among those configured"
-    if missing is None and STAGES[cell["stage"]].makes == "instances" and not has_objects(plan.dataset(measured)):
-        missing = f"data set {measured} has no masks of objects"
-    if missing:
-        return {**cell, "missing": missing}
-    stage, seeds = cell["stage"], plan.dataset(measured)["seeds"]
-    files = [plan.metrics(measured, owner, run, seed, stage, cell["images"]) for seed in seeds]
-    found = {**cell, "run": f"{owner}/{run}", "dataset": measured, "metrics": files}
-    if why := _not_comparable(plan, measured, owner, run, stage):
-        found["not_comparable"] = why
-    if chosen := _chosen(plan, measured, owner, run, stage):
-        found["chosen"] = chosen
-    return found
-
-
-def _chosen(plan: Plan, dataset: str, paper: str, run: str, stage: str) -> str | None:
-    """The epochs of the classifier, in words, out of which the one that a result rests on was chosen on masks."""
-    config = plan.resolve(dataset, paper, run)
-    train = config["train"]
-    if "train" not in sections(stage, config) or train["select"] == "last":
-        return None
-    first, every, last = train["select_from"] + 1, train["select_every"], train["epochs"]
-    return f"epochs {', '.join(map(str, sorted({*range(first, last + 1, every), last})))} of {last}"
-
-
-def _not_comparable(plan: Plan, dataset: str, paper: str, run: str, stage: str) -> str | None:
-    """What keeps a result from being compared with the reported one: other images, or other settings than released."""
-    if not plan.dataset(dataset).get("published"):
-        config = plan.resolve(dataset, paper, run)
-        network = (config["deeplab"] if stage == "predict" else config)["backbone"]["name"]
-        return f"data set {dataset}, backbone {network}"
-    if changed := plan.departures(dataset, paper, run):
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        return f"other settings than the paper's: {', '.join(changed[:3])}{more}"
-    return None
-
-
 # ---- figures
 
 
@@ -129,13 +74,13 @@ def figure(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
     ``config``. Figures of a table carry its ``rows`` with the cells they show.
     """
     spec = choose(plan.papers[paper].get("figures", {}), name, f"figure of {paper}")
-    on, _ = _companion(plan, dataset, spec)
+    on, _ = companion(plan, dataset, spec)
     drawn = {"name": name, **_common(plan, on, paper), **spec}
     if "table" in spec:
         drawn |= _rows_of_table(plan, on, paper, spec)
     if "series" in spec:
         entries = [papers.cell({}, {"key": "", **entry}) | entry for entry in spec["series"]]
-        drawn["series"] = [_with_metrics(plan, on, paper, entry) for entry in entries]
+        drawn["series"] = [with_metrics(plan, on, paper, entry) for entry in entries]
     if "columns" in spec:
         images = spec.get("images", "measured")
         drawn["columns"] = [_with_files(plan, on, paper, entry, images) for entry in spec["columns"]]
@@ -173,7 +118,7 @@ def _with_files(plan: Plan, dataset: str, paper: str, entry: Raw, images: str) -
 
 
 def entries(drawn: Raw) -> list[Raw]:
-    """The cells of a table or of a figure's rows, the curves, the columns of pictures."""
+    """The cells of a table or of a figure's rows, the sides of claims, the curves, the columns of pictures."""
     cells = [cell for row in drawn.get("rows", []) for cell in row["cells"]]
     return [*cells, *drawn.get("series", []), *drawn.get("columns", [])]
 
@@ -193,14 +138,16 @@ def inputs(drawn: Raw) -> list[str]:
 
 
 def about(plan: Plan, kind: str, paper: str, name: str) -> Raw:
-    """A drawing's entry in its paper file."""
+    """A drawing's entry in its paper file; of claims their title and caption."""
+    if kind == "claims":
+        return claims.about(plan, paper)
     return dict(choose(choose(plan.papers, paper, "paper")[kind], name, f"one of the {kind} of {paper}"))
 
 
 def obstacle(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> str | None:
     """The reason why a drawing cannot be made for a data set. (Tables can: their cells say what is missing.)"""
     spec = about(plan, kind, paper, name)
-    if why := _companion(plan, dataset, spec)[1]:
+    if why := companion(plan, dataset, spec)[1]:
         return why
     for entry in spec.get("series", []) + spec.get("columns", []) if kind == "figures" else []:
         owner = papers.owner_of(entry["run"], paper)[0] if "run" in entry else paper

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wsss.plan import drawings, targets
+from wsss.plan import claims, drawings, targets
 from wsss.plan.jobs import Job
 from wsss.plan.layers import Raw
 from wsss.plan.outlook import Outlook, differs
@@ -18,7 +18,7 @@ NAMED = 3  # runs that a state names before it counts
 
 
 def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str, str]]:
-    """(word, table or figure, title, state) of every table and figure."""
+    """(word, kind, title, state) of all claims, tables and figures."""
     found = []
     for entry in entries(plan, dataset):
         found.append((entry["name"], entry["kind"].removesuffix("s"), entry["title"], entry["state"]))
@@ -26,7 +26,7 @@ def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str, str]]:
 
 
 def entries(plan: Plan, dataset: str) -> list[Raw]:
-    """Every table and figure: name, kind, paper, title, caption, folder, log, state, and the runs it rests on.
+    """All claims, tables and figures: name, kind, paper, title, caption, folder, log, state, and the runs it rests on.
 
     Figures drawn from a table come right after it.
     """
@@ -57,7 +57,12 @@ def _entry(outlook: Outlook, dataset: str, target: Target) -> Raw:
 
 
 def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
-    """Where a target stands: its paper, the table it shows (figures of pictures come last), table before figure."""
+    """Where a target stands: its paper, the table it shows (figures of pictures come last), table before figure.
+
+    Claims come first: those of all papers before everything, those of a paper before its tables.
+    """
+    if target.kind == "claims":
+        return (list(plan.papers).index(target.paper) if target.paper else -1), -1, 0
     tables = list(plan.papers[target.paper]["tables"])
     table = target.name
     if target.kind == "figures":
@@ -67,10 +72,17 @@ def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
 
 
 def page(plan: Plan, dataset: str) -> Raw:
-    """What the report page shows: the papers, every table and figure with its state, and words for stages."""
+    """What the report page shows: papers, claims as far as computed, every target with its state, words for stages."""
     papers = {name: {key: spec.get(key) for key in ("title", "citation", "note")} for name, spec in plan.papers.items()}
     shown = {name: stage.result for name, stage in STAGES.items() if stage.trains or name in (*DRAWN, *MEASURED)}
-    return {"dataset": dataset, "papers": papers, "entries": entries(plan, dataset), "stage_words": shown}
+    so_far = claims.drawing(plan, dataset, claims.ALL, so_far=True)
+    return {
+        "dataset": dataset,
+        "papers": papers,
+        "claims": so_far,
+        "entries": entries(plan, dataset),
+        "stage_words": shown,
+    }
 
 
 # ---- states

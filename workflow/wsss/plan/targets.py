@@ -1,4 +1,4 @@
-"""Targets: the words a person may type, and the tables and figures they mean."""
+"""Targets: the words a person may type, and the tables, figures and claims they mean."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wsss.errors import choose
+from wsss.plan import claims
 from wsss.plan.drawings import about, obstacle
 from wsss.plan.plan import Plan
 
@@ -14,7 +15,7 @@ EVERYTHING = "everything"
 
 
 class Target(NamedTuple):
-    """A table or figure that a person can ask for. ``kind`` is tables or figures."""
+    """What a person can ask for. ``kind`` is tables, figures or claims; claims of all papers have no paper."""
 
     paper: str
     kind: str
@@ -22,26 +23,33 @@ class Target(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What a person types: ``seam_table2``."""
-        return f"{self.paper}_{self.name}"
+        """What a person types: ``seam_table2``, ``claims``."""
+        return f"{self.paper}_{self.name}" if self.paper else self.name
+
+    @classmethod
+    def of(cls, kind: str, word: str) -> Target:
+        """The target of a kind that a word means."""
+        paper, _, name = word.rpartition("_") if kind == "claims" else word.partition("_")
+        return cls(paper, kind, name)
 
 
 def every(plan: Plan) -> list[Target]:
-    """All tables and figures of the configured papers, also those that cannot be made."""
-    found = []
+    """All claims, tables and figures of the configured papers, also those that cannot be made."""
+    found = [Target(claims.ALL, "claims", claims.NAME)] if claims.members(plan, claims.ALL) else []
     for paper, spec in plan.papers.items():
+        found += [Target(paper, "claims", claims.NAME)] if spec.get("claims") else []
         found += [Target(paper, "tables", name) for name in spec["tables"]]
         found += [Target(paper, "figures", name) for name in spec.get("figures", {})]
     return found
 
 
 def folder(plan: Plan, dataset: str, target: Target) -> str:
-    """The folder that a table or figure is written to."""
+    """The folder that a table, a figure or claims are written to."""
     return str(plan.results / dataset / target.kind / target.word)
 
 
 def available(plan: Plan, dataset: str) -> dict[str, Target]:
-    """The tables and figures that can be made for a data set, by their words."""
+    """The targets that can be made for a data set, by their words."""
     found = [
         target for target in every(plan) if obstacle(plan, dataset, target.kind, target.paper, target.name) is None
     ]
@@ -49,17 +57,17 @@ def available(plan: Plan, dataset: str) -> dict[str, Target]:
 
 
 def folders(plan: Plan, dataset: str) -> dict[str, str]:
-    """The folders of the tables and figures that can be made, by their words."""
+    """The folders of the targets that can be made, by their words."""
     return {word: folder(plan, dataset, target) for word, target in available(plan, dataset).items()}
 
 
 def paper_of(word: str) -> str:
-    """The paper of a table or figure; a paper's own name is itself."""
+    """The paper of a table, a figure or claims; a paper's own name is itself."""
     return word.split("_", 1)[0]
 
 
 def words(plan: Plan, dataset: str) -> dict[str, list[str]]:
-    """What a person may type: a table or figure, a paper for all of its, or ``everything``; with what each means."""
+    """What a person may type: a target, a paper for all of its, or ``everything``; with what each means."""
     known = list(available(plan, dataset))
     found = {word: [word] for word in known}
     for paper in plan.papers:
@@ -72,11 +80,11 @@ def meaning_of(plan: Plan, word: str) -> str:
     for target in every(plan):
         if target.word == word:
             return str(about(plan, target.kind, target.paper, target.name)["title"])
-    return f"All tables and figures of {'all papers' if word == EVERYTHING else word}"
+    return f"All tables, figures and claims of {'all papers' if word == EVERYTHING else word}"
 
 
 def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
-    """The tables and figures that all these words mean, each once.
+    """The tables, figures and claims that all these words mean, each once.
 
     Raises:
         WsssError: a word means none.
@@ -84,7 +92,7 @@ def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
     meaning = words(plan, dataset)
     found: dict[str, None] = {}
     for word in asked:
-        found |= dict.fromkeys(choose(meaning, word, "table, figure or paper"))
+        found |= dict.fromkeys(choose(meaning, word, "table, figure, claims or paper"))
     return list(found)
 
 
@@ -98,11 +106,11 @@ def default(plan: Plan, dataset: str) -> list[str]:
         return chosen(plan, dataset, [asked] if isinstance(asked, str) else asked)
     own = plan.dataset(dataset).get("targets", EVERYTHING)
     names = [own] if isinstance(own, str) else own
-    return chosen(plan, dataset, [name for name in names if name == EVERYTHING or paper_of(name) in plan.papers])
+    return chosen(plan, dataset, [name for name in names if paper_of(name) in {*plan.papers, EVERYTHING, claims.NAME}])
 
 
 def named(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
-    """The tables and figures among what Snakemake is asked for: by word, by a file of theirs, or those of no name."""
+    """The targets among what Snakemake is asked for: by word, by a file of theirs, or those of no name."""
     texts = [str(word) for word in asked]
     page = str(plan.results / dataset / "report" / "index.html")
     if not texts or "all" in texts or page in texts:

@@ -35,7 +35,8 @@ class Link:
     def first(self) -> str:
         """The output by which people know the job: of several the one that later jobs read."""
         outputs = list(self.content["outputs"])
-        return str(next((key for key in outputs if key.endswith(KNOWN_BY)), outputs[0]))
+        known = (key for name in KNOWN_BY for key in outputs if key.endswith(name))
+        return str(next(known, outputs[0]))
 
     @property
     def command(self) -> str:

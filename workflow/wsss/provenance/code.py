@@ -25,6 +25,7 @@ LONGEST_PATCH = 64 * 1024  # characters
 DRAWN = {
     "table": "wsss.report.tables:write_table",
     "figure": "wsss.report.figures:draw_figure",
+    "judge": "wsss.report.claims:write_claims",
     "page": "wsss.report.page:write_page",
 }
 NOT_OF_THE_CODE = ("stage", "code", "dataset", "seed")  # keys of a stage's settings that choose no code

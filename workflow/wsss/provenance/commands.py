@@ -39,7 +39,7 @@ def run_audit(
     """Audit a target, print what was seen and return the exit code.
 
     Args:
-        target: a file, a folder, or the word for a table or figure.
+        target: a file, a folder, or the word for a table, a figure or claims.
         configfile, dataset: where a word is looked up, if not in the project's own configuration.
         cold: read every file, whatever an earlier audit has found.
         full: print every record and every consequence.
@@ -79,7 +79,7 @@ def run_audit(
 
 
 def find(target: str, configfile: str | None = None, dataset: str | None = None) -> str:
-    """The folder of a table or figure by its word; what has another name stays as it is."""
+    """The folder of a table, a figure or claims by their word; what has another name stays as it is."""
     if Path(target).exists() or "/" in target:
         return target
     plan, name = _plan(target, configfile, dataset)
@@ -87,7 +87,7 @@ def find(target: str, configfile: str | None = None, dataset: str | None = None)
 
     folders = targets.folders(plan, name)
     if target not in folders:
-        raise WsssError(f"{target}: no such file, table or figure; `wsss targets` lists them")
+        raise WsssError(f"{target}: no such file, table, figure or claims; `wsss targets` lists them")
     return folders[target]
 
 
@@ -110,7 +110,7 @@ def run_sign(target: str, key: str, say: Callable[[str], None] = print) -> int:
 def run_adopt(
     targets: list[str], configfile: str | None = None, dataset: str | None = None, say: Callable[[str], None] = print
 ) -> int:
-    """Verify copied results and take them over; without targets, all tables and figures that are there.
+    """Verify copied results and take them over; without targets, all that are there.
 
     Raises:
         WsssError: a target does not match its records. Nothing of it is taken over.
@@ -140,8 +140,8 @@ def _made(plan: Plan, dataset: str) -> list[str]:
 
 def expected(plan: Plan, key: str) -> Any:
     """The settings of today that belong into a config.yaml; None for one that the plan does not know."""
-    from wsss.plan import drawings
-    from wsss.provenance.place import Home
+    from wsss.plan import drawings, targets
+    from wsss.provenance.place import DRAWINGS, Home
 
     parts = key.split("/")
     try:
@@ -149,9 +149,9 @@ def expected(plan: Plan, key: str) -> Any:
             return plan.stage_config(home.dataset, home.paper, home.run, home.seed, home.stage)
         if len(parts) == 3 and parts[1] == "data":
             return plan.data_config(parts[0])
-        if len(parts) == 4 and parts[1] in ("tables", "figures"):
-            paper, _, name = parts[2].partition("_")
-            return drawings.drawing(plan, parts[0], parts[1], paper, name)
+        if len(parts) == 4 and parts[1] in DRAWINGS:
+            target = targets.Target.of(parts[1], parts[2])
+            return drawings.drawing(plan, parts[0], target.kind, target.paper, target.name)
     except WsssError:  # a run, a paper or a data set that is no longer configured
         return None
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from wsss.errors import WsssError
@@ -54,22 +55,31 @@ def _circumstances(found: Audit) -> list[str]:
     """Seeds, data sets, devices and commits of the jobs below."""
     links = list(found.chain.links.values())
     homes = [home for link in links if (home := Home.of(link.key))]
-    commits = Counter(_commit(link) for link in links)
+    commits = Counter(commit_of(link) for link in links)
     packages = {f"torch {link.content['packages']['torch']}" for link in links if "torch" in link.content["packages"]}
-    processors = {str(link.content["machine"].get("processor")) for link in links}
-    devices = {str(link.content["machine"].get("device")) for link in links}
-    gpus = {str(torch["gpu"]) for link in links if (torch := link.content["machine"].get("torch")) and "gpu" in torch}
     rows = {
         "seed": {str(home.seed) for home in homes},
         "data set": {home.dataset for home in homes},
-        "device": devices | gpus | processors,
+        "device": devices_of(links),
         "commit": commits,
         "packages": packages,
     }
     return [f"{name:<9} {listed(sorted(values), 4)}" for name, values in rows.items() if values]
 
 
-def _commit(link: Link) -> str:
+def devices_of(links: Iterable[Link]) -> set[str]:
+    """What jobs ran on: devices, processors, GPUs."""
+    found = set()
+    for link in links:
+        machine = link.content["machine"]
+        found |= {str(machine.get("device")), str(machine.get("processor"))}
+        if "gpu" in (machine.get("torch") or {}):
+            found.add(str(machine["torch"]["gpu"]))
+    return found
+
+
+def commit_of(link: Link) -> str:
+    """The commit that a job ran, abbreviated; it says if the sources had changes."""
     code = link.content["code"]
     if code["commit"] is None:
         return f"none (sources {code['package'][:HEX]})"
@@ -97,7 +107,7 @@ def _records(found: Audit) -> list[str]:
     for link in found.chain.links.values():
         content = link.content
         lines.append(f"  {clean(link.command):<12} {clean(link.first)}")
-        about = [content["ended"], f"{content['seconds']:.0f} s", _commit(link), content["machine"].get("device")]
+        about = [content["ended"], f"{content['seconds']:.0f} s", commit_of(link), content["machine"].get("device")]
         lines.append(f"  {'':<12} {content['identity']}  {'  '.join(map(clean, about))}")
     return lines
 
@@ -161,6 +171,9 @@ def _metrics_of(link: Link, one: dict[str, str]) -> list[str]:
     """The metrics files of a cell, by the drawing, which the table's own text must agree with."""
     config = link.content["config"] or {}
     for row in config.get("rows", []):
+        if "claim" in row and f"{row['claim']}: {row['label']}" == one.get("row"):
+            texts = [text for cell in row["cells"] for text in cell.get("metrics", [])]
+            return [key for text in texts if (key := key_in(text, link.content["results"]))]
         for column, spec in zip(config.get("columns", []), row["cells"], strict=False):
             if (row["label"], column["label"]) == (one.get("row"), one.get("column")):
                 texts = spec.get("metrics", [])
@@ -188,7 +201,7 @@ def _steps(found: Audit, record: str) -> list[str]:
 def _step(folder: str, links: list[Link]) -> str:
     first, content = links[0], links[0].content
     file = first.first.rpartition("/")[2] if len(links) == 1 else f"{len(links)} files"
-    about = [content["identity"][:HEX], _commit(first), str(content["machine"].get("device"))]
+    about = [content["identity"][:HEX], commit_of(first), str(content["machine"].get("device"))]
     return f"  {clean(first.command):<10} {clean(folder)}/{clean(file)}  {'  '.join(map(clean, about))}"
 
 

@@ -4,7 +4,7 @@ Records name files relative to the root of the results, with slashes. So results
 is of the place it is pointed at. The root is found from the layout alone:
 
     {root}/{dataset}/{paper}/{run}/seed{n}/{stage}/{file}
-    {root}/{dataset}/{tables|figures}/{name}/{file}
+    {root}/{dataset}/{tables|figures|claims}/{name}/{file}
     {root}/{dataset}/report/{file}
     {root}/{dataset}/data/...
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from wsss.stages import STAGES
 
 SEED = re.compile(r"seed\d+")
-DRAWINGS = ("tables", "figures")
+DRAWINGS = ("tables", "figures", "claims")
 IN_DATA = ("index.csv", "dataset.json", "config.yaml", "record.json", "attempts.jsonl", "test", "VOC", "masks")
 UNCLEAN = re.compile(r"[\\\x00-\x1f\x7f]")
 
@@ -44,7 +44,7 @@ def _start(parts: Sequence[str], at: int) -> int | None:
     name, below = parts[at], parts[at + 1 :]
     if SEED.fullmatch(name) and below and below[0] in STAGES:
         return at - 3
-    if name in DRAWINGS and len(below) in (1, 2):
+    if name in DRAWINGS and len(below) in (1, 2) and parts[at - 1 : at] != (name,):  # claims/claims: of all papers
         return at - 1
     if name == "report" and len(below) <= 1:
         return at - 1

@@ -31,7 +31,7 @@ from wsss.stages import STAGES
 PACKAGE = Path(__file__).parent.parent
 AGAIN = "again"  # folder of what is made
 TOLERANCE = 0.001  # of a metric, as a fraction, on another kind of machine
-DRAWN = ("table", "figure")
+DRAWN = ("table", "figure", "judge")
 
 
 class Impossible(Exception):

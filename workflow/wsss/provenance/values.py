@@ -1,4 +1,4 @@
-"""Numbers calculated again from what they follow from: the cells of tables from metrics, metrics from pixel counts.
+"""Numbers calculated again from what they follow from: cells of tables, claims from metrics, metrics from pixel counts.
 
 Both take milliseconds, so every audit does both. A forger who edits a number and writes new digests all the way up is
 found here. Counts follow from masks, which takes minutes: ``rerun`` does it when asked to.
@@ -52,13 +52,14 @@ def recompute(chain: Chain, wrong: set[str]) -> Recomputed:
     found = Recomputed()
     for link in chain.links.values():
         files = {*link.content["outputs"], *link.content["inputs"]}
-        if link.command not in ("table", "measure") or files & wrong:
+        again = {"table": _of_table, "judge": _of_claims, "measure": _of_metrics}.get(link.command)
+        if again is None or files & wrong:
             continue
         try:
-            texts = list(_of_table(chain, link, found) if link.command == "table" else _of_metrics(chain, link, found))
+            texts = list(again(chain, link, found))
         except ImportError as error:
-            found.left_out = f"numbers were not calculated again: {clean(error.name)} is not installed"
-            return found
+            found.left_out = f"{link.first}: was not calculated again: {clean(error.name)} is not installed"
+            continue
         except (WsssError, KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
             reason = clean(error).partition("\n")[0] or type(error).__name__
             texts = [(link.first, f"cannot be calculated again: {type(error).__name__}, {reason}")]
@@ -69,7 +70,7 @@ def recompute(chain: Chain, wrong: set[str]) -> Recomputed:
 
 
 def read_cells(chain: Chain, link: Link) -> list[dict[str, str]]:
-    """The rows of a table.csv; none where it cannot be read."""
+    """The rows of a table.csv, of claims as well; none where it cannot be read."""
     key = next((key for key in link.content["outputs"] if key.endswith("/table.csv")), None)
     data = chain.hasher.text(chain.place.path(key), LARGEST) if key else Seen()
     if isinstance(data, Seen):
@@ -117,6 +118,34 @@ def _of_table(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[str
         for name, text in texts.items():
             if printed.get(name) != text:
                 yield table, f"{place}: {name} is {clean(printed.get(name))}, and {text or 'nothing'} follows"
+
+
+def _of_claims(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[str, str]]:
+    """(file, what is wrong) of every comparison of claims that does not follow from the metrics it names."""
+    from wsss.report.judging import judge_all, printed
+
+    drawing, table = link.content["config"], next(key for key in link.content["outputs"] if key.endswith("table.csv"))
+    rows = read_cells(chain, link)
+    known: list[Any] = []
+    for row in drawing["rows"]:
+        cells = []
+        for cell in row["cells"]:
+            files = [_metrics(chain, link, text) for text in cell.get("metrics", [])]
+            if unlisted := next((text for key, text in files if key is None), None):
+                yield table, f"{row['label']}: {unlisted} is not among the inputs of its record"
+                return
+            cells.append({**cell, "metrics": [str(chain.place.path(key)) for key, _ in files if key]})
+        known.append({**row, "cells": cells})
+    judged = judge_all({**drawing, "rows": known})
+    texts = [printed(claim, one) for claim in judged for one in claim.comparisons]
+    if len(rows) != len(texts):
+        yield table, f"has {len(rows)} comparisons, and its settings ask for {len(texts)}"
+        return
+    found.cells += len(texts)
+    for shown, follows in zip(rows, texts, strict=True):
+        for name, text in follows.items():
+            if shown.get(name) != text:
+                yield table, f"{follows['row']}: {name} is {clean(shown.get(name))}, and {text or 'nothing'} follows"
 
 
 def _metrics(chain: Chain, link: Link, text: str) -> tuple[str | None, str]:

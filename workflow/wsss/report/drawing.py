@@ -73,6 +73,42 @@ class TableDrawing(TypedDict, total=False):
     rows: list[Row]
 
 
+class ClaimSpec(TypedDict):
+    """A claim: its name as ``paper/claim``, its paper's, its sentence, where that stands, and its direction."""
+
+    claim: str
+    paper: str
+    says: str
+    source: str
+    direction: str
+
+
+class Comparison(TypedDict, total=False):
+    """A comparison of a claim: its two sides, the first minus the second, and the reported difference."""
+
+    claim: str
+    label: str
+    reported: float | None
+    missing: str
+    cells: list[CellSpec]
+
+
+class ClaimsDrawing(TypedDict, total=False):
+    """The drawing of claims: of one paper, or of all (``paper`` is empty)."""
+
+    paper: str
+    paper_title: str
+    name: str
+    title: str
+    caption: str
+    dataset: str
+    dataset_note: str | None
+    seeds: list[int]
+    claims: list[ClaimSpec]
+    columns: list[Head]
+    rows: list[Comparison]
+
+
 class PictureColumn(TypedDict, total=False):
     """A column of pictures: of a ``kind``, or of the files of a stage; those of a model have ``model`` and ``config``.
 

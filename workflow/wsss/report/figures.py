@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
-from wsss.files import atomic
 from wsss.registry import Registry, load
 from wsss.report.drawing import FigureDrawing
-from wsss.report.style import STYLE
+from wsss.report.style import write_figure
 
 KINDS: Registry[str] = {
     "grid": "wsss.report.pictures:draw_grid",
@@ -23,9 +20,4 @@ KINDS: Registry[str] = {
 def draw_figure(drawing: FigureDrawing, out_dir: Path) -> None:
     """Draw a figure (``plan.drawings.figure``) and write ``figure.pdf`` and ``figure.png`` into ``out_dir``."""
     draw = load(KINDS, drawing["kind"], "kind of figure")
-    with plt.rc_context(STYLE):
-        figure = draw(drawing)
-        for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-            with atomic(Path(out_dir) / f"figure.{suffix}") as temporary:
-                figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
-        plt.close(figure)
+    write_figure(lambda: draw(drawing), Path(out_dir))

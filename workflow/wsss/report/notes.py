@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from wsss.report.cells import MARKS, RULE, Cell
@@ -61,7 +61,7 @@ def _ours(drawing: TableDrawing, grid: Grid) -> list[str]:
     """Say on which data and with how many seeds ours was made, and what was selected for it."""
     seeds = _seeds(grid)
     made = _made(drawing, seeds) if seeds else "Ours: no cell of this table can be computed here."
-    return [made + _selection(drawing)]
+    return [made + selection(_computed(drawing))]
 
 
 def _seeds(grid: Grid) -> list[int]:
@@ -78,9 +78,9 @@ def _made(drawing: TableDrawing, seeds: list[int]) -> str:
     return f"Ours: {on}, {counts} seeds, mean ± standard deviation."
 
 
-def _selection(drawing: TableDrawing) -> str:
-    """Say what was chosen for the best result, and on what."""
-    chosen = {spec["stage"] for spec in _computed(drawing) if spec["at"] in CHOSEN}
+def selection(computed: Iterable[CellSpec]) -> str:
+    """Say what was chosen for the best of what was computed, and on what."""
+    chosen = {spec["stage"] for spec in computed if spec["at"] in CHOSEN}
     names = _listed([name for stage, name in SELECTED.items() if stage in chosen])
     if not names:
         return ""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
-Kind = Literal["tables", "figures"]
+if TYPE_CHECKING:
+    from wsss.report.drawing import ClaimsDrawing
+
+Kind = Literal["tables", "figures", "claims"]
 Links = dict[str, str]  # short name of a file -> its address, relative to the page
 
 
@@ -40,7 +43,7 @@ class Run(TypedDict):
 
 
 class Entry(TypedDict):
-    """A table or figure and its state."""
+    """A table, a figure or claims, and their state."""
 
     name: str
     kind: Kind
@@ -67,7 +70,7 @@ class Protocol(TypedDict):
 
 
 class Made(Entry):
-    """An entry as the page prints it. A table has its HTML, a figure its picture.
+    """An entry as the page prints it. A table has its HTML, a figure its picture, claims have both.
 
     Args:
         made: it is there, if perhaps stale.
@@ -101,9 +104,10 @@ class Paper(TypedDict):
 
 
 class Page(TypedDict):
-    """The outline of the page. ``stage_words`` are the words for the result of each stage."""
+    """The outline of the page. ``claims`` are judged as far as computed, ``stage_words`` name the result of a stage."""
 
     dataset: str
     papers: dict[str, Paper]
+    claims: ClaimsDrawing
     entries: list[Entry]
     stage_words: dict[str, str]

@@ -7,8 +7,9 @@ import io
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import pandas as pd
 from PIL import Image
 
 from wsss.errors import WsssError
@@ -16,21 +17,32 @@ from wsss.files import write_text
 from wsss.provenance.state import content_digest
 from wsss.report import words
 from wsss.report.cells import MARKS, RULE, Raw
+from wsss.report.claims import headline, notes
 from wsss.report.embedding import inline, links
+from wsss.report.forest import forest
+from wsss.report.judging import NOT_RUN, VERDICTS, in_words, judge_all, tally
 from wsss.report.rendering import template
+from wsss.report.style import as_svg
 from wsss.report.trainings import trainings
 
 if TYPE_CHECKING:
+    from wsss.report.drawing import ClaimsDrawing
     from wsss.report.outline import Entry, Made, Page, Protocol
 
-READS = ("report/templates/page.html.j2", "report/templates/style.css.j2")
-SHOWN = {"tables": "table.html", "figures": "figure.png"}
+READS = (
+    "report/templates/page.html.j2",
+    "report/templates/style.css.j2",
+    "report/templates/claims.css.j2",
+    "report/templates/claims_table.html.j2",
+)
 FILES = {"tables": ("table.csv", "table.md", "table.tex"), "figures": ("figure.pdf", "figure.png")}
+FILES["claims"] = FILES["tables"] + FILES["figures"]
+SHOWN = {"tables": "table.html", "figures": "figure.png", "claims": "table.html"}
 MADE = ("made", "stale")  # states of what is there
 
 
 def write_page(outline: Raw, out: Path) -> None:
-    """Write the report: the state of every table and figure, then each of them.
+    """Write the report: the claims, the state of every target, then each of them.
 
     Args:
         outline: what the page shows, a ``Page`` (see ``plan.state.page``).
@@ -40,10 +52,12 @@ def write_page(outline: Raw, out: Path) -> None:
     page = cast("Page", outline)
     entries = [_filled(entry, page["stage_words"], out) for entry in page["entries"]]
     papers = {}
-    for name, paper in page["papers"].items():
+    own = {"title": "Claims of all papers", "citation": None, "note": None}
+    for name, paper in {"": own, **page["papers"]}.items():
         papers[name] = {**paper, "entries": [entry for entry in entries if entry["paper"] == name]}
     content = {
         "dataset": page["dataset"],
+        "claims": _claims(page["claims"]),
         "papers": papers,
         "trainings": trainings(entries, page["stage_words"], out),
         "rule": RULE,
@@ -51,6 +65,19 @@ def write_page(outline: Raw, out: Path) -> None:
         "all": len(entries),
     }
     write_text(out, template("page.html.j2").render(content))
+
+
+def _claims(drawing: ClaimsDrawing) -> dict[str, Any]:
+    """What the page opens with: how many claims have each verdict, a forest plot of those judged, a line for each."""
+    judged = judge_all(drawing)
+    lines = [(verdict, [headline(one) for one in judged if one.verdict == verdict]) for verdict in VERDICTS]
+    shown = [one for one in judged if one.verdict != NOT_RUN]
+    return {
+        "tally": tally([one.verdict for one in judged]),
+        "groups": [(verdict, of) for verdict, of in lines if of],
+        "plot": inline(as_svg(lambda: forest(shown)), "svg+xml") if shown else "",
+        "notes": notes(drawing, judged),
+    }
 
 
 def _filled(entry: Entry, stage_words: dict[str, str], out: Path) -> Made:
@@ -71,27 +98,41 @@ def _filled(entry: Entry, stage_words: dict[str, str], out: Path) -> Made:
     files = [folder / name for name in (*FILES[entry["kind"]], "config.yaml", "record.json")]
     found["files"] = links([*files, Path(entry["log"])], out)
     found["digest"] = content_digest(record) if record.is_file() else ""
+    if entry["kind"] != "tables":
+        found["picture"] = _smaller(folder / "figure.png")
     if entry["kind"] == "figures":
         found["datasets"] = list(dict.fromkeys(run["dataset"] for run in entry["runs"]))
-        found["picture"] = _smaller(source)
+    elif entry["kind"] == "claims":
+        _add_claims(found, folder)
     else:
         _add_table(found, folder, stage_words)
     return found
 
 
-def _add_table(entry: Made, folder: Path, stage_words: dict[str, str]) -> None:
-    """Add a table's HTML, and its verdicts and protocol from its CSV.
+def _main_of(source: Path) -> str:
+    """The part of a table's HTML that the page shows.
 
     Raises:
         WsssError: the HTML is not of this version.
     """
-    source = folder / "table.html"
     found = re.search(r"<main>(.*)</main>", source.read_text(encoding="utf-8"), re.DOTALL)
     if found is None:
         raise WsssError(f"{source}: not a table of this version; delete it and make it again")
+    return found[1]
+
+
+def _add_claims(entry: Made, folder: Path) -> None:
+    """Add the HTML of claims, and how many have each verdict."""
+    entry["table"] = _main_of(folder / "table.html")
+    verdicts = pd.read_csv(folder / "table.csv").drop_duplicates("claim")["claim_verdict"]
+    entry["verdicts"] = in_words(list(verdicts))
+
+
+def _add_table(entry: Made, folder: Path, stage_words: dict[str, str]) -> None:
+    """Add a table's HTML, and its verdicts and protocol from its CSV."""
     with (folder / "table.csv").open(newline="", encoding="utf-8") as stream:
         cells = list(csv.DictReader(stream))
-    entry["table"] = found[1]
+    entry["table"] = _main_of(folder / "table.html")
     entry["verdicts"] = verdicts(cells)
     entry["protocol"] = [_measured(cell, stage_words) for cell in cells if cell["ours"]]
     entry["worded"] = any(cell["attributes"] for cell in entry["protocol"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -10,6 +13,9 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wsss.files import atomic
 
 WIDTH, HEIGHT = 6.9, 8.6  # inches: the text of a page of a two-column paper, with room for a caption
 # Okabe and Ito's colours, told apart by readers with any colour vision
@@ -36,3 +42,24 @@ def legend(axis: Axes) -> None:
     named = dict(zip(labels, handles, strict=True))
     if named:
         axis.legend(list(named.values()), list(named), ncols=len(named), loc="lower right", bbox_to_anchor=(1.0, 1.0))
+
+
+def as_svg(draw: Callable[[], Figure], font_size: float | None = None) -> bytes:
+    """Draw in the common style, as an SVG whose text is text."""
+    style = {**STYLE, "svg.fonttype": "none"} | ({"font.size": font_size} if font_size else {})
+    buffer = io.BytesIO()
+    with plt.rc_context(style):
+        figure = draw()
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+        plt.close(figure)
+    return buffer.getvalue()
+
+
+def write_figure(draw: Callable[[], Figure], out_dir: Path) -> None:
+    """Draw in the common style and write ``figure.pdf`` and ``figure.png`` into ``out_dir``."""
+    with plt.rc_context(STYLE):
+        figure = draw()
+        for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+            with atomic(out_dir / f"figure.{suffix}") as temporary:
+                figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
+        plt.close(figure)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import csv
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from wsss.report import words
 from wsss.report.embedding import inline, links
 from wsss.report.outline import Links, Made, Network, Run
-from wsss.report.style import STYLE
+from wsss.report.style import as_svg
 
 POINTS = 120  # of a loss curve
 LAST = 12  # lines of a log that are part of the page
@@ -130,13 +130,13 @@ def _losses(path: Path) -> str:
     curves = _curves(path)
     if not curves:
         return ""
-    with plt.rc_context({**STYLE, "svg.fonttype": "none", "font.size": 8}):
-        figure, axis = plt.subplots(figsize=(5.5, 2.2))
+
+    def figure() -> Figure:
+        drawn, axis = plt.subplots(figsize=(5.5, 2.2))
         _draw(axis, curves)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-        plt.close(figure)
-    return inline(buffer.getvalue(), "svg+xml")
+        return drawn
+
+    return inline(as_svg(figure, font_size=8), "svg+xml")
 
 
 def _draw(axis: Axes, curves: Curves) -> None:

@@ -1,0 +1,183 @@
+"""Whether a claim holds: the rule, and its use on the metrics of a data set. It needs no pandas and draws nothing."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+
+from wsss.report.cells import read_cell
+from wsss.report.drawing import ClaimsDrawing, Comparison
+
+HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "does not hold", "undecided", "not run"
+VERDICTS = (HOLDS, FAILS, UNDECIDED, NOT_RUN)
+PLURAL = {HOLDS: "hold", FAILS: "do not hold"}
+MARKS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?", NOT_RUN: "–"}
+LEVEL = 0.95  # of the intervals
+MARGIN = 1.0  # points by which results may differ that are about equal
+ZONES = {  # direction -> between what the difference lies if the claim is true, in points
+    "above": (0.0, math.inf),
+    "below": (0.0, math.inf),
+    "rising": (0.0, math.inf),
+    "falling": (0.0, math.inf),
+    "at_least": (-MARGIN, math.inf),
+    "equal": (-MARGIN, MARGIN),
+}
+RULE = (
+    f"a difference is that of two results of one seed, and its {LEVEL:.0%} interval is that of the mean over seeds "
+    "(Student's t). A claim holds if the whole interval lies where the claim puts the difference: above 0; for what is "
+    f"claimed to be no worse, above -{MARGIN:g} point; for what is claimed to be equal, between -{MARGIN:g} and "
+    f"{MARGIN:g} point. It does not hold if the whole interval lies outside, and is undecided otherwise. One seed has "
+    "no interval and decides nothing. A claim of several comparisons holds if all of them hold, and does not hold if "
+    "one of them does not"
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One comparison of a claim.
+
+    Args:
+        label: what is compared: ``seam - baseline``.
+        direction: the direction of its claim.
+        reported: the reported difference in points, if there is one.
+        differences: ours, one per seed; a positive one speaks for the claim.
+        missing: the reason why there are none.
+    """
+
+    label: str
+    direction: str
+    reported: float | None
+    differences: tuple[float, ...]
+    missing: str | None
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over seeds."""
+        return statistics.fmean(self.differences) if self.differences else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval of the mean; None with fewer than two seeds."""
+        n = len(self.differences)
+        if n < 2:
+            return None
+        from scipy.special import stdtrit  # scipy.stats takes half a second to load
+
+        mean = statistics.fmean(self.differences)
+        half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * statistics.stdev(self.differences) / math.sqrt(n)
+        return mean - half, mean + half
+
+    @property
+    def verdict(self) -> str:
+        """One of ``VERDICTS``."""
+        if not self.differences:
+            return NOT_RUN
+        interval, (least, most) = self.interval, ZONES[self.direction]
+        if interval is None:
+            return UNDECIDED
+        low, high = interval
+        if low > least and high < most:
+            return HOLDS
+        return FAILS if high < least or low > most else UNDECIDED
+
+    @property
+    def room(self) -> float:
+        """How far the difference lies inside of where the claim puts it; negative outside."""
+        if self.mean is None:
+            return math.inf
+        low, high = self.interval or (self.mean, self.mean)
+        least, most = ZONES[self.direction]
+        return min(low - least, most - high)
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """A claim with its comparisons.
+
+    Args:
+        name: ``paper/claim``.
+        paper: the name of the paper.
+        says: its sentence.
+        source: where it stands.
+        direction: its direction.
+        comparisons: what it was judged by.
+    """
+
+    name: str
+    paper: str
+    says: str
+    source: str
+    direction: str
+    comparisons: tuple[Judged, ...]
+
+    @property
+    def verdict(self) -> str:
+        """One comparison that does not hold decides; without one, all have to be made, and all have to hold."""
+        found = {one.verdict for one in self.comparisons}
+        return next(verdict for verdict in (FAILS, NOT_RUN, UNDECIDED, HOLDS) if verdict in found)
+
+    @property
+    def weakest(self) -> Judged:
+        """The comparison that decides the verdict: of those that have it, the one with the least room."""
+        deciding = [one for one in self.comparisons if one.verdict == self.verdict]
+        return min(deciding, key=lambda one: one.room)
+
+    @property
+    def missing(self) -> str | None:
+        """The reason why it was not judged."""
+        return self.weakest.missing if self.verdict == NOT_RUN else None
+
+
+def judge(row: Comparison, direction: str) -> Judged:
+    """Judge one comparison of a drawing by its metrics files.
+
+    Raises:
+        WsssError: a file is missing, or has no such operating point or class.
+    """
+    first, second = (read_cell(spec) for spec in row["cells"])
+    missing = row.get("missing") or next((cell.missing for cell in (first, second) if not cell.values), None)
+    differences = [] if missing else [a - b for a, b in zip(first.values, second.values, strict=True)]
+    return Judged(row["label"], direction, row["reported"], tuple(differences), missing)
+
+
+def judge_all(drawing: ClaimsDrawing) -> list[JudgedClaim]:
+    """Judge all claims of a drawing."""
+    found = []
+    for claim in drawing["claims"]:
+        rows = [row for row in drawing["rows"] if row["claim"] == claim["claim"]]
+        judged = tuple(judge(row, claim["direction"]) for row in rows)
+        about = (claim["claim"], claim["paper"], claim["says"], claim["source"], claim["direction"])
+        found.append(JudgedClaim(*about, judged))
+    return found
+
+
+def tally(verdicts: list[str]) -> list[tuple[str, int, str]]:
+    """(verdict, number of claims, words for so many) of every verdict, in one order, also of those that none has."""
+    found = []
+    for verdict in VERDICTS:
+        number = verdicts.count(verdict)
+        found.append((verdict, number, verdict if number == 1 else PLURAL.get(verdict, verdict)))
+    return found
+
+
+def in_words(verdicts: list[str]) -> str:
+    """How many claims have each verdict: ``12 hold, 1 does not hold, 3 undecided, 0 not run``."""
+    return ", ".join(f"{number} {words}" for _, number, words in tally(verdicts))
+
+
+def printed(claim: JudgedClaim, one: Judged) -> dict[str, str]:
+    """The texts of a comparison in a CSV file, which an audit calculates again."""
+    low, high = one.interval or (None, None)
+    numbers = {"reported": one.reported, "ours": one.mean, "low": low, "high": high}
+    return {
+        "row": f"{claim.name}: {one.label}",
+        "column": "difference",
+        **{key: "" if value is None else f"{value:.4f}" for key, value in numbers.items()},
+        "seeds": str(len(one.differences)),
+        "verdict": one.verdict,
+        "claim_verdict": claim.verdict,
+        "decides": "yes" if one is claim.weakest else "",
+        "differences": "; ".join(f"{value:.4f}" for value in one.differences),
+        "missing": one.missing or "",
+    }
