@@ -60,6 +60,29 @@ def test_an_edited_cell_is_found_though_all_digests_are_right(chain):
     assert f"CAM + SEAM, mIoU: ours is 99.0000, and {number} follows" in finding.text
 
 
+@pytest.mark.parametrize("name", ["table.html", "table.md", "table.tex"])
+def test_an_edited_number_of_any_file_of_a_table_is_found_though_all_digests_are_right(chain, name):
+    path = chain.folder / TABLE / name
+    assert "55.41" in path.read_text()
+    path.write_text(path.read_text().replace("55.41", "99.00"))
+    rehash(chain)
+    (finding,) = chain.audit().findings
+    assert finding.kind == "reported value"
+    assert finding.place == f"toy/tables/seam_table2/{name}"
+    assert "is not what its cells give" in finding.text
+
+
+def test_files_of_a_table_that_other_code_wrote_are_not_written_again(chain, monkeypatch):
+    from wsss.provenance import code
+
+    path = chain.folder / TABLE / "table.html"
+    path.write_text(path.read_text() + " ")
+    rehash(chain)
+    assert len(chain.audit().findings) == 1
+    monkeypatch.setattr(code, "files", lambda *_: {"report/tables.py": "0" * 64})
+    assert not chain.audit().findings
+
+
 def test_an_edited_metric_is_found_though_all_digests_are_right(chain):
     path = chain.path("seam/seam/seed0/measure/walk_measured.json")
     content = read(path)

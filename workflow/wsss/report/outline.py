@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
+
+if TYPE_CHECKING:
+    from wsss.report.chains import NumberChain
 
 Kind = Literal["tables", "figures"]
 Links = dict[str, str]  # short name of a file -> its address, relative to the page
@@ -77,6 +80,7 @@ class Made(Entry):
         files: links to its files.
         digest: the content digest of its record; ``wsss audit`` prints the same.
         table: the HTML.
+        chains: where each of its numbers comes from.
         picture: the figure as data.
         datasets: the data sets of a figure's runs.
     """
@@ -88,6 +92,7 @@ class Made(Entry):
     files: NotRequired[Links]
     digest: NotRequired[str]
     table: NotRequired[str]
+    chains: NotRequired[list[NumberChain]]
     picture: NotRequired[str]
     datasets: NotRequired[list[str]]
 

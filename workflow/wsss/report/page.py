@@ -16,17 +16,23 @@ from wsss.files import write_text
 from wsss.provenance.state import content_digest
 from wsss.report import words
 from wsss.report.cells import MARKS, RULE, Raw
+from wsss.report.chains import add_chains
 from wsss.report.embedding import inline, links
+from wsss.report.reading import is_shown
 from wsss.report.rendering import template
 from wsss.report.trainings import trainings
 
 if TYPE_CHECKING:
     from wsss.report.outline import Entry, Made, Page, Protocol
 
-READS = ("report/templates/page.html.j2", "report/templates/style.css.j2")
+READS = (
+    "report/templates/page.html.j2",
+    "report/templates/style.css.j2",
+    "report/templates/chains.html.j2",
+    "report/templates/chains.css.j2",
+)
 SHOWN = {"tables": "table.html", "figures": "figure.png"}
 FILES = {"tables": ("table.csv", "table.md", "table.tex"), "figures": ("figure.pdf", "figure.png")}
-MADE = ("made", "stale")  # states of what is there
 
 
 def write_page(outline: Raw, out: Path) -> None:
@@ -39,6 +45,7 @@ def write_page(outline: Raw, out: Path) -> None:
     """
     page = cast("Page", outline)
     entries = [_filled(entry, page["stage_words"], out) for entry in page["entries"]]
+    add_chains(entries, out)
     papers = {}
     for name, paper in page["papers"].items():
         papers[name] = {**paper, "entries": [entry for entry in entries if entry["paper"] == name]}
@@ -47,6 +54,7 @@ def write_page(outline: Raw, out: Path) -> None:
         "papers": papers,
         "trainings": trainings(entries, page["stage_words"], out),
         "rule": RULE,
+        "stage_words": page["stage_words"],
         "made": sum(entry["made"] for entry in entries),
         "all": len(entries),
     }
@@ -63,14 +71,13 @@ def _filled(entry: Entry, stage_words: dict[str, str], out: Path) -> Made:
     """
     folder = Path(entry["folder"])
     source = folder / SHOWN[entry["kind"]]
-    made = source.is_file() and entry["state"].startswith(MADE)
+    made = is_shown(entry)
     found: Made = {**entry, "made": made, "verdicts": "", "protocol": []}
     if not made:
         return found
-    record = folder / "record.json"
     files = [folder / name for name in (*FILES[entry["kind"]], "config.yaml", "record.json")]
     found["files"] = links([*files, Path(entry["log"])], out)
-    found["digest"] = content_digest(record) if record.is_file() else ""
+    found["digest"] = content_digest(folder / "record.json")
     if entry["kind"] == "figures":
         found["datasets"] = list(dict.fromkeys(run["dataset"] for run in entry["runs"]))
         found["picture"] = _smaller(source)
