@@ -151,7 +151,7 @@ def test_a_planted_record_is_foreign(chain):
 
 
 def test_a_target_that_its_record_does_not_list_is_untraced(chain):
-    extra = chain.folder / TABLE / "table.tex"
+    extra = chain.folder / TABLE / "more.tex"
     extra.write_text("99.00")
     assert [finding.kind for finding in audit(extra, cold=True, code=False).findings] == ["untraced"]
 
