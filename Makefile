@@ -7,8 +7,7 @@ export UV_PYTHON_DOWNLOADS = never
 
 demo: env
 	.venv/bin/snakemake --cores $(CORES)
-	.venv/bin/snakemake --report results/report.html --quiet all
-	@echo "The report, one self-contained page: results/report.html"
+	@echo "The report, one page that needs no network: results/shapes/report/index.html"
 
 test: env lint
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests -n $(CORES) --maxprocesses 4 --dist loadfile

@@ -17,7 +17,7 @@ from wsss.job import give
 from wsss.measure.stage import measure
 from wsss.provenance.audit import Audit, audit
 from wsss.provenance.record import recorded
-from wsss.report.cells import read_cell
+from wsss.report.tables import write_table
 from wsss.stores import write_masks, write_scores
 
 SPLITS = {"train": "train", "measured": "train", "val": "val"}
@@ -142,26 +142,19 @@ def drawing() -> dict:
     cell = {"run": "seam/seam", "metric": "miou", "images": "measured", "dataset": "toy", "not_comparable": "a toy"}
     cam = {**cell, "stage": "cam", "at": "best", "reported": 55.41, "metrics": [f"{RUN}/measure/cam_measured.json"]}
     walk = {**cell, "stage": "walk", "at": "argmax", "reported": 64.5, "metrics": [f"{RUN}/measure/walk_measured.json"]}
+    quoted = {"reported": 47.43, "literature": "the paper", "images": "measured", "metric": "miou"}
     rows = [
-        {"label": "CAM", "cells": [{"reported": 47.43, "literature": "the paper"}]},
+        {"label": "CAM", "cells": [quoted]},
         {"label": "CAM + SEAM", "cells": [cam]},
         {"label": "AffinityNet", "cells": [walk]},
     ]
     columns = [{"key": "miou", "label": "mIoU"}]
-    return {"name": "table2", "dataset": "toy", "seeds": [0], "columns": columns, "rows": rows}
+    about = {"paper": "seam", "paper_title": "SEAM", "name": "table2", "title": "Table 2", "caption": "Of a toy."}
+    return {**about, "dataset": "toy", "seeds": [0], "columns": columns, "rows": rows}
 
 
-def table() -> None:
-    """The columns of a table.csv that an audit compares, from the cells as they are read."""
-    config = drawing()
+def table(config: dict | None = None) -> None:
+    config = config or drawing()
     files = [path for row in config["rows"] for cell in row["cells"] for path in cell.get("metrics", [])]
     with recorded("table", [configured(f"{TABLE}/config.yaml", config), *files], [TABLE], config, "cpu"):
-        lines = ["row,column,reported,reported_spread,ours,spread,seeds,difference,verdict,points"]
-        for row in config["rows"]:
-            cell = read_cell(row["cells"][0])
-            numbers = [cell.reported, cell.reported_spread, cell.mean, cell.spread, cell.difference]
-            reported, their, ours, our, difference = ("" if n is None else f"{n:.4f}" for n in numbers)
-            words = [row["label"], "mIoU", reported, their, ours, our, str(len(cell.values)), difference]
-            lines.append(",".join([*words, cell.verdict, "; ".join(cell.points)]))
-        Path(TABLE, "table.csv").write_text("\n".join(lines) + "\n")
-        Path(TABLE, "table.html").write_text("<main>a table</main>")
+        write_table(config, Path(TABLE))

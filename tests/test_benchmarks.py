@@ -10,6 +10,7 @@ import pytest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 SIZES = {
+    "audit": "--images 20",
     "crf": "--images 2 --height 48 --width 64",
     "methods": "--backbone tiny --crop 32 --batch 2 --methods cam --warmup 1 --steps 1 --repeats 1",
     "pamr": "--images 2 --height 48 --width 64",

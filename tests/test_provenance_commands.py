@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from provenance_chain import DATA, RUN, TABLE, Chain, index, make_chain, measured, train, working_in
+from provenance_chain import DATA, RUN, TABLE, Chain, drawing, index, make_chain, measured, table, train, working_in
 from provenance_files import flip, read, rewrite
 
 from wsss.errors import WsssError
@@ -55,8 +55,24 @@ def test_a_cell_has_a_chain_of_fewer_than_ten_lines(chain):
     assert text[0].startswith("CAM + SEAM, mIoU: ours")
     assert [line.split()[0] for line in text[1:5]] == ["measure", "cam", "train", "index"]
     assert "Nothing was computed" in said(chain, number="CAM,mIoU")[1]
-    with pytest.raises(WsssError, match="choose one of CAM,mIoU"):
+    with pytest.raises(WsssError, match="is no cell of this table: choose one of CAM,mIoU"):
         said(chain, number="SEAM,ours")
+
+
+def test_a_cell_is_named_with_the_words_of_its_row_where_the_label_is_of_several(chain):
+    rows = drawing()["rows"]
+    config = {**drawing(), "attributes": [{"key": "backbone", "label": "backbone"}]}
+    config["rows"] = [
+        {**rows[1], "attributes": {"backbone": "VGG16"}},
+        {**rows[1], "cells": rows[2]["cells"], "attributes": {"backbone": "ResNet38"}},
+    ]
+    with working_in(chain.folder):
+        table(config)
+    with pytest.raises(WsssError, match=r"several cells: choose one of CAM \+ SEAM \(VGG16\),mIoU; CAM"):
+        said(chain, number="CAM + SEAM,mIoU")
+    first, second = (said(chain, number=f"CAM + SEAM ({name}),mIoU")[1] for name in ("VGG16", "resnet38"))
+    assert "measure/cam_measured.json" in first
+    assert "measure/walk_measured.json" in second
 
 
 def test_a_program_gets_json(chain):
@@ -90,7 +106,7 @@ def test_results_that_are_the_same_do_not_differ(finished, tmp_path):
 
 
 def test_the_first_reason_along_the_chain_is_named(chain, finished):
-    from provenance_chain import cam, table, walk
+    from provenance_chain import cam, walk
 
     with working_in(chain.folder):
         train(steps=4)

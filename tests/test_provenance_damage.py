@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
@@ -110,3 +111,21 @@ def test_two_images_that_are_swapped_are_both_named(chain):
     other.write_bytes(kept)
     places = {(finding.kind, finding.place) for finding in chain.audit().findings}
     assert places == {("modified", f"toy/data/VOC/JPEGImages/train_000{i}.jpg") for i in (0, 1)}
+
+
+def touch(chain: Chain) -> None:
+    """Give every file the same time of today, as ``snakemake --touch`` does."""
+    for path in chain.files():
+        os.utime(path)
+
+
+def test_files_that_were_only_touched_are_clean(chain):
+    touch(chain)
+    assert not chain.audit().findings
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if not name.endswith("attempts.jsonl")])
+def test_a_touch_hides_nothing(chain, name):
+    DAMAGES["append"](chain.path(name))
+    touch(chain)
+    assert named(chain, name)

@@ -52,12 +52,37 @@ def kinds_of(chain: Chain, kind: str) -> list[str]:
 
 def test_an_edited_cell_is_found_though_all_digests_are_right(chain):
     text = chain.table.read_text()
-    number = text.splitlines()[2].split(",")[4]
+    number = text.splitlines()[2].split(",")[5]
     chain.table.write_text(text.replace(number, "99.0000"))
     rehash(chain)
     (finding,) = chain.audit().findings
     assert finding.kind == "reported value"
     assert f"CAM + SEAM, mIoU: ours is 99.0000, and {number} follows" in finding.text
+
+
+@pytest.mark.parametrize("name", ["table.html", "table.md", "table.tex"])
+def test_an_edited_number_of_any_file_of_a_table_is_found_though_all_digests_are_right(chain, name):
+    path = chain.folder / TABLE / name
+    assert "55.41" in path.read_text()
+    path.write_text(path.read_text().replace("55.41", "99.00"))
+    rehash(chain)
+    (finding,) = chain.audit().findings
+    assert finding.kind == "reported value"
+    assert finding.place == f"toy/tables/seam_table2/{name}"
+    assert "is not what its cells give" in finding.text
+
+
+def test_files_of_a_table_that_other_code_wrote_are_not_written_again(chain, monkeypatch):
+    from wsss.provenance import code
+
+    path = chain.folder / TABLE / "table.html"
+    path.write_text(path.read_text() + " ")
+    rehash(chain)
+    assert len(chain.audit().findings) == 1
+    monkeypatch.setattr(code, "files", lambda *_: {"report/tables.py": "0" * 64})
+    found = chain.audit()
+    assert not found.findings
+    assert "tables that other code wrote were not written again" in found.left_out[0]
 
 
 def test_an_edited_metric_is_found_though_all_digests_are_right(chain):
@@ -126,7 +151,7 @@ def test_a_planted_record_is_foreign(chain):
 
 
 def test_a_target_that_its_record_does_not_list_is_untraced(chain):
-    extra = chain.folder / TABLE / "table.tex"
+    extra = chain.folder / TABLE / "more.tex"
     extra.write_text("99.00")
     assert [finding.kind for finding in audit(extra, cold=True, code=False).findings] == ["untraced"]
 

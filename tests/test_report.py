@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from provenance_chain import make_chain
 from toys import metrics_file
 
 from wsss.backbones import without_weights
@@ -20,11 +22,13 @@ from wsss.methods import build as build_method
 from wsss.plan import Plan, drawings, state, targets
 from wsss.plan.checks import METRICS
 from wsss.plan.plan import PRETRAINING
+from wsss.provenance.audit import audit
 from wsss.provenance.record import recorded
 from wsss.report import pictures, words
 from wsss.report.figures import KINDS, draw_figure
 from wsss.report.insides.seam import outline_pair
 from wsss.report.page import write_page
+from wsss.report.reading import files_read
 from wsss.report.tables import write_table
 from wsss.stages import MEASURED
 from wsss.stores import write_masks, write_scores
@@ -207,6 +211,79 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     anchors = re.findall(r'id="([^"]+)"', text)
     assert len(anchors) == len(set(anchors))
     assert set(re.findall(r'href="#([^"]+)"', text)) <= set(anchors)
+
+
+@pytest.fixture
+def page_of_a_chain(tmp_path, monkeypatch):
+    """A page over the small finished chain; returns the text of a page, and the outline it was written from."""
+    chain = make_chain(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    folder, run = "results/toy/tables/seam_table2", "results/toy/seam/seam/seed0"
+    network = {"stage": "train", "method": "seam", "backbone": "tiny", "own": True}
+    about = {"run": "seam/seam", "dataset": "toy", "method": "seam", "backbone": "tiny", "seeds": [0]}
+    runs = [{**about, "networks": {f"{run}/train": network}, "logs": []}]
+    words_of = {"name": "seam_table2", "kind": "tables", "paper": "seam", "title": "Table 2", "caption": "Of a toy."}
+    entry = {**words_of, "folder": folder, "log": "results/logs/none.log", "state": "made", "runs": runs}
+    paper = {"title": "SEAM", "citation": None, "note": None}
+    stage_words = {"train": "classifier", "cam": "class maps", "walk": "masks by random walk"}
+    outline = {"dataset": "toy", "papers": {"seam": paper}, "entries": [entry], "stage_words": stage_words}
+    return chain, outline, Path("results/toy/report/index.html")
+
+
+def test_a_number_on_the_page_is_one_click_from_its_chain(page_of_a_chain):
+    _, outline, out = page_of_a_chain
+    write_page(outline, out)
+    text = out.read_text()
+    numbers = re.findall(r'<td class="ours"><a href="#(seam_table2-\d)"[^>]*>([\d.]+)</a></td>', text)
+    assert [anchor for anchor, _ in numbers] == ["seam_table2-1", "seam_table2-2"]  # the first row was quoted
+    for anchor, number in numbers:
+        chain = re.search(rf'<div class="chain small" id="{anchor}">(.*?)</div>', text, re.DOTALL)[1]
+        assert f"{float(re.search(r'mIoU: ([0-9.]+)', chain)[1]):.2f}" == number
+        steps = [line.split(":")[0] for line in re.findall(r"<li>(.*?)</li>", chain)]
+        assert steps == (
+            ["measure", "class maps", "classifier", "index"]
+            if anchor.endswith("1")
+            else ["measure", "masks by random walk", "class maps", "classifier", "index"]
+        )
+        links = re.findall(r'href="([^#"]+)"', chain)
+        assert links
+        assert all((out.parent / link).is_file() for link in links)
+
+
+def test_a_page_is_written_again_with_the_same_bytes(page_of_a_chain):
+    chain, outline, out = page_of_a_chain
+    pages = []
+    for _ in range(2):
+        write_page(outline, out)
+        pages.append(out.read_bytes())
+        for path in chain.files():
+            os.utime(path, (0, 0))
+    assert pages[0] == pages[1]
+
+
+def test_the_record_of_a_page_lists_all_that_is_on_it(page_of_a_chain):
+    _, outline, out = page_of_a_chain
+    log = Path("results/logs/toy/seam/seam/seed0/train.log")
+    log.parent.mkdir(parents=True)
+    log.write_text("the last line")
+    with recorded("page", files_read(outline), [str(out)], None, "cpu"):
+        write_page(outline, out)
+    assert not audit(out, cold=True, code=False).findings
+    opened = {"tables/seam_table2/table.html", "seam/seam/seed0/train/losses.csv"}
+    for name in [*(f"results/toy/{file}" for file in opened), str(log)]:
+        kept = Path(name).read_bytes()
+        Path(name).write_bytes(kept + b"more")
+        found = audit(out, cold=True, code=False).findings
+        assert [finding.place for finding in found] == [name.removeprefix("results/")]
+        Path(name).write_bytes(kept)
+
+
+def test_a_table_that_was_edited_is_not_on_the_page(page_of_a_chain):
+    _, outline, out = page_of_a_chain
+    Path("results/toy/tables/seam_table2/table.md").write_text("99.00")
+    assert files_read(outline) == []
+    write_page(outline, out)
+    assert "seam_table2-1" not in out.read_text()
 
 
 def test_the_page_has_words_for_all_that_is_measured(world):

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-import wsss.commands  # noqa: F401  they register themselves
+import wsss.commands  # they register themselves
 from wsss.arguments import COMMANDS, IN, OUT, Command
 from wsss.errors import WsssError
 from wsss.files import read_yaml
@@ -52,7 +52,6 @@ def main(argv: list[str] | None = None) -> None:
             sys.stdout.flush()
             return
         from wsss.provenance.record import recorded
-        from wsss.provenance.sources import sources
 
         inputs = _paths(entry, args, IN)
         for path in inputs:
@@ -60,8 +59,7 @@ def main(argv: list[str] | None = None) -> None:
                 raise WsssError(f"{path}: no such file; make it first, or correct the path")
         settings = getattr(args, "config", None) or getattr(args, "drawing", None)
         config = read_yaml(settings) if settings else None
-        if entry.name == "index":
-            inputs += sources(config or {})
+        inputs += wsss.commands.inputs_found(entry.name, args, config)
         with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")):
             entry.run(args)
     except BrokenPipeError:  # who reads it, as head does, has seen enough

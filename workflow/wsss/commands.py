@@ -5,6 +5,7 @@ Each command imports what it needs when it runs: ``wsss targets`` must not wait 
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from argparse import Namespace
@@ -255,11 +256,37 @@ def _figure(args: Namespace) -> None:
 )
 def _page(args: Namespace) -> None:
     """Write one self-contained HTML page with all claims, tables and figures and the state of each."""
-    from wsss.plan.configuration import load_plan
-    from wsss.plan.state import page
     from wsss.report.page import write_page
 
-    write_page(page(load_plan(args.config), args.dataset), Path(args.out))
+    write_page(_outline(args.config, args.dataset), Path(args.out))
+
+
+@functools.cache
+def _outline(config: str, dataset: str) -> dict[str, Any]:
+    """What the page shows."""
+    from wsss.plan.configuration import load_plan
+    from wsss.plan.state import page
+
+    return page(load_plan(config), dataset)
+
+
+def inputs_found(name: str, args: Namespace, config: dict[str, Any] | None) -> list[str]:
+    """The files that a job reads and its command line does not name.
+
+    Args:
+        name: the command.
+        args: its arguments.
+        config: its settings.
+    """
+    if name == "index":
+        from wsss.provenance.sources import sources
+
+        return sources(config or {})
+    if name == "page":
+        from wsss.report.reading import files_read
+
+        return files_read(_outline(args.config, args.dataset))
+    return []
 
 
 @command(

@@ -82,6 +82,8 @@ def audit(
     if start not in chain.links and start not in chain.broken:
         raise WsssError(f"{target}: no record says where this comes from; make it first")
     found = Audit(key, start, chain)
+    if not (os.path.lexists(place.path(key)) or key in chain.makers or start in chain.broken):
+        raise WsssError(f"{target}: there is no such file, and {start} does not list it; correct the path")
     expected = checks.sizes(chain)
     hasher.see_all(expected)
     found.files = len(expected)

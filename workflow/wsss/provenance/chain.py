@@ -72,20 +72,24 @@ class Chain:
     def below(cls, place: Place, start: str, hasher: Hasher) -> Chain:
         """Follow the records from ``start`` down, each once."""
         chain = cls(place, hasher)
-        waiting, seen = deque([start]), {start}
+        chain.follow(start)
+        return chain
+
+    def follow(self, start: str) -> None:
+        """Add the records from ``start`` down, those that are known already excepted."""
+        waiting, seen = deque([start]), {start, *self.links}
         while waiting:
-            link = chain.look(waiting.popleft())
+            link = self.look(waiting.popleft())
             if link is None:
                 continue
-            chain.links[link.key] = link
+            self.links[link.key] = link
             for file in link.content["outputs"]:
-                chain.makers.setdefault(file, link.key)
-            for below in chain._below(link):
-                chain.readers.setdefault(below, []).append(link.key)
+                self.makers.setdefault(file, link.key)
+            for below in self._below(link):
+                self.readers.setdefault(below, []).append(link.key)
                 if below not in seen:
                     seen.add(below)
                     waiting.append(below)
-        return chain
 
     def look(self, key: str) -> Link | None:
         """A record; None where there is none, or none that can be used."""
@@ -146,6 +150,24 @@ class Chain:
                     found[reader] = None
                     waiting.append(reader)
         return list(found)
+
+    def below_one(self, record: str) -> list[Link]:
+        """The records that one rests on, itself first, each before those of the jobs that made its inputs."""
+        found: list[Link] = []
+        waiting, seen = [(record, False)], set[str]()
+        while waiting:
+            key, done = waiting.pop()
+            link = self.links.get(key)
+            if link is None or (key in seen and not done):
+                continue
+            if done:
+                found.append(link)
+                continue
+            seen.add(key)
+            waiting.append((key, True))
+            makers = dict.fromkeys(self.makers[name] for name in link.content["inputs"] if name in self.makers)
+            waiting += [(maker, False) for maker in makers]
+        return found[::-1]
 
     def from_below(self) -> list[Link]:
         """All records, each after those of the jobs that made its inputs."""

@@ -276,8 +276,13 @@ def todays_code(chain: Chain) -> Iterator[Finding]:
     for link in chain.links.values():
         for name in _changed(link.content, package):
             changed.setdefault(name, []).append(link.key)
+    together: dict[tuple[str, ...], list[str]] = {}
     for name, of in changed.items():
-        yield _about(chain, "code", name, "has changed since", of)
+        together.setdefault(tuple(of), []).append(name)
+    for readers, (first, *others) in together.items():
+        finding = _about(chain, "code", first, "has changed since", list(readers))
+        finding.also = tuple(others)
+        yield finding
 
 
 def _changed(content: Content, package: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wsss.errors import WsssError
 from wsss.provenance import anchor
 from wsss.provenance.audit import Audit, audit
-from wsss.provenance.describe import as_json, cell, describe
+from wsss.provenance.describe import as_json, cell, concerning, describe
 from wsss.provenance.mend import mend
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run_audit(
     if as_data:
         say(json.dumps(as_json(found), indent=1, sort_keys=True))
     elif number:
-        say("\n".join([cell(found, number), *(finding.line(full) for finding in found.findings)]))
+        say("\n".join([cell(found, number), *(finding.line(full) for finding in concerning(found, number))]))
     else:
         say(describe(found, full))
     if set_aside:

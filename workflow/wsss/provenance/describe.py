@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from wsss.errors import WsssError
-from wsss.provenance.audit import Audit
+from wsss.provenance.audit import Audit, unique
 from wsss.provenance.chain import Link
-from wsss.provenance.content import key_in
-from wsss.provenance.findings import clean, listed
+from wsss.provenance.content import is_settings
+from wsss.provenance.findings import Finding, clean, listed
+from wsss.provenance.lineage import by_folder, metrics_of, name_of
+from wsss.provenance.mend import unseen_by_snakemake
 from wsss.provenance.place import Home
 from wsss.provenance.values import read_cells
 from wsss.stages import STAGES
@@ -26,8 +28,9 @@ def describe(found: Audit, full: bool = False) -> str:
         found: the audit.
         full: every record with its file, digest and circumstances, and every consequence of a finding.
     """
-    lines = [clean(found.chain.place.path(found.target)), ""]
     link = found.chain.links.get(found.start)
+    shown = link.first if link and found.target == found.start else found.target
+    lines = [clean(found.chain.place.path(shown)), ""]
     if link:
         lines += [*_numbers(found, link), *_circumstances(found), "", *(_records(found) if full else _tree(found)), ""]
     lines += [f"content digest  {found.content}", f"root digest     {found.root}", "", _summary(found)]
@@ -40,7 +43,7 @@ def _numbers(found: Audit, link: Link) -> list[str]:
     cells = read_cells(found.chain, link)
     if not cells:
         return []
-    names = [f"{clean(cell.get('row'))}, {clean(cell.get('column'))}" for cell in cells]
+    names = [f"{clean(name_of(cell))}, {clean(cell.get('column'))}" for cell in cells]
     width = min(44, max(map(len, names)))
     lines = [f"{'':<{width}}  {'reported':>9}  {'ours':>9}"]
     for name, cell in zip(names, cells, strict=True):
@@ -122,10 +125,15 @@ def _summary(found: Audit) -> str:
 
 
 def _verdict(found: Audit) -> str:
-    if found.findings:
-        number = "1 finding" if len(found.findings) == 1 else f"{len(found.findings)} findings"
-        return f"{number}. `wsss audit TARGET --mend` sets aside what has to be made again."
-    return f"Everything{' that was looked at' if found.left_out else ''} matches its record."
+    if not found.findings:
+        return f"Everything{' that was looked at' if found.left_out else ''} matches its record."
+    number = "1 finding." if len(found.findings) == 1 else f"{len(found.findings)} findings."
+    if all(finding.kind == "code" for finding in found.findings):
+        again = "`snakemake` makes again what rests on other code"
+        if any(unseen_by_snakemake(found.chain, finding) for finding in found.findings):
+            again += ", once `wsss audit TARGET --mend` has set aside the page, whose code it does not look at"
+        return f"{number} The files are as they were made; {again}."
+    return f"{number} `wsss audit TARGET --mend` sets aside what has to be made again."
 
 
 # ---- one number
@@ -136,72 +144,69 @@ def cell(found: Audit, name: str) -> str:
 
     Args:
         found: the audit of a table.
-        name: ``ROW,COLUMN`` as the table has them; ``ours`` stands for the only column.
+        name: ``ROW,COLUMN`` as the table has them; ``ours`` stands for the only column. A row is named by its label
+            alone, or with its words: ``CAM (ResNet38)``.
 
     Raises:
-        WsssError: the table has no such cell, or nothing was computed for it.
+        WsssError: the table has no such cell, or several.
+    """
+    one, files = _chosen(found, name)
+    head = f"{clean(name_of(one))}, {clean(one['column'])}: ours {clean(one['ours']) or '-'}"
+    head += f", reported {clean(one['reported']) or '-'}, {clean(one['verdict'])}"
+    if not files:
+        return f"{head}\nNothing was computed for it."
+    folders = by_folder(found.chain.below_one(found.chain.makers[files[0]]))
+    steps = [_step(folder, links) for folder, links in folders.items()]
+    shown = steps if len(steps) <= MOST else [*steps[: MOST - 2], f"  … {len(steps) - MOST + 1} more", steps[-1]]
+    more = f", first of {len(files)} seeds" if len(files) > 1 else ""
+    return "\n".join([f"{head}, {clean(one.get('points'))}{more}", *shown])
+
+
+def concerning(found: Audit, name: str) -> list[Finding]:
+    """The findings that concern one number: of the table's own files, and of all that its chain rests on."""
+    table, (_, files) = found.chain.links[found.start], _chosen(found, name)
+    below = [link for file in files for link in found.chain.below_one(found.chain.makers[file])]
+    jobs = {name for link in below for name in (link.key, *link.content["outputs"], *link.content["inputs"])}
+    own = {table.key, *table.content["outputs"], *filter(is_settings, table.content["inputs"])}
+    of_own = [finding for finding in found.findings if {finding.place, *finding.records} & own]
+    of_jobs = [finding for finding in found.findings if {finding.place, *finding.records, *finding.rests} & jobs]
+    return unique([*of_own, *of_jobs])
+
+
+def _chosen(found: Audit, name: str) -> tuple[dict[str, str], list[str]]:
+    """A cell of a table by its name, and the metrics files that it was read from.
+
+    Raises:
+        WsssError: the table has no such cell, or several.
     """
     link = found.chain.links.get(found.start)
     cells = read_cells(found.chain, link) if link else []
     if link is None or not cells:
         raise WsssError(f"{found.target}: is no table that can be read; name the folder of a table")
     row, _, column = name.rpartition(",")
-    chosen = [one for one in cells if _fits(one, row.strip(), column.strip())]
-    if not chosen:
-        choice = "; ".join(f"{one.get('row')},{one.get('column')}" for one in cells)
-        raise WsssError(f"no cell '{name}': choose one of {clean(choice)}")
-    one = chosen[0]
-    head = f"{clean(one['row'])}, {clean(one['column'])}: ours {clean(one['ours']) or '-'}"
-    lines = [f"{head}, reported {clean(one['reported']) or '-'}, {clean(one['verdict'])}"]
-    files = [key for key in _metrics_of(link, one) if key in found.chain.makers]
-    if not files:
-        return "\n".join([*lines, "Nothing was computed for it."])
-    steps = _steps(found, found.chain.makers[files[0]])
-    shown = steps if len(steps) <= MOST else [*steps[: MOST - 2], f"  … {len(steps) - MOST + 1} more", steps[-1]]
-    more = f", first of {len(files)} seeds" if len(files) > 1 else ""
-    return "\n".join([f"{lines[0]}, {clean(one.get('points'))}{more}", *shown])
+    chosen = [number for number, one in enumerate(cells) if _fits(one, row.strip(), column.strip())]
+    if len(chosen) != 1:
+        of = [cells[number] for number in chosen] or cells
+        choice = "; ".join(f"{name_of(one)},{one.get('column')}" for one in of)
+        trouble = "is the name of several cells" if chosen else "is no cell of this table"
+        raise WsssError(f"'{clean(name)}' {trouble}: choose one of {clean(choice)}")
+    files = [key for key in metrics_of(link, chosen[0], cells[chosen[0]]) if key in found.chain.makers]
+    return cells[chosen[0]], files
 
 
 def _fits(one: dict[str, str], row: str, column: str) -> bool:
-    words = (one.get("column") or "").lower()
-    return (one.get("row") or "").lower() == row.lower() and column.lower() in (words, "ours", "")
-
-
-def _metrics_of(link: Link, one: dict[str, str]) -> list[str]:
-    """The metrics files of a cell, by the drawing, which the table's own text must agree with."""
-    config = link.content["config"] or {}
-    for row in config.get("rows", []):
-        if "claim" in row and f"{row['claim']}: {row['label']}" == one.get("row"):
-            texts = [text for cell in row["cells"] for text in cell.get("metrics", [])]
-            return [key for text in texts if (key := key_in(text, link.content["results"]))]
-        for column, spec in zip(config.get("columns", []), row["cells"], strict=False):
-            if (row["label"], column["label"]) == (one.get("row"), one.get("column")):
-                texts = spec.get("metrics", [])
-                return [key for text in texts if (key := key_in(text, link.content["results"]))]
-    return []
-
-
-def _steps(found: Audit, record: str) -> list[str]:
-    """One line per folder of results below a metrics file, from the metrics down to the images."""
-    wanted, waiting = {record}, [record]
-    while waiting:
-        link = found.chain.links.get(waiting.pop())
-        for key in link.content["inputs"] if link else ():
-            maker = found.chain.makers.get(key)
-            if maker and maker not in wanted:
-                wanted.add(maker)
-                waiting.append(maker)
-    folders: dict[str, list[Link]] = {}
-    for link in reversed(found.chain.from_below()):
-        if link.key in wanted:
-            folders.setdefault(link.key.rpartition("/")[0], []).append(link)
-    return [_step(folder, links) for folder, links in folders.items()]
+    rows = {(one.get("row") or "").lower(), name_of(one).lower()}
+    return row.lower() in rows and column.lower() in ((one.get("column") or "").lower(), "ours", "")
 
 
 def _step(folder: str, links: list[Link]) -> str:
     first, content = links[0], links[0].content
     file = first.first.rpartition("/")[2] if len(links) == 1 else f"{len(links)} files"
-    about = [content["identity"][:HEX], commit_of(first), str(content["machine"].get("device"))]
+    about = [
+        f"content {content['identity'][:HEX]}",
+        f"commit {commit_of(first)}",
+        str(content["machine"].get("device")),
+    ]
     return f"  {clean(first.command):<10} {clean(folder)}/{clean(file)}  {'  '.join(map(clean, about))}"
 
 
@@ -236,4 +241,5 @@ def _about(link: Link) -> dict[str, Any]:
 
 
 def _finding(finding: Any) -> dict[str, Any]:
-    return {"kind": finding.kind, "file": finding.place, "text": finding.text, "rests_on_it": finding.rests}
+    about = {"kind": finding.kind, "file": finding.place, "text": finding.text, "rests_on_it": finding.rests}
+    return {**about, "also": list(finding.also)}

@@ -32,6 +32,7 @@ class Finding:
         rests: the results that rest on it, nearest first.
         records: the records of the jobs that have to run again to mend it.
         culprits: files to set aside with them.
+        also: other files of which the same is true.
     """
 
     kind: str
@@ -40,10 +41,13 @@ class Finding:
     rests: list[str] = field(default_factory=list)
     records: tuple[str, ...] = ()
     culprits: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     def line(self, full: bool = False) -> str:
         """The finding as a line."""
         line = f"{self.kind}: {clean(self.place)}: {clean(self.text)}"
+        if self.also:
+            line += f", and so {listed(self.also, len(self.also) if full else NAMED)}"
         if not self.rests:
             return line
         number = "1 result rests" if len(self.rests) == 1 else f"{len(self.rests)} results rest"

@@ -14,11 +14,16 @@ NONE = "–"
 
 
 class Line(NamedTuple):
-    """A row of the view: its label, its words and its values as texts."""
+    """A row of the view: its label, its words and its values as texts.
+
+    Args:
+        cells: for each value its place in table.csv, counted from 0, if it is one of ours; else None.
+    """
 
     label: str
     attributes: list[str]
     values: list[str]
+    cells: list[int | None]
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,9 @@ def view(drawing: TableDrawing, cells: list[list[Cell]]) -> View:
     A value column that cannot be computed shows reported values alone, one without any reported value ours alone.
     """
     grid, reasons = grid_of(drawing, cells), Reasons()
-    lines = [_line(grid, i, reasons) for i in range(len(grid.rows))]  # they give out the letters that notes explain
+    lines = [
+        _line(drawing, grid, i, reasons) for i in range(len(grid.rows))
+    ]  # they give out the letters that notes explain
     return View(
         attributes=[head for _, head in grid.attributes],
         heads=[(head.label, len(SHOWN[kind])) for head, kind in zip(grid.columns, grid.kinds, strict=True)],
@@ -65,12 +72,15 @@ def _subheads(kinds: list[str]) -> list[str]:
     return found
 
 
-def _line(grid: Grid, i: int, reasons: Reasons) -> Line:
+def _line(drawing: TableDrawing, grid: Grid, i: int, reasons: Reasons) -> Line:
     """Write one row."""
-    row, values = grid.rows[i], []
-    for place, kind in zip(grid.places[i], grid.kinds, strict=True):
+    row, values, cells = grid.rows[i], list[str](), list[int | None]()
+    for j, (place, kind) in enumerate(zip(grid.places[i], grid.kinds, strict=True)):
         values += _texts(place, kind, reasons, grid.worded)
-    return Line(row.label, [row.words.get(key, "") for key, _ in grid.attributes], values)
+        in_paper = (j, i) if drawing.get("transpose") else (i, j)
+        number = in_paper[0] * len(drawing["columns"]) + in_paper[1]
+        cells += [number if shown == "ours" and place.cell.values else None for shown in SHOWN[kind]]
+    return Line(row.label, [row.words.get(key, "") for key, _ in grid.attributes], values, cells)
 
 
 def _texts(place: Place, kind: str, reasons: Reasons, worded: bool) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 if TYPE_CHECKING:
+    from wsss.report.chains import NumberChain
     from wsss.report.drawing import ClaimsDrawing
 
 Kind = Literal["tables", "figures", "claims"]
@@ -80,6 +81,7 @@ class Made(Entry):
         files: links to its files.
         digest: the content digest of its record; ``wsss audit`` prints the same.
         table: the HTML.
+        chains: where each of its numbers comes from.
         picture: the figure as data.
         datasets: the data sets of a figure's runs.
     """
@@ -91,6 +93,7 @@ class Made(Entry):
     files: NotRequired[Links]
     digest: NotRequired[str]
     table: NotRequired[str]
+    chains: NotRequired[list[NumberChain]]
     picture: NotRequired[str]
     datasets: NotRequired[list[str]]
 

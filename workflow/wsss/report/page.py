@@ -17,10 +17,12 @@ from wsss.files import write_text
 from wsss.provenance.state import content_digest
 from wsss.report import words
 from wsss.report.cells import MARKS, RULE, Raw
+from wsss.report.chains import add_chains
 from wsss.report.claims import headline, notes
 from wsss.report.embedding import inline, links
 from wsss.report.forest import forest
 from wsss.report.judging import NOT_RUN, VERDICTS, in_words, judge_all, tally
+from wsss.report.reading import is_shown
 from wsss.report.rendering import template
 from wsss.report.style import as_svg
 from wsss.report.trainings import trainings
@@ -34,11 +36,11 @@ READS = (
     "report/templates/style.css.j2",
     "report/templates/claims.css.j2",
     "report/templates/claims_table.html.j2",
+    "report/templates/chains.html.j2",
+    "report/templates/chains.css.j2",
 )
 FILES = {"tables": ("table.csv", "table.md", "table.tex"), "figures": ("figure.pdf", "figure.png")}
 FILES["claims"] = FILES["tables"] + FILES["figures"]
-SHOWN = {"tables": "table.html", "figures": "figure.png", "claims": "table.html"}
-MADE = ("made", "stale")  # states of what is there
 
 
 def write_page(outline: Raw, out: Path) -> None:
@@ -51,6 +53,7 @@ def write_page(outline: Raw, out: Path) -> None:
     """
     page = cast("Page", outline)
     entries = [_filled(entry, page["stage_words"], out) for entry in page["entries"]]
+    add_chains(entries, out)
     papers = {}
     own = {"title": "Claims of all papers", "citation": None, "note": None}
     for name, paper in {"": own, **page["papers"]}.items():
@@ -61,6 +64,7 @@ def write_page(outline: Raw, out: Path) -> None:
         "papers": papers,
         "trainings": trainings(entries, page["stage_words"], out),
         "rule": RULE,
+        "stage_words": page["stage_words"],
         "made": sum(entry["made"] for entry in entries),
         "all": len(entries),
     }
@@ -89,15 +93,13 @@ def _filled(entry: Entry, stage_words: dict[str, str], out: Path) -> Made:
         out: the page.
     """
     folder = Path(entry["folder"])
-    source = folder / SHOWN[entry["kind"]]
-    made = source.is_file() and entry["state"].startswith(MADE)
+    made = is_shown(entry)
     found: Made = {**entry, "made": made, "verdicts": "", "protocol": []}
     if not made:
         return found
-    record = folder / "record.json"
     files = [folder / name for name in (*FILES[entry["kind"]], "config.yaml", "record.json")]
     found["files"] = links([*files, Path(entry["log"])], out)
-    found["digest"] = content_digest(record) if record.is_file() else ""
+    found["digest"] = content_digest(folder / "record.json")
     if entry["kind"] != "tables":
         found["picture"] = _smaller(folder / "figure.png")
     if entry["kind"] == "figures":

@@ -29,10 +29,15 @@ CSV_FIELDS = [
 def write_table(drawing: TableDrawing, out_dir: Path) -> None:
     """Fill the drawing of a table (``plan.drawings.table``) and write ``table.{csv,md,tex,html}`` into ``out_dir``."""
     cells = [[read_cell(spec) for spec in row["cells"]] for row in drawing["rows"]]
+    for name, text in texts(drawing, cells).items():
+        write_text(Path(out_dir) / name, text)
+
+
+def texts(drawing: TableDrawing, cells: list[list[Cell]]) -> dict[str, str]:
+    """The files of a table whose cells have been read, row by row: name -> text."""
     content = {"drawing": drawing, "view": view(drawing, cells)}
-    write_text(Path(out_dir) / "table.csv", _csv(drawing, cells))
-    for name in ("table.md", "table.tex", "table.html"):
-        write_text(Path(out_dir) / name, template(f"{name}.j2").render(content))
+    printed = {name: template(f"{name}.j2").render(content) for name in ("table.md", "table.tex", "table.html")}
+    return {"table.csv": _csv(drawing, cells), **printed}
 
 
 def _csv(drawing: TableDrawing, cells: list[list[Cell]]) -> str:

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from wsss.report import words
 from wsss.report.embedding import inline, links
 from wsss.report.outline import Links, Made, Network, Run
+from wsss.report.reading import log_of
 from wsss.report.style import as_svg
 
 POINTS = 120  # of a loss curve
@@ -101,9 +102,8 @@ def _add_anchors(found: dict[str, Training]) -> None:
 def _complete(training: Training, out: Path) -> None:
     """Add the name, files, logs and losses of a network."""
     folder = Path(training.folder)
-    *place, dataset, paper, run, seed, stage = folder.parts
-    log = Path(*place, "logs", dataset, paper, run, seed, f"{stage}.log")
-    training.name = f"{paper}/{run}"
+    log = log_of(training.folder)
+    training.name = "/".join(folder.parts[-4:-2])
     training.others = [name for name in training.runs if name != training.name]
     training.files = links([*(folder / name for name in ("config.yaml", "losses.csv", "record.json")), log], out)
     for name in training.anchors:

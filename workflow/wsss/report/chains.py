@@ -1,0 +1,76 @@
+"""The chains of the numbers on the report page: each is a link to the jobs that it comes from, down to the images."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsss.provenance.lineage import Lineage, Step, name_of
+from wsss.report.embedding import links
+from wsss.report.outline import Links, Made
+
+NUMBER = re.compile(r'(<td[^>]*) data-cell="(\d+)">([^<]*)</td>')  # as table.html has the numbers of ours
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A step of a chain as the page prints it: the step, and links to its files."""
+
+    step: Step
+    files: Links
+
+
+@dataclass(frozen=True)
+class NumberChain:
+    """The chain of one number.
+
+    Args:
+        anchor: its name in the page.
+        cell: what table.csv says of the number.
+        row: the name of its row.
+        steps: from the metrics down to the images.
+        seeds: the number of seeds it is the mean of; the steps are those of the first.
+    """
+
+    anchor: str
+    cell: Mapping[str, str]
+    row: str
+    steps: list[Shown]
+    seeds: int
+
+
+def add_chains(entries: list[Made], out: Path) -> None:
+    """Make each number of ours in the tables of the page ``out`` a link to the jobs that it comes from."""
+    lineage = Lineage(out)
+    for entry in entries:
+        if not entry["made"] or entry["kind"] != "tables":
+            continue
+        with Path(entry["folder"], "table.csv").open(newline="", encoding="utf-8") as stream:
+            cells = list(csv.DictReader(stream))
+        entry["chains"] = list(_chains(lineage, entry, cells, out))
+        entry["table"] = linked(entry["table"], entry["name"], entry["chains"])
+
+
+def _chains(lineage: Lineage, entry: Made, cells: list[dict[str, str]], out: Path) -> Iterator[NumberChain]:
+    """Follow the numbers of a table that were computed."""
+    for number, cell in enumerate(cells):
+        steps, seeds = lineage.of(Path(entry["folder"], "record.json"), number, cell) if cell["ours"] else ([], 0)
+        if steps:
+            shown = [Shown(step, links(list(step.paths), out)) for step in steps]
+            yield NumberChain(f"{entry['name']}-{number}", cell, name_of(cell), shown, seeds)
+
+
+def linked(html: str, name: str, of: list[NumberChain]) -> str:
+    """Make the numbers of a table links to their chains."""
+    anchors = {chain.anchor for chain in of}
+
+    def link(found: re.Match[str]) -> str:
+        start, number, text = found.groups()
+        anchor = f"{name}-{number}"
+        inside = f'<a href="#{anchor}" title="Where this number comes from">{text}</a>' if anchor in anchors else text
+        return f"{start}>{inside}</td>"
+
+    return NUMBER.sub(link, html)

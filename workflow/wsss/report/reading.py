@@ -1,0 +1,49 @@
+"""The files that the report page reads: its record lists all that the page holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from wsss.provenance.state import changed_output, content_digest
+from wsss.report.cells import Raw
+
+if TYPE_CHECKING:
+    from wsss.report.outline import Entry, Page
+
+READ = {"tables": ("record.json", "table.csv", "table.html"), "figures": ("record.json", "figure.png")}
+READ["claims"] = (*READ["tables"], "figure.png")
+MADE = ("made", "stale")  # states of what is there
+
+
+def is_shown(entry: Entry) -> bool:
+    """Tell whether the page shows an entry: it is there, and as its record says."""
+    record = Path(entry["folder"], "record.json")
+    return entry["state"].startswith(MADE) and content_digest(record) != "" and changed_output(record) is None
+
+
+def files_read(outline: Raw) -> list[str]:
+    """The files whose contents are part of the page: tables, pictures, their records, loss logs, ends of logs, and the
+    metrics that the claims at its top are judged by.
+
+    Args:
+        outline: what the page shows, a ``Page`` (see ``plan.state.page``).
+    """
+    found: dict[str, None] = {}
+    page = cast("Page", outline)
+    for entry in page["entries"]:
+        if not is_shown(entry):
+            continue
+        found |= dict.fromkeys(str(Path(entry["folder"], name)) for name in READ[entry["kind"]])
+        for folder in (folder for run in entry["runs"] for folder in run["networks"]):
+            if (losses := Path(folder, "losses.csv")).is_file():
+                found |= dict.fromkeys(str(path) for path in (losses, log_of(folder)) if path.is_file())
+    for row in page["claims"]["rows"]:
+        found |= dict.fromkeys(path for cell in row["cells"] for path in cell.get("metrics", []))
+    return list(found)
+
+
+def log_of(folder: str) -> Path:
+    """The log of a training by its folder, ``.../<dataset>/<paper>/<run>/<seed>/<stage>``."""
+    *place, dataset, paper, run, seed, stage = Path(folder).parts
+    return Path(*place, "logs", dataset, paper, run, seed, f"{stage}.log")
