@@ -16,7 +16,7 @@ os.environ.setdefault(
 # how it is computed stands here, not in the commands: a change of it makes nothing stale
 shell.prefix(
     f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH;"
-    f" DEVICE={config['device']}; LOADERS={config['loaders']}; "
+    f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']}; "
 )
 
 from wsss.errors import WsssError
@@ -46,8 +46,8 @@ HOME = f"{RESULTS}/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
 SHARD = "{part}-{i}-of-{n}"
 LOG = f"{RESULTS}/logs/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
 OF_A_RUN = [name for name in STAGES if name != "index"]
-# a cluster that ends a job tells all its processes: the log must outlive what writes a checkpoint first
-TEE = "2>&1 | (trap '' TERM; exec tee {log})"
+# a cluster that ends a job, or Ctrl-C, tells all its processes: the log must outlive what writes a checkpoint first
+TEE = "2>&1 | (trap '' TERM INT; exec tee {log})"
 ENV = "../../envs/wsss.yaml"
 
 
@@ -225,8 +225,10 @@ def is_small(w):
 
 
 def gpus(stage):
-    """GPUs to ask a cluster for."""
-    return config["gpus"] if STAGES[stage].network else 0
+    """GPUs to ask for, and to refuse to work without. Only trainings can use several."""
+    if config["device"] == "cpu" or not STAGES[stage].network:
+        return 0
+    return config["gpus"] if STAGES[stage].trains else min(config["gpus"], 1)
 
 
 def minutes(stage):
