@@ -9,13 +9,14 @@ from pathlib import Path
 
 import yaml
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+sys.path.insert(0, str(Path(workflow.current_basedir).parent))
 os.environ.setdefault(
     "WSSS_SNAKEMAKE", shlex.join(sys.argv)
 )  # for the records of jobs, also under Slurm
 # how it is computed stands here, not in the commands: a change of it makes nothing stale
 shell.prefix(
-    f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH;"
+    # a signal to all processes of a job is for its command to answer: the shell outlives it
+    f"set -euo pipefail; trap : TERM INT; export PATH={Path(sys.executable).parent}:$PATH;"
     f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']}; "
 )
 
@@ -198,6 +199,12 @@ def stop_waiting():
             thread.cancel()
 
 
+def it_is_over(state):
+    """On a cluster, run what its site wants to be run at the end."""
+    if "SITE" in globals():
+        cluster.at_end(SITE, state)
+
+
 def where_results_are():
     """The last thing a run says."""
     folders = targets.folders(plan, DATASET).values()
@@ -232,13 +239,14 @@ def gpus(stage):
 
 
 def minutes(stage):
-    """Run time to ask a cluster for."""
-    heavy = STAGES[stage].minutes
-    return lambda w, attempt: (
-        min(heavy, 60 if STAGES[stage].trains else 30) * attempt
-        if is_small(w)
-        else heavy * attempt
-    )
+    """Run time to ask a cluster for. A training goes on where it was stopped, so its next attempt needs no more."""
+    heavy, trains = STAGES[stage].minutes, STAGES[stage].trains
+
+    def number(w, attempt):
+        most = min(heavy, 60 if trains else 30) if is_small(w) else heavy
+        return most * (1 if trains else attempt)
+
+    return number
 
 
 def megabytes(stage):

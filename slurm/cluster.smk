@@ -1,0 +1,44 @@
+# The workflow as it runs on a Slurm cluster: `snakemake --profile slurm` starts here. The project's Snakefile, with the papers' data
+# in place of the drawn ones, and with what this cluster is like, which slurm/site.yaml says.
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir).parent / "workflow"))
+
+from wsss import cluster
+
+ON_CLUSTER = f"{workflow.basedir}/voc12.yaml"  # a configuration between the project's own and that of a user
+
+
+include: "../Snakefile"
+
+
+try:
+    SITE = cluster.load_site(Path(workflow.basedir))
+    if workflow.is_main_process:
+        for its_rule in workflow.rules:
+            if not its_rule.output:
+                continue
+            cluster.fit(
+                its_rule.resources,
+                SITE,
+                trains=its_rule.name in TRAINED,
+                output=lambda w, first=its_rule.output[0]: first.apply_wildcards(w),
+            )
+except WsssError as error:
+    raise WorkflowError(str(error))
+
+
+onstart:
+    try:
+        cluster.check(
+            SITE,
+            config["gpus"],
+            f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        )
+        if cancelled := cluster.cancel_orphans(os.getcwd()):
+            logger.info(
+                f"Cancelled, left by a controller that was lost: jobs {', '.join(cancelled)}. Trainings go on from their checkpoints."
+            )
+    except WsssError as error:
+        raise WorkflowError(str(error))
