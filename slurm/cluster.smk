@@ -17,13 +17,13 @@ try:
     SITE = cluster.load_site(Path(workflow.basedir))
     if workflow.is_main_process:
         for its_rule in workflow.rules:
-            if not its_rule.output:
+            if (its_record := its_rule.output.get("record")) is None:
                 continue
             cluster.fit(
                 its_rule.resources,
                 SITE,
                 trains=its_rule.name in TRAINED,
-                output=lambda w, first=its_rule.output[0]: first.apply_wildcards(w),
+                record=lambda w, record=its_record: record.apply_wildcards(w),
             )
 except WsssError as error:
     raise WorkflowError(str(error))

@@ -23,24 +23,24 @@ def steps_in_order(path: Path) -> list[int]:
 
 
 def test_of_two_trainings_of_one_result_the_second_waits_and_takes_what_the_first_made(tmp_path):
-    first = Training(tmp_path, steps=600)
+    first = Training(tmp_path, steps=250)
     first.wait_for(lambda: first.steps() >= 20)
-    second = Training(tmp_path, steps=600)
+    second = Training(tmp_path, steps=250)
     second.wait_for(lambda: "works at it; waiting" in second.said())
     assert (first.end(), second.end()) == (0, 0), second.said()
     assert "another job has just made it; nothing is left to do" in second.said()
-    assert steps_in_order(first.out / "losses.csv") == list(range(600))
+    assert steps_in_order(first.out / "losses.csv") == list(range(250))
     events = [json.loads(line)["event"] for line in (first.out / "attempts.jsonl").read_text().splitlines()]
     assert events == ["started", "ended"]
     assert not (first.out / ".lease").exists()
 
 
 def test_who_waits_goes_on_from_the_checkpoint_of_one_that_is_killed(tmp_path):
-    whole = Training(tmp_path, out="whole", steps=600)
+    whole = Training(tmp_path, out="whole", steps=250)
     assert whole.end() == 0
-    first = Training(tmp_path, "--checkpoint-minutes", "0", steps=600)
+    first = Training(tmp_path, "--checkpoint-minutes", "0", steps=250)
     first.wait_for(lambda: first.steps() >= 20)
-    second = Training(tmp_path, steps=600)
+    second = Training(tmp_path, steps=250)
     second.wait_for(lambda: "works at it; waiting" in second.said())
     first.process.kill()
     first.end()

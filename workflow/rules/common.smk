@@ -252,7 +252,7 @@ def minutes(stage):
 def megabytes(stage):
     """Memory to ask a cluster for."""
     heavy = STAGES[stage].memory
-    return lambda w, attempt: (3000 if is_small(w) else heavy) * attempt
+    return lambda w, attempt: (3000 if is_small(w) else heavy) * min(attempt, 2)
 
 
 def has_processes(w, stage):

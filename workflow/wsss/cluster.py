@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsss.errors import WsssError
 from wsss.files import read_yaml
+from wsss.provenance.ledger import ledger_path
 
 SITE = "WSSS_SITE"  # environment: the site file, if it is not the one beside the profile
 LACKS_GPU = "lacks GPU"  # as wsss.devices notes it; importing it would load torch
@@ -40,7 +41,7 @@ class Site(BaseModel):
     gpu_type: str | None = None
     most_minutes: int | None = Field(default=None, gt=0)
     most_memory_mb: int | None = Field(default=None, gt=0)
-    warn_minutes: int = Field(default=5, ge=0)
+    warn_minutes: float = Field(default=5, ge=0)
     options: str = ""
     at_end: str | None = None
 
@@ -74,14 +75,14 @@ def load_site(beside: Path) -> Site:
 # ---- resources of rules
 
 
-def fit(resources: dict[str, Any], site: Site, trains: bool, output: Callable[[Any], str]) -> None:
+def fit(resources: dict[str, Any], site: Site, trains: bool, record: Callable[[Any], str]) -> None:
     """Complete the resources of a rule with what the site says, and keep them within its limits.
 
     Args:
         resources: of the rule, as Snakemake keeps them; changed in place. What is there was asked for and stays.
         site: the cluster.
         trains: the rule trains a network, so it is warned before its time is over.
-        output: from wildcards to the rule's first output.
+        record: from wildcards to the record of the rule's job.
     """
     gpu = bool(resources.get("gpu"))
     said = {"slurm_account": site.account, "slurm_partition": site.partition(gpu), "qos": site.qos}
@@ -90,19 +91,19 @@ def fit(resources: dict[str, Any], site: Site, trains: bool, output: Callable[[A
     for name, value in said.items():
         if value is not None:
             resources.setdefault(name, value)
-    for name, most in (("runtime", most_minutes(site, gpu)), ("mem_mb", site.most_memory_mb)):
+    for name, most in (("runtime", most_minutes(site, gpu)), ("mem_mb", most_memory(site, gpu))):
         if most is not None and name in resources:
             resources[name] = _at_most(resources[name], most)
     if "slurm_extra" not in resources:
-        resources["slurm_extra"] = lambda wildcards, attempt: options(site, trains, attempt, output(wildcards))
+        resources["slurm_extra"] = lambda wildcards, attempt: options(site, trains, attempt, record(wildcards))
 
 
-def options(site: Site, trains: bool, attempt: int, output: str) -> str:
+def options(site: Site, trains: bool, attempt: int, record: str) -> str:
     """More options for sbatch: a log that a requeued job continues, a warning in time, no node that lacked a GPU."""
     found = ["--open-mode=append"]
     if trains and site.warn_minutes:
-        found.append(f"--signal=TERM@{60 * site.warn_minutes}")
-    if attempt > 1 and (nodes := nodes_without_gpu(ledger_beside(output))):
+        found.append(f"--signal=TERM@{round(60 * site.warn_minutes)}")
+    if attempt > 1 and (nodes := nodes_without_gpu(ledger_path(record))):
         found.append(f"--exclude={','.join(nodes)}")
     return " ".join([*found, site.options]).strip()
 
@@ -139,6 +140,20 @@ def _limit(partition: str | None) -> int | None:
     return None
 
 
+def most_memory(site: Site, gpu: bool) -> int | None:
+    """The most memory in MB that a job may ask for: as the site says, or that of the largest node of its partition."""
+    return site.most_memory_mb or _largest_node(site.partition(gpu))
+
+
+@functools.cache
+def _largest_node(partition: str | None) -> int | None:
+    if not shutil.which("sinfo"):
+        return None
+    where = ["-p", partition] if partition else []
+    answer = subprocess.run(["sinfo", "-h", "-N", "-o", "%m", *where], capture_output=True, text=True, check=False)
+    return max((int(word) for word in re.findall(r"\d+", answer.stdout)), default=None)
+
+
 def minutes(limit: str) -> int | None:
     """Slurm's words for a time limit, as ``1-12:00:00``, ``30:00`` or ``infinite``, in minutes."""
     if not (found := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)):
@@ -150,7 +165,10 @@ def minutes(limit: str) -> int | None:
 @functools.cache
 def partitions() -> list[tuple[str, str]]:
     """(name, time limit) of the cluster's partitions; the default one's name ends with ``*``."""
-    lines = ask("sinfo", "-h", "-o", "%P %l").splitlines() if shutil.which("sinfo") else []
+    if not shutil.which("sinfo"):
+        return []
+    answer = subprocess.run(["sinfo", "-h", "-o", "%P %l"], capture_output=True, text=True, check=False)
+    lines = answer.stdout.splitlines()
     return [(name, limit) for name, _, limit in (line.partition(" ") for line in lines)]
 
 
@@ -240,11 +258,3 @@ def at_end(site: Site, state: str) -> None:
     """Run the site's command for the end of a workflow; ``$WSSS_STATE`` is ``done`` or ``failed``."""
     if site.at_end:
         subprocess.run(["bash", "-c", site.at_end], env={**os.environ, "WSSS_STATE": state}, check=False)
-
-
-def ledger_beside(output: str) -> Path:
-    """The ledger of the attempts at an output."""
-    from wsss.provenance.ledger import ledger_path
-    from wsss.provenance.place import record_path
-
-    return ledger_path(record_path(output))

@@ -48,7 +48,7 @@ def leased(output: str | Path) -> Iterator[bool]:
     path.parent.mkdir(parents=True, exist_ok=True)
     token, waited = uuid.uuid4().hex, False
     while (stream := _create(path)) is None:
-        waited = _wait(path, token) or waited
+        waited = _wait(path) or waited
     lease = _Lease(path, token, stream)
     try:
         yield waited
@@ -64,7 +64,7 @@ def _create(path: Path) -> int | None:
         return None
 
 
-def _wait(path: Path, token: str) -> bool:
+def _wait(path: Path) -> bool:
     """Wait until a lease is given back, or take it away from one who is dead. Returns whether the holder was alive."""
     seen, since, said = _read(path), time.monotonic(), -SAY
     alive = False
@@ -73,7 +73,7 @@ def _wait(path: Path, token: str) -> bool:
             seen, since, alive = now, time.monotonic(), True
         holder = _parsed(now)
         if _gone(holder) or time.monotonic() - since > STALE:
-            _take_away(path, token, holder.get("token"))
+            _take_away(path, holder.get("token"))
             return True
         if time.monotonic() - said > SAY:
             said = time.monotonic()
@@ -82,15 +82,19 @@ def _wait(path: Path, token: str) -> bool:
     return alive or seen is not None
 
 
-def _take_away(path: Path, token: str, stale: str | None) -> None:
-    """Remove a stale lease. Of several who try, one finds it; a new lease that came between is put back."""
-    aside = path.with_name(f"{path.name}.{token}")
-    with suppress(FileNotFoundError):
-        os.rename(path, aside)
-        if _parsed(_read(aside)).get("token") != stale:
-            with suppress(FileExistsError):  # else its holder finds out that it lost it
-                os.link(aside, path)
-        aside.unlink()
+def _take_away(path: Path, stale: str | None) -> None:
+    """Remove a stale lease. Who tries passes a gate, one at a time, and looks again: it may be a new one by now."""
+    gate, deadline = path.with_name(f"{path.name}.gate"), time.monotonic() + STALE
+    while (stream := _create(gate)) is None:
+        if time.monotonic() > deadline:  # who passed it before was killed there
+            gate.unlink(missing_ok=True)
+        time.sleep(LOOK / 10)
+    os.close(stream)
+    try:
+        if _parsed(_read(path)).get("token") == stale:
+            path.unlink(missing_ok=True)
+    finally:
+        gate.unlink(missing_ok=True)
 
 
 def _gone(holder: dict[str, Any]) -> bool:
