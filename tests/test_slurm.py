@@ -95,6 +95,7 @@ class Case:
 
     def __init__(self, workflow):
         self.workflow, self.out = workflow, workflow.folder / TRAIN
+        self.runs: list[Run] = []
         self.steps = "overrides: {train: {steps: 400}}"
         (workflow.folder / "long.yaml").write_text(self.steps)
         workflow("--configfile", "long.yaml", "--", f"{TRAIN}/model.pt")
@@ -109,7 +110,8 @@ class Case:
 
     def run(self, *config: str, **more) -> Run:
         options = ("--configfile", str(self.workflow.folder / "long.yaml"))
-        return Run(self.workflow, f"{TRAIN}/model.pt", *config, options=options, **more)
+        self.runs.append(Run(self.workflow, f"{TRAIN}/model.pt", *config, options=options, **more))
+        return self.runs[-1]
 
     def steps_done(self) -> int:
         log = self.out / ".losses.0.csv"
@@ -130,10 +132,14 @@ def long(workflow) -> Case:
 
 
 @pytest.fixture
-def case(long):
+def case(long, workflow):
     if long.out.exists():
         long.clear()
     yield long
+    for run in long.runs:
+        if run.process.poll() is None:
+            run.process.kill()
+    workflow("--unlock", "--", METRICS)
     subprocess.run(["scancel", "--user=root"], check=False)
     for node in cluster.NODES:
         cluster.start_node(node)

@@ -66,6 +66,10 @@ rule table:
         paper="[^/_]+",
     conda:
         ENV
+    resources:
+        turn=1,
+        mem_mb=megabytes("table"),
+        runtime=minutes("table"),
     params:
         out=subpath(output.csv, parent=True),
         title=lambda w: drawings.about(plan, "tables", w.paper, w.name)["title"],
@@ -94,6 +98,10 @@ rule figure:
         paper="[^/_]+",
     conda:
         ENV
+    resources:
+        turn=1,
+        mem_mb=megabytes("figure"),
+        runtime=minutes("figure"),
     params:
         out=subpath(output.pdf, parent=True),
         title=lambda w: drawings.about(plan, "figures", w.paper, w.name)["title"],

@@ -75,35 +75,35 @@ def load_site(beside: Path) -> Site:
 # ---- resources of rules
 
 
-def fit(resources: dict[str, Any], site: Site, trains: bool, record: Callable[[Any], str]) -> None:
-    """Complete the resources of a rule with what the site says, and keep them within its limits.
+def fit(resources: Any, site: Site, trains: bool, record: Callable[[Any], str] | None) -> None:
+    """Complete the resources of a rule with what the site says.
 
     Args:
         resources: of the rule, as Snakemake keeps them; changed in place. What is there was asked for and stays.
         site: the cluster.
         trains: the rule trains a network, so it is warned before its time is over.
-        record: from wildcards to the record of the rule's job.
+        record: from wildcards to the record of the rule's job; None for one that shares a submission, whose
+            options must be the same for all.
     """
-    gpu = bool(resources.get("gpu"))
+    gpu = "gpu" in resources and bool(resources["gpu"].value)
     said = {"slurm_account": site.account, "slurm_partition": site.partition(gpu), "qos": site.qos}
     if gpu:
         said["gpu_model"] = site.gpu_type
     for name, value in said.items():
-        if value is not None:
-            resources.setdefault(name, value)
-    for name, most in (("runtime", most_minutes(site, gpu)), ("mem_mb", most_memory(site, gpu))):
-        if most is not None and name in resources:
-            resources[name] = _at_most(resources[name], most)
+        if value is not None and name not in resources:
+            resources[name] = value
     if "slurm_extra" not in resources:
-        resources["slurm_extra"] = lambda wildcards, attempt: options(site, trains, attempt, record(wildcards))
+        resources["slurm_extra"] = lambda wildcards, attempt: options(
+            site, trains, attempt, record(wildcards) if record else None
+        )
 
 
-def options(site: Site, trains: bool, attempt: int, record: str) -> str:
+def options(site: Site, trains: bool, attempt: int, record: str | None) -> str:
     """More options for sbatch: a log that a requeued job continues, a warning in time, no node that lacked a GPU."""
     found = ["--open-mode=append"]
     if trains and site.warn_minutes:
         found.append(f"--signal=TERM@{round(60 * site.warn_minutes)}")
-    if attempt > 1 and (nodes := nodes_without_gpu(ledger_path(record))):
+    if attempt > 1 and record and (nodes := nodes_without_gpu(ledger_path(record))):
         found.append(f"--exclude={','.join(nodes)}")
     return " ".join([*found, site.options]).strip()
 
@@ -113,18 +113,6 @@ def nodes_without_gpu(ledger: Path) -> list[str]:
     lines = ledger.read_text(encoding="utf-8").splitlines() if ledger.is_file() else []
     events = [json.loads(line) for line in lines]
     return sorted({event["node"] for event in events if event["event"] == LACKS_GPU})
-
-
-def _at_most(value: Any, most: int) -> Any:
-    """A resource, or the function that tells it, with an upper bound."""
-    if not callable(value):
-        return min(value, most) if isinstance(value, int) else value
-
-    @functools.wraps(value)
-    def bounded(*arguments: Any, **named: Any) -> Any:
-        return min(value(*arguments, **named), most)
-
-    return bounded
 
 
 def most_minutes(site: Site, gpu: bool) -> int | None:
@@ -187,21 +175,18 @@ def ask(*command: str) -> str:
 # ---- before the first job
 
 
-def check(site: Site, gpus: int, path: str) -> None:
+def check(site: Site, gpus: int) -> None:
     """Look for what would make jobs fail later.
 
     Args:
         site: the cluster.
         gpus: the number of GPUs that a training asks for.
-        path: where jobs look for commands.
 
     Raises:
         WsssError: the first finding.
     """
     if not shutil.which("sbatch"):
         raise WsssError("sbatch: not found; start the workflow on a login node of the cluster")
-    if not shutil.which("wsss", path=path):
-        raise WsssError(f"wsss: not found in {path.partition(':')[0]}; install the project there: make env")
     if not shutil.which("sacct") and not site.account:
         raise WsssError("sacct: not found, so no account can be guessed; name one in slurm/site.yaml: account")
     names = [name.rstrip("*") for name, _ in partitions()]
