@@ -18,6 +18,9 @@ except WsssError as error:
 include: "../Snakefile"
 
 
+workflow.default_target = "all"  # which a file that is included does not set
+
+
 if workflow.is_main_process:
     for its_rule in workflow.rules:
         if (its_record := its_rule.output.get("record")) is None:

@@ -38,7 +38,7 @@ def test_a_training_whose_loader_dies_ends_with_one_line(tmp_path, how, which):
     lines = [line for line in training.said().splitlines() if " steps (" not in line]  # beside the progress
     assert len(lines) == 1, training.said()
     assert "a process that loads images died" in lines[0]
-    assert not any(map(is_alive, loaders))
+    wait_for(lambda: not any(map(is_alive, loaders)), 10)
 
 
 def test_loaders_end_with_a_training_that_is_killed(tmp_path):

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 
@@ -16,6 +17,7 @@ from wsss.provenance import ledger
 
 PR_SET_PDEATHSIG = 1  # sys/prctl.h
 LOOK_EVERY = 1.0  # seconds
+SOON = 2.0  # seconds within which a child that broke a connection is dead
 PATIENCE = 20.0  # seconds between the death of a child and the end of its parent, which may hang on it
 
 
@@ -56,6 +58,7 @@ class Watched:
     def __init__(self, what: str, cure: str) -> None:
         self._what, self._cure = what, cure
         self._seen: set[BaseProcess] = set()
+        self._others: set[BaseProcess] = set(multiprocessing.active_children())
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="children")
 
@@ -64,14 +67,16 @@ class Watched:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self._over.set()
+            return
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise once more, here
+        how = self._death() if isinstance(error, WsssError) else self._death_within(SOON)
+        self._kill()  # they leave signals to this process, which would wait for them on its way out
         self._over.set()
-        how = self._death()
-        if not isinstance(error, Exception) or isinstance(error, WsssError):
-            return
-        if how is None and "DataLoader worker" not in str(error):
-            return
-        self._kill()
-        raise ChildDied(self._line(how or str(error).partition("\n")[0])) from None
+        if how and isinstance(error, Exception) and not isinstance(error, WsssError):
+            raise ChildDied(self._line(how)) from None
 
     def _watch(self) -> None:
         while not self._over.wait(LOOK_EVERY):
@@ -84,17 +89,22 @@ class Watched:
                 os._exit(WsssError.exit_code)
             return
 
+    def _death_within(self, seconds: float) -> str | None:
+        """How a child died, also one that is about to: its connections are closed before it counts as dead."""
+        deadline = time.monotonic() + seconds
+        while (how := self._death()) is None and self._seen and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return how
+
     def _death(self) -> str | None:
         """How a child died, if one did."""
-        self._seen.update(multiprocessing.active_children())
+        self._seen.update(set(multiprocessing.active_children()) - self._others)
         for child in self._seen:
             if child.exitcode:
                 return f"signal {-child.exitcode}" if child.exitcode < 0 else f"exit code {child.exitcode}"
         return None
 
     def _kill(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise once more
         for child in self._seen:
             if child.exitcode is None:
                 child.kill()
