@@ -99,13 +99,13 @@ class Watched:
     def _death(self) -> str | None:
         """How a child died, if one did."""
         self._seen.update(set(multiprocessing.active_children()) - self._others)
-        for child in self._seen:
+        for child in list(self._seen):
             if child.exitcode:
                 return f"signal {-child.exitcode}" if child.exitcode < 0 else f"exit code {child.exitcode}"
         return None
 
     def _kill(self) -> None:
-        for child in self._seen:
+        for child in list(self._seen):
             if child.exitcode is None:
                 child.kill()
 
