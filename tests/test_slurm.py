@@ -91,12 +91,12 @@ def running() -> dict[str, str]:
 
 
 class Case:
-    """A training that takes about a minute on Slurm, and the bytes that it should end in."""
+    """A training that takes minutes on Slurm, and the bytes that it should end in."""
 
     def __init__(self, workflow):
         self.workflow, self.out = workflow, workflow.folder / TRAIN
         self.runs: list[Run] = []
-        self.steps = "overrides: {train: {steps: 400}}"
+        self.steps = "overrides: {train: {steps: 1200}}"
         (workflow.folder / "long.yaml").write_text(self.steps)
         workflow("--configfile", "long.yaml", "--", f"{TRAIN}/model.pt")
         self.expected = self.bytes()
