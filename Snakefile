@@ -4,7 +4,12 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-configfile: f"{workflow.basedir}/config.yaml"
+configfile: f"{workflow.current_basedir}/config.yaml"
+
+
+if "ON_CLUSTER" in globals():  # slurm/cluster.smk names it
+
+    configfile: ON_CLUSTER
 
 
 report: "workflow/report/workflow.rst"
@@ -24,10 +29,12 @@ rule all:
 onsuccess:
     stop_waiting()
     print(where_results_are())
+    it_is_over("done")
 
 
 onerror:
     stop_waiting()
+    it_is_over("failed")
 
 
 include: "workflow/rules/data.smk"

@@ -2,31 +2,64 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
+from packaging.markers import Marker
 
 from wsss.plan.recipes import departures
 
 ROOT = Path(__file__).parent.parent
 
 
-def locked() -> dict[str, str]:
+PYTHON = "3.11"  # of the conda environment
+
+
+def locked(python: str) -> dict[str, str]:
+    """The lock's versions for a version of Python."""
     lock = tomllib.loads((ROOT / "uv.lock").read_text())
-    return {package["name"]: package["version"] for package in lock["package"] if "version" in package}
+    here = {"python_full_version": f"{python}.0", "python_version": python}
+    return {
+        package["name"]: package["version"]
+        for package in lock["package"]
+        if "version" in package
+        and any(Marker(marker).evaluate(here) for marker in package.get("resolution-markers", ["python_version > '3'"]))
+    }
+
+
+def conda_pins() -> dict[str, str]:
+    environment = yaml.safe_load((ROOT / "envs/wsss.yaml").read_text())
+    assert f"python={PYTHON}" in environment["dependencies"]
+    return dict(pin.split("==") for pin in environment["dependencies"][-1]["pip"])
 
 
 def test_the_conda_environment_has_the_locks_pins():
-    environment = yaml.safe_load((ROOT / "envs/wsss.yaml").read_text())
-    pins = dict(pin.split("==") for pin in environment["dependencies"][-1]["pip"])
+    pins = conda_pins()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert set(pins) == {re.match(r"[\w.-]+", requirement).group().lower() for requirement in project}
-    assert pins == {name: locked()[name] for name in pins}
+    assert pins == {name: locked(PYTHON)[name] for name in pins}
+
+
+def test_the_conda_environment_can_be_solved(tmp_path):
+    uv = shutil.which("uv", path=f"{ROOT}/.tools/bin:{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("uv is not here")
+    wanted = tmp_path / "requirements.in"
+    wanted.write_text("".join(f"{name}=={version}\n" for name, version in conda_pins().items()))
+    command = [uv, "pip", "compile", "--quiet", "--no-header", "--python-version", PYTHON, str(wanted)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if "Failed to fetch" in result.stderr or "Could not connect" in result.stderr:
+        pytest.skip("the package index cannot be reached")
+    assert result.returncode == 0, result.stderr
+    assert "numpy==" in result.stdout
 
 
 def test_the_readme_starts_with_two_commands_that_make_knows():

@@ -1,29 +1,237 @@
-"""The cluster profile on a real Slurm, from a folder that its nodes see:
+"""The cluster profile on a real Slurm, and what clusters do to jobs: each ends in the bytes of an undisturbed run.
 
-WSSS_SLURM_PARTITION=<partition> python -m pytest -m slurm tests --basetemp=<folder>
+sudo python tests/slurm/cluster.py up; WSSS_SLURM_PARTITION=main python -m pytest -m slurm tests
+
+On another cluster than that one only the first test runs, from a folder that its nodes see (--basetemp=<folder>).
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from commands import wait_for
+
+from wsss.files import sha256
 
 pytestmark = pytest.mark.slurm
 
-METRICS = "results/shapes/seam/baseline/seed0/metrics/seed_seed.json"
+METRICS = "results/shapes/seam/baseline/seed0/measure/cam_measured.json"
+TRAIN = "results/shapes/pretraining/classifier/seed0/train"
+MINUTES = 60  # seconds
+QUICK = ("--slurm-init-seconds-before-status-checks", "5", "--jobs", "8")
+SMALL = ("dataset=shapes", "gpus=0", "threads=1", "workers=1", "loaders=2", "shards=2")
+
+
+def toy_cluster():
+    spec = importlib.util.spec_from_file_location("cluster", Path(__file__).parent / "slurm" / "cluster.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+cluster = toy_cluster()
+OURS = Path("/etc/slurm/slurm.conf")
+on_toy = pytest.mark.skipif(
+    not (OURS.exists() and OURS.read_text().startswith(cluster.OURS)),
+    reason="not the cluster of tests/slurm/cluster.py",
+)
+
+
+class Run:
+    """`snakemake --profile slurm` as a process of its own.
+
+    Args:
+        workflow: the clone that it runs in.
+        target: what is asked for.
+        config: changes of the configuration.
+        site: the site file's settings.
+        folder: the working folder, if not the clone.
+    """
+
+    def __init__(self, workflow, target: str, *config: str, site: str = "", folder: Path | None = None, options=()):
+        self.folder = folder or workflow.folder
+        site_file = self.folder / "site.yaml"
+        site_file.write_text(site)
+        command = [sys.executable, "-m", "snakemake", "--profile", str(workflow.folder / "slurm"), *QUICK, *options]
+        command += ["--config", *SMALL, *config, "--default-resources", "mem_mb=1500", "runtime=10", "--", target]
+        self._log = self.folder / "controller.log"
+        with self._log.open("w") as log:
+            environment = {**workflow.env, "WSSS_SITE": str(site_file)}
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def end(self, seconds: float = 5 * MINUTES) -> int:
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(self.said()) from None
+
+
+def ask(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def running() -> dict[str, str]:
+    """Job id -> node of what runs now."""
+    rows = (line.split() for line in ask("squeue", "-h", "-t", "R", "-o", "%i %N").splitlines())
+    return dict(rows)
+
+
+class Case:
+    """A training that takes minutes on Slurm, and the bytes that it should end in."""
+
+    def __init__(self, workflow):
+        self.workflow, self.out = workflow, workflow.folder / TRAIN
+        self.runs: list[Run] = []
+        self.steps = "overrides: {train: {steps: 1200}}"
+        (workflow.folder / "long.yaml").write_text(self.steps)
+        workflow("--configfile", "long.yaml", "--", f"{TRAIN}/model.pt")
+        self.expected = self.bytes()
+        self.clear()
+
+    def bytes(self) -> tuple[str, str]:
+        return sha256(self.out / "model.pt"), sha256(self.out / "losses.csv")
+
+    def clear(self) -> None:
+        shutil.rmtree(self.out)
+
+    def run(self, *config: str, **more) -> Run:
+        options = ("--configfile", str(self.workflow.folder / "long.yaml"))
+        self.runs.append(Run(self.workflow, f"{TRAIN}/model.pt", *config, options=options, **more))
+        return self.runs[-1]
+
+    def steps_done(self) -> int:
+        log = self.out / ".losses.0.csv"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    def events(self) -> list[str]:
+        return [json.loads(line)["event"] for line in (self.out / "attempts.jsonl").read_text().splitlines()]
+
+    def check(self, run: Run) -> None:
+        assert run.end() == 0, run.said()
+        assert self.bytes() == self.expected
+        assert self.workflow.wsss("audit", f"{TRAIN}/model.pt").returncode == 0
+
+
+@pytest.fixture(scope="session")
+def long(workflow) -> Case:
+    return Case(workflow)
+
+
+@pytest.fixture
+def case(long, workflow):
+    if long.out.exists():
+        long.clear()
+    yield long
+    for run in long.runs:
+        if run.process.poll() is None:
+            run.process.kill()
+    workflow("--unlock", "--", METRICS)
+    subprocess.run(["scancel", "--user=root"], check=False)
+    for node in cluster.NODES:
+        cluster.start_node(node)
 
 
 def test_the_profile_runs_the_pipeline_through_sbatch(workflow):
     """From index to metrics in Slurm jobs; the records say which job made what."""
-    workflow(
-        "--profile", "slurm", "--config", "dataset=shapes", "gpus=0", "threads=1", "workers=1", "shards=2",
-        "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5",
-        "--default-resources", f"slurm_partition={os.environ['WSSS_SLURM_PARTITION']}", "mem_mb=1500", "runtime=10",
-        "--", METRICS,
-    )  # fmt: skip
+    run = Run(workflow, METRICS, site=f"cpu_partition: {os.environ['WSSS_SLURM_PARTITION']}")
+    assert run.end() == 0, run.said()
     assert 0 <= json.loads((workflow.folder / METRICS).read_text())["points"]["best"]["miou"] <= 1
-    record = json.loads((workflow.folder / "results/shapes/seam/baseline/seed0/train/record.json").read_text())
+    record = json.loads((workflow.folder / TRAIN / "record.json").read_text())
     assert record["machine"]["slurm"]["SLURM_JOB_ID"].isdigit()
     assert workflow.wsss("audit", METRICS).returncode == 0
+
+
+@on_toy
+def test_a_job_without_the_gpu_it_asked_for_fails_and_is_tried_on_another_node(case):
+    run = case.run("gpus=1")
+    assert run.end() == 1
+    said = (case.workflow.folder / "results/logs/shapes/pretraining/classifier/seed0/train.log").read_text()
+    assert "the job asked for 1 GPU, but no CUDA device is visible on node" in said
+    events = [json.loads(line) for line in (case.out / "attempts.jsonl").read_text().splitlines()]
+    nodes = [event["node"] for event in events if event["event"] == "lacks GPU"]
+    assert sorted(nodes) == ["node1", "node2"]  # and never the same twice
+
+
+@on_toy
+def test_a_training_that_is_preempted_goes_on(case):
+    run = case.run(site="cpu_partition: scavenge")
+    wait_for(lambda: case.steps_done() > 20)
+    ask("sbatch", "-p", "main", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 5")
+    case.check(run)
+    assert case.events().count("started") == 2
+    assert "resumed" in case.events()
+
+
+@on_toy
+def test_a_training_that_is_longer_than_its_partition_allows_goes_on(case):
+    """It asks for no more than the limit, is warned, writes a checkpoint and is submitted again."""
+    run = case.run(site="cpu_partition: short\nwarn_minutes: 1.6")
+    wait_for(lambda: case.steps_done() > 20)
+    (job,) = running()
+    assert "TimeLimit=00:02:00" in ask("scontrol", "show", "job", job)
+    case.check(run)
+    assert case.events().count("resumed") >= 1
+
+
+@on_toy
+def test_a_controller_that_is_killed_and_started_again_cancels_what_it_left(case):
+    lost = case.run()
+    wait_for(lambda: case.steps_done() > 20)
+    os.killpg(lost.process.pid, signal.SIGKILL)
+    lost.process.wait()
+    (orphan,) = running()
+    case.workflow("--unlock", "--", f"{TRAIN}/model.pt")
+    again = case.run()
+    case.check(again)
+    assert f"Cancelled, left by a controller that was lost: jobs {orphan}." in again.said()
+    assert case.events() == ["started", "ended", "started", "resumed", "ended"]
+
+
+@on_toy
+def test_a_node_that_is_cut_off_and_its_successor_do_not_write_both(case):
+    """The node's daemon is gone, its job lives on. Slurm starts the job anew elsewhere, where it waits."""
+    run = case.run()
+    wait_for(lambda: case.steps_done() > 20)
+    ((_, node),) = running().items()
+    cluster.leave_node(node)
+    case.check(run)
+    assert case.events() == ["started", "ended"]
+
+
+@on_toy
+def test_a_node_that_crashes_is_replaced(case):
+    run = case.run("checkpoint_minutes=0.05")
+    wait_for(lambda: case.steps_done() > 20)
+    ((job, node),) = running().items()
+    cluster.crash(node, job)
+    case.check(run)
+    assert case.events()[:3] == ["started", "started", "resumed"]
+
+
+@on_toy
+def test_two_controllers_with_one_folder_of_results_take_turns(case, tmp_path):
+    results = f"results={case.workflow.folder / 'results'}"
+    target = str(case.out / "model.pt")
+    runs = []
+    for name in ("one", "other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        options = ("--configfile", str(case.workflow.folder / "long.yaml"))
+        runs.append(Run(case.workflow, target, results, folder=folder, options=options))
+    for run in runs:
+        assert run.end() == 0, run.said()
+    assert case.events().count("started") == 1

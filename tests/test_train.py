@@ -82,7 +82,7 @@ def train_once(out: Path, pause: float = 0.0, method: dict | None = None, loader
     torch.manual_seed(1)
     config = {**CONFIG, "method": method or CONFIG["method"]}
     training = Training(Regression(pause), Points(), {**TRAIN, **changes})
-    with mock.patch("wsss.train.CHECKPOINT_EVERY", 5):
+    with mock.patch("wsss.train.CHECKPOINT_MINUTES", 0):
         return fit(training, config, out, "cpu", loaders)
 
 

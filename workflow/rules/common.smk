@@ -9,18 +9,31 @@ from pathlib import Path
 
 import yaml
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+sys.path.insert(0, str(Path(workflow.current_basedir).parent))
 os.environ.setdefault(
     "WSSS_SNAKEMAKE", shlex.join(sys.argv)
 )  # for the records of jobs, also under Slurm
+from snakemake.settings.types import DeploymentMethod
+
+DEPLOYED = workflow.deployment_settings.deployment_method
+if DeploymentMethod.APPTAINER in DEPLOYED:
+    raise WorkflowError(
+        "--sdm apptainer: no image is offered; run snakemake inside of one, see envs/Dockerfile"
+    )
+# jobs run this clone, in the Python that snakemake runs in, or in that of envs/wsss.yaml with --sdm conda
+PYTHON = "python" if DeploymentMethod.CONDA in DEPLOYED else shlex.quote(sys.executable)
+PACKAGE = shlex.quote(str(Path(workflow.current_basedir).parent))
 # how it is computed stands here, not in the commands: a change of it makes nothing stale
 shell.prefix(
-    f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH;"
-    f" DEVICE={config['device']}; LOADERS={config['loaders']}; "
+    # a signal to all processes of a job is for its command to answer: the shell outlives it
+    f"set -euo pipefail; trap : TERM INT; export PYTHONPATH={PACKAGE};"
+    f' wsss() {{{{ {PYTHON} -m wsss.cli "$@"; }}}};'
+    f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']}; "
 )
 
+from wsss import cluster
 from wsss.errors import WsssError
-from wsss.plan import Plan, configuration, cost, drawings, jobs, targets
+from wsss.plan import Plan, configuration, cost, drawings, jobs, requests, targets
 from wsss.stages import (
     IN_SHARDS,
     MEASURED,
@@ -46,8 +59,8 @@ HOME = f"{RESULTS}/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
 SHARD = "{part}-{i}-of-{n}"
 LOG = f"{RESULTS}/logs/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
 OF_A_RUN = [name for name in STAGES if name != "index"]
-# a cluster that ends a job tells all its processes: the log must outlive what writes a checkpoint first
-TEE = "2>&1 | (trap '' TERM; exec tee {log})"
+# a cluster that ends a job, or Ctrl-C, tells all its processes: the log must outlive what writes a checkpoint first
+TEE = "2>&1 | (trap '' TERM INT; exec tee {log})"
 ENV = "../../envs/wsss.yaml"
 
 
@@ -215,6 +228,12 @@ def stop_waiting():
             thread.cancel()
 
 
+def it_is_over(state):
+    """On a cluster, run what its site wants to be run at the end."""
+    if "SITE" in globals():
+        cluster.at_end(SITE, state)
+
+
 def where_results_are():
     """The last thing a run says."""
     folders = targets.folders(plan, DATASET).values()
@@ -236,30 +255,49 @@ def where_results_are():
 # ---- resources
 
 
-def is_small(w):
-    """The drawn data sets are quick."""
-    return plan.dataset(w.dataset)["builder"] == "shapes"
-
-
 def gpus(stage):
-    """GPUs to ask a cluster for."""
-    return config["gpus"] if STAGES[stage].network else 0
+    """GPUs to ask for, and to refuse to work without. Only trainings can use several."""
+    if config["device"] == "cpu" or not STAGES[stage].network:
+        return 0
+    return config["gpus"] if STAGES[stage].trains else min(config["gpus"], 1)
 
 
-def minutes(stage):
+def shard(w):
+    """What the wildcards say of the images a job works on."""
+    return SHARD.format(**w) if "part" in w.keys() else w.get("images", "")
+
+
+def at_most(limit, rule, value):
+    """A request that a job of a rule can be granted, where slurm/cluster.smk says on what cluster."""
+    if "SITE" not in globals():
+        return value
+    most = limit(SITE, rule in STAGES and gpus(rule) > 0)
+    return value if most is None else min(value, most)
+
+
+def minutes(rule):
     """Run time to ask a cluster for."""
-    heavy = STAGES[stage].minutes
-    return lambda w, attempt: (
-        min(heavy, 60 if STAGES[stage].trains else 30) * attempt
-        if is_small(w)
-        else heavy * attempt
-    )
+
+    def number(w, attempt):
+        found = requests.minutes(
+            plan, rule, w.dataset, shard(w), attempt, rule in TRAINED
+        )
+        return at_most(cluster.most_minutes, rule, found)
+
+    return number
 
 
-def megabytes(stage):
+def megabytes(rule):
     """Memory to ask a cluster for."""
-    heavy = STAGES[stage].memory
-    return lambda w, attempt: (3000 if is_small(w) else heavy) * attempt
+
+    def number(w, attempt):
+        several = rule in STAGES and has_processes(w, rule)
+        found = requests.megabytes(
+            plan, rule, w.dataset, config["workers"] if several else 0, attempt
+        )
+        return at_most(cluster.most_memory, rule, found)
+
+    return number
 
 
 def has_processes(w, stage):

@@ -30,7 +30,8 @@ rule index:
     conda:
         ENV
     resources:
-        runtime=60,
+        mem_mb=megabytes("index"),
+        runtime=minutes("index"),
     params:
         out=subpath(output.index, parent=True),
     shell:

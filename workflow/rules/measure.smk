@@ -18,7 +18,9 @@ rule measure:
     conda:
         ENV
     resources:
-        runtime=60,
+        turn=1,
+        mem_mb=megabytes("measure"),
+        runtime=minutes("measure"),
     params:
         data=subpath(input.index, parent=True),
         kind=lambda w: STAGES[w.stage].makes,
@@ -42,7 +44,8 @@ rule submission:
     conda:
         ENV
     resources:
-        runtime=30,
+        mem_mb=megabytes("submission"),
+        runtime=minutes("submission"),
     params:
         data=subpath(input.index, parent=True),
     shell:

@@ -101,6 +101,10 @@ rule table:
         word="[^/]+",
     conda:
         ENV
+    resources:
+        turn=1,
+        mem_mb=megabytes("table"),
+        runtime=minutes("table"),
     params:
         out=subpath(output.csv, parent=True),
         title=said_of("tables", "title"),
@@ -129,6 +133,10 @@ rule figure:
         word="[^/]+",
     conda:
         ENV
+    resources:
+        turn=1,
+        mem_mb=megabytes("figure"),
+        runtime=minutes("figure"),
     params:
         out=subpath(output.pdf, parent=True),
         title=said_of("figures", "title"),

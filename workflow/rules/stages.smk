@@ -50,7 +50,7 @@ for stage in IN_SHARDS:
             threads=network_threads(stage),
             workers=processes(stage),
         shell:
-            "WSSS_THREADS={params.threads} wsss {params.stage} --config {input.config} --data {params.data} {params.reads}"
+            "WSSS_GPUS={resources.gpu} WSSS_THREADS={params.threads} wsss {params.stage} --config {input.config} --data {params.data} {params.reads}"
             " --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
             f" --out {{output.result}} --device $DEVICE --workers {{params.workers}} {TEE}"
 
@@ -86,8 +86,8 @@ for stage in TRAINED:
             out=subpath(output.model, parent=True),
             learns=learns(stage),
         shell:
-            "WSSS_THREADS={threads} wsss {params.stage} --config {input.config} --data {params.data} {params.learns}"
+            "WSSS_GPUS={resources.gpu} WSSS_THREADS={threads} wsss {params.stage} --config {input.config} --data {params.data} {params.learns}"
             " --weights {input.weights}"
-            f" --out {{params.out}} --device $DEVICE --loaders $LOADERS {TEE}"
+            f" --out {{params.out}} --device $DEVICE --loaders $LOADERS --checkpoint-minutes $CHECKPOINT_MINUTES {TEE}"
 
     workflow.get_rule(stage).docstring = STAGES[stage].help

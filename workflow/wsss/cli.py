@@ -9,7 +9,8 @@ from typing import Any
 
 import wsss.commands  # they register themselves
 from wsss.arguments import COMMANDS, IN, OUT, Command
-from wsss.errors import WsssError
+from wsss.children import end_with
+from wsss.errors import ChildDied, WsssError
 from wsss.files import read_yaml
 
 
@@ -47,11 +48,14 @@ def main(argv: list[str] | None = None) -> None:
         _limit_threads()
         outputs = _paths(entry, args, OUT)
         first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several GPUs' processes, it keeps the records
+        if not first:
+            end_with(os.getppid())
         if not (outputs and first):
             entry.run(args)
             sys.stdout.flush()
             return
-        from wsss.provenance.record import recorded
+        from wsss.lease import leased
+        from wsss.provenance.record import made_by_another, recorded
 
         inputs = _paths(entry, args, IN)
         for path in inputs:
@@ -60,12 +64,18 @@ def main(argv: list[str] | None = None) -> None:
         settings = getattr(args, "config", None) or getattr(args, "drawing", None)
         config = read_yaml(settings) if settings else None
         inputs += wsss.commands.inputs_found(entry.name, args, config)
-        with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")):
-            entry.run(args)
+        with leased(outputs[0]) as waited:
+            if waited and made_by_another(entry.name, inputs, outputs, config):
+                print(f"{outputs[0]}: another job has just made it; nothing is left to do", file=sys.stderr)
+                return
+            with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")):
+                entry.run(args)
     except BrokenPipeError:  # who reads it, as head does, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except WsssError as error:
-        print(f"wsss {entry.name}: {error}", file=sys.stderr)
+        print(f"wsss {entry.name}: {error}", file=sys.stderr, flush=True)
+        if isinstance(error, ChildDied):  # what it left, as a lock, might be waited for on the way out
+            os._exit(error.exit_code)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

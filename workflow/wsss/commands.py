@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -29,6 +30,9 @@ SHARD = Argument("--shard", "i/n: the i-th of n equal parts of them, counted fro
 DEVICE = Argument("--device", "auto, cpu, cuda, or cuda:<number of GPUs>", default="auto", required=False)
 WORKERS = Argument("--workers", "processes for work on the CPU", default="1", required=False)
 LOADERS = Argument("--loaders", "processes that load training images", default="0", required=False)
+CHECKPOINTS = Argument(
+    "--checkpoint-minutes", "minutes between two checkpoints of a training", default="15", required=False
+)
 SCORES = Argument("--scores", "score shards", IN, many=True)
 MODEL = Argument("--model", "model.pt of the step before", IN)
 WEIGHTS = Argument("--weights", "models and weight files that the settings name", IN, many=True, required=False)
@@ -71,7 +75,7 @@ def _index(args: Namespace) -> None:
 def _register_stage(name: str, stage: Stage) -> None:
     """Make a stage that trains or works image by image a command."""
     if stage.trains:
-        options = [*_learns_from(stage), OUTPUT, WEIGHTS, DEVICE, LOADERS]
+        options = [*_learns_from(stage), OUTPUT, WEIGHTS, DEVICE, LOADERS, CHECKPOINTS]
         register(name, stage.help, lambda args: _run_training(name, args), CONFIG, DATA, *options)
         return
     reads = [SCORES] if stage.shard_of else []
@@ -115,7 +119,8 @@ def _run_training(name: str, args: Namespace) -> None:
             raise WsssError(f"--weights {path} is missing: the settings name it, and the record of the job must")
     scores, masks = getattr(args, "scores", None), getattr(args, "masks", None)
     given = give(settings, args.data, "train", scores=scores or (), masks=masks or None, device=args.device)
-    run_training(STAGES[name], given, args.out, _number(args.loaders, "--loaders", least=0))
+    minutes = _minutes(args.checkpoint_minutes, "--checkpoint-minutes")
+    run_training(STAGES[name], given, args.out, _number(args.loaders, "--loaders", least=0), minutes)
 
 
 for _name, _stage in STAGES.items():
@@ -482,3 +487,13 @@ def _number(text: str, option: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
         raise WsssError(f"{option} {text}: give a number of processes, {least} or more")
     return int(text)
+
+
+def _minutes(text: str, option: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = -1.0
+    if not 0 <= minutes < math.inf:
+        raise WsssError(f"{option} {text}: give a number of minutes, 0 or more")
+    return minutes

@@ -28,6 +28,10 @@ class Stopped(WsssError):
     exit_code = 143  # what the shell reports of a process that SIGTERM ended
 
 
+class ChildDied(WsssError):
+    """A process that worked for this one died."""
+
+
 def choose(table: Mapping[str, Value], name: str, kind: str) -> Value:
     """Look up ``name`` in a table.
 

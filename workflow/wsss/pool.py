@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from wsss.children import start_child
 from wsss.errors import WsssError
 
 QUEUED = 3  # items per process that are worked on or waiting to be taken
@@ -20,8 +22,9 @@ Result = TypeVar("Result")
 _job: Callable[[Any], Any]  # of a worker process
 
 
-def _start(job: Callable[[Any], Any]) -> None:
+def _start(parent: int, job: Callable[[Any], Any]) -> None:
     global _job
+    start_child(parent)
     _job = job
 
 
@@ -47,11 +50,17 @@ def mapped(job: Callable[[Item], Result], items: Iterable[Item], workers: int) -
         return
     # a fork starts in no time, but would copy torch's threads in whatever state they are
     context = multiprocessing.get_context("spawn" if "torch" in sys.modules else "fork")
+    pool = ProcessPoolExecutor(workers, context, _start, (os.getpid(), job))
     try:
-        with ProcessPoolExecutor(workers, context, _start, (job,)) as pool:
-            yield from in_order((pool.submit(_work, item) for item in items), QUEUED * workers - 1)
+        yield from in_order((pool.submit(_work, item) for item in items), QUEUED * workers - 1)
     except BrokenProcessPool:
         raise WsssError(f"a process died, probably for want of memory; lower --workers from {workers}") from None
+    except BaseException:  # Ctrl-C, or an error: what they work on is of no use any more
+        for process in list(pool._processes.values()):
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def ahead(threads: Executor, job: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -27,6 +27,10 @@ def run_shards(stage: Stage, given: Given, out: str | Path) -> None:
         given: what the function works with.
         out: the shard file. It appears only when all images are done.
     """
+    if stage.network:
+        from wsss import devices  # with torch, which other stages are spared
+
+        devices.find(given.device)  # a GPU that is missing is told before anything is read
     results = attribute(stage.function)(given)
     write: Callable[[str | Path], AbstractContextManager[Any]] = WRITERS[stage.makes]
     with write(out) as store:

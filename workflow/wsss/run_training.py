@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from wsss import devices
 from wsss.registry import attribute
 from wsss.train import fit
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from wsss.stages import Stage
 
 
-def run_training(stage: Stage, given: Given, out: str | Path, loaders: int = 0) -> Path:
+def run_training(
+    stage: Stage, given: Given, out: str | Path, loaders: int = 0, checkpoint_minutes: float | None = None
+) -> Path:
     """Train what a stage sets up and return its ``model.pt`` in the folder ``out``.
 
     Args:
@@ -23,7 +26,9 @@ def run_training(stage: Stage, given: Given, out: str | Path, loaders: int = 0) 
         given: what the function works with.
         out: the folder of the results and, while the training runs, of its checkpoint.
         loaders: number of processes that load training images. It changes no result.
+        checkpoint_minutes: time between two checkpoints. It changes no result.
     """
+    devices.find(given.device)  # a GPU that is missing is told before anything is read
     torch.manual_seed(given.settings["seed"])
     training = attribute(stage.function)(given)
-    return fit(training, given.settings, out, given.device, loaders)
+    return fit(training, given.settings, out, given.device, loaders, checkpoint_minutes)

@@ -33,8 +33,6 @@ class Stage:
         result: words for its result, as the report page prints them.
         network: the job calls a network, on the GPU where there is one.
         processes: the job works in several processes, or the setting, as ``walk.crf``, that says so.
-        memory: MB that one job needs at the papers' sizes.
-        minutes: run time to ask a cluster for at the papers' sizes.
         measured: it can be compared with ground truth.
         drawn: figures can show it.
     """
@@ -51,8 +49,6 @@ class Stage:
     result: str = ""
     network: bool = False
     processes: bool | str = False
-    memory: int = 2000
-    minutes: int = 60
     measured: bool = False
     drawn: bool = False
 
@@ -81,8 +77,6 @@ STAGES: Registry[Stage] = {
         many="trainings",
         result="classifier",
         network=True,
-        memory=16000,
-        minutes=1440,
     ),
     "cam": Stage(
         function="wsss.cam:cam",
@@ -94,8 +88,6 @@ STAGES: Registry[Stage] = {
         many="localizations",
         result="class maps",
         network=True,
-        memory=12000,
-        minutes=720,
         measured=True,
         drawn=True,
     ),
@@ -109,8 +101,6 @@ STAGES: Registry[Stage] = {
         many="dense CRFs",
         result="dense CRF",
         processes=True,
-        memory=8000,
-        minutes=360,
         measured=True,
         drawn=True,
     ),
@@ -124,8 +114,6 @@ STAGES: Registry[Stage] = {
         many="pixel-adaptive refinements",
         result="pixel-adaptive refinement",
         network=True,
-        memory=8000,
-        minutes=360,
         measured=True,
         drawn=True,
     ),
@@ -139,8 +127,6 @@ STAGES: Registry[Stage] = {
         many="AffinityNets",
         result="AffinityNet",
         network=True,
-        memory=16000,
-        minutes=1440,
     ),
     "walk": Stage(
         function="wsss.refine.walk:walk",
@@ -154,8 +140,6 @@ STAGES: Registry[Stage] = {
         result="AffinityNet's random walk",
         network=True,
         processes="walk.crf",
-        memory=12000,
-        minutes=720,
         measured=True,
         drawn=True,
     ),
@@ -169,8 +153,6 @@ STAGES: Registry[Stage] = {
         many="sets of marks for IRNet",
         result="marks for IRNet",
         processes=True,
-        memory=8000,
-        minutes=360,
     ),
     "irn_train": Stage(
         function="wsss.refine.irn_train:irn_train",
@@ -182,8 +164,6 @@ STAGES: Registry[Stage] = {
         many="IRNets",
         result="IRNet",
         network=True,
-        memory=16000,
-        minutes=1440,
     ),
     "irn_walk": Stage(
         function="wsss.refine.irn_walk:irn_walk",
@@ -196,8 +176,6 @@ STAGES: Registry[Stage] = {
         many="IRNet walks",
         result="IRNet's random walk",
         network=True,
-        memory=12000,
-        minutes=720,
         measured=True,
         drawn=True,
     ),
@@ -212,8 +190,6 @@ STAGES: Registry[Stage] = {
         many="sets of instance labels",
         result="IRNet's objects",
         network=True,
-        memory=12000,
-        minutes=720,
         measured=True,
     ),
     "deeplab": Stage(
@@ -226,8 +202,6 @@ STAGES: Registry[Stage] = {
         many="DeepLabs",
         result="DeepLab",
         network=True,
-        memory=24000,
-        minutes=1440,
     ),
     "predict": Stage(
         function="wsss.segment.predict:predict",
@@ -240,15 +214,12 @@ STAGES: Registry[Stage] = {
         result="segmentation network",
         network=True,
         processes="predict.crf.iterations",
-        memory=12000,
-        minutes=720,
         measured=True,
         drawn=True,
     ),
     "submission": Stage(
         function="wsss.segment.submission:submission",
         makes="archive",
-        minutes=30,
     ),
     "measure": Stage(
         function="wsss.measure.stage:measure",

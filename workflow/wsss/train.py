@@ -8,10 +8,12 @@ not, whatever the number of loader processes.
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +28,7 @@ from torch.utils.data import DataLoader
 from wsss import devices
 from wsss.backbones.models import fill, save_model, save_state
 from wsss.backbones.weights import import_weights, load_whole
+from wsss.children import Watched, start_child
 from wsss.errors import Stopped, WsssError
 from wsss.files import atomic, digest, read_json, write_json
 from wsss.progress import bar
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
     from wsss.groups import ParameterGroup
     from wsss.settings import sections
 
-CHECKPOINT_EVERY = 500  # steps
+CHECKPOINT_MINUTES = 15.0  # between two checkpoints
 SKIPPED = "skipped"  # in place of the terms of an update that was left out
 LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
 
@@ -174,10 +177,9 @@ def _column(values: list[Any]) -> Tensor | list[Any]:
     return values
 
 
-def _start_loader(_: int) -> None:
-    """One thread; and SIGTERM, which a cluster sends to all processes of a job, is for the training to answer."""
+def _start_loader(parent: int, _: int) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    start_child(parent)
 
 
 def build_optimizer(groups: list[ParameterGroup], settings: sections.Optimizer) -> Optimizer:
@@ -319,6 +321,7 @@ def fit(
     out_dir: Path | str,
     device: str = "auto",
     loaders: int = 0,
+    checkpoint_minutes: float | None = None,
 ) -> Path:
     """Train and write ``model.pt`` (the task's state dict), ``losses.csv`` and ``training.json``.
 
@@ -331,9 +334,11 @@ def fit(
         out_dir: also holds ``checkpoint.pt`` while training runs; a run that finds one of its settings goes on from it.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number of GPUs>``.
         loaders: number of processes that load samples; with 0 the training loads them itself. It changes no result.
+        checkpoint_minutes: time between two checkpoints. It changes no result.
 
     Raises:
-        Stopped: SIGTERM came; the checkpoint is written.
+        Stopped: SIGTERM or SIGINT (Ctrl-C) came; the checkpoint is written.
+        ChildDied: a loader process died.
         WsssError: a loss is not finite, there is nothing to train on, or a weight file does not fit.
     """
     task, samples, train, finish, choice = training
@@ -365,7 +370,10 @@ def fit(
     log = LossLog(out_dir / f".losses.{fabric.global_rank}.csv", start, loop.may_skip)
     scored = Scored(out_dir, choice, start) if choice and fabric.is_global_zero else None
     model.train()
-    with OnSigterm() as stop, bar(out=out_dir, unit="step", total=schedule.steps, initial=start) as shown:
+    patience = 60 * (CHECKPOINT_MINUTES if checkpoint_minutes is None else checkpoint_minutes)
+    kept = time.monotonic()
+    progress = bar(out=out_dir, unit="step", total=schedule.steps, initial=start)
+    with OnStop() as stop, progress as shown, Watched("a process that loads images", _want_of_memory(loaders)):
         for step, batch in enumerate(loop.loader(samples, start, loaders), start):
             for phase, losses, made in loop.step(batch, step):
                 (log.add if made else log.skip)(schedule.progress(step), batch["id"], phase, losses)
@@ -379,9 +387,11 @@ def fit(
             stopped = loop.agree(bool(stop), done)
             if done % LOG_EVERY == 0 or done == schedule.steps or stopped:
                 shown.set_postfix({term: f"{value:.3g}" for term, value in log.flush().items()})
-            if ((done % CHECKPOINT_EVERY == 0 or due) and done < schedule.steps) or stopped:
+            overdue = loop.agree(time.monotonic() - kept >= patience, done)
+            if stopped or (done < schedule.steps and (due or overdue)):
                 log.flush()
                 _checkpoint(fabric, out_dir / "checkpoint.pt", module, optimizers, written, done)
+                kept = time.monotonic()
                 if scored:
                     scored.tidy()
             if stopped:
@@ -397,6 +407,13 @@ def fit(
         log.path.unlink()
     fabric.barrier()
     return out_dir / "model.pt"
+
+
+def _want_of_memory(loaders: int) -> str:
+    return (
+        "probably for want of memory, or of shared memory (df /dev/shm); ask for more memory, or for fewer loader "
+        f"processes than {loaders} (--loaders, or snakemake --config loaders=...), and run it again to go on"
+    )
 
 
 def _module(task: Task) -> nn.Module:
@@ -477,7 +494,7 @@ class _Loop:
             batch_sampler=batches,
             num_workers=processes,
             collate_fn=collate,
-            worker_init_fn=_start_loader,
+            worker_init_fn=functools.partial(_start_loader, os.getpid()),
             pin_memory=self.fabric.device.type == "cuda",
         )
         loaded: Any = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
@@ -554,9 +571,8 @@ def _resume(path: Path, task: nn.Module, optimizers: dict[str, Optimizer], setti
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can fail in any way; the cure is the same
-        raise WsssError(
-            f"{path}: not a readable checkpoint ({str(error).splitlines()[0]}); delete it to start again"
-        ) from None
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise WsssError(f"{path}: not a readable checkpoint ({why}); delete it to start again") from None
     if state["settings"] != settings:
         print(f"{path}: belongs to other settings, inputs or code, starting at step 0", file=sys.stderr)
         return 0
@@ -566,8 +582,13 @@ def _resume(path: Path, task: nn.Module, optimizers: dict[str, Optimizer], setti
     return int(state["step"])
 
 
-class OnSigterm:
-    """True after SIGTERM, so that the loop can finish its step and write a checkpoint first."""
+class OnStop:
+    """True after SIGTERM or SIGINT, so that the loop can finish its step and write a checkpoint first.
+
+    A second Ctrl-C is not waited with.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
         self._asked = False
@@ -575,12 +596,15 @@ class OnSigterm:
     def __bool__(self) -> bool:
         return self._asked
 
-    def __enter__(self) -> OnSigterm:
-        self._before = signal.signal(signal.SIGTERM, self._ask)
+    def __enter__(self) -> OnStop:
+        self._before = [signal.signal(number, self._ask) for number in self.SIGNALS]
         return self
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
         self._asked = True
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+        for number, before in zip(self.SIGNALS, self._before, strict=True):
+            signal.signal(number, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,8 @@ def save_state(state: Mapping[str, Any], path: Path) -> None:
     """Write tensors with ``torch.save``; through a stream, because a file name would become part of the bytes."""
     with atomic(path) as temporary, temporary.open("wb") as stream:
         torch.save(state, stream)
+        stream.flush()
+        os.fsync(stream.fileno())  # a node that crashes after the renaming must not leave an empty file
 
 
 def save_model(network: nn.Module, path: Path) -> Path:

@@ -14,7 +14,8 @@ from wsss.plan.resolve import PACKAGE
 
 SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 OWN = PACKAGE.parent.parent / "config.yaml"
-EXECUTION = ("device", "threads", "workers", "loaders", "gpus", "shards")  # keys that change no result
+# keys that change no result
+EXECUTION = ("device", "threads", "workers", "loaders", "gpus", "shards", "shard_images", "checkpoint_minutes")
 
 
 def check(config: Raw, files: Iterable[str | Path]) -> None:

@@ -57,7 +57,8 @@ def _counted(index: Path) -> Counts:
 
 def describe(plan: Plan, dataset: str, asked: list[str]) -> str:
     """What is missing for these targets, as a short block of lines; empty if nothing has to be computed."""
-    from wsss.plan.rates import time_of  # it counts with what is below
+    from wsss.plan import extent  # they count with what is below
+    from wsss.plan.rates import time_of
 
     jobs = missing(plan, dataset, asked)
     if not jobs:
@@ -71,6 +72,8 @@ def describe(plan: Plan, dataset: str, asked: list[str]) -> str:
         if members:
             words = f"{len(members):>6} {row.many if len(members) > 1 else row.one}"
             lines += _wrapped(f"{words:<22} {_work(plan, members, counts)}", 25)
+    if size := extent.describe(plan, jobs, counts):
+        lines += _wrapped(size, 2)
     lines += _wrapped(time_of(plan, jobs, counts), 2)
     if random := at_random(plan, jobs):
         lines += _wrapped(f"At random, because they have no weights, start: {', '.join(random)}; see stand_ins.", 2)

@@ -43,7 +43,12 @@ class Job:
     @property
     def shards(self) -> int:
         """The number of shards, this one included."""
-        return int(self.file.rpartition(".")[0].rpartition("-of-")[2]) if "-of-" in self.file else 1
+        return shards_of(self.file.rpartition(".")[0])
+
+
+def shards_of(name: str) -> int:
+    """The number of shards that ``part-i-of-n`` tells; 1 for a name that tells none."""
+    return int(name.rpartition("-of-")[2]) if "-of-" in name else 1
 
 
 def job_of(plan: Plan, path: str | Path) -> Job | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -220,10 +221,19 @@ class Plan:
             return found
         source = stages.STAGES[stage].shard_of
         if source is None:
-            return int(self.config["shards"])
+            return self._wanted_shards(home.relative_to(self.results).parts[0], part)
         dataset, paper, run, seed = home.relative_to(self.results).parts[:4]
         read = self.home(dataset, paper, run, seed.removeprefix("seed"), source)
         return self._number_of_shards(read, source, part)
+
+    def _wanted_shards(self, dataset: str, part: str) -> int:
+        """The configured number of shards; fewer where they would hold fewer images than is configured."""
+        from wsss.plan.cost import sizes  # it counts with what is here
+
+        most, least = int(self.config["shards"]), self.config.get("shard_images")
+        if most == 1 or not least or part not in (known := sizes(self, dataset)):
+            return most
+        return min(most, max(1, math.ceil(known[part] / int(least))))
 
     def learnt_from(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> list[str]:
         """The shards that a network behind the classifier is trained on.

@@ -51,6 +51,22 @@ def recorded(
     job.write(device)
 
 
+def made_by_another(
+    command: str, inputs: Sequence[str], outputs: Sequence[str], config: content.Content | None
+) -> bool:
+    """Whether a record beside the first output says that the same job made what is there, from the same inputs."""
+    path = record_path(outputs[0])
+    try:
+        found = content.parse(path.read_bytes())
+    except (OSError, content.Broken):
+        return False
+    job = _Job(command, inputs, outputs, config)
+    if (found["command"], found["config"], found["attempts"]["basis"]) != (command, job.config, job.basis):
+        return False
+    made = ((job.place.path(key), about["sha256"]) for key, about in found["outputs"].items())
+    return all(file.is_file() and sha256(file) == digest for file, digest in made)
+
+
 class _Job:
     """A job between its start and its record."""
 

@@ -6,7 +6,10 @@ uint8.
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +68,12 @@ class Look:
         return np.asarray(Image.fromarray(pixels).resize((width, height)))
 
 
+@functools.cache
+def _method(config: str, n_classes: int, model: str, stamp: int) -> Any:
+    """A model, read once for all columns that show it."""
+    return load_method(json.loads(config), n_classes, model)
+
+
 def painter(column: PictureColumn, dataset: Dataset) -> Callable[[str], Picture]:
     """Load the model of a column and return a function that paints its picture of an image, at scale 1.
 
@@ -73,7 +82,8 @@ def painter(column: PictureColumn, dataset: Dataset) -> Callable[[str], Picture]
     """
     name = column["config"]["method"]["name"]
     draw = choose(load(KINDS, name, "method with pictures of its inside"), column["kind"], f"kind of picture of {name}")
-    method = load_method(column["config"], len(dataset.classes), column["model"])
+    stamp = Path(column["model"]).stat().st_mtime_ns
+    method = _method(json.dumps(column["config"], sort_keys=True), len(dataset.classes), column["model"], stamp)
 
     @torch.no_grad()
     def paint(image_id: str) -> Picture:

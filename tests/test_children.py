@@ -1,0 +1,101 @@
+"""Processes of a job: none outlives its parent, and nobody waits for one that died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import Training, is_alive, wait_for
+
+from wsss.files import sha256
+
+LOADERS = ("--loaders", "2")
+
+
+def started(folder: Path, **more) -> Training:
+    """A long training whose loader processes are at work."""
+    training = Training(folder, *LOADERS, steps=20_000, **more)
+    training.wait_for(lambda: training.steps() >= 10)
+    return training
+
+
+@pytest.mark.parametrize(
+    ("how", "which"),
+    [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGBUS, 0)],  # out of memory; out of /dev/shm
+)
+def test_a_training_whose_loader_dies_ends_with_one_line(tmp_path, how, which):
+    training = started(tmp_path)
+    loaders = training.children()
+    begun = time.monotonic()
+    os.kill(loaders[which], how)
+    assert training.end() == 2
+    assert time.monotonic() - begun < 60
+    lines = [line for line in training.said().splitlines() if " steps (" not in line]  # beside the progress
+    assert len(lines) == 1, training.said()
+    assert "a process that loads images died" in lines[0]
+    wait_for(lambda: not any(map(is_alive, loaders)), 10)
+
+
+def test_loaders_end_with_a_training_that_is_killed(tmp_path):
+    training = started(tmp_path)
+    loaders = training.children()
+    assert len(loaders) == 2
+    training.process.kill()
+    training.end()
+    wait_for(lambda: not any(map(is_alive, loaders)), 10)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_ends_in_a_checkpoint(tmp_path, how):
+    """As Ctrl-C in a terminal and a cluster send it; what goes on from there is what would have come anyway."""
+    stopped = Training(tmp_path, *LOADERS, steps=200)
+    stopped.wait_for(lambda: stopped.steps() >= 10)
+    os.killpg(stopped.process.pid, how)
+    assert stopped.end() == 143
+    assert "run the same command again to go on" in stopped.said()
+    assert (stopped.out / "checkpoint.pt").exists()
+    again = Training(tmp_path, *LOADERS, steps=200)
+    whole = Training(tmp_path, out="whole", steps=200)
+    assert (again.end(), whole.end()) == (0, 0), again.said()
+    assert sha256(again.out / "model.pt") == sha256(whole.out / "model.pt")
+    assert (again.out / "losses.csv").read_bytes() == (whole.out / "losses.csv").read_bytes()
+
+
+POOL = """
+import sys, time
+sys.path[:0] = {path!r}
+{before}
+from wsss.pool import mapped
+
+def job(item):
+    time.sleep(0.1)
+    return item
+
+if __name__ == "__main__":
+    for result in mapped(job, range(100_000), 2):
+        print(result, flush=True)
+"""
+
+
+@pytest.mark.parametrize("before", ["import torch", ""])  # processes are spawned beside torch, else forked
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_processes_of_a_pool_end_with_their_parent(tmp_path, before, how):
+    script = tmp_path / "pool.py"
+    script.write_text(POOL.format(path=sys.path, before=before))
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        parent = subprocess.Popen([sys.executable, str(script)], stdout=stream, stderr=stream, start_new_session=True)
+    wait_for(lambda: "0\n" in log.read_text())
+    found = subprocess.run(["pgrep", "-g", str(parent.pid)], capture_output=True, text=True).stdout
+    workers = [int(word) for word in found.split() if int(word) != parent.pid]
+    assert len(workers) >= 2
+    send = os.killpg if how == signal.SIGINT else os.kill  # a terminal sends Ctrl-C to all
+    send(parent.pid, how)
+    assert parent.wait(60) != 0
+    assert log.read_text().count("Traceback") <= 1
+    wait_for(lambda: not any(map(is_alive, workers)), 20)

@@ -1,0 +1,96 @@
+"""What a cluster is asked for: the site file, limits, options of sbatch, and the table of requests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wsss import cluster, devices
+from wsss.errors import WsssError
+from wsss.plan import Plan, requests
+from wsss.stages import IN_SHARDS, TRAINED
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def plan(tmp_path) -> Plan:
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    return Plan({**config, **yaml.safe_load((ROOT / "slurm/voc12.yaml").read_text()), "results": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("30:00", 30), ("2:00", 2), ("1:30:00", 90), ("1-00:00:00", 1440), ("infinite", None), ("n/a", None)],
+)
+def test_time_limits_are_read_as_slurm_writes_them(limit, expected):
+    assert cluster.minutes(limit) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("accont: me", "accont"),
+        ("most_minutes: long", "most_minutes"),
+        ("warn_minutes: -1", "warn_minutes"),
+        ("[1]", "settings"),
+    ],
+)
+def test_a_mistake_in_the_site_file_is_one_line(tmp_path, one_line, text, word):
+    (tmp_path / "site.yaml").write_text(text)
+    one_line(lambda: cluster.load_site(tmp_path), "site.yaml", word, "site.example.yaml")
+
+
+def test_without_a_site_file_the_cluster_decides(tmp_path):
+    assert cluster.load_site(tmp_path) == cluster.Site()
+
+
+def test_the_example_names_every_setting(tmp_path):
+    lines = (ROOT / "slurm/site.example.yaml").read_text().splitlines()
+    settings = "\n".join(
+        line[2:] for line in lines if line.startswith("# ") and ": " in line and line[2:].split(":")[0].islower()
+    )
+    (tmp_path / "site.yaml").write_text(settings)
+    assert set(yaml.safe_load(settings)) == set(cluster.Site.model_fields)
+    assert cluster.load_site(tmp_path).gpu_type == "a100"
+
+
+def test_a_second_attempt_avoids_nodes_that_lacked_a_gpu(tmp_path):
+    events = [{"event": "started"}, {"event": devices.LACKS_GPU, "node": "n7"}, {"event": "ended"}]
+    (tmp_path / "attempts.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    record, site = str(tmp_path / "record.json"), cluster.Site(options="--nice")
+    assert "--exclude" not in cluster.options(site, True, 1, record)
+    assert cluster.options(site, True, 2, record) == "--open-mode=append --signal=TERM@300 --exclude=n7 --nice"
+    assert cluster.options(site, False, 2, None) == "--open-mode=append --nice"
+    assert cluster.LACKS_GPU == devices.LACKS_GPU
+
+
+def test_every_stage_has_a_request_of_its_own(plan):
+    assert {*TRAINED, *IN_SHARDS, "index", "measure", "submission", "table", "figure"} == set(requests.table())
+
+
+def test_requests_grow_with_images_classes_and_attempts(plan):
+    assert requests.megabytes(plan, "index", "coco14") > 2281  # what it was seen to need
+    assert requests.megabytes(plan, "predict", "coco14", 8) > 8 * 1000  # eight CRFs of 81 labels
+    assert requests.megabytes(plan, "predict", "voc12", 8) < requests.megabytes(plan, "predict", "coco14", 8)
+    assert requests.megabytes(plan, "cam", "voc12", attempt=4) == 2 * requests.megabytes(plan, "cam", "voc12")
+    assert requests.minutes(plan, "crf", "voc12", "rest-0-of-1") > requests.minutes(plan, "crf", "voc12", "rest-0-of-8")
+    assert requests.minutes(plan, "train", "voc12", attempt=3, trains=True) == 1440
+
+
+def test_shards_hold_at_least_as_many_images_as_is_configured(plan):
+    assert (
+        len(plan.shards(plan.results / "voc12/seam/seam/seed0/cam", "cam", "voc12", "train")) == 2
+    )  # measured and rest
+    assert len(plan.shards(plan.results / "coco14/aeft/aeft/seed0/cam", "cam", "coco14", "train")) == 5
+    plan.config["shard_images"] = None
+    assert len(plan.shards(plan.results / "coco14/aeft/aeft/seed0/cam", "cam", "coco14", "train")) == 8
+
+
+def test_a_site_that_cannot_be_used_is_told_before_the_first_job(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(WsssError, match="sbatch: not found; start the workflow on a login node"):
+        cluster.check(cluster.Site(), 0)

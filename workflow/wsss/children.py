@@ -1,0 +1,113 @@
+"""Processes that work for this one: they end with it, and it does not wait for one that died."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+
+from wsss.errors import ChildDied, WsssError
+from wsss.provenance import ledger
+
+PR_SET_PDEATHSIG = 1  # sys/prctl.h
+LOOK_EVERY = 1.0  # seconds
+SOON = 2.0  # seconds within which a child that broke a connection is dead
+PATIENCE = 20.0  # seconds between the death of a child and the end of its parent, which may hang on it
+
+
+def start_child(parent: int) -> None:
+    """Make this process end with its parent, and leave signals to it.
+
+    A cluster and a terminal send SIGTERM and SIGINT to all processes of a job. The parent answers them, and needs its
+    children while it does.
+
+    Args:
+        parent: the parent's process id.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
+
+
+def end_with(parent: int) -> None:
+    """Let the kernel kill this process when its parent ends, however that ends. Only Linux can."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it ended before the kernel knew
+            os._exit(1)
+
+
+class Watched:
+    """Watch the children of this process in a block, and end the block with one line when one of them dies.
+
+    A parent may wait for ever for a child that died with a lock. If it has not ended ``PATIENCE`` seconds later, it is
+    ended from here.
+
+    Args:
+        what: the words for a child.
+        cure: what to do about it.
+    """
+
+    def __init__(self, what: str, cure: str) -> None:
+        self._what, self._cure = what, cure
+        self._seen: set[BaseProcess] = set()
+        self._others: set[BaseProcess] = set(multiprocessing.active_children())
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="children")
+
+    def __enter__(self) -> Watched:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self._over.set()
+            return
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise once more, here
+        how = self._death() if isinstance(error, WsssError) else self._death_within(SOON)
+        self._kill()  # they leave signals to this process, which would wait for them on its way out
+        self._over.set()
+        if how and isinstance(error, Exception) and not isinstance(error, WsssError):
+            raise ChildDied(self._line(how)) from None
+
+    def _watch(self) -> None:
+        while not self._over.wait(LOOK_EVERY):
+            if (how := self._death()) is None:
+                continue
+            if not self._over.wait(PATIENCE):
+                print(f"wsss: {self._line(how)}", file=sys.stderr, flush=True)
+                ledger.note("ended", how="failed", why=self._line(how))
+                self._kill()
+                os._exit(WsssError.exit_code)
+            return
+
+    def _death_within(self, seconds: float) -> str | None:
+        """How a child died, also one that is about to: its connections are closed before it counts as dead."""
+        deadline = time.monotonic() + seconds
+        while (how := self._death()) is None and self._seen and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return how
+
+    def _death(self) -> str | None:
+        """How a child died, if one did."""
+        self._seen.update(set(multiprocessing.active_children()) - self._others)
+        for child in list(self._seen):
+            if child.exitcode:
+                return f"signal {-child.exitcode}" if child.exitcode < 0 else f"exit code {child.exitcode}"
+        return None
+
+    def _kill(self) -> None:
+        for child in list(self._seen):
+            if child.exitcode is None:
+                child.kill()
+
+    def _line(self, how: str) -> str:
+        return f"{self._what} died ({how}); {self._cure}"

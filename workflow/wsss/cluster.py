@@ -1,0 +1,245 @@
+"""What the workflow asks a Slurm cluster for, and how it gets along with what clusters do to jobs.
+
+Only the main process of a workflow imports this. Nothing here changes a result.
+"""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsss.errors import WsssError
+from wsss.files import read_yaml
+from wsss.provenance.ledger import ledger_path
+
+SITE = "WSSS_SITE"  # environment: the site file, if it is not the one beside the profile
+LACKS_GPU = "lacks GPU"  # as wsss.devices notes it; importing it would load torch
+RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # Slurm's name of a Snakemake job: the run's id
+GONE = 180  # seconds within which a cancelled job is gone
+
+
+class Site(BaseModel):
+    """What a cluster is like: ``slurm/site.yaml``. What is not said there is left to the cluster."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    account: str | None = None
+    gpu_partition: str | None = None
+    cpu_partition: str | None = None
+    qos: str | None = None
+    gpu_type: str | None = None
+    most_minutes: int | None = Field(default=None, gt=0)
+    most_memory_mb: int | None = Field(default=None, gt=0)
+    warn_minutes: float = Field(default=5, ge=0)
+    options: str = ""
+    at_end: str | None = None
+
+    def partition(self, gpu: bool) -> str | None:
+        """The partition of a job; None for the cluster's default."""
+        return self.gpu_partition if gpu else self.cpu_partition
+
+
+def load_site(beside: Path) -> Site:
+    """Read the site file of the profile in the folder ``beside``. Where there is none, the cluster decides everything.
+
+    Raises:
+        WsssError: it holds something else than a site's settings.
+    """
+    path = Path(os.environ.get(SITE) or beside / "site.yaml")
+    if not path.is_file():
+        if SITE in os.environ:
+            raise WsssError(f"{path}: no such file; {SITE} names it as the site file")
+        return Site()
+    found = read_yaml(path) or {}
+    if not isinstance(found, dict):
+        raise WsssError(f"{path}: holds no settings; see site.example.yaml")
+    try:
+        return Site(**found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise WsssError(f"{path}, {key}: {first['msg'].lower()}; see site.example.yaml") from None
+
+
+# ---- resources of rules
+
+
+def fit(resources: Any, site: Site, trains: bool, record: Callable[[Any], str] | None) -> None:
+    """Complete the resources of a rule with what the site says.
+
+    Args:
+        resources: of the rule, as Snakemake keeps them; changed in place. What is there was asked for and stays.
+        site: the cluster.
+        trains: the rule trains a network, so it is warned before its time is over.
+        record: from wildcards to the record of the rule's job; None for one that shares a submission, whose
+            options must be the same for all.
+    """
+    gpu = "gpu" in resources and bool(resources["gpu"].value)
+    said = {"slurm_account": site.account, "slurm_partition": site.partition(gpu), "qos": site.qos}
+    if gpu:
+        said["gpu_model"] = site.gpu_type
+    for name, value in said.items():
+        if value is not None and name not in resources:
+            resources[name] = value
+    if "slurm_extra" not in resources:
+        resources["slurm_extra"] = lambda wildcards, attempt: options(
+            site, trains, attempt, record(wildcards) if record else None
+        )
+
+
+def options(site: Site, trains: bool, attempt: int, record: str | None) -> str:
+    """More options for sbatch: a log that a requeued job continues, a warning in time, no node that lacked a GPU."""
+    found = ["--open-mode=append"]
+    if trains and site.warn_minutes:
+        found.append(f"--signal=TERM@{round(60 * site.warn_minutes)}")
+    if attempt > 1 and record and (nodes := nodes_without_gpu(ledger_path(record))):
+        found.append(f"--exclude={','.join(nodes)}")
+    return " ".join([*found, site.options]).strip()
+
+
+def nodes_without_gpu(ledger: Path) -> list[str]:
+    """The nodes on which attempts at a result asked for a GPU and saw none."""
+    lines = ledger.read_text(encoding="utf-8").splitlines() if ledger.is_file() else []
+    events = [json.loads(line) for line in lines]
+    return sorted({event["node"] for event in events if event["event"] == LACKS_GPU})
+
+
+def most_minutes(site: Site, gpu: bool) -> int | None:
+    """The longest time that a job may ask for: as the site says, or the limit of its partition; None without limit."""
+    return site.most_minutes or _limit(site.partition(gpu))
+
+
+@functools.cache
+def _limit(partition: str | None) -> int | None:
+    for name, limit in partitions():
+        if name.rstrip("*") == partition or (partition is None and name.endswith("*")):
+            return minutes(limit)
+    return None
+
+
+def most_memory(site: Site, gpu: bool) -> int | None:
+    """The most memory in MB that a job may ask for: as the site says, or that of the largest node of its partition."""
+    return site.most_memory_mb or _largest_node(site.partition(gpu))
+
+
+@functools.cache
+def _largest_node(partition: str | None) -> int | None:
+    if not shutil.which("sinfo"):
+        return None
+    where = ["-p", partition] if partition else []
+    answer = subprocess.run(["sinfo", "-h", "-N", "-o", "%m", *where], capture_output=True, text=True, check=False)
+    return max((int(word) for word in re.findall(r"\d+", answer.stdout)), default=None)
+
+
+def minutes(limit: str) -> int | None:
+    """Slurm's words for a time limit, as ``1-12:00:00``, ``30:00`` or ``infinite``, in minutes."""
+    if not (found := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)):
+        return None
+    days, hours, rest, _ = (int(word or 0) for word in found.groups())
+    return max(days * 1440 + hours * 60 + rest, 1)
+
+
+@functools.cache
+def partitions() -> list[tuple[str, str]]:
+    """(name, time limit) of the cluster's partitions; the default one's name ends with ``*``."""
+    if not shutil.which("sinfo"):
+        return []
+    answer = subprocess.run(["sinfo", "-h", "-o", "%P %l"], capture_output=True, text=True, check=False)
+    lines = answer.stdout.splitlines()
+    return [(name, limit) for name, _, limit in (line.partition(" ") for line in lines)]
+
+
+def ask(*command: str) -> str:
+    """What a command of Slurm answers.
+
+    Raises:
+        WsssError: it fails.
+    """
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise WsssError(f"{' '.join(command)}: {' '.join(answer.stderr.split()) or 'failed'}")
+    return answer.stdout
+
+
+# ---- before the first job
+
+
+def check(site: Site, gpus: int) -> None:
+    """Look for what would make jobs fail later.
+
+    Args:
+        site: the cluster.
+        gpus: the number of GPUs that a training asks for.
+
+    Raises:
+        WsssError: the first finding.
+    """
+    if not shutil.which("sbatch"):
+        raise WsssError("sbatch: not found; start the workflow on a login node of the cluster")
+    if not shutil.which("sacct") and not site.account:
+        raise WsssError("sacct: not found, so no account can be guessed; name one in slurm/site.yaml: account")
+    names = [name.rstrip("*") for name, _ in partitions()]
+    for partition in {site.partition(gpu) for gpu in (False, True)} - {None}:
+        if partition not in names:
+            raise WsssError(f"slurm/site.yaml: there is no partition '{partition}'; the cluster has {', '.join(names)}")
+    if gpus:
+        _check_gpus(site)
+
+
+def _check_gpus(site: Site) -> None:
+    where = ["-p", site.gpu_partition] if site.gpu_partition else []
+    kinds = sorted(set(re.findall(r"gpu(?::([^:,()\s]+))?(?::\d+)", ask("sinfo", "-h", "-o", "%G", *where))))
+    if not kinds:
+        of = f"partition '{site.gpu_partition}'" if where else "the cluster"
+        raise WsssError(f"{of} has no GPU; name another gpu_partition in slurm/site.yaml, or use --config gpus=0")
+    if site.gpu_type and site.gpu_type not in kinds:
+        raise WsssError(f"slurm/site.yaml: there is no GPU of type '{site.gpu_type}'; there are {', '.join(kinds)}")
+
+
+def cancel_orphans(folder: str | Path) -> list[str]:
+    """Cancel the jobs that a lost controller of this working folder left, and wait until they are gone.
+
+    Trainings write a checkpoint first. Left alone, such a job would delete and rewrite what this controller makes.
+
+    Returns:
+        Their job ids.
+    """
+    if not (found := orphans(folder)):
+        return []
+    ask("scancel", *found)
+    deadline = time.monotonic() + GONE
+    while set(orphans(folder)) & set(found) and time.monotonic() < deadline:
+        time.sleep(2)
+    return found
+
+
+def orphans(folder: str | Path) -> list[str]:
+    """Job ids of Snakemake's jobs that wait or run in a working folder."""
+    listed = ask("squeue", "-h", "-u", getpass.getuser(), "-o", "%i|%j|%Z").splitlines()
+    rows = (line.split("|", 2) for line in listed)
+    here = os.path.realpath(folder)
+    return [job for job, name, where in rows if _is_run(name) and os.path.realpath(where) == here]
+
+
+def _is_run(name: str) -> bool:
+    return RUN.search(name) is not None
+
+
+# ---- after the last
+
+
+def at_end(site: Site, state: str) -> None:
+    """Run the site's command for the end of a workflow; ``$WSSS_STATE`` is ``done`` or ``failed``."""
+    if site.at_end:
+        subprocess.run(["bash", "-c", site.at_end], env={**os.environ, "WSSS_STATE": state}, check=False)
