@@ -174,7 +174,10 @@ def _export_weights(args: Namespace) -> None:
         network = affinity_net.load(config, args.model)
     else:
         network = load_method(config, len(Dataset.load(args.data).classes), args.model).complete()
-    export_weights(network, network.weights_kind, args.out)
+    kind = getattr(network, "weights_kind", None)
+    if kind is None:
+        raise WsssError(f"{args.config}: its authors published no weights, so there is no format to write")
+    export_weights(network, kind, args.out)
 
 
 @command(

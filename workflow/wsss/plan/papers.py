@@ -39,13 +39,19 @@ SCHEMA = PACKAGE.parent / "schemas" / "paper.schema.yaml"
 
 
 def load(names: list[str], folder: str | Path) -> dict[str, Raw]:
-    """Read and check the paper files ``<folder>/<name>.yaml``, in the given order."""
+    """Read and check the paper files ``<folder>/<name>.yaml``, in the given order.
+
+    Raises:
+        WsssError: the first finding, with its file.
+    """
     from wsss.plan import checks  # it reads cells, and so this module
 
     present = {path.stem: path for path in Path(folder).glob("*.yaml")}
     specs = {}
     for name in names:
         path = choose(present, name, "paper")
+        if "_" in name:
+            raise WsssError(f"{path}: rename it without '_', which ends the paper's name in the names of its tables")
         specs[name] = read_yaml(path)
         check_schema(specs[name], read_yaml(SCHEMA), path)
     for name in specs:
