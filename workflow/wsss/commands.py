@@ -80,7 +80,7 @@ def _register_stage(name: str, stage: Stage) -> None:
 
 
 def _learns_from(stage: Stage) -> list[Argument]:
-    """The option that names what a network is trained on."""
+    """Return the option that names what a network is trained on."""
     kind = stages.kind_learnt_from(stage)
     if kind is None:
         return []
@@ -214,7 +214,7 @@ def _import_weights(args: Namespace) -> None:
 
 
 def _with_official_weights(args: Namespace) -> Any:
-    """The settings of a stage whose authors publish weights; the stage says of which kind."""
+    """Read the settings of a stage whose authors publish weights; the stage says of which kind."""
     config = read_yaml(args.config)
     known = [name for name in TRAINED if name != "deeplab"]
     if not isinstance(config, dict) or config.get("stage") not in known:
@@ -302,7 +302,7 @@ def _cost(args: Namespace) -> None:
 
 
 def _plan(args: Namespace) -> tuple[Plan, str]:
-    """The checked plan, and the data set that is asked for."""
+    """Return the checked plan, and the data set that is asked for."""
     from wsss.plan.configuration import load_plan
 
     plan = load_plan(args.config)
@@ -401,7 +401,7 @@ def _crate(args: Namespace) -> None:
 
 
 def _settings(args: Namespace, stage: str) -> Any:
-    """The settings of a stage. Those of another stage are refused."""
+    """Read the settings of a stage. Those of another stage are refused."""
     config = read_yaml(args.config)
     found = config.get("stage") if isinstance(config, dict) else None
     if found != stage:

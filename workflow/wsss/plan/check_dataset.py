@@ -45,7 +45,7 @@ def _known(spec: Raw, key: str, names: Iterable[str], where: str) -> None:
 
 
 def _runs(specs: dict[str, Raw]) -> Raw:
-    """Every run of every paper, by ``<paper>/<run>``."""
+    """Return every run of every paper, by ``<paper>/<run>``."""
     found = {}
     for paper, spec in specs.items():
         for run, said in spec.get("runs", {}).items():
@@ -54,7 +54,7 @@ def _runs(specs: dict[str, Raw]) -> Raw:
 
 
 def _own(spec: Raw) -> list[Raw]:
-    """The parts of a data set's entry that hold settings."""
+    """Return the parts of a data set's entry that hold settings."""
     return [spec.get(key, {}) for key in ("overrides", "pretraining", "methods", "runs")]
 
 
@@ -68,7 +68,7 @@ def _lists(spec: Raw) -> Raw:
 
 
 def _networks(settings: Any) -> Iterator[Raw]:
-    """Every ``backbone`` mapping in nested settings."""
+    """Yield every ``backbone`` mapping in nested settings."""
     if isinstance(settings, dict):
         if isinstance(settings.get("backbone"), dict):
             yield settings["backbone"]

@@ -30,19 +30,19 @@ def check(config: Raw, files: Iterable[str | Path]) -> None:
 
 
 def _without_required(value: Any) -> Any:
-    """A schema for a part of the configuration: a file need not say everything."""
+    """Make a schema for a part of the configuration: a file need not say everything."""
     if not isinstance(value, dict):
         return value
     return {key: _without_required(inner) for key, inner in value.items() if key != "required"}
 
 
 def of_results(config: Raw) -> Raw:
-    """The part of a configuration that says what is computed, not how."""
+    """Return the part of a configuration that says what is computed, not how."""
     return {key: value for key, value in config.items() if key not in EXECUTION}
 
 
 def load_plan(config_path: str | Path | None = None) -> Plan:
-    """The plan of a configuration file on top of the project's own, checked as the workflow checks it."""
+    """Return the plan of a configuration file on top of the project's own, checked as the workflow checks it."""
     config, files = read_yaml(OWN), [OWN]
     if config_path:
         path = Path(config_path)

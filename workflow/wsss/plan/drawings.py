@@ -15,7 +15,7 @@ NO_SERVER = "test masks are not public: the VOC server measures what `wsss submi
 
 
 def drawing(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> Raw:
-    """Everything that decides a table (``kind`` tables) or figure (figures): contents and the digest of its code."""
+    """Collect all that decides a table (``kind`` tables) or figure (figures): contents and the digest of its code."""
     choose(plan.papers, paper, "paper")
     found = {"tables": table, "figures": figure}[kind](plan, dataset, paper, name)
     return {**found, "code": digest_of([ENTRY_POINTS[kind]], found)}
@@ -25,7 +25,7 @@ def drawing(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> Raw:
 
 
 def table(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
-    """A table. Each cell with a run carries ``metrics``, one file per seed."""
+    """Resolve a table. Each cell with a run carries ``metrics``, one file per seed."""
     spec = plan.papers[paper]
     about = choose(spec["tables"], name, f"table of {paper}")
     rows = []
@@ -44,7 +44,7 @@ def table(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
 
 
 def _common(plan: Plan, dataset: str, paper: str) -> Raw:
-    """What all drawings of a paper on a data set say."""
+    """Collect the entries that all drawings of a paper on a data set have."""
     spec, data = plan.papers[paper], plan.dataset(dataset)
     return {
         "paper": paper,
@@ -57,7 +57,7 @@ def _common(plan: Plan, dataset: str, paper: str) -> Raw:
 
 
 def _companion(plan: Plan, dataset: str, spec: Raw) -> tuple[str, str | None]:
-    """The data set that a cell or figure is about, and what is in the way, if something is.
+    """Find the data set that a cell or figure is about, and what is in the way, if something is.
 
     It is ``dataset``, or the one beside it in the role that the cell or figure names.
     """
@@ -71,7 +71,7 @@ def _companion(plan: Plan, dataset: str, spec: Raw) -> tuple[str, str | None]:
 
 
 def _with_metrics(plan: Plan, dataset: str, paper: str, cell: Raw) -> Raw:
-    """A cell or curve with the metrics files of its run, or with the reason why it has none."""
+    """Give a cell or curve the metrics files of its run, or the reason why it has none."""
     if not cell.get("run"):
         return cell
     owner, run = papers.owner_of(cell["run"], paper)
@@ -91,7 +91,7 @@ def _with_metrics(plan: Plan, dataset: str, paper: str, cell: Raw) -> Raw:
 
 
 def _not_comparable(plan: Plan, dataset: str, paper: str, run: str, stage: str) -> str | None:
-    """What keeps a result from being compared with the reported one: other images, or other settings than released."""
+    """Say why a result cannot be compared with the reported one: other images, or other settings than released."""
     if not plan.dataset(dataset).get("published"):
         config = plan.resolve(dataset, paper, run)
         network = (config["deeplab"] if stage == "predict" else config)["backbone"]["name"]
@@ -106,7 +106,7 @@ def _not_comparable(plan: Plan, dataset: str, paper: str, run: str, stage: str) 
 
 
 def figure(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
-    """A figure. Each entry of ``series`` or ``columns`` carries the files it is drawn from.
+    """Resolve a figure. Each entry of ``series`` or ``columns`` carries the files it is drawn from.
 
     Curves and bars (``series``) carry ``metrics`` as table cells do. Columns of pictures with a run carry ``files``:
     the shards of a stage over the images, first seed. With a run and a ``kind`` they carry the run's ``model`` and its
@@ -129,7 +129,7 @@ def figure(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
 
 
 def _rows_of_table(plan: Plan, dataset: str, paper: str, spec: Raw) -> Raw:
-    """The columns of a table that a figure shows, and its rows with their cells in these columns."""
+    """Return the columns of a table that a figure shows, and its rows with their cells in these columns."""
     of = table(plan, dataset, paper, spec["table"])
     keys = [column["key"] for column in of["columns"]]
     at = [keys.index(spec[key]) for key in ("column", "x", "y") if key in spec]
@@ -138,7 +138,7 @@ def _rows_of_table(plan: Plan, dataset: str, paper: str, spec: Raw) -> Raw:
 
 
 def _with_files(plan: Plan, dataset: str, paper: str, entry: Raw, images: str) -> Raw:
-    """A column of pictures with the files it is drawn from."""
+    """Give a column of pictures the files it is drawn from."""
     if "run" not in entry:
         return entry
     owner, run = papers.owner_of(entry["run"], paper)
@@ -157,19 +157,19 @@ def _with_files(plan: Plan, dataset: str, paper: str, entry: Raw, images: str) -
 
 
 def entries(drawn: Raw) -> list[Raw]:
-    """The cells of a table or of a figure's rows, the curves, the columns of pictures."""
+    """Return the cells of a table or of a figure's rows, the curves, the columns of pictures."""
     cells = [cell for row in drawn.get("rows", []) for cell in row["cells"]]
     return [*cells, *drawn.get("series", []), *drawn.get("columns", [])]
 
 
 def files(entry: Raw) -> list[str]:
-    """The files that one entry of a drawing is read from."""
+    """Return the files that one entry of a drawing is read from."""
     model = [entry["model"]] if "model" in entry else []
     return [*entry.get("metrics", []), *entry.get("files", []), *model]
 
 
 def inputs(drawn: Raw) -> list[str]:
-    """Every file a drawing reads, sorted."""
+    """Return every file a drawing reads, sorted."""
     found = {str(Path(drawn["data"]) / "index.csv")} if "data" in drawn else set()
     for entry in entries(drawn):
         found |= set(files(entry))
@@ -177,12 +177,12 @@ def inputs(drawn: Raw) -> list[str]:
 
 
 def about(plan: Plan, kind: str, paper: str, name: str) -> Raw:
-    """A drawing's entry in its paper file."""
+    """Return a drawing's entry in its paper file."""
     return dict(choose(choose(plan.papers, paper, "paper")[kind], name, f"one of the {kind} of {paper}"))
 
 
 def obstacle(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> str | None:
-    """The reason why a drawing cannot be made for a data set. (Tables can: their cells say what is missing.)"""
+    """Say why a drawing cannot be made for a data set. (Tables can: their cells say what is missing.)"""
     spec = about(plan, kind, paper, name)
     if why := _companion(plan, dataset, spec)[1]:
         return why

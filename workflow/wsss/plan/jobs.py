@@ -21,7 +21,7 @@ class Job:
     file: str  # model.pt, measured-0-of-1.npz, walk_val.json
 
     def folder(self, plan: Plan) -> Path:
-        """The folder that the job writes to."""
+        """Return the folder that the job writes to."""
         return plan.results / self.dataset / self.paper / self.run / f"seed{self.seed}" / self.stage
 
     @property
@@ -47,7 +47,7 @@ class Job:
 
 
 def job_of(plan: Plan, path: str | Path) -> Job | None:
-    """The job that makes ``path``; None for what no run makes (an index, a weight file, a table)."""
+    """Find the job that makes ``path``; None for what no run makes (an index, a weight file, a table)."""
     path = Path(path)
     if not path.is_relative_to(plan.results):
         return None
@@ -59,7 +59,7 @@ def job_of(plan: Plan, path: str | Path) -> Job | None:
 
 
 def inputs(plan: Plan, job: Job) -> list[str]:
-    """The results of other jobs, and the weight files, that a job reads."""
+    """Return the results of other jobs, and the weight files, that a job reads."""
     which = (job.dataset, job.paper, job.run, job.seed)
     if job.stage == "measure":
         home = plan.home(*which, job.measured)
@@ -72,7 +72,7 @@ def inputs(plan: Plan, job: Job) -> list[str]:
 
 
 def same_shard(plan: Plan, job: Job) -> list[str]:
-    """The shard of the same images that a job reads, if it reads one."""
+    """Return the shard of the same images that a job reads, if it reads one."""
     source = STAGES[job.stage].shard_of
     if source is None:
         return []
@@ -81,7 +81,7 @@ def same_shard(plan: Plan, job: Job) -> list[str]:
 
 
 def model(plan: Plan, job: Job) -> list[str]:
-    """The trained network that a job reads, if it reads one."""
+    """Return the trained network that a job reads, if it reads one."""
     source = STAGES[job.stage].model_of
     if source is None:
         return []

@@ -78,13 +78,13 @@ def check_schema(value: Any, schema: Raw, source: str | Path) -> None:
 
 
 def rows(spec: Raw, table: str) -> list[tuple[Raw, list[Raw]]]:
-    """The rows of a table, each with its cells, one per column."""
+    """List the rows of a table, each with its cells, one per column."""
     about = choose(spec["tables"], table, "table")
     return [(row, [cell(row, column) for column in about["columns"]]) for row in about["rows"]]
 
 
 def cell(row: Raw, column: Raw) -> Raw:
-    """The settings of one cell. ``reported`` of a row maps column keys to values."""
+    """Merge the settings of one cell. ``reported`` of a row maps column keys to values."""
     merged = _cell_settings(column) | _cell_settings(row)
     for kind in ("reported", "spread"):  # of a row: one value for each column
         merged.pop(kind, None)
@@ -104,6 +104,6 @@ def _cell_settings(place: Raw) -> Raw:
 
 
 def owner_of(run: str, paper: str) -> tuple[str, str]:
-    """The paper and the name of a run: ``<run>`` of this paper, or ``<paper>/<run>`` of another."""
+    """Split a run into its paper and its name: ``<run>`` is of this paper, ``<paper>/<run>`` of another."""
     other, _, name = run.rpartition("/")
     return other or paper, name

@@ -43,12 +43,12 @@ class Plan:
     # ---- runs and their settings
 
     def dataset(self, name: str) -> Raw:
-        """A data set's entry in the configuration."""
+        """Return a data set's entry in the configuration."""
         return dict(choose(self.config["datasets"], name, "data set"))
 
     @functools.cache  # noqa: B019  a plan lives as long as the process
     def resolve(self, dataset: str, paper: str, run: str) -> Raw:
-        """All settings of a run. References to runs name their paper and, if to the run itself, the run."""
+        """Resolve all settings of a run. References name the paper and the run they mean, also the run itself."""
         spec = self.dataset(dataset)
         said, layer = self._run(dataset, paper, run)
         method = method_of(said)
@@ -59,7 +59,7 @@ class Plan:
         return dict(replace_references(config, lambda owner, other: f"{REFERENCE}{owner or paper}/{other or run}"))
 
     def _before(self, dataset: str, method: str) -> list[Layer]:
-        """What a data set says of all runs, and of those of a method."""
+        """List the layers below a paper: the data set's word on all runs, and that on the runs of a method."""
         spec, keys = self.dataset(dataset), ("datasets", dataset)
         return [
             self._layer(spec.get("overrides"), *keys, "overrides"),
@@ -67,7 +67,7 @@ class Plan:
         ]
 
     def _after(self, dataset: str, paper: str, run: str) -> list[Layer]:
-        """What the configuration says over a paper: the data set's word on the run, and that on every run."""
+        """List the layers over a paper: the data set's word on the run, and the configuration's on every run."""
         own = self.dataset(dataset).get("runs", {}).get(f"{paper}/{run}")
         layers = [
             self._layer(own, "datasets", dataset, "runs", f"{paper}/{run}"),
@@ -83,12 +83,12 @@ class Plan:
         return Layer(f"configuration, {'.'.join(keys)}", says, self._files, keys)
 
     def _runs(self, dataset: str) -> list[tuple[str, str]]:
-        """(paper, run) of all that can be trained on a data set, in the order of their declaration."""
+        """List (paper, run) of all that can be trained on a data set, in the order of their declaration."""
         own = [PRETRAINING] if "pretraining" in self.dataset(dataset) else []
         return own + self._order
 
     def _run(self, dataset: str, paper: str, run: str) -> tuple[Raw, Layer]:
-        """The entry of a run, and the layer of settings that it is."""
+        """Return the entry of a run, and the layer of settings that it is."""
         if (paper, run) == PRETRAINING and "pretraining" in self.dataset(dataset):
             keys = ("datasets", dataset, "pretraining")
             said = self.dataset(dataset)["pretraining"]
@@ -98,7 +98,7 @@ class Plan:
         return said, paper_layer(f"{paper}.yaml, run {run}", said, self.paper_folder / f"{paper}.yaml", ("runs", run))
 
     def departures(self, dataset: str, paper: str, run: str) -> list[str]:
-        """The settings that the data set's entry or the command line change in a run, as dotted keys.
+        """List the settings that the data set's entry or the command line change in a run, as dotted keys.
 
         Files of weights decide no comparison.
         """
@@ -126,7 +126,7 @@ class Plan:
                 self.resolve(name, paper, run)
 
     def _refuse_old_results(self) -> None:
-        """Stages had other names before. What was made then is not read, and must not be mistaken for anything."""
+        """Refuse results from the time when stages had other names: they must not be mistaken for anything."""
         for folder in OLD_FOLDERS:
             for found in self.results.glob(f"*/*/*/seed*/{folder}"):
                 raise WsssError(
@@ -135,11 +135,11 @@ class Plan:
                 )
 
     def absent(self, dataset: str) -> str | None:
-        """The reason why there are no images of a data set."""
+        """Return the reason why there are no images of a data set."""
         return datasets.absent(dataset, self.dataset(dataset))
 
     def stage_config(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> Raw:
-        """Everything that decides a stage's result: its settings and the digest of its code.
+        """Collect everything that decides a stage's result: its settings and the digest of its code.
 
         It is written beside the result. Where it differs from what is written there, the result is stale.
         """
@@ -160,7 +160,7 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def _key(self, dataset: str, paper: str, run: str, stage: str, extra: tuple[str, ...]) -> str:
-        """The digest of a stage's settings. A model of another run counts by its own settings."""
+        """Return digest a stage's settings. A model of another run counts by its own settings."""
         config = self.resolve(dataset, paper, run)
         content = {name: config[name] for name in (*stages.sections(stage, config), *extra)}
         known = replace_references(content, lambda owner, other: self._key(dataset, owner, other, "train", ()))
@@ -168,43 +168,43 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def owner(self, dataset: str, paper: str, run: str, stage: str, *extra: str) -> tuple[str, str]:
-        """The first declared run with the same settings of ``stage`` (and ``extra``). Its folder is shared."""
+        """Find the first declared run with the same settings of ``stage`` (and ``extra``). Its folder is shared."""
         key = self._key(dataset, paper, run, stage, extra)
         return next(pair for pair in self._runs(dataset) if self._key(dataset, *pair, stage, extra) == key)
 
     # ---- paths
 
     def home(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> Path:
-        """The folder of one stage of a run."""
+        """Return the folder of one stage of a run."""
         paper, run = self.owner(dataset, paper, run, stage)
         return self.results / dataset / paper / run / f"seed{seed}" / stage
 
     def data(self, dataset: str, part: str | None = None) -> Path:
-        """The folder of the index: that of the test images for the part ``test``."""
+        """Return the folder of the index: that of the test images for the part ``test``."""
         return self.results / dataset / "data" / ("test" if part == "test" else "")
 
     def data_config(self, dataset: str) -> Raw:
-        """The settings of a data set's index."""
+        """Return the settings of a data set's index."""
         return datasets.index_config(dataset, self.dataset(dataset), self.results)
 
     def test_options(self, dataset: str) -> Raw:
-        """What the data set says of its images without public masks."""
+        """Read the data set's options of its images without public masks."""
         return datasets.test_options(dataset, self.dataset(dataset))
 
     def test_config(self, dataset: str) -> Raw:
-        """The settings of the index of the test images."""
+        """Return the settings of the index of the test images."""
         return datasets.test_config(dataset, self.dataset(dataset), self.results)
 
     def data_source(self, dataset: str, test: bool = False) -> list[str]:
-        """The marker of the download that the data set (or its test images) needs, if it needs one."""
+        """Return the marker of the download that the data set (or its test images) needs, if it needs one."""
         return datasets.source(dataset, self.dataset(dataset), self.results, test)
 
     def parts(self, dataset: str, *roles: str) -> list[str]:
-        """The disjoint parts that make up the images of ``roles``."""
+        """Return the disjoint parts that make up the images of ``roles``."""
         return datasets.parts(self.dataset(dataset), *roles)
 
     def shards(self, home: Path | str, stage: str, dataset: str, *roles: str) -> list[str]:
-        """The shard files of a stage that cover the images of ``roles``."""
+        """List the shard files of a stage that cover the images of ``roles``."""
         suffix, files = stages.SUFFIXES[stages.STAGES[stage].makes], []
         for part in self.parts(dataset, *roles):
             n = self._number_of_shards(Path(home), stage, part)
@@ -212,7 +212,7 @@ class Plan:
         return files
 
     def _number_of_shards(self, home: Path, stage: str, part: str) -> int:
-        """The number of shards of a stage's result for one part of the images.
+        """Count the shards of a stage's result for one part of the images.
 
         Shards that are there stay, also when the configured number has changed: it decides no result.
         """
@@ -226,7 +226,7 @@ class Plan:
         return self._number_of_shards(read, source, part)
 
     def learnt_from(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> list[str]:
-        """The shards that a network behind the classifier is trained on.
+        """List the shards that a network behind the classifier is trained on.
 
         There are none for a DeepLab on ground truth, nor where official weights are read instead.
         """
@@ -237,26 +237,26 @@ class Plan:
         return self.shards(self.home(dataset, paper, run, seed, source), source, dataset, "train")
 
     def references(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> list[str]:
-        """The models of other runs and the weight files that a training reads; not those of an installed package."""
+        """List the models of other runs and the weight files that a training reads, without those of packages."""
         read = stages.weights_read(stage, self.stage_config(dataset, paper, run, seed, stage))
         return [path for path in read if not path.startswith(INSTALLED)]
 
     def metrics(
         self, dataset: str, paper: str, run: str, seed: int | str, stage: str, images: str | None = None
     ) -> str:
-        """The metrics file of a stage's result on the images of a role."""
+        """Return the metrics file of a stage's result on the images of a role."""
         choose(dict.fromkeys(stages.MEASURED), stage, "measured stage")
         paper, run = self.owner(dataset, paper, run, stage, "measure")
         folder = self.results / dataset / paper / run / f"seed{seed}" / "measure"
         return str(folder / f"{stage}_{images or stages.default_images(stage)}.json")
 
     def submissions(self) -> list[tuple[str, str]]:
-        """(paper, run) of every result on test images that a table reports; the VOC server measures them."""
+        """List (paper, run) of every result on test images that a table reports; the VOC server measures them."""
         found = {papers.owner_of(cell["run"], paper) for paper, cell in self._cells() if cell["images"] == "test"}
         return sorted((paper, run) for paper, run in found if paper in self.papers)
 
     def _cells(self) -> Iterator[tuple[str, Raw]]:
-        """(paper, cell) of every cell of a table that has a run."""
+        """Yield (paper, cell) of every cell of a table that has a run."""
         for paper, spec in self.papers.items():
             for name in spec["tables"]:
                 for _, cells in papers.rows(spec, name):
@@ -268,7 +268,7 @@ STAGE_ALONE = {"measure": ["measure"], "submission": []}
 
 
 def shards_there(home: Path, part: str) -> int:
-    """The number of shards of a part in a folder, if all of them are there; else 0."""
+    """Count the shards of a part in a folder, if all of them are there; else 0."""
     first = min(home.glob(f"{part}-0-of-*.[nz][pi][zp]"), default=None)
     if first is None:
         return 0
@@ -278,7 +278,7 @@ def shards_there(home: Path, part: str) -> int:
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything in nested mappings."""
+    """Yield (dotted key, value) of everything in nested mappings."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _leaves(inner, f"{key}.{name}" if key else str(name))

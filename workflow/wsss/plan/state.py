@@ -1,4 +1,4 @@
-"""What there is to ask for, and how it stands: made, stale, or what is missing."""
+"""Every table and figure, and its state: made, stale, or what is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMED = 3  # runs that a state names before it counts
 
 
 def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str, str]]:
-    """(word, table or figure, title, state) of every table and figure."""
+    """List (word, table or figure, title, state) of every table and figure."""
     found = []
     for entry in entries(plan, dataset):
         found.append((entry["name"], entry["kind"].removesuffix("s"), entry["title"], entry["state"]))
@@ -26,7 +26,7 @@ def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str, str]]:
 
 
 def entries(plan: Plan, dataset: str) -> list[Raw]:
-    """Every table and figure: name, kind, paper, title, caption, folder, log, state, and the runs it rests on.
+    """List every table and figure: name, kind, paper, title, caption, folder, log, state, and the runs it rests on.
 
     Figures drawn from a table come right after it.
     """
@@ -57,7 +57,7 @@ def _entry(outlook: Outlook, dataset: str, target: Target) -> Raw:
 
 
 def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
-    """Where a target stands: its paper, the table it shows (figures of pictures come last), table before figure."""
+    """Order a target by its paper, the table it shows (figures of pictures come last), table before figure."""
     tables = list(plan.papers[target.paper]["tables"])
     table = target.name
     if target.kind == "figures":
@@ -67,7 +67,7 @@ def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
 
 
 def page(plan: Plan, dataset: str) -> Raw:
-    """What the report page shows: the papers, every table and figure with its state, and words for stages."""
+    """Collect all that the report page shows: the papers, every table and figure with its state, words for stages."""
     papers = {name: {key: spec.get(key) for key in ("title", "citation", "note")} for name, spec in plan.papers.items()}
     shown = {name: stage.result for name, stage in STAGES.items() if stage.trains or name in (*DRAWN, *MEASURED)}
     return {"dataset": dataset, "papers": papers, "entries": entries(plan, dataset), "stage_words": shown}
@@ -77,7 +77,7 @@ def page(plan: Plan, dataset: str) -> Raw:
 
 
 def state(outlook: Outlook, dataset: str, folder: Path, drawing: Raw) -> str:
-    """``made``, ``stale: <why>``, ``ready to be drawn`` or ``needs <runs>``.
+    """Return ``made``, ``stale: <why>``, ``ready to be drawn`` or ``needs <runs>``.
 
     A large file older than the record is not read again: this is asked often, and of gigabytes. ``wsss audit`` reads
     all.
@@ -99,7 +99,7 @@ def state(outlook: Outlook, dataset: str, folder: Path, drawing: Raw) -> str:
 
 
 def _names(jobs: list[Job], dataset: str) -> str:
-    """The runs of jobs, a few of them by name."""
+    """Name the runs of jobs, or a few of them."""
     names: dict[str, None] = {}
     for job in jobs:
         names[f"{job.paper}/{job.run}" + (f" on {job.dataset}" if job.dataset != dataset else "")] = None
@@ -111,7 +111,7 @@ def _names(jobs: list[Job], dataset: str) -> str:
 
 
 def _runs(outlook: Outlook, drawing: Raw) -> list[Raw]:
-    """The runs a drawing rests on: name, data set, method, seeds, folders of logs and, of the first seed, networks.
+    """List the runs of a drawing: name, data set, method, seeds, folders of logs and, of the first seed, networks.
 
     Networks are keyed by their folders. Those that a run's own network starts or learns from come first.
     """
@@ -143,7 +143,7 @@ def _run(plan: Plan, dataset: str, paper: str, run: str) -> Raw:
 
 
 def _network(plan: Plan, job: Job, run: tuple[str, str]) -> Raw:
-    """What a trained network is, and whether it is that of ``run`` itself."""
+    """Describe a trained network, and tell whether it is that of ``run`` itself."""
     config = plan.resolve(job.dataset, job.paper, job.run)
     own = plan.owner(job.dataset, *run, job.stage) == (job.paper, job.run)
     return {"stage": job.stage, "method": config["method"]["name"], "backbone": config["backbone"]["name"], "own": own}

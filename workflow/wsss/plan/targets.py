@@ -22,12 +22,12 @@ class Target(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What a person types: ``seam_table2``."""
+        """The word that a person types: ``seam_table2``."""
         return f"{self.paper}_{self.name}"
 
 
 def every(plan: Plan) -> list[Target]:
-    """All tables and figures of the configured papers, also those that cannot be made."""
+    """Return all tables and figures of the configured papers, also those that cannot be made."""
     found = []
     for paper, spec in plan.papers.items():
         found += [Target(paper, "tables", name) for name in spec["tables"]]
@@ -36,12 +36,12 @@ def every(plan: Plan) -> list[Target]:
 
 
 def folder(plan: Plan, dataset: str, target: Target) -> str:
-    """The folder that a table or figure is written to."""
+    """Return the folder that a table or figure is written to."""
     return str(plan.results / dataset / target.kind / target.word)
 
 
 def available(plan: Plan, dataset: str) -> dict[str, Target]:
-    """The tables and figures that can be made for a data set, by their words."""
+    """Return the tables and figures that can be made for a data set, by their words."""
     found = [
         target for target in every(plan) if obstacle(plan, dataset, target.kind, target.paper, target.name) is None
     ]
@@ -49,17 +49,17 @@ def available(plan: Plan, dataset: str) -> dict[str, Target]:
 
 
 def folders(plan: Plan, dataset: str) -> dict[str, str]:
-    """The folders of the tables and figures that can be made, by their words."""
+    """Return the folders of the tables and figures that can be made, by their words."""
     return {word: folder(plan, dataset, target) for word, target in available(plan, dataset).items()}
 
 
 def paper_of(word: str) -> str:
-    """The paper of a table or figure; a paper's own name is itself."""
+    """Name the paper of a table or figure; a paper's own name is itself."""
     return word.split("_", 1)[0]
 
 
 def words(plan: Plan, dataset: str) -> dict[str, list[str]]:
-    """What a person may type: a table or figure, a paper for all of its, or ``everything``; with what each means."""
+    """List the words a person may type, a table, figure or paper or ``everything``, each with all that it means."""
     known = list(available(plan, dataset))
     found = {word: [word] for word in known}
     for paper in plan.papers:
@@ -68,7 +68,7 @@ def words(plan: Plan, dataset: str) -> dict[str, list[str]]:
 
 
 def meaning_of(plan: Plan, word: str) -> str:
-    """What a person gets for one of ``words``, as a line of help."""
+    """Describe in a line of help the meaning of one of ``words``."""
     for target in every(plan):
         if target.word == word:
             return str(about(plan, target.kind, target.paper, target.name)["title"])
@@ -76,7 +76,7 @@ def meaning_of(plan: Plan, word: str) -> str:
 
 
 def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
-    """The tables and figures that all these words mean, each once.
+    """Return the tables and figures that all these words mean, each once.
 
     Raises:
         WsssError: a word means none.
@@ -89,7 +89,7 @@ def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
 
 
 def default(plan: Plan, dataset: str) -> list[str]:
-    """What is made when no target is named.
+    """List the tables and figures that are made when no target is named.
 
     It is what ``targets`` of the configuration says, else those of the data set's whose papers are configured.
     """
@@ -102,7 +102,7 @@ def default(plan: Plan, dataset: str) -> list[str]:
 
 
 def named(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
-    """The tables and figures among what Snakemake is asked for: by word, by a file of theirs, or those of no name."""
+    """List the tables and figures that Snakemake is asked for: by word, by a file of theirs, or those of no name."""
     texts = [str(word) for word in asked]
     page = str(plan.results / dataset / "report" / "index.html")
     if not texts or "all" in texts or page in texts:

@@ -79,7 +79,7 @@ def run_audit(
 
 
 def find(target: str, configfile: str | None = None, dataset: str | None = None) -> str:
-    """The folder of a table or figure by its word; what has another name stays as it is."""
+    """Return the folder of a table or figure by its word; what has another name stays as it is."""
     if Path(target).exists() or "/" in target:
         return target
     plan, name = _plan(target, configfile, dataset)
@@ -139,7 +139,7 @@ def _made(plan: Plan, dataset: str) -> list[str]:
 
 
 def expected(plan: Plan, key: str) -> Any:
-    """The settings of today that belong into a config.yaml; None for one that the plan does not know."""
+    """Return the settings of today that belong into a config.yaml; None for one that the plan does not know."""
     from wsss.plan import drawings
     from wsss.provenance.place import Home
 

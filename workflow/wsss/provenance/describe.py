@@ -19,7 +19,7 @@ HEX = 12  # digits of a commit that are printed
 
 
 def describe(found: Audit, full: bool = False) -> str:
-    """The audit as text: numbers, circumstances, the tree below, digests, findings.
+    """Write the audit as text: numbers, circumstances, the tree below, digests, findings.
 
     Args:
         found: the audit.
@@ -35,7 +35,7 @@ def describe(found: Audit, full: bool = False) -> str:
 
 
 def _numbers(found: Audit, link: Link) -> list[str]:
-    """The cells of a table, one line each."""
+    """Write the cells of a table, one line each."""
     cells = read_cells(found.chain, link)
     if not cells:
         return []
@@ -51,7 +51,7 @@ def _numbers(found: Audit, link: Link) -> list[str]:
 
 
 def _circumstances(found: Audit) -> list[str]:
-    """Seeds, data sets, devices and commits of the jobs below."""
+    """List seeds, data sets, devices and commits of the jobs below."""
     links = list(found.chain.links.values())
     homes = [home for link in links if (home := Home.of(link.key))]
     commits = Counter(_commit(link) for link in links)
@@ -77,7 +77,7 @@ def _commit(link: Link) -> str:
 
 
 def _tree(found: Audit) -> list[str]:
-    """The jobs below, one line per run: its stages in order, with the number of jobs of each."""
+    """Return the jobs below, one line per run: its stages in order, with the number of jobs of each."""
     runs: dict[str, Counter[str]] = {}
     for link in found.chain.from_below():
         home = Home.of(link.key)
@@ -92,7 +92,7 @@ def _tree(found: Audit) -> list[str]:
 
 
 def _records(found: Audit) -> list[str]:
-    """Every record: file, command, time, commit, device, identity."""
+    """Return every record: file, command, time, commit, device, identity."""
     lines = []
     for link in found.chain.links.values():
         content = link.content
@@ -122,7 +122,7 @@ def _verdict(found: Audit) -> str:
 
 
 def cell(found: Audit, name: str) -> str:
-    """The chain of one number, in fewer than ten lines.
+    """Write the chain of one number in fewer than ten lines.
 
     Args:
         found: the audit of a table.
@@ -158,7 +158,7 @@ def _fits(one: dict[str, str], row: str, column: str) -> bool:
 
 
 def _metrics_of(link: Link, one: dict[str, str]) -> list[str]:
-    """The metrics files of a cell, by the drawing, which the table's own text must agree with."""
+    """Return the metrics files of a cell, by the drawing, which the table's own text must agree with."""
     config = link.content["config"] or {}
     for row in config.get("rows", []):
         for column, spec in zip(config.get("columns", []), row["cells"], strict=False):
@@ -169,7 +169,7 @@ def _metrics_of(link: Link, one: dict[str, str]) -> list[str]:
 
 
 def _steps(found: Audit, record: str) -> list[str]:
-    """One line per folder of results below a metrics file, from the metrics down to the images."""
+    """Return one line per folder of results below a metrics file, from the metrics down to the images."""
     wanted, waiting = {record}, [record]
     while waiting:
         link = found.chain.links.get(waiting.pop())
@@ -196,7 +196,7 @@ def _step(folder: str, links: list[Link]) -> str:
 
 
 def as_json(found: Audit) -> dict[str, Any]:
-    """The audit as nested mappings: digests, cells, records, findings."""
+    """Return the audit as nested mappings: digests, cells, records, findings."""
     link = found.chain.links.get(found.start)
     return {
         "target": found.target,

@@ -81,7 +81,7 @@ def mend(found: Audit) -> Mended:
 
 
 def _about(chain: Chain, key: str) -> list[str]:
-    """A record and the files it is about; of one that cannot be read, those that its name says."""
+    """Return a record and the files it is about; of one that cannot be read, those that its name says."""
     link = chain.links.get(key)
     if link is not None:
         return [*link.content["outputs"], key]

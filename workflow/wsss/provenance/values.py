@@ -69,7 +69,7 @@ def recompute(chain: Chain, wrong: set[str]) -> Recomputed:
 
 
 def read_cells(chain: Chain, link: Link) -> list[dict[str, str]]:
-    """The rows of a table.csv; none where it cannot be read."""
+    """Return the rows of a table.csv; none where it cannot be read."""
     key = next((key for key in link.content["outputs"] if key.endswith("/table.csv")), None)
     data = chain.hasher.text(chain.place.path(key), LARGEST) if key else Seen()
     if isinstance(data, Seen):
@@ -84,7 +84,7 @@ def read_cells(chain: Chain, link: Link) -> list[dict[str, str]]:
 
 
 def _of_table(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[str, str]]:
-    """(file, what is wrong) of every cell of a table that does not follow from the metrics it names."""
+    """Yield (file, what is wrong) of every cell of a table that does not follow from the metrics it names."""
     from wsss.report.cells import read_cell
 
     drawing, table = link.content["config"], next(key for key in link.content["outputs"] if key.endswith("table.csv"))
@@ -120,7 +120,7 @@ def _of_table(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[str
 
 
 def _metrics(chain: Chain, link: Link, text: str) -> tuple[str | None, str]:
-    """The name of a metrics file that a drawing names, if the record lists it."""
+    """Return the name of a metrics file that a drawing names, if the record lists it."""
     key = key_in(text, link.content["results"])
     return (key if key in link.content["inputs"] else None), text
 
@@ -129,7 +129,7 @@ def _metrics(chain: Chain, link: Link, text: str) -> tuple[str | None, str]:
 
 
 def _of_metrics(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[str, str]]:
-    """(file, what is wrong) of every number of a metrics file that does not follow from its counts."""
+    """Yield (file, what is wrong) of every number of a metrics file that does not follow from its counts."""
     for key in link.content["outputs"]:
         data = chain.hasher.text(chain.place.path(key), LARGEST)
         if isinstance(data, Seen):
@@ -148,7 +148,7 @@ def _of_metrics(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[s
 
 
 def _differences(stored: Content, absent: str) -> Iterator[str]:
-    """The numbers that do not follow from the counts stored beside them."""
+    """Yield the numbers that do not follow from the counts stored beside them."""
     import numpy as np
 
     from wsss.measure.counts import Counts
@@ -164,7 +164,7 @@ def _differences(stored: Content, absent: str) -> Iterator[str]:
 
 
 def _selection(content: Content) -> Iterator[str]:
-    """Operating points that are not the best of those they were selected among."""
+    """Yield operating points that are not the best of those they were selected among."""
     points = content["points"]
     of_alphas = {name: point["miou"] for name, point in points.items() if name.startswith("alpha=")}
     if of_alphas and "best" in points and points["best"]["miou"] != max(of_alphas.values()):
