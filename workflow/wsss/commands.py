@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 CONFIG = Argument("--config", "resolved settings of this stage (config.yaml in its folder)", IN)
 DATA = Argument("--data", "folder of the data set's index", IN)
-OUTPUT = Argument("--out", "what to write", OUT)
+OUTPUT = Argument("--out", "file or folder to write", OUT)
 PART = Argument("--part", "images to work on: measured, rest, val or test", default="measured", required=False)
-SHARD = Argument("--shard", "i/n: the i-th of n equal parts of them, counted from 0", default="0/1", required=False)
+SHARD = Argument("--shard", "i/n: the i-th of n equal parts of these images, counted from 0", default="0/1", required=False)
 DEVICE = Argument("--device", "auto, cpu, cuda, or cuda:<number of GPUs>", default="auto", required=False)
 WORKERS = Argument("--workers", "processes for work on the CPU", default="1", required=False)
 LOADERS = Argument("--loaders", "processes that load training images", default="0", required=False)
@@ -32,7 +32,7 @@ SCORES = Argument("--scores", "score shards", IN, many=True)
 MODEL = Argument("--model", "model.pt of the step before", IN)
 WEIGHTS = Argument("--weights", "models and weight files that the settings name", IN, many=True, required=False)
 METRICS = Argument("--metrics", "metrics files it reads", IN, many=True, required=False)
-DRAWING = Argument("--drawing", "what it is made from (config.yaml in its folder)", IN)
+DRAWING = Argument("--drawing", "its entry with all runs resolved (config.yaml in its folder)", IN)
 CONFIGURATION = Argument("--config", "configuration file, if not the project's own config.yaml", required=False)
 DATASET = Argument("--dataset", "data set, if not the configured one", required=False)
 
@@ -286,7 +286,7 @@ def _targets(args: Namespace) -> None:
 
 @command(
     "cost",
-    Argument("names", "tables, figures and papers, as seam_table2; none: what is made by default", many=True),
+    Argument("names", "tables, figures or papers, for example seam_table2; none: those made by default", many=True),
     CONFIGURATION,
     DATASET,
 )

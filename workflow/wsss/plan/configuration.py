@@ -18,7 +18,7 @@ EXECUTION = ("device", "threads", "workers", "loaders", "gpus", "shards")  # key
 
 
 def check(config: Raw, files: Iterable[str | Path]) -> None:
-    """Check what ``files`` and the command line add up to. A fault in a file is told of that file.
+    """Check what ``files`` and the command line add up to. A fault in a file is reported for that file.
 
     Raises:
         WsssError: the first finding, in one line.

@@ -73,7 +73,7 @@ def describe(plan: Plan, dataset: str, asked: list[str]) -> str:
             lines += _wrapped(f"{words:<22} {_work(plan, members, counts)}", 25)
     lines += _wrapped(time_of(plan, jobs, counts), 2)
     if random := at_random(plan, jobs):
-        lines += _wrapped(f"At random, because they have no weights, start: {', '.join(random)}; see stand_ins.", 2)
+        lines += _wrapped(f"These start at random, since no weights are given (see stand_ins): {', '.join(random)}.", 2)
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """Layers of settings: who says what, and where it stands.
 
-The settings of a run come about layer by layer, and the later layer is the stronger. A fault is told of the strongest
-layer that says the faulty value, with its file and line.
+The settings of a run come about layer by layer, and the later layer is the stronger. A fault is reported for the
+strongest layer that says the faulty value, with its file and line.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Layer:
 
 
 def blame(layers: Iterable[Layer], path: Keys, message: str) -> WsssError:
-    """Return the error for a wrong setting, told of the strongest layer that gives it."""
+    """Return the error for a wrong setting, with the strongest layer that gives it."""
     found = list(layers)
     for end in range(len(path), 0, -1):
         for layer in reversed(found):

@@ -76,7 +76,7 @@ class Plan:
         for layer in layers:
             method = (layer.says or {}).get("method") or {}
             if isinstance(method, str) or "name" in method:
-                raise layer.wrong(("method",), "names a method: which one a run has is for its paper to say")
+                raise layer.wrong(("method",), "names a method: which one a run has is said by its paper alone")
         return layers
 
     def _layer(self, says: Raw | None, *keys: str) -> Layer:

@@ -98,7 +98,7 @@ def resolve(method: str, layers: Sequence[Layer], pixels: float = 1.0, networks:
 
 
 def _with_preset(config: Raw, layers: list[Layer]) -> Raw:
-    """Complete DeepLab's settings by the preset they name; an unknown one is told of the layer that names it."""
+    """Complete DeepLab's settings by the preset they name; for an unknown one the error names the layer."""
     if config["deeplab"]["preset"] not in presets.presets():
         known = ", ".join(presets.presets())
         raise blame(layers, ("deeplab", "preset"), f"is '{config['deeplab']['preset']}': choose one of {known}")

@@ -134,7 +134,7 @@ def cell(found: Audit, name: str) -> str:
     link = found.chain.links.get(found.start)
     cells = read_cells(found.chain, link) if link else []
     if link is None or not cells:
-        raise WsssError(f"{found.target}: is no table that can be read; name the folder of a table")
+        raise WsssError(f"{found.target}: holds no table that can be read; name the folder of a table")
     row, _, column = name.rpartition(",")
     chosen = [one for one in cells if _fits(one, row.strip(), column.strip())]
     if not chosen:

@@ -99,7 +99,7 @@ class _Job:
         changed = [file for file in {**self.code["files"], **now} if self.code["files"].get(file) != now.get(file)]
         if changed:
             raise WsssError(
-                f"{changed[0]}: was changed while '{self.command}' ran, so nobody can say what made its result; "
+                f"{changed[0]}: was changed while '{self.command}' ran, so its result cannot be traced to one version; "
                 f"{PATIENCE}"
             )
 
