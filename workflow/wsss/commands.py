@@ -24,7 +24,9 @@ CONFIG = Argument("--config", "resolved settings of this stage (config.yaml in i
 DATA = Argument("--data", "folder of the data set's index", IN)
 OUTPUT = Argument("--out", "file or folder to write", OUT)
 PART = Argument("--part", "images to work on: measured, rest, val or test", default="measured", required=False)
-SHARD = Argument("--shard", "i/n: the i-th of n equal parts of these images, counted from 0", default="0/1", required=False)
+SHARD = Argument(
+    "--shard", "i/n: the i-th of n equal parts of these images, counted from 0", default="0/1", required=False
+)
 DEVICE = Argument("--device", "auto, cpu, cuda, or cuda:<number of GPUs>", default="auto", required=False)
 WORKERS = Argument("--workers", "processes for work on the CPU", default="1", required=False)
 LOADERS = Argument("--loaders", "processes that load training images", default="0", required=False)

@@ -27,7 +27,8 @@ def check_dataset(name: str, spec: Raw, overrides: Raw, specs: dict[str, Raw]) -
     """
     where = f"datasets.{name}"
     runs = _runs(specs)
-    networks = list(_networks([*_settings_of_methods(), presets.presets(), runs, overrides, *_own(spec)]))
+    settings = [*_settings_of_methods(), presets.presets(), runs, overrides, *_own(spec)]
+    networks = list(_networks(settings))
     _known(spec, "stand_ins", {network["name"] for network in networks if network.get("name")}, where)
     _known(spec, "methods", resolve.methods(), where)
     _known(spec, "runs", runs, where)

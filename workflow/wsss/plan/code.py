@@ -75,7 +75,8 @@ def _files_of(start: frozenset[str], names: frozenset[str]) -> dict[str, str]:
     while waiting:
         module = _read(waiting.pop())
         used = {name: entry for name, entry in module.registered.items() if name in names}
-        found[module.path] = digest("\n".join([module.body, *(used[name].text for name in sorted(used))]))
+        entries = [used[name].text for name in sorted(used)]
+        found[module.path] = digest("\n".join([module.body, *entries]))
         for file in module.reads:
             found[file] = _data(file)
         wanted = module.imports.union(*(entry.imports for entry in used.values()))
@@ -172,8 +173,7 @@ def _registry(statement: ast.stmt) -> dict[str, _Entry]:
     """Return the entries of ``NAME: Registry[...] = {...}``; nothing for other statements."""
     if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.value, ast.Dict):
         return {}
-    kind = statement.annotation
-    if not (isinstance(kind, ast.Subscript) and isinstance(kind.value, ast.Name) and kind.value.id == "Registry"):
+    if not _is_registry(statement.annotation):
         return {}
     entries = {}
     for key, value in zip(statement.value.keys, statement.value.values, strict=True):
@@ -183,11 +183,21 @@ def _registry(statement: ast.stmt) -> dict[str, _Entry]:
     return entries
 
 
+def _is_registry(kind: ast.expr) -> bool:
+    """Tell whether an annotation is ``Registry[...]``."""
+    name = kind.value if isinstance(kind, ast.Subscript) else None
+    return isinstance(name, ast.Name) and name.id == "Registry"
+
+
 def _stands_for(value: ast.expr) -> Iterator[str]:
     """Yield the modules that a registry's value names as ``module:attribute``, in itself or in a nested dict."""
-    for node in ast.walk(value) if isinstance(value, ast.Constant | ast.Dict) else ():
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _path(node.value.partition(":")[0]):
-            yield node.value.partition(":")[0]
+    if not isinstance(value, ast.Constant | ast.Dict):
+        return
+    constants = [node.value for node in ast.walk(value) if isinstance(node, ast.Constant)]
+    for text in constants:
+        module = text.partition(":")[0] if isinstance(text, str) else ""
+        if _path(module):
+            yield module
 
 
 @functools.cache
@@ -217,8 +227,9 @@ def _data(file: str) -> str:
 
 def _without_docstring(statements: list[Any]) -> list[Any]:
     first = statements[0] if statements else None
-    text = first.value.value if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) else None
-    return statements[1:] if isinstance(text, str) else statements
+    value = first.value if isinstance(first, ast.Expr) else None
+    documented = isinstance(value, ast.Constant) and isinstance(value.value, str)
+    return statements[1:] if documented else statements
 
 
 def _text(node: Any) -> str:

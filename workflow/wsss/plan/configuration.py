@@ -46,7 +46,8 @@ def load_plan(config_path: str | Path | None = None) -> Plan:
     config, files = read_yaml(OWN), [OWN]
     if config_path:
         path = Path(config_path)
-        config = overlay(config, Layer(str(path), read_yaml(path), (path,)), new_keys=True)
+        given = Layer(str(path), read_yaml(path), (path,))
+        config = overlay(config, given, new_keys=True)
         files.append(path)
     check(config, files)
     return Plan(config, files=files)

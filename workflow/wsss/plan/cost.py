@@ -84,7 +84,8 @@ def missing(plan: Plan, dataset: str, asked: Iterable[str]) -> list[Job]:
     for word in asked:
         if word in known:
             target = known[word]
-            paths += drawings.inputs(drawings.drawing(plan, dataset, target.kind, target.paper, target.name))
+            drawn = drawings.drawing(plan, dataset, target.kind, target.paper, target.name)
+            paths += drawings.inputs(drawn)
     return Outlook(plan).missing(paths)
 
 
@@ -132,7 +133,9 @@ def _work(plan: Plan, jobs: list[Job], counts: dict[str, Counts]) -> str:
     work = f"{images:,} images" if images is not None else "as many images as the index will have"
     if not jobs[0].trains:
         return work
-    return f"{f'{steps:,} steps over ' if steps is not None else ''}{work}; {_runs(jobs)}"
+    if steps is not None:
+        work = f"{steps:,} steps over {work}"
+    return f"{work}; {_runs(jobs)}"
 
 
 def _sum(numbers: list[int | None]) -> int | None:
@@ -147,8 +150,9 @@ def _runs(jobs: list[Job]) -> str:
     for job in jobs:
         papers[job.paper][job.run] = None
     named = "; ".join(f"{paper}: {', '.join(runs)}" for paper, runs in papers.items())
-    seeds = sorted({job.seed for job in jobs})
-    return f"{named}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    seeds = [str(seed) for seed in sorted({job.seed for job in jobs})]
+    word = "seeds" if len(seeds) > 1 else "seed"
+    return f"{named}; {word} {', '.join(seeds)}"
 
 
 def config_of(plan: Plan, job: Job) -> Raw:

@@ -17,16 +17,19 @@ TEST_LISTS = {"test": "test.txt"}
 def index_config(name: str, spec: Raw, results: Path) -> Raw:
     """Return the settings of a data set's index. Without a folder of the user's own, VOC comes from the download."""
     options = dict(spec["options"])
-    if _downloaded(spec, options):
+    downloaded = _downloaded(spec, options)
+    if downloaded:
         options["root"] = str(results / "downloads" / "voc12")
-    return _completed({"name": name, "builder": spec["builder"], **options}, _downloaded(spec, spec["options"]))
+    config = {"name": name, "builder": spec["builder"], **options}
+    return _completed(config, downloaded)
 
 
 def test_config(name: str, spec: Raw, results: Path) -> Raw:
     """Return the settings of the index of the test images. It is one apart, so that adding it makes nothing stale."""
     unknown = ("masks", "instances", "labels") if spec["builder"] == "voc" else ("masks",)
-    config = {**index_config(name, spec, results), **dict.fromkeys(unknown), "lists": TEST_LISTS}
-    config = {key: value for key, value in config.items() if key != "sources"} | test_options(name, spec)
+    config = index_config(name, spec, results)
+    config.pop("sources", None)
+    config |= {**dict.fromkeys(unknown), "lists": TEST_LISTS, **test_options(name, spec)}
     root = config["root"] or str(results / "downloads" / "voc2012-test")
     return _completed({**config, "root": root}, downloaded=not config["root"])
 

@@ -43,7 +43,10 @@ class Job:
     @property
     def shards(self) -> int:
         """The number of shards, this one included."""
-        return int(self.file.rpartition(".")[0].rpartition("-of-")[2]) if "-of-" in self.file else 1
+        if "-of-" not in self.file:
+            return 1
+        stem = self.file.rpartition(".")[0]
+        return int(stem.rpartition("-of-")[2])
 
 
 def job_of(plan: Plan, path: str | Path) -> Job | None:
@@ -52,9 +55,11 @@ def job_of(plan: Plan, path: str | Path) -> Job | None:
     if not path.is_relative_to(plan.results):
         return None
     parts = path.relative_to(plan.results).parts
-    if len(parts) != 6 or not parts[3].startswith("seed") or parts[4] not in STAGES:
+    if len(parts) != 6:
         return None
     dataset, paper, run, seed, stage, file = parts
+    if not seed.startswith("seed") or stage not in STAGES:
+        return None
     return Job(dataset, paper, run, int(seed.removeprefix("seed")), stage, file)
 
 
@@ -77,7 +82,8 @@ def same_shard(plan: Plan, job: Job) -> list[str]:
     if source is None:
         return []
     home = plan.home(job.dataset, job.paper, job.run, job.seed, source)
-    return [f"{home}/{job.file.rpartition('.')[0]}.npz"]
+    stem = job.file.rpartition(".")[0]
+    return [f"{home}/{stem}.npz"]
 
 
 def model(plan: Plan, job: Job) -> list[str]:
@@ -85,4 +91,5 @@ def model(plan: Plan, job: Job) -> list[str]:
     source = STAGES[job.stage].model_of
     if source is None:
         return []
-    return [f"{plan.home(job.dataset, job.paper, job.run, job.seed, source)}/model.pt"]
+    home = plan.home(job.dataset, job.paper, job.run, job.seed, source)
+    return [f"{home}/model.pt"]

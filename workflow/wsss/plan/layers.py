@@ -102,7 +102,10 @@ def _merged(base: Raw, over: Raw, layer: Layer, path: tuple[str | int, ...], new
 
 def _merges(below: Any, above: Any) -> bool:
     """Tell whether both are mappings of settings, and the upper one is no schedule."""
-    return isinstance(below, dict) and isinstance(above, dict) and not any(isinstance(key, int) for key in above)
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return False
+    schedule = any(isinstance(key, int) for key in above)
+    return not schedule
 
 
 # ---- lines of YAML files

@@ -71,8 +71,11 @@ class Outlook:
     def _below(self, path: str) -> dict[str, Job]:
         """Collect all jobs that a file comes from, its own last."""
         if path not in self._all:
-            job = job_of(self.plan, path)
-            self._all[path] = {**self._below_all(inputs(self.plan, job)), path: job} if job else {}
+            found: dict[str, Job] = {}
+            if job := job_of(self.plan, path):
+                found = self._below_all(inputs(self.plan, job))
+                found[path] = job
+            self._all[path] = found
         return self._all[path]
 
     def _to_do(self, path: str) -> set[str]:

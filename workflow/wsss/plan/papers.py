@@ -80,7 +80,11 @@ def check_schema(value: Any, schema: Raw, source: str | Path) -> None:
 def rows(spec: Raw, table: str) -> list[tuple[Raw, list[Raw]]]:
     """List the rows of a table, each with its cells, one per column."""
     about = choose(spec["tables"], table, "table")
-    return [(row, [cell(row, column) for column in about["columns"]]) for row in about["rows"]]
+    found = []
+    for row in about["rows"]:
+        cells = [cell(row, column) for column in about["columns"]]
+        found.append((row, cells))
+    return found
 
 
 def cell(row: Raw, column: Raw) -> Raw:

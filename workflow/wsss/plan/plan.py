@@ -38,7 +38,9 @@ class Plan:
         self.paper_folder = Path(paper_folder)
         self.papers = papers.load(config["papers"], paper_folder)
         self._files = tuple(map(Path, files))
-        self._order = [(paper, run) for paper, spec in self.papers.items() for run in spec["runs"]]
+        self._order: list[tuple[str, str]] = []
+        for paper, spec in self.papers.items():
+            self._order += [(paper, run) for run in spec["runs"]]
 
     # ---- runs and their settings
 
@@ -61,9 +63,10 @@ class Plan:
     def _before(self, dataset: str, method: str) -> list[Layer]:
         """List the layers below a paper: the data set's word on all runs, and that on the runs of a method."""
         spec, keys = self.dataset(dataset), ("datasets", dataset)
+        of_method = spec.get("methods", {}).get(method)
         return [
             self._layer(spec.get("overrides"), *keys, "overrides"),
-            self._layer(spec.get("methods", {}).get(method), *keys, "methods", method),
+            self._layer(of_method, *keys, "methods", method),
         ]
 
     def _after(self, dataset: str, paper: str, run: str) -> list[Layer]:
@@ -105,9 +108,11 @@ class Plan:
         said, layer = self._run(dataset, paper, run)
         method = method_of(said)
         published = resolve(method, [self._before(dataset, method)[1], layer])
-        theirs, ours = dict(_leaves(published)), dict(_leaves(self.resolve(dataset, paper, run)))
-        changed = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
-        return [key for key in changed if key.rpartition(".")[2] != "weights"]
+        theirs = dict(_leaves(published))
+        ours = dict(_leaves(self.resolve(dataset, paper, run)))
+        both = [*theirs, *(key for key in ours if key not in theirs)]
+        compared = [key for key in both if key.rpartition(".")[2] != "weights"]
+        return [key for key in compared if theirs.get(key) != ours.get(key)]
 
     def check(self, dataset: str) -> None:
         """Resolve every run, on companions as well, so that a fault is found before anything is computed.
@@ -120,7 +125,8 @@ class Plan:
         self._refuse_old_results()
         others = [path for path in PAPERS.glob("*.yaml") if path.stem not in self.papers]
         specs = self.papers | {path.stem: read_yaml(path) or {} for path in others}
-        for name in (dataset, *self.dataset(dataset).get("companions", {}).values()):
+        companions = self.dataset(dataset).get("companions", {})
+        for name in (dataset, *companions.values()):
             check_dataset(name, self.dataset(name), self.config.get("overrides", {}), specs)
             for paper, run in self._runs(name):
                 self.resolve(name, paper, run)
@@ -162,15 +168,21 @@ class Plan:
     def _key(self, dataset: str, paper: str, run: str, stage: str, extra: tuple[str, ...]) -> str:
         """Return digest a stage's settings. A model of another run counts by its own settings."""
         config = self.resolve(dataset, paper, run)
-        content = {name: config[name] for name in (*stages.sections(stage, config), *extra)}
-        known = replace_references(content, lambda owner, other: self._key(dataset, owner, other, "train", ()))
+        names = [*stages.sections(stage, config), *extra]
+        content = {name: config[name] for name in names}
+
+        def key(owner: str, other: str) -> str:
+            return self._key(dataset, owner, other, "train", ())
+
+        known = replace_references(content, key)
         return digest(json.dumps(known, sort_keys=True))
 
     @functools.cache  # noqa: B019
     def owner(self, dataset: str, paper: str, run: str, stage: str, *extra: str) -> tuple[str, str]:
         """Find the first declared run with the same settings of ``stage`` (and ``extra``). Its folder is shared."""
         key = self._key(dataset, paper, run, stage, extra)
-        return next(pair for pair in self._runs(dataset) if self._key(dataset, *pair, stage, extra) == key)
+        same = (pair for pair in self._runs(dataset) if self._key(dataset, *pair, stage, extra) == key)
+        return next(same)
 
     # ---- paths
 
@@ -252,7 +264,10 @@ class Plan:
 
     def submissions(self) -> list[tuple[str, str]]:
         """List (paper, run) of every result on test images that a table reports; the VOC server measures them."""
-        found = {papers.owner_of(cell["run"], paper) for paper, cell in self._cells() if cell["images"] == "test"}
+        found = set()
+        for paper, cell in self._cells():
+            if cell["images"] == "test":
+                found.add(papers.owner_of(cell["run"], paper))
         return sorted((paper, run) for paper, run in found if paper in self.papers)
 
     def _cells(self) -> Iterator[tuple[str, Raw]]:

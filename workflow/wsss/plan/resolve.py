@@ -123,7 +123,10 @@ def shrink(value: Any, factor: float) -> Any:
     """Copy nested settings with every size in pixels multiplied by ``factor`` and rounded."""
     if factor == 1.0 or not isinstance(value, dict):
         return value
-    return {key: _scaled(inner, factor) if key in PIXEL_KEYS else shrink(inner, factor) for key, inner in value.items()}
+    found = {}
+    for key, inner in value.items():
+        found[key] = _scaled(inner, factor) if key in PIXEL_KEYS else shrink(inner, factor)
+    return found
 
 
 def _scaled(size: Any, factor: float) -> Any:

@@ -68,8 +68,11 @@ def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
 
 def page(plan: Plan, dataset: str) -> Raw:
     """Collect all that the report page shows: the papers, every table and figure with its state, words for stages."""
-    papers = {name: {key: spec.get(key) for key in ("title", "citation", "note")} for name, spec in plan.papers.items()}
-    shown = {name: stage.result for name, stage in STAGES.items() if stage.trains or name in (*DRAWN, *MEASURED)}
+    papers = {}
+    for name, spec in plan.papers.items():
+        papers[name] = {key: spec.get(key) for key in ("title", "citation", "note")}
+    named = [name for name, stage in STAGES.items() if stage.trains or name in (*DRAWN, *MEASURED)]
+    shown = {name: STAGES[name].result for name in named}
     return {"dataset": dataset, "papers": papers, "entries": entries(plan, dataset), "stage_words": shown}
 
 
@@ -124,7 +127,8 @@ def _runs(outlook: Outlook, drawing: Raw) -> list[Raw]:
         about = found.setdefault(which, _run(outlook.plan, *which))
         for job in outlook.jobs(drawings.files(entry)):
             if job.trains and job.seed == about["seeds"][0]:
-                about["networks"][str(job.folder(outlook.plan))] = _network(outlook.plan, job, (owner, run))
+                folder = str(job.folder(outlook.plan))
+                about["networks"][folder] = _network(outlook.plan, job, (owner, run))
     return list(found.values())
 
 

@@ -95,7 +95,9 @@ def _plan(target: str, configfile: str | None, dataset: str | None) -> tuple[Pla
     try:
         from wsss.plan.configuration import load_plan
     except ImportError as error:
-        raise WsssError(f"{target}: give its folder; finding it by name needs {error.name}, which is not installed") from None
+        raise WsssError(
+            f"{target}: give its folder; finding it by name needs {error.name}, which is not installed"
+        ) from None
     plan = load_plan(configfile)
     return plan, dataset or plan.config["dataset"]
 

@@ -47,9 +47,11 @@ def view(drawing: TableDrawing, cells: list[list[Cell]]) -> View:
     """
     grid, reasons = grid_of(drawing, cells), Reasons()
     lines = [_line(grid, i, reasons) for i in range(len(grid.rows))]  # they give out the letters that notes explain
+    widths = [len(SHOWN[kind]) for kind in grid.kinds]
+    labels = [column.label for column in grid.columns]
     return View(
         attributes=[head for _, head in grid.attributes],
-        heads=[(head.label, len(SHOWN[kind])) for head, kind in zip(grid.columns, grid.kinds, strict=True)],
+        heads=list(zip(labels, widths, strict=True)),
         subheads=_subheads(grid.kinds),
         lines=lines,
         notes=notes(drawing, grid, reasons),
@@ -70,7 +72,8 @@ def _line(grid: Grid, i: int, reasons: Reasons) -> Line:
     row, values = grid.rows[i], []
     for place, kind in zip(grid.places[i], grid.kinds, strict=True):
         values += _texts(place, kind, reasons, grid.worded)
-    return Line(row.label, [row.words.get(key, "") for key, _ in grid.attributes], values)
+    words = [row.words.get(key, "") for key, _ in grid.attributes]
+    return Line(row.label, words, values)
 
 
 def _texts(place: Place, kind: str, reasons: Reasons, worded: bool) -> list[str]:

@@ -117,7 +117,8 @@ def _logs(places: list[str], out: Path) -> Links:
     """Link to what the jobs of a run printed, but those that only wrote settings."""
     found: list[Path] = []
     for place in places:
-        found += [path for path in sorted(Path(place).glob("*.log")) if not path.name.startswith(NOT_SHOWN)]
+        logs = sorted(Path(place).glob("*.log"))
+        found += [path for path in logs if not path.name.startswith(NOT_SHOWN)]
     return links(found, out)
 
 
@@ -156,5 +157,6 @@ def _curves(path: Path) -> Curves:
     curves: Curves = {}
     with path.open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
-            curves.setdefault((row["phase"], row["term"]), []).append((float(row["step"]), float(row["value"])))
+            curve = curves.setdefault((row["phase"], row["term"]), [])
+            curve.append((float(row["step"]), float(row["value"])))
     return curves
