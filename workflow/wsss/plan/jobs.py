@@ -11,7 +11,7 @@ from wsss.stages import STAGES
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a run, told by a file it makes: ``results/{dataset}/{paper}/{run}/seed{seed}/{stage}/{file}``."""
+    """One job of a run, known by a file it makes: ``results/{dataset}/{paper}/{run}/seed{seed}/{stage}/{file}``."""
 
     dataset: str
     paper: str

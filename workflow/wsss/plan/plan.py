@@ -278,7 +278,7 @@ class Plan:
                     yield from ((paper, cell) for cell in cells if cell.get("run"))
 
 
-# stages that depend on no other stage's settings: what they read is told by its content
+# stages that depend on no other stage's settings: of what they read, the content counts
 STAGE_ALONE = {"measure": ["measure"], "submission": []}
 
 

@@ -239,7 +239,7 @@ def settings(chain: Chain) -> Iterator[Finding]:
             elif (
                 listed_ones and chain.hasher.see(chain.place.path(key)).sha256 != link.content["inputs"][key]["sha256"]
             ):
-                continue  # which is told of the file itself
+                continue  # which is reported for the file itself
             elif link.content["config"] is not None and found != link.content["config"]:
                 text = f"says something else than the record of {link.first}"
                 rests = [link.first, *chain.resting_on([link.key])]

@@ -18,7 +18,7 @@ from wsss.provenance.place import Place
 COLUMNS = (("image", "sha256"), ("mask", "mask_sha256"), ("instances", "instances_sha256"))
 LARGEST_INDEX = 2**30  # bytes
 LARGEST_ABOUT = 2**20
-EACH = 20  # findings of a kind that are told one by one
+EACH = 20  # findings of a kind that are listed one by one
 
 
 def root_of_images(index: Path) -> Path:

@@ -26,7 +26,7 @@ def machine(device: str) -> dict[str, Any]:
     """Describe host, processor, accelerator, switches of numerics and, under Slurm, the job.
 
     Args:
-        device: what was asked for. What was used is told by ``wsss.devices`` where the job called a network.
+        device: the device that was asked for. ``wsss.devices`` knows the one that a network really used.
     """
     return {
         "host": socket.gethostname(),
