@@ -73,7 +73,7 @@ def time_of(plan: Plan, jobs: list[Job], counts: dict[str, Counts]) -> str:
         else:
             unknown[job.stage][kind[1]] = None
     if not seconds:
-        return "Its time is not known: none of it has run here yet."
+        return "The time for that is not known, since none of it has run here yet."
     where = "this machine" if hosts == {socket.gethostname()} else ", ".join(sorted(hosts))
     text = f"About {duration(seconds)}, one job after the other, at the pace of earlier runs on {where}."
     rest = [_named(stage, list(of)) for stage, of in unknown.items()]
