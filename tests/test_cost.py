@@ -119,17 +119,19 @@ def test_only_what_is_missing_counts_and_what_lies_below_it(make_plan):
 
 
 def test_networks_that_start_at_random_are_named(make_plan):
-    assert "At random" not in cost.describe(make_plan(), "shapes", ["overview_refinement", "occse_table1"])
+    assert "at random" not in cost.describe(make_plan(), "shapes", ["overview_refinement", "occse_table1"])
     shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
     stand_ins = {**shapes["stand_ins"], "resnet18": {}, "vgg16": {}}
     plan = make_plan(datasets={"shapes": {**shapes, "companions": {}, "stand_ins": stand_ins}})
     text = " ".join(cost.describe(plan, "shapes", ["eader_alpha"]).split())
-    assert text.endswith("At random, because they have no weights, start: resnet18 (trainings); see stand_ins.")
-    assert "start: vgg16 (trainings);" in " ".join(cost.describe(plan, "shapes", ["occse_table1"]).split())
+    assert text.endswith("These start at random, since no weights are given (see stand_ins): resnet18 (trainings).")
+    assert "start at random, since no weights are given (see stand_ins): vgg16 (trainings)." in " ".join(
+        cost.describe(plan, "shapes", ["occse_table1"]).split()
+    )
     make_file(plan.home("shapes", "occse", "ordinary_vgg16", 0, "train") / "model.pt")  # OC-CSE's VGG16 is this one
     text = cost.describe(plan, "shapes", ["occse_table1"])
     assert "occse_vgg16" in text
-    assert "At random" not in text
+    assert "at random" not in text
 
 
 def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):

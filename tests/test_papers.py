@@ -281,6 +281,13 @@ def test_a_mistake_is_named_with_its_line(tmp_path, old, new, message):
         papers.load(["a"], tmp_path)
 
 
+def test_a_paper_s_name_has_no_underscore(tmp_path):
+    path = tmp_path / "small_one.yaml"
+    path.write_text(SMALL)
+    with pytest.raises(WsssError, match=re.escape(f"{path}: rename it without '_'")):
+        papers.load(["small_one"], tmp_path)
+
+
 def test_lines_are_found_in_mappings_and_lists(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(SMALL)

@@ -1,4 +1,4 @@
-"""What a command of ``wsss`` is: a function, its options, and the paths that its record names."""
+"""The commands of ``wsss``: each is a function with its options and the paths that its record names."""
 
 from __future__ import annotations
 

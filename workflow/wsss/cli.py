@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _limit_threads() -> None:
-    """As many threads as the rule was given, not as the machine has cores: jobs run side by side."""
+    """Use as many threads as the rule was given, not as the machine has cores: jobs run side by side."""
     if threads := os.environ.get("WSSS_THREADS"):
         os.environ["OMP_NUM_THREADS"] = threads  # read by torch, in those commands that load it
 

@@ -46,7 +46,7 @@ class Site(BaseModel):
     at_end: str | None = None
 
     def partition(self, gpu: bool) -> str | None:
-        """The partition of a job; None for the cluster's default."""
+        """Return the partition of a job; None for the cluster's default."""
         return self.gpu_partition if gpu else self.cpu_partition
 
 
@@ -109,14 +109,14 @@ def options(site: Site, trains: bool, attempt: int, record: str | None) -> str:
 
 
 def nodes_without_gpu(ledger: Path) -> list[str]:
-    """The nodes on which attempts at a result asked for a GPU and saw none."""
+    """Return the nodes on which attempts at a result asked for a GPU and saw none."""
     lines = ledger.read_text(encoding="utf-8").splitlines() if ledger.is_file() else []
     events = [json.loads(line) for line in lines]
     return sorted({event["node"] for event in events if event["event"] == LACKS_GPU})
 
 
 def most_minutes(site: Site, gpu: bool) -> int | None:
-    """The longest time that a job may ask for: as the site says, or the limit of its partition; None without limit."""
+    """Return the longest time that a job may ask for: the site's, or its partition's limit; None without limit."""
     return site.most_minutes or _limit(site.partition(gpu))
 
 
@@ -129,7 +129,7 @@ def _limit(partition: str | None) -> int | None:
 
 
 def most_memory(site: Site, gpu: bool) -> int | None:
-    """The most memory in MB that a job may ask for: as the site says, or that of the largest node of its partition."""
+    """Return the most memory in MB that a job may ask for: the site's, or its partition's largest node's."""
     return site.most_memory_mb or _largest_node(site.partition(gpu))
 
 

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 CONFIG = Argument("--config", "resolved settings of this stage (config.yaml in its folder)", IN)
 DATA = Argument("--data", "folder of the data set's index", IN)
-OUTPUT = Argument("--out", "what to write", OUT)
+OUTPUT = Argument("--out", "file or folder to write", OUT)
 PART = Argument("--part", "images to work on: measured, rest, val or test", default="measured", required=False)
-SHARD = Argument("--shard", "i/n: the i-th of n equal parts of them, counted from 0", default="0/1", required=False)
+SHARD = Argument(
+    "--shard", "i/n: the i-th of n equal parts of these images, counted from 0", default="0/1", required=False
+)
 DEVICE = Argument("--device", "auto, cpu, cuda, or cuda:<number of GPUs>", default="auto", required=False)
 WORKERS = Argument("--workers", "processes for work on the CPU", default="1", required=False)
 LOADERS = Argument("--loaders", "processes that load training images", default="0", required=False)
@@ -37,7 +39,7 @@ SCORES = Argument("--scores", "score shards", IN, many=True)
 MODEL = Argument("--model", "model.pt of the step before", IN)
 WEIGHTS = Argument("--weights", "models and weight files that the settings name", IN, many=True, required=False)
 METRICS = Argument("--metrics", "metrics files it reads", IN, many=True, required=False)
-DRAWING = Argument("--drawing", "what it is made from (config.yaml in its folder)", IN)
+DRAWING = Argument("--drawing", "its entry with all runs resolved (config.yaml in its folder)", IN)
 CONFIGURATION = Argument("--config", "configuration file, if not the project's own config.yaml", required=False)
 DATASET = Argument("--dataset", "data set, if not the configured one", required=False)
 
@@ -85,7 +87,7 @@ def _register_stage(name: str, stage: Stage) -> None:
 
 
 def _learns_from(stage: Stage) -> list[Argument]:
-    """The option that names what a network is trained on."""
+    """Return the option that names what a network is trained on."""
     kind = stages.kind_learnt_from(stage)
     if kind is None:
         return []
@@ -180,7 +182,10 @@ def _export_weights(args: Namespace) -> None:
         network = affinity_net.load(config, args.model)
     else:
         network = load_method(config, len(Dataset.load(args.data).classes), args.model).complete()
-    export_weights(network, network.weights_kind, args.out)
+    kind = getattr(network, "weights_kind", None)
+    if kind is None:
+        raise WsssError(f"{args.config}: its authors published no weights, so there is no format to write")
+    export_weights(network, kind, args.out)
 
 
 @command(
@@ -217,7 +222,7 @@ def _import_weights(args: Namespace) -> None:
 
 
 def _with_official_weights(args: Namespace) -> Any:
-    """The settings of a stage whose authors publish weights; the stage says of which kind."""
+    """Read the settings of a stage whose authors publish weights; the stage says of which kind."""
     config = read_yaml(args.config)
     known = [name for name in TRAINED if name != "deeplab"]
     if not isinstance(config, dict) or config.get("stage") not in known:
@@ -276,7 +281,7 @@ def _outline(config: str, dataset: str) -> dict[str, Any]:
 
 
 def inputs_found(name: str, args: Namespace, config: dict[str, Any] | None) -> list[str]:
-    """The files that a job reads and its command line does not name.
+    """Return the files that a job reads and its command line does not name.
 
     Args:
         name: the command.
@@ -365,7 +370,7 @@ def _cost(args: Namespace) -> None:
 
 
 def _plan(args: Namespace) -> tuple[Plan, str]:
-    """The checked plan, and the data set that is asked for."""
+    """Return the checked plan, and the data set that is asked for."""
     from wsss.plan.configuration import load_plan
 
     plan = load_plan(args.config)
@@ -464,7 +469,7 @@ def _crate(args: Namespace) -> None:
 
 
 def _settings(args: Namespace, stage: str) -> Any:
-    """The settings of a stage. Those of another stage are refused."""
+    """Read the settings of a stage. Those of another stage are refused."""
     config = read_yaml(args.config)
     found = config.get("stage") if isinstance(config, dict) else None
     if found != stage:

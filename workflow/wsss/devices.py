@@ -48,17 +48,17 @@ def find(device: str) -> tuple[str, int]:
 
 
 def asked_for() -> int:
-    """The number of GPUs that this job asked a cluster, or the machine, for."""
+    """Return the number of GPUs that this job asked a cluster, or the machine, for."""
     return int(os.environ.get(ASKED) or 0)
 
 
 def node() -> str:
-    """The name that a cluster has for this machine."""
+    """Return the name that a cluster has for this machine."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def _lacking(device: str, asked: int, visible: int) -> WsssError:
-    """The error of a job without its GPU, which is also noted for the next attempt: it should go elsewhere."""
+    """Return the error of a job without its GPU, which is also noted for the next attempt: it should go elsewhere."""
     seen = "no CUDA device is visible" if not visible else f"only {visible} CUDA device{'s'[: visible != 1]} visible"
     if not asked:
         return WsssError(

@@ -18,7 +18,7 @@ class ParameterGroup(TypedDict):
 
 
 def poly_groups(*scaled: tuple[float, Iterable[nn.Module]], norm_decay: float | None = 0.0) -> list[ParameterGroup]:
-    """PSA's parameter groups, kept by SEAM, OC-CSE, AEFT, ACR and most DeepLabs.
+    """Make PSA's parameter groups, which SEAM, OC-CSE, AEFT, ACR and most DeepLabs keep.
 
     ``scaled`` are modules and their learning rate, times the base one: 1 for the pretrained, 10 for new layers in PSA.
     A module inside another is named before it; the first that has a parameter decides.

@@ -1,4 +1,4 @@
-"""What a stage's function is given, and how it is put together from settings, an index and files."""
+"""The input of a stage's function, put together from settings, an index and files."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ SAY = 600.0  # seconds between two lines about it
 
 
 def lease_path(output: str | Path) -> Path:
-    """The lease of an output: hidden, beside its record."""
+    """Return the lease of an output: hidden, beside its record."""
     record = record_path(output)
     return record.with_name(f".{record.name.removesuffix('record.json')}lease")
 

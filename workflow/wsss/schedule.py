@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands. ``epoch`` is the schedule's epoch, also when ``train.steps`` shortens the run."""
+    """The position in a training. ``epoch`` is the schedule's epoch, also when ``train.steps`` shortens the run."""
 
     step: int
     steps: int
@@ -25,7 +25,7 @@ class Progress:
 
 
 def batch_sizes(train: Loop) -> list[tuple[int, int]]:
-    """(epoch, batch size from there on), the first epoch first."""
+    """List (epoch, batch size from there on), the first epoch first."""
     given = train["batch_size"]
     sizes = given if isinstance(given, dict) else {0: given}
     return sorted((int(epoch), int(size)) for epoch, size in sizes.items())
@@ -63,7 +63,7 @@ class Schedule:
 
     @property
     def images(self) -> int:
-        """How many images all steps together look at, last batches of a pass counted as full."""
+        """The number of images that all steps together look at; last batches of a pass count as full."""
         ends = self._ends
         if self._fixed:  # epoch e has the steps with e = step * epochs // steps
             ends = [-(-(epoch + 1) * self.steps // self.epochs) for epoch in range(self.epochs)]
@@ -71,7 +71,7 @@ class Schedule:
         return sum(count * self.batch_size(epoch) for epoch, count in enumerate(counts))
 
     def batches(self, seed: int, start: int) -> Iterator[list[tuple[int, int, int]]]:
-        """For each step from ``start``, its samples as (step, slot, image index); every pass is a new permutation."""
+        """Yield the samples of each step from ``start`` on: (step, slot, image index); passes are permutations."""
         order, passes = np.empty(0, np.int64), 0
         for step in range(self.steps):
             size = self.batch_size(self.progress(step).epoch)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def best(given: Given) -> Choice:
-    """The choice of the epoch whose class maps have the highest mIoU on the measured images.
+    """Return the choice of the epoch whose class maps have the highest mIoU on the measured images.
 
     Raises:
         WsssError: a measured image has no mask; the line names it.
@@ -40,7 +40,7 @@ def best(given: Given) -> Choice:
 
 
 def miou(method: Method, images: Dataset, settings: Settings) -> float:
-    """The mIoU of a method's class maps on the masks of images, at the best threshold of section ``measure``.
+    """Return the mIoU of a method's class maps on the masks of images, at the best threshold of section ``measure``.
 
     The method is left in evaluation mode.
     """

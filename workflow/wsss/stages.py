@@ -241,14 +241,14 @@ SECTIONS = tuple(section for stage in STAGES.values() for section in stage.secti
 
 
 def setting(settings: Any, key: str) -> Any:
-    """The value at a dotted key of nested settings."""
+    """Return the value at a dotted key of nested settings."""
     for name in key.split("."):
         settings = settings[name]
     return settings
 
 
 def learns_from(name: str, settings: Any) -> str | None:
-    """The stage on whose results a network is trained; None for one that is trained on ground truth or on labels."""
+    """Find the stage on whose results a network is trained; None for one that learns from ground truth or labels."""
     source = STAGES[name].learns_from
     if source is None or "." not in source:
         return source
@@ -261,20 +261,20 @@ def learns_from(name: str, settings: Any) -> str | None:
 
 
 def kind_learnt_from(stage: Stage) -> str | None:
-    """The kind of results that a network is trained on; None for a classifier, which learns from labels."""
+    """Return the kind of results that a network is trained on; None for a classifier, which learns from labels."""
     if stage.learns_from is None:
         return None
     return "masks" if "." in stage.learns_from else STAGES[stage.learns_from].makes
 
 
 def below(name: str, settings: Any) -> list[str]:
-    """The stages that a stage reads directly."""
+    """Return the stages that a stage reads directly."""
     stage = STAGES[name]
     return [source for source in (stage.shard_of, stage.model_of, learns_from(name, settings)) if source]
 
 
 def sections(name: str, settings: Any) -> list[str]:
-    """The sections that determine a stage's result: those of all stages below it and its own, each once."""
+    """Return the sections that determine a stage's result: those of all stages below it and its own, each once."""
     found: dict[str, None] = {}
     for source in below(name, settings):
         found |= dict.fromkeys(sections(source, settings))
@@ -287,18 +287,18 @@ def _deciding(name: str, settings: Any) -> tuple[str, ...]:
 
 
 def training(name: str, settings: Any) -> Any:
-    """The options of the training loop that a stage runs."""
+    """Return the options of the training loop that a stage runs."""
     section = settings[STAGES[name].sections[-1]]
     return section if name == "train" else section["train"]
 
 
 def official_weights(name: str, settings: Any) -> str | None:
-    """The file of the authors' trained weights that a stage reads instead of training, if one is configured."""
+    """Return the file of the authors' trained weights that a stage reads instead of training, if one is configured."""
     return training(name, settings)["weights"] if STAGES[name].trains else None
 
 
 def initialised(name: str, settings: Any) -> dict[str, Any]:
-    """The part of a training's settings that may name weights which it starts from."""
+    """Return the part of a training's settings that may name weights which it starts from."""
     if name != "affinity":
         return {section: settings[section] for section in STAGES[name].sections}
     own = settings["affinity"]["backbone"]
@@ -306,7 +306,7 @@ def initialised(name: str, settings: Any) -> dict[str, Any]:
 
 
 def weights_read(name: str, settings: Any) -> list[str]:
-    """The weight files that a training reads, sorted.
+    """Return the weight files that a training reads, sorted.
 
     Official weights of the whole network make all others needless.
     """
@@ -325,7 +325,7 @@ def weights_read(name: str, settings: Any) -> list[str]:
 
 
 def as_markdown() -> str:
-    """The rows as a table: name, sections, what a stage reads and makes, and its function."""
+    """Write the rows as a table: name, sections, what a stage reads and makes, and its function."""
     lines = ["| stage | sections | reads | makes | function |", "| --- | --- | --- | --- | --- |"]
     for name, stage in STAGES.items():
         reads = [stage.shard_of, stage.model_of, stage.learns_from]
@@ -335,7 +335,7 @@ def as_markdown() -> str:
 
 
 def default_images(name: str) -> str:
-    """The role of the images a stage is measured on, if a paper says none.
+    """Return the role of the images a stage is measured on, if a paper says none.
 
     Pseudo labels are measured on images they are made for, a trained DeepLab on images it has not seen.
     """

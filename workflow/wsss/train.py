@@ -48,7 +48,7 @@ LOG_EVERY = 10  # steps between two looks at the losses, the only points where t
 
 
 class Batch(TypedDict):
-    """What every batch has: the ids of B images, and the images ``B×3×H×W``, normalised as the backbone expects."""
+    """A batch as all tasks get it: the ids of B images, and the images ``B×3×H×W``, normalised for the backbone."""
 
     id: list[str]
     image: Tensor
@@ -67,12 +67,12 @@ class MaskedBatch(Batch):
 
 
 class Samples(Protocol):
-    """What a task is trained on. All randomness of a sample comes from ``rng``."""
+    """The samples that a task is trained on. All randomness of a sample comes from ``rng``."""
 
     def __len__(self) -> int: ...
 
     def get(self, index: int, rng: np.random.Generator) -> Mapping[str, Any]:
-        """The sample of an image: its ``id``, tensors and arrays; those of one name have one size."""
+        """Return the sample of an image: its ``id``, tensors and arrays; those of one name have one size."""
 
 
 class Task(Protocol):
@@ -86,16 +86,16 @@ class Task(Protocol):
         """The names of its phases. Each has an optimizer of its own."""
 
     def parameter_groups(self, phase: str) -> list[ParameterGroup]:
-        """What ``phase`` trains."""
+        """Group the parameters that ``phase`` trains."""
 
     def active_phases(self, progress: Progress) -> tuple[str, ...]:
-        """The phases that update at this step, in order."""
+        """Name the phases that update at this step, in order."""
 
     def losses(self, batch: Any, phase: str, progress: Progress) -> dict[str, Tensor]:
-        """Named, already weighted scalars whose sum ``phase`` minimises. ``batch`` is a :class:`Batch`."""
+        """Compute named, already weighted scalars whose sum ``phase`` minimises. ``batch`` is a :class:`Batch`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All tensors, by name."""
+        """Return all tensors, by name."""
 
 
 class Choice(NamedTuple):
@@ -141,7 +141,7 @@ class Training(NamedTuple):
 
 
 def poly(step: int, steps: float, power: float) -> float:
-    """Learning rate factor ``(1 - step / steps)^power``; the last value is kept once ``steps`` is reached."""
+    """Compute the learning rate factor ``(1 - step / steps)^power``; from ``steps`` on it stays at its last value."""
     return (1 - min(step, steps - 1) / steps) ** power
 
 
@@ -153,7 +153,7 @@ class _Loaded(torch.utils.data.Dataset["Sample | WsssError"]):
         self.samples, self.seed = samples, seed
 
     def __getitem__(self, key: tuple[int, int, int]) -> Sample | WsssError:
-        """A sample, or what is wrong with it: raised in a loader process, it would come with torch's traceback."""
+        """Return a sample, or its error: raised in a loader process, it would come with torch's traceback."""
         step, slot, index = key
         try:
             return self.samples.get(index, np.random.default_rng([self.seed, step, slot]))
@@ -183,7 +183,7 @@ def _start_loader(parent: int, _: int) -> None:
 
 
 def build_optimizer(groups: list[ParameterGroup], settings: sections.Optimizer) -> Optimizer:
-    """SGD over a task's parameter groups; ``lr_scale`` and ``decay_scale`` multiply the base values."""
+    """Make SGD over a task's parameter groups; ``lr_scale`` and ``decay_scale`` multiply the base values."""
     lr, decay = settings["lr"], settings["weight_decay"]
     scaled: list[dict[str, Any]] = [
         {"params": list(g["params"]), "lr": lr * g["lr_scale"], "weight_decay": decay * g["decay_scale"]}
@@ -300,7 +300,7 @@ class Scored:
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
-    """``device``: auto, cpu, cuda or cuda:<n>, where n > 1 is a number of GPUs trained on together."""
+    """Make the fabric for ``device``: auto, cpu, cuda or cuda:<n>, where n > 1 GPUs train together."""
     from lightning_fabric import Fabric  # takes seconds to load, which the other stages are spared
     from lightning_fabric.plugins.environments import LightningEnvironment
 
@@ -417,7 +417,7 @@ def _want_of_memory(loaders: int) -> str:
 
 
 def _module(task: Task) -> nn.Module:
-    """The task as the module that it is."""
+    """Return the task as the module that it is."""
     return cast(nn.Module, task)
 
 
@@ -468,7 +468,7 @@ def start_from(task: Task, weights: str | Path) -> None:
 
 
 class _Loop:
-    """What one step needs, apart from where its results go."""
+    """The objects that one step needs, apart from where its results go."""
 
     def __init__(
         self,
@@ -485,7 +485,7 @@ class _Loop:
         self.may_skip = int(train["may_skip"] * schedule.steps)
 
     def loader(self, samples: Samples, start: int, processes: int) -> Iterator[dict[str, Any]]:
-        """The batches from step ``start`` on, this process's share of each."""
+        """Yield the batches from step ``start`` on, this process's share of each."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
         whole = self.schedule.batches(self.seed, start)
         batches = [batch[rank::world] or batch[:1] for batch in whole]  # the last of an epoch may be too few for all
@@ -504,7 +504,7 @@ class _Loop:
             yield batch
 
     def agree(self, stop: bool, done: int) -> bool:
-        """Whether to stop after ``done`` steps; of several processes, whether any is to, asked every few steps."""
+        """Tell whether to stop after ``done`` steps. Of several processes it is any; they are asked every few steps."""
         if self.fabric.world_size == 1:
             return stop
         if done % LOG_EVERY:
@@ -518,7 +518,7 @@ class _Loop:
         return not bool(wrong)
 
     def step(self, batch: dict[str, Any], step: int) -> Iterator[tuple[str, dict[str, Tensor], bool]]:
-        """One update of every active phase; yields (phase, losses, made).
+        """Yield one update of every active phase; yields (phase, losses, made).
 
         Where steps may be left out (``may_skip``), an update with a loss that is no number is not made. This asks the
         host to wait for the device at every update.

@@ -91,7 +91,7 @@ class Backbone(nn.Module):
         return self.train(self.training)
 
     def train(self, mode: bool = True) -> Backbone:
-        """As ``nn.Module.train``, but frozen modules and fixed norms remain in evaluation mode."""
+        """Act as ``nn.Module.train``, but keep frozen modules and fixed norms in evaluation mode."""
         super().train(mode)
         for name in self._frozen:
             self.get_submodule(name).eval()
@@ -101,7 +101,7 @@ class Backbone(nn.Module):
         return self
 
     def _parts(self) -> str:
-        """The network and the names of its modules, for errors."""
+        """Return the network and the names of its modules, for errors."""
         network = self.get_submodule(self.prefix.rstrip("."))
         names = ", ".join(name for name, _ in network.named_children())
         return f"{self.name or type(self).__name__}; it has {names}"

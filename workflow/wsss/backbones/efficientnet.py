@@ -34,7 +34,7 @@ def timm_names(state: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _places(state: Mapping[str, Tensor]) -> dict[int, str]:
-    """Number of a block -> its stage and its place there."""
+    """Map the number of a block to its stage and its place there."""
     widths = {}
     for name, value in state.items():
         if match := re.fullmatch(r"_blocks\.(\d+)\._project_conv\.weight", name):

@@ -108,7 +108,7 @@ def _load_torch(path: Path) -> object:
 
 
 def _reason(error: Exception) -> str:
-    """The one informative sentence of torch's long messages."""
+    """Return the one informative sentence of torch's long messages."""
     text = str(error)
     text = text.partition("WeightsUnpickler error:")[2] or text.partition("\n\n")[2] or text
     sentence = re.split(r"\. |\n", text.strip())[0].strip(". ")

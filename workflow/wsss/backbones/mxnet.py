@@ -24,12 +24,12 @@ LEAVES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "mov
 
 
 def is_params(head: bytes) -> bool:
-    """Do the first eight bytes of a file say that it is a ``.params`` file?"""
+    """Tell whether the first eight bytes of a file say that it is a ``.params`` file."""
     return head[:8] == MAGIC.to_bytes(8, "little")
 
 
 def read_params(path: str | Path) -> dict[str, Tensor]:
-    """All arrays under their MXNet names, without the ``arg:`` and ``aux:`` prefixes."""
+    """Return all arrays under their MXNet names, without the ``arg:`` and ``aux:`` prefixes."""
     stream = _Stream(path)
     magic, _, count = stream.take("QQQ")
     if magic != MAGIC:
@@ -42,7 +42,7 @@ def read_params(path: str | Path) -> dict[str, Tensor]:
 
 
 def resnet38d_name(name: str) -> str:
-    """The torch name of an MXNet name, for example ``bn4b2_branch2a_gamma`` -> ``b4_2.bn_branch2a.weight``."""
+    """Return the torch name of an MXNet name, for example ``bn4b2_branch2a_gamma`` -> ``b4_2.bn_branch2a.weight``."""
     if unit := re.fullmatch(r"(res|bn)(\d)(?:a|b(\d))_branch([^_]+)_(\w+)", name):
         kind, stage, index, branch, leaf = unit.groups()
         layer = f"b{stage}{'_' + index if index else ''}.{'conv' if kind == 'res' else 'bn'}_branch{branch}"

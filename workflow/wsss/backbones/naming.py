@@ -39,7 +39,7 @@ class Naming:
 
 
 def _plain(name: str) -> str:
-    """``backbone.conv1a.weight`` -> ``conv1a.weight``; heads keep their names."""
+    """Turn ``backbone.conv1a.weight`` into ``conv1a.weight``; heads keep their names."""
     return name.removeprefix("backbone.")
 
 
@@ -49,14 +49,14 @@ def _acr(name: str) -> str:
 
 
 def _acr_checkpoint(state: dict[str, Tensor]) -> dict[str, Any]:
-    """A Lightning checkpoint. Both official networks have all parts; the classifier never uses its own decoder."""
+    """Pack a Lightning checkpoint. Both official networks have all parts, though no classifier uses its decoder."""
     unused = {name.replace("net_recon.", "net_main."): value for name, value in state.items()}
     unused = {name: value for name, value in unused.items() if re.match(_ACR_UNUSED, name)}
     return {"state_dict": OrderedDict(unused | state)}
 
 
 def _aeft_state(state: dict[str, Tensor]) -> dict[str, Any]:
-    """With the batch norm that the official network owns and never uses."""
+    """Add the batch norm that the official network owns and never uses."""
     width = len(state["fc8.weight"])
     zeros, ones = torch.zeros(width), torch.ones(width)
     unused = {"weight": ones, "bias": zeros, "running_mean": zeros, "running_var": ones}
@@ -72,7 +72,7 @@ def _eader(name: str) -> str:
 
 
 def _eader_checkpoint(state: dict[str, Tensor]) -> dict[str, Any]:
-    """EADER's ``checkpoint.pth.tar``, without the optimizers."""
+    """Pack EADER's ``checkpoint.pth.tar``, without the optimizers."""
     parts: dict[str, Any] = {"epoch": 0}
     for part in ("localizer", "adversarial"):
         own = {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
@@ -90,7 +90,9 @@ _IRN_STAGES = {"conv1": "1.0", "bn1": "1.1", "layer1": "2.0", "layer2": "3.0", "
 
 
 def _irn_aliases(stages: dict[str, str]) -> Callable[[str], Iterator[str]]:
-    """The further names under which IRN's files repeat a tensor, because its modules sit in several lists."""
+    """Make a function that lists the further names under which IRN's files repeat a tensor.
+
+    They do so because modules of IRN sit in several lists."""
 
     def aliases(name: str) -> Iterator[str]:
         top, _, rest = name.partition(".")

@@ -55,7 +55,7 @@ class Basic(nn.Module):
         self.conv_branch1 = None if inputs == outputs and stride == 1 else _conv(inputs, outputs, 1, stride)
 
     def enter(self, x: Tensor) -> Tensor:
-        """The activated input, which is what a tap shows."""
+        """Return the activated input, which is what a tap shows."""
         return _activate(self.bn_branch2a, x)
 
     def forward(self, x: Tensor, activated: Tensor | None = None) -> Tensor:

@@ -129,7 +129,7 @@ class TimmEncoder(Backbone):
             self._multiple = COARSEST
 
     def _tried(self, height: int, width: int) -> dict[str, Tensor]:
-        """The taps of an image of this size; fewer where the network takes no such image."""
+        """Return the taps of an image of this size; fewer where the network takes no such image."""
         taps: dict[str, Tensor] = {}
 
         def visit(tap: str, maps: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ class TimmEncoder(Backbone):
 
 
 def _replaced(maps: Tensor, edited: Tensor) -> Tensor:
-    """``maps`` with ``edited`` in the place of their upper left part."""
+    """Put ``edited`` in the place of the upper left part of ``maps``."""
     if maps.shape == edited.shape:
         return edited
     maps = maps.clone()

@@ -65,7 +65,7 @@ class ViT(Backbone):
             yield tap, partial(attend, blocks=self.blocks[begin:end], last=tap == "conv6")
 
     def _places(self, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Position embeddings of the class token, ``1×1×D``, and of a map of this size, ``1×D×h×w``."""
+        """Return the position embeddings of the class token, ``1×1×D``, and of a map of this size, ``1×D×h×w``."""
         first, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:]
         maps = _maps(grid, self.patch_embed.grid_size)
         if maps.shape[2:] != tuple(size):

@@ -58,7 +58,7 @@ def paint(annotations: list[Annotation], value_of: dict[int, int], height: int, 
 
 
 def covered(annotation: Annotation, height: int, width: int) -> np.ndarray:
-    """The pixels that an annotation covers, ``H×W`` bool: polygons, or a run-length code, compressed or not."""
+    """Return the pixels that an annotation covers, ``H×W`` bool: polygons, or a run-length code, compressed or not."""
     shape, about = annotation["segmentation"], f"annotation {annotation['id']}"
     try:
         if isinstance(shape, list):
@@ -106,7 +106,7 @@ def build(config: Options, out_dir: Path) -> Dataset:
 def _of_set(
     path: Path, root: Path, name: str, split: str, masks: Path, unannotated: bool
 ) -> tuple[list[str], list[Entry]]:
-    """The names of the categories and the entries of one set; its file is forgotten before the next one is read."""
+    """Return the names of the categories and the entries of one set. No two files are in memory at once."""
     content = read_annotations(path)
     categories = {category["id"]: category["name"] for category in content["categories"]}  # in the file's order
     value_of = {category: value for value, category in enumerate(categories, start=1)}
@@ -130,7 +130,7 @@ def _of_set(
 
 
 def _painted(value_of: dict[int, int], shown: Shown) -> bytes:
-    """The mask of an image as a PNG."""
+    """Return the mask of an image as a PNG."""
     return png_bytes(paint(shown[0], value_of, *shown[1:]))
 
 
@@ -150,7 +150,7 @@ def read_annotations(path: Path) -> dict[str, list[Annotation]]:
 
 
 def _compact(found: dict[str, Any]) -> dict[str, Any]:
-    """An object of the file with what is needed of it; polygons as arrays, which take a quarter of a list's memory."""
+    """Return what is needed of an object; polygons as arrays, which take a quarter of a list's memory."""
     kept = {key: value for key, value in found.items() if key in KEPT}
     if isinstance(shape := kept.get("segmentation"), list):
         kept["segmentation"] = [array("d", polygon) for polygon in shape]

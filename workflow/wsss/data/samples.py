@@ -1,4 +1,4 @@
-"""What classifiers are trained on: augmented images with image-level labels. No mask is read."""
+"""Training samples of classifiers: augmented images with image-level labels. No mask is read."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ClassificationSamples:
         return len(self.dataset)
 
     def get(self, index: int, rng: np.random.Generator) -> ClassificationSample:
-        """The ``index``-th image, augmented at random."""
+        """Return the ``index``-th image, augmented at random."""
         image_id = self.dataset.records[index].id
         image = self.view(self.dataset.image(image_id), rng)
         return {"id": image_id, "image": image, "labels": self.labels[index]}

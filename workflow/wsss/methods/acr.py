@@ -117,7 +117,7 @@ TAPS = ("conv4", "conv5", "conv6")  # what the reconstructor paints from
 
 
 def draw_target(labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """One present class per image, uniformly. ``B×C`` of 0 and 1 -> ``B``."""
+    """Draw one present class per image, uniformly. ``B×C`` of 0 and 1 -> ``B``."""
     lots = torch.rand(labels.shape, generator=generator, device=labels.device)
     return (labels * (1 - lots)).argmax(1)  # 1 - lots > 0: a present class always beats an absent one
 
@@ -125,7 +125,7 @@ def draw_target(labels: Tensor, generator: torch.Generator | None = None) -> Ten
 def draw_cells(
     batch: int, grid: int, share: float, device: torch.device | str, generator: torch.Generator | None = None
 ) -> Tensor:
-    """``B×1×grid×grid`` of 0 and 1; a cell is 1 with probability ``share``."""
+    """Draw ``B×1×grid×grid`` of 0 and 1; a cell is 1 with probability ``share``."""
     return (torch.rand((batch, 1, grid, grid), generator=generator, device=device) < share).float()
 
 
@@ -141,18 +141,18 @@ def class_map(cam: Tensor, labels: Tensor, target: Tensor, size: Sequence[int]) 
 
 
 def hidden_maps(c_t: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """u and v: what is taken away of the target's features, and of all others'."""
+    """Compute u and v: what is taken away of the target's features, and of all others'."""
     return c_t * g, (1 - c_t) * g
 
 
 def judged_maps(cam: Tensor, c_t: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """e_t and e_nt, ``B×1×H×W``, without gradient."""
+    """Compute e_t and e_nt, ``B×1×H×W``, without gradient."""
     winner = resize(cam.detach().float(), c_t.shape[2:]).argmax(1, keepdim=True)  # B 1 H W
     return (c_t.detach() == 0).float(), c_t.detach() * (winner == target.view(-1, 1, 1, 1))
 
 
 def l1(reconstruction: Tensor, images: Tensor, weight: Tensor) -> Tensor:
-    """Error of each image, weighted per pixel, as a mean over all pixels and channels (D1). ``B``."""
+    """Compute the error of each image, weighted per pixel: a mean over all pixels and channels (D1). ``B``."""
     return ((reconstruction.float() - images) * weight).abs().mean((1, 2, 3))
 
 
@@ -222,12 +222,12 @@ class Classifier(nn.Module):
         self.fc9 = head(hidden, n_classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """CAM ``B×C×h×w`` and logits ``B×C`` of images ``B×3×H×W``."""
+        """Compute CAM ``B×C×h×w`` and logits ``B×C`` of images ``B×3×H×W``."""
         cam = self.cam(self.backbone(images)["conv6"])
         return cam, cam.mean((2, 3))
 
     def cam(self, feature: Tensor) -> Tensor:
-        """Class maps ``B×C×h×w`` of features ``B×D×h×w``."""
+        """Compute class maps ``B×C×h×w`` of features ``B×D×h×w``."""
         maps: Tensor = self.fc9(F.relu(self.fc8(feature)))
         return maps
 
@@ -244,7 +244,7 @@ class Reconstructor(Classifier):
         self.genUnet = UNet(sum(channels.values()), 3, settings["unet_depth"], settings["unet_width"])
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``B×C`` and features ``B×D×h×w``."""
+        """Compute logits ``B×C`` and features ``B×D×h×w``."""
         taps = self.backbone(images)
         return self.cam(taps["conv6"]).mean((2, 3)), self.features(taps)
 
@@ -277,7 +277,9 @@ class Acr(Method):
         return Reconstructor(self.config["backbone"], self.settings, self.n_classes)
 
     def complete(self) -> Acr:
-        """With a reconstructor, the baseline with an untrained one: official files have it, its decoder twice (D7)."""
+        """Return itself with a reconstructor, an untrained one for the baseline.
+
+        Official files have it, its decoder twice (D7)."""
         if self.reconstructor is None:
             torch.manual_seed(self.config["seed"])
             self.reconstructor = self._reconstructor()

@@ -94,7 +94,7 @@ class SettingsOfAeft(Section):
 
 
 class Output(NamedTuple):
-    """What the network says about a batch: A ``B×C×h×w``, G ``B×C×h×w``, z ``B×C``."""
+    """The network's output for a batch: A ``B×C×h×w``, G ``B×C×h×w``, z ``B×C``."""
 
     cam: Tensor
     gpp: Tensor
@@ -140,7 +140,7 @@ def signed_logits(cam: Tensor, gpp: Tensor) -> Tensor:
 
 
 def foreground(cam: Tensor, labels: Tensor, size: Sequence[int]) -> Tensor:
-    """The largest normalised map of the present classes, ``B×1×H×W`` in [0, 1)."""
+    """Take the largest normalised map of the present classes, ``B×1×H×W`` in [0, 1)."""
     most = int(labels.sum(1).max())  # images have few of the C classes: only that many maps are upsampled
     present, classes = labels.topk(max(most, 1))  # B K
     maps = cam.gather(1, classes[:, :, None, None].expand(-1, -1, *cam.shape[2:]))  # B K h w
@@ -149,12 +149,12 @@ def foreground(cam: Tensor, labels: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def mask_soft(fg: Tensor, threshold: float) -> Tensor:
-    """As released: the foreground where it is below the threshold, else 0."""
+    """Mask as released: the foreground where it is below the threshold, else 0."""
     return fg * (fg < threshold)
 
 
 def mask_hard(fg: Tensor, threshold: float) -> Tensor:
-    """Plain erasing: 1 where the foreground is below the threshold, else 0."""
+    """Erase plainly: 1 where the foreground is below the threshold, else 0."""
     return (fg < threshold).to(fg.dtype)
 
 
@@ -164,13 +164,13 @@ def attract_soft(anchor: Output, positive: Output, labels: Tensor) -> Tensor:
 
 
 def attract_soft_l2(anchor: Output, positive: Output, labels: Tensor) -> Tensor:
-    """Squared distance of the L2-normalised vectors, summed over present classes, mean over images."""
+    """Compute the squared distance of the L2-normalised vectors, summed over present classes, mean over images."""
     a, p = (F.normalize(_pooled(output.gpp), eps=EPS) for output in (anchor, positive))
     return ((a - p) * labels).square().sum(1).mean()
 
 
 def attract_rigid(anchor: Output, positive: Output, labels: Tensor) -> Tensor:
-    """The erased image must still be classified with all labels."""
+    """Demand that the erased image is still classified with all labels."""
     return multilabel_soft_margin(positive.logits, labels)
 
 
@@ -179,7 +179,7 @@ def _pooled(gpp: Tensor) -> Tensor:
 
 
 def sample_partner(labels: Tensor) -> Tensor:
-    """A random other image without a common class for each image, itself if there is none; ``B×C`` -> ``B``."""
+    """Draw for each image another one without a common class, or itself if there is none; ``B×C`` -> ``B``."""
     disjoint = ((labels @ labels.T) == 0).to(labels.dtype)  # B B
     alone = (disjoint.sum(1) == 0).to(labels.dtype)
     return torch.multinomial(disjoint + alone.diag(), 1).squeeze(1)
@@ -215,7 +215,7 @@ def triplet_losses(
     network: Callable[[Tensor], Output],
     settings: SettingsOfAeft,
 ) -> dict[str, Tensor]:
-    """The weighted L_attract and L_repel. ``network`` looks at the positive images; a term of weight 0 is not made."""
+    """Compute the weighted L_attract and L_repel. ``network`` sees the positives; a term of weight 0 is left out."""
     weights, terms = settings["loss_weights"], {}
     if weights["attract"]:
         mask, distance = MASKS[settings["mask"]], ATTRACT[settings["attract"]]
@@ -230,12 +230,12 @@ def triplet_losses(
 
 
 def classification_loss(logits: Tensor, labels: Tensor, settings: SettingsOfAeft, seen: int) -> Tensor:
-    """The weighted L_cls of the first ``seen`` images (D1)."""
+    """Compute the weighted L_cls of the first ``seen`` images (D1)."""
     return settings["loss_weights"]["cls"] * multilabel_soft_margin(logits[:seen], labels[:seen])
 
 
 def seen_by_classification(settings: SettingsOfAeft, train: Loop) -> int:
-    """How many images of a micro-batch L_cls sees (D1)."""
+    """Count the images of a micro-batch that L_cls sees (D1)."""
     _, first = batch_sizes(train)[0]
     return max((settings["cls_images"] or first) // train["accumulate"], 1)
 
@@ -244,7 +244,7 @@ def seen_by_classification(settings: SettingsOfAeft, train: Loop) -> int:
 
 
 def pooling_of(settings: SettingsOfAeft) -> tuple[str, list[int]]:
-    """``method.pooling`` as how levels are fused and which: ``single:4`` is level 4 alone, the others use all."""
+    """Read ``method.pooling``: how levels are fused, and which. ``single:4`` is level 4 alone; the others use all."""
     pooling, levels = settings["pooling"], settings["levels"]
     kind, _, level = pooling.partition(":")
     if kind == "single":
@@ -290,7 +290,7 @@ class Aeft(Method):
         return self.terms(batch["image"], batch["labels"], sample_partner(batch["labels"]), progress.epoch)
 
     def terms(self, images: Tensor, labels: Tensor, partner: Tensor, epoch: int) -> dict[str, Tensor]:
-        """All weighted losses of images ``B×3×H×W``, labels ``B×C`` and given negatives ``B`` in a schedule's epoch."""
+        """Compute all weighted losses of images ``B×3×H×W``, labels ``B×C``, negatives ``B`` in an epoch."""
         weights = self.settings["loss_weights"]
         triplet = epoch >= self.settings["triplet_from"] and (weights["attract"] or weights["repel"])
         if not triplet:  # nothing is learned from the others

@@ -1,4 +1,4 @@
-"""What every method promises, and the few formulas that all of them share.
+"""The contract of every method, and the few formulas that all of them share.
 
 B batch, C foreground classes, D channels, H W image size, h w size of a feature map.
 """
@@ -38,26 +38,26 @@ class Method(nn.Module):
         self.backbone = backbones.build(config["backbone"])
 
     def parameter_groups(self, phase: str) -> list[ParameterGroup]:
-        """What ``phase`` trains; see ``groups.poly_groups``."""
+        """Group the parameters that ``phase`` trains; see ``groups.poly_groups``."""
         raise NotImplementedError
 
     def active_phases(self, progress: Progress) -> tuple[str, ...]:
-        """The phases that update at this step, in order."""
+        """Name the phases that update at this step, in order."""
         return self.phases
 
     def losses(self, batch: LabelledBatch, phase: str, progress: Progress) -> dict[str, Tensor]:
-        """Named, already weighted scalars whose sum ``phase`` minimises.
+        """Compute named, already weighted scalars whose sum ``phase`` minimises.
 
         ``batch["image"]`` is ``B×3×H×W``, normalised as ``backbone.input`` says, ``batch["labels"]`` ``B×C`` of 0, 1.
         """
         raise NotImplementedError
 
     def complete(self) -> Method:
-        """Itself, with all networks that official weight files hold, also those it was trained without."""
+        """Return itself, with all networks that official weight files hold, also those it was trained without."""
         return self
 
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Raw class maps ``B×C×h×w``, before ReLU and normalisation, of any resolution.
+        """Compute raw class maps ``B×C×h×w``, before ReLU and normalisation, of any resolution.
 
         ``images`` is ``B×3×H×W``, ``labels`` ``B×C``; maps of classes that are absent from ``labels`` are not used.
         """
@@ -65,18 +65,18 @@ class Method(nn.Module):
 
 
 def head(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
-    """A 1×1 convolution without bias, Xavier-uniform as the ``fc8`` of PSA and its heirs."""
+    """Make a 1×1 convolution without bias, Xavier-uniform as the ``fc8`` of PSA and its heirs."""
     conv = nn.Conv2d(inputs, outputs, 1, bias=False)
     nn.init.xavier_uniform_(conv.weight, gain)
     return conv
 
 
 def multilabel_soft_margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross entropy of ``B×C`` logits, mean over images and classes."""
+    """Compute the binary cross entropy of ``B×C`` logits, mean over images and classes."""
     return F.binary_cross_entropy_with_logits(logits, labels)
 
 
 def max_norm(maps: Tensor, eps: float = EPS) -> Tensor:
-    """ReLU(v - min - eps) / (max - min + eps) of each map of ``B×C×h×w``; the gradient flows through min and max."""
+    """Compute ReLU(v - min - eps) / (max - min + eps) per map of ``B×C×h×w``; min and max pass the gradient on."""
     low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
     return F.relu(maps - low - eps) / (high - low + eps)

@@ -92,12 +92,12 @@ class Cam(Method):
         return {"cls": multilabel_soft_margin(self.logits(self.drop(features)), batch["labels"])}
 
     def logits(self, features: Tensor) -> Tensor:
-        """y^c, ``B×C``, of features ``B×D×h×w``."""
+        """Compute y^c, ``B×C``, of features ``B×D×h×w``."""
         logits: Tensor = self.fc8(F.adaptive_avg_pool2d(features, 1)).flatten(1)
         return logits
 
     def class_maps(self, features: Tensor) -> Tensor:
-        """M_c, ``B×C×h×w``, of features ``B×D×h×w``; with a power of 0.5 its rectified root (D3)."""
+        """Compute M_c, ``B×C×h×w``, of features ``B×D×h×w``; with a power of 0.5 its rectified root (D3)."""
         maps: Tensor = self.fc8(features)
         return maps if self.power == 1 else F.relu(maps) ** self.power
 
@@ -109,7 +109,7 @@ class Cam(Method):
     def grad_maps(
         self, images: Tensor, labels: Tensor, weights: Weights, tap: str, closed: bool | None = None
     ) -> Tensor:
-        """sum_k a_k^c F_k of the classes present in ``labels``, zero for others; ``B×C×h×w`` of the tap.
+        """Compute sum_k a_k^c F_k of the classes present in ``labels``, zero for others; ``B×C×h×w`` of the tap.
 
         ``closed`` takes g = w / (h w) instead of differentiating, exact at conv6 and the default there.
         """

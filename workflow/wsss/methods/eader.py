@@ -185,7 +185,7 @@ class Eader(Method):
         return _one_group([self.backbone, self.fc])
 
     def active_phases(self, progress: Progress) -> tuple[str, ...]:
-        """D3: blocks of ``alternate_steps`` (G, F) steps; without an adversary always the localizer."""
+        """Alternate in blocks of ``alternate_steps`` (G, F) steps; without adversary always the localizer (D3)."""
         if self.adversary is None:
             return self.phases
         steps, others = self.settings["alternate_steps"]
@@ -231,7 +231,7 @@ class Eader(Method):
 
 @contextmanager
 def image_statistics(network: nn.Module) -> Iterator[None]:
-    """Inside, batch norms normalise by the statistics of what they see and do not record them (D7)."""
+    """Let batch norms normalise by the statistics of what they see inside, and not record them (D7)."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     before = [(norm.training, norm.track_running_stats) for norm in norms]
     for norm in norms:

@@ -96,7 +96,7 @@ def erasing_mask(cam: Tensor, target: Tensor, size: Sequence[int], maximum: str 
 def erased_logits(
     images: Tensor, cam: Tensor, target: Tensor, ordinary: OrdinaryClassifier, depth: int = 0, maximum: str = "batch"
 ) -> Tensor:
-    """z': what the ordinary classifier says when the target is erased at masking depth ``depth`` (0: the image)."""
+    """Compute z': what the ordinary classifier says with the target erased at depth ``depth`` (0: the image)."""
 
     def erase(at: int, feature: Tensor) -> Tensor:
         return feature * (1 - erasing_mask(cam, target, feature.shape[2:], maximum)) if at == depth else feature
@@ -110,7 +110,7 @@ def erasing_loss(logits: Tensor, labels: Tensor, target: Tensor) -> Tensor:
 
 
 def convert(images: Tensor, source: str, target: str) -> Tensor:
-    """Images of one pixel convention (``Backbone.input``) in another, ``B×3×H×W``."""
+    """Convert images of one pixel convention (``Backbone.input``) to another, ``B×3×H×W``."""
     if source == target:
         return images
     (mean, scale), (new_mean, new_scale) = (
@@ -143,7 +143,7 @@ class Ordinary(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor, edit: Edit | None = None) -> Tensor:
-        """Logits ``B×C`` of images ``B×3×H×W``; ``edit`` as in ``Backbone.forward``."""
+        """Compute logits ``B×C`` of images ``B×3×H×W``; ``edit`` as in ``Backbone.forward``."""
         return self.fc8(self.backbone(convert(images, self.source, self.backbone.input), edit)["conv6"]).mean((2, 3))
 
 
@@ -169,7 +169,7 @@ class OcCse(Method):
         return self.terms(batch["image"], batch["labels"], sample_target(batch["labels"]), progress.epoch)
 
     def terms(self, images: Tensor, labels: Tensor, target: Tensor, epoch: int) -> dict[str, Tensor]:
-        """L_cls and w_e L_erase of images ``B×3×H×W``, labels ``B×C`` and given target classes ``B``."""
+        """Compute L_cls and w_e L_erase of images ``B×3×H×W``, labels ``B×C`` and given target classes ``B``."""
         cam = self.localize(images).float()  # B C h w; bf16 has too few digits for what follows
         z_erased = erased_logits(images, cam, target, self.ordinary, self.depth, self.maximum)  # B C
         return {
@@ -186,7 +186,7 @@ class OcCse(Method):
 
     @torch.no_grad()
     def _check_depth(self) -> None:
-        """A depth the ordinary classifier does not have would mask nothing, and nobody would notice."""
+        """Refuse a depth that the ordinary classifier lacks: it would mask nothing, and nobody would notice."""
         depths: list[int] = []
 
         def note(at: int, feature: Tensor) -> Tensor:

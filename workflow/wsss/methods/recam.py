@@ -119,7 +119,7 @@ class ReCam(Method):
         return F.conv2d(self.backbone(images)["conv6"], self.shown_weight())
 
     def shown_weight(self) -> Tensor:
-        """The weight ``C×D×1×1`` that class maps are taken with (D1)."""
+        """Return the weight ``C×D×1×1`` that class maps are taken with (D1)."""
         if self.settings["shown"] == "classifier":
             return self.fc8.weight
         if self.settings["shown"] == "predictor":

@@ -58,7 +58,7 @@ class LossWeights(Section):
 
 
 class Moves(Section):
-    """How the second view is transformed."""
+    """The transformation of the second view."""
 
     rescale: Positive
     flip: Probability
@@ -94,7 +94,7 @@ def with_background(maps: Tensor) -> Tensor:
 
 
 def keep_strongest(maps: Tensor) -> Tensor:
-    """``B×K×h×w`` with all foreground values but the largest of each cell set to zero; channel 0 is untouched."""
+    """Set all foreground values of ``B×K×h×w`` but the largest of each cell to zero; channel 0 is untouched."""
     foreground = maps[:, 1:]
     strongest = foreground == foreground.amax(1, keepdim=True)
     return torch.cat([maps[:, :1], foreground * strongest], 1)
@@ -118,7 +118,7 @@ def pixel_correlation(q: Tensor, features: Tensor, columns: int = COLUMNS) -> Te
 
 
 def present_channels(labels: Tensor) -> Tensor:
-    """Background and the present classes of each image, ``B×K'``, K' as many as the fullest image has (2 at least).
+    """List background and the present classes of each image, ``B×K'``, K' as many as the fullest has (2 at least).
 
     Absent classes fill the gaps. Losses of absent classes are zero, so maps of these channels are all that is needed.
     """
@@ -127,7 +127,7 @@ def present_channels(labels: Tensor) -> Tensor:
 
 
 def mean_of_resized(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """``resize(maps, size, align_corners=True).mean((2, 3))`` without the large maps; ``B×K×h×w`` -> ``B×K``."""
+    """Compute ``resize(maps, size, align_corners=True).mean((2, 3))`` without large maps; ``B×K×h×w`` -> ``B×K``."""
     h, w = (
         resize(torch.eye(small, device=maps.device)[None, :, :, None], (large, 1), align_corners=True).mean((0, 2, 3))
         for small, large in zip(maps.shape[2:], size, strict=True)
@@ -148,7 +148,9 @@ def er_loss(cam_o: Tensor, cam_t: Tensor) -> Tensor:
 
 
 def ecr_loss(revised: Tensor, cam: Tensor, channels: int, keep: float | None, per_pixel: bool = False) -> Tensor:
-    """One half of Eq. 10: pulls the revised maps of a view to the CAM of the *other* view, which gets no gradient.
+    """Compute one half of Eq. 10.
+
+    It pulls the revised maps of a view to the CAM of the *other* view, which gets no gradient.
 
     Both are some of ``channels`` maps, ``B×K'×H×W``; those of the others are 0 and alike, but count in the mean.
     ``keep`` is the share of hardest (channel, pixel) entries that count (D4), or of pixels; ``None``: all (no OHEM).
@@ -223,7 +225,7 @@ class EquivariantTransform:
         )
 
     def __call__(self, maps: Tensor) -> Tensor:
-        """``B×D×H×W`` -> ``B×D×H'×W'``, bilinear."""
+        """Transform ``B×D×H×W`` to ``B×D×H'×W'``, bilinear."""
         if self.moves:
             grid = F.affine_grid(self.affine.to(maps), list(maps.shape), align_corners=False)
             maps = F.grid_sample(maps, grid, align_corners=False)
@@ -263,13 +265,13 @@ class Seam(Method):
         return seam_losses(views, labels, y, A, self.settings)
 
     def compared_channels(self, labels: Tensor) -> Tensor:
-        """``present_channels``, or all of them where absent classes are compared, too (D5). ``B×K'``."""
+        """List ``present_channels``, or all of them where absent classes are compared, too (D5). ``B×K'``."""
         if "D5" in self.settings["as_paper"]:
             return torch.arange(self.n_classes + 1, device=labels.device).expand(len(labels), -1)
         return present_channels(labels)
 
     def view(self, images: Tensor, shown: Tensor) -> dict[str, Tensor]:
-        """One branch of the siamese network: class scores ``B×C`` of images ``B×3×H×W``, and of the channels ``shown``
+        """Run one branch of the siamese network: class scores ``B×C`` of images ``B×3×H×W``, and of channels ``shown``
         (``B×K'``) the raw CAM and the revised CAM at image size, ``B×K'×H×W``.
         """
         cam, revised = self.maps(images)
@@ -281,7 +283,7 @@ class Seam(Method):
         return {"logits": pooled[:, 1:], **large}
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Raw CAM ``B×K×h×w`` and, with PCM, the revised CAM ``B×K×h×w``, at stride 8."""
+        """Compute raw CAM ``B×K×h×w`` and, with PCM, the revised CAM ``B×K×h×w``, at stride 8."""
         taps = self.backbone(images)
         cam = self.fc8(self.drop(taps["conv6"])).float()
         if not self.settings["pcm"]:
@@ -305,6 +307,6 @@ class Seam(Method):
         return torch.cat([resize(maps, size, align_corners=True) for maps in (images, *low)], 1)
 
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Revised CAM at image size (the release upsamples it twice), or the CAM at stride 8 when there is no PCM."""
+        """Compute revised CAM at image size (the release upsamples it twice), or without PCM the CAM at stride 8."""
         cam, revised = self.maps(images)
         return cam[:, 1:] if revised is None else resize(revised[:, 1:], images.shape[2:], align_corners=True)

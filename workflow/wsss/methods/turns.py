@@ -1,4 +1,4 @@
-"""Two networks that are trained in turns: how the one that waits is held."""
+"""Two networks that are trained in turns: one learns, the other is held still."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @contextmanager
 def waiting(network: Network, training: bool = False) -> Iterator[Network]:
-    """Inside, ``network`` is in evaluation mode (unless ``training``) and its parameters are constants.
+    """Hold ``network`` in evaluation mode (unless ``training``) inside, with its parameters as constants.
 
     A gradient passes through to its input; what a graph recorded inside needs stays valid after leaving.
     """

@@ -25,7 +25,7 @@ class Down(nn.Module):
         self.model = nn.Sequential(*layers, nn.LeakyReLU(SLOPE), *[nn.Dropout(DROPOUT)] * dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``B×inputs×H×W`` -> ``B×outputs×H/2×W/2``."""
+        """Compute ``B×inputs×H×W`` -> ``B×outputs×H/2×W/2``."""
         halved: Tensor = self.model(x)
         return halved
 
@@ -39,7 +39,7 @@ class Up(nn.Module):
         self.model = nn.Sequential(*layers, *[nn.Dropout(DROPOUT)] * dropout)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """``B×inputs×h×w`` and the skip connection, twice as large, joined along the channels."""
+        """Join ``B×inputs×h×w`` and the skip connection, twice as large, along the channels."""
         return torch.cat((self.model(x), skip), 1)
 
 

@@ -12,7 +12,7 @@ NO_SERVER = "test masks are not public: the VOC server measures what `wsss submi
 
 
 def companion(plan: Plan, dataset: str, spec: Raw) -> tuple[str, str | None]:
-    """The data set that a cell or figure is about, and what is in the way, if something is.
+    """Find the data set that a cell or figure is about, and what is in the way, if something is.
 
     It is ``dataset``, or the one beside it in the role that the cell or figure names.
     """
@@ -26,7 +26,7 @@ def companion(plan: Plan, dataset: str, spec: Raw) -> tuple[str, str | None]:
 
 
 def with_metrics(plan: Plan, dataset: str, paper: str, cell: Raw) -> Raw:
-    """A cell with the metrics files of its run, one per seed, or with the reason why it has none."""
+    """Return a cell with the metrics files of its run, one per seed, or with the reason why it has none."""
     if not cell.get("run"):
         return cell
     owner, run = papers.owner_of(cell["run"], paper)
@@ -60,7 +60,7 @@ def _chosen(plan: Plan, dataset: str, paper: str, run: str, stage: str) -> str |
 
 
 def _not_comparable(plan: Plan, dataset: str, paper: str, run: str, stage: str) -> str | None:
-    """What keeps a result from being compared with the reported one: other images, or other settings than released."""
+    """Say why a result cannot be compared with the reported one: other images, or other settings than released."""
     if not plan.dataset(dataset).get("published"):
         config = plan.resolve(dataset, paper, run)
         network = (config["deeplab"] if stage == "predict" else config)["backbone"]["name"]

@@ -27,7 +27,8 @@ def check_dataset(name: str, spec: Raw, overrides: Raw, specs: dict[str, Raw]) -
     """
     where = f"datasets.{name}"
     runs = _runs(specs)
-    networks = list(_networks([*_settings_of_methods(), presets.presets(), runs, overrides, *_own(spec)]))
+    settings = [*_settings_of_methods(), presets.presets(), runs, overrides, *_own(spec)]
+    networks = list(_networks(settings))
     _known(spec, "stand_ins", {network["name"] for network in networks if network.get("name")}, where)
     _known(spec, "methods", resolve.methods(), where)
     _known(spec, "runs", runs, where)
@@ -45,7 +46,7 @@ def _known(spec: Raw, key: str, names: Iterable[str], where: str) -> None:
 
 
 def _runs(specs: dict[str, Raw]) -> Raw:
-    """Every run of every paper, by ``<paper>/<run>``."""
+    """Return every run of every paper, by ``<paper>/<run>``."""
     found = {}
     for paper, spec in specs.items():
         for run, said in spec.get("runs", {}).items():
@@ -54,7 +55,7 @@ def _runs(specs: dict[str, Raw]) -> Raw:
 
 
 def _own(spec: Raw) -> list[Raw]:
-    """The parts of a data set's entry that hold settings."""
+    """Return the parts of a data set's entry that hold settings."""
     return [spec.get(key, {}) for key in ("overrides", "pretraining", "methods", "runs")]
 
 
@@ -68,7 +69,7 @@ def _lists(spec: Raw) -> Raw:
 
 
 def _networks(settings: Any) -> Iterator[Raw]:
-    """Every ``backbone`` mapping in nested settings."""
+    """Yield every ``backbone`` mapping in nested settings."""
     if isinstance(settings, dict):
         if isinstance(settings.get("backbone"), dict):
             yield settings["backbone"]

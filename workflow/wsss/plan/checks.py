@@ -37,7 +37,7 @@ class Place:
         self.keys = (kind, name)
 
     def wrong(self, message: str, *keys: str | int) -> WsssError:
-        """The error for the entry at ``keys`` of this table, figure or claim."""
+        """Return the error for the entry at ``keys`` of this table, figure or claim."""
         line = line_of(self.folder / f"{self.paper}.yaml", (*self.keys, *keys))
         return WsssError(f"{self.paper}.yaml, {self.title}: {message} (line {line})")
 
@@ -94,7 +94,7 @@ def _table(table: Raw, place: Place) -> None:
 
 
 def _said_at(table: Raw, i: int, j: int, key: str) -> tuple[str | int, ...]:
-    """The place of a cell's setting: in the cell itself, in its row, or in its column."""
+    """Return the place of a cell's setting: in the cell itself, in its row, or in its column."""
     row, column = table["rows"][i], table["columns"][j]
     if key in row.get("cells", {}).get(column["key"], {}):
         return ("rows", i, "cells", column["key"], key)

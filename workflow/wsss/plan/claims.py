@@ -33,7 +33,7 @@ def about(plan: Plan, paper: str) -> Raw:
 
 
 def _short(plan: Plan, paper: str) -> str:
-    """The name by which people know a paper: what its title begins with."""
+    """Return the name by which people know a paper: what its title begins with."""
     return str(plan.papers[paper]["title"]).partition(":")[0]
 
 
@@ -55,7 +55,7 @@ def sides(claim: Raw) -> list[tuple[Keys, str | Raw, Raw]]:
 
 
 def comparisons(claim: Raw) -> list[tuple[Raw, Raw]]:
-    """The two sides of every comparison, as the settings of cells."""
+    """Return the two sides of every comparison, as the settings of cells."""
     cells = [cell for *_, cell in sides(claim)]
     direction = claim["direction"]
     if "pairs" in claim:
@@ -68,7 +68,7 @@ def comparisons(claim: Raw) -> list[tuple[Raw, Raw]]:
 
 
 def reported(claim: Raw) -> list[float | None]:
-    """The reported difference of every comparison; None where the text has none."""
+    """Return the reported difference of every comparison; None where the text has none."""
     said, number = claim.get("reported"), len(comparisons(claim))
     if said is None:
         return [None] * number
@@ -76,14 +76,14 @@ def reported(claim: Raw) -> list[float | None]:
 
 
 def _cell(claim: Raw, side: str | Raw) -> Raw:
-    """A side as a cell: what it says itself is the stronger."""
+    """Return a side as a cell: what it says itself is the stronger."""
     own = {"run": side} if isinstance(side, str) else side
     shared = {key: claim[key] for key in SHARED if key in claim}
     return papers.cell({**shared, **own}, {"key": ""})
 
 
 def _label(cell: Raw) -> str:
-    """A side in the words of the paper file: ``baseline``, or ``baseline crf`` for what is not a class map."""
+    """Return a side in the words of the paper file: ``baseline``, or ``baseline crf`` for what is not a class map."""
     return str(cell["run"]) if cell["stage"] == "cam" else f"{cell['run']} {cell['stage']}"
 
 
@@ -91,7 +91,7 @@ def _label(cell: Raw) -> str:
 
 
 def drawing(plan: Plan, dataset: str, paper: str, so_far: bool = False) -> Raw:
-    """The claims of a paper, or of all. Each row is a comparison; its cells are the two sides with their ``metrics``.
+    """Return the claims of a paper, or of all. A row is a comparison; its cells are the two sides.
 
     With ``so_far``, or where the configuration says so, these are the files that are there and up to date.
     """
@@ -125,7 +125,7 @@ def drawing(plan: Plan, dataset: str, paper: str, so_far: bool = False) -> Raw:
 
 
 def _rows(plan: Plan, dataset: str, paper: str, word: str, claim: Raw) -> list[Raw]:
-    """The comparisons of a claim, with files or with the reason why there are none."""
+    """Return the comparisons of a claim, with files or with the reason why there are none."""
     found = []
     for (first, second), value in zip(comparisons(claim), reported(claim), strict=True):
         label = f"{_label(first)} - {_label(second)}"
@@ -140,7 +140,7 @@ def _rows(plan: Plan, dataset: str, paper: str, word: str, claim: Raw) -> list[R
 
 
 def _side(cell: Raw) -> Raw:
-    """A side needs no word on how it compares with what is reported: differences are compared."""
+    """Return a side needs no word on how it compares with what is reported: differences are compared."""
     return {key: value for key, value in cell.items() if key != "not_comparable"}
 
 
@@ -150,7 +150,7 @@ def _measured(cell: Raw) -> tuple[object, ...]:
 
 
 def _missing(row: Raw, why: str) -> Raw:
-    """A comparison that is not made: it reads no files."""
+    """Return a comparison that is not made: it reads no files."""
     cells = [{key: value for key, value in cell.items() if key != "metrics"} for cell in row["cells"]]
     return {**row, "missing": why, "cells": cells}
 

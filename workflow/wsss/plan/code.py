@@ -30,12 +30,12 @@ YAML = (".yaml", ".yml")
 
 
 def stage_code(name: str, settings: Any) -> str:
-    """The digest of the code of a stage under settings that name its method, networks and so on."""
+    """Return the digest of the code of a stage under settings that name its method, networks and so on."""
     return digest_of(entry_points(STAGES[name]), settings)
 
 
 def entry_points(stage: Stage) -> list[str]:
-    """The functions that a stage's job calls, as ``module:function``."""
+    """Return the functions that a stage's job calls, as ``module:function``."""
     if stage.in_shards:
         return ["wsss.job:give", "wsss.run_shards:run_shards", stage.function]
     if stage.trains:
@@ -44,19 +44,19 @@ def entry_points(stage: Stage) -> list[str]:
 
 
 def digest_of(entries: Iterable[str], settings: Any) -> str:
-    """The digest of the code below entry points, SHA-256 in hex digits."""
+    """Return the digest of the code below entry points, SHA-256 in hex digits."""
     lines = [f"{file} {found}\n" for file, found in files_of(entries, settings).items()]
     return digest("".join(lines))
 
 
 def files_of(entries: Iterable[str], settings: Any) -> dict[str, str]:
-    """The files below entry points and the digest of what counts in each, sorted by path from the package."""
+    """Return the files below entry points and the digest of what counts in each, sorted by path from the package."""
     modules = frozenset(entry.partition(":")[0] for entry in entries)
     return _files_of(modules, frozenset(names_in(settings)) & _registered())
 
 
 def names_in(settings: Any) -> Iterator[str]:
-    """All texts in nested settings; of ``vit:deit_small`` also ``vit``."""
+    """Yield all texts in nested settings; of ``vit:deit_small`` also ``vit``."""
     if isinstance(settings, str):
         yield settings
         yield settings.partition(":")[0]
@@ -75,7 +75,8 @@ def _files_of(start: frozenset[str], names: frozenset[str]) -> dict[str, str]:
     while waiting:
         module = _read(waiting.pop())
         used = {name: entry for name, entry in module.registered.items() if name in names}
-        found[module.path] = digest("\n".join([module.body, *(used[name].text for name in sorted(used))]))
+        entries = [used[name].text for name in sorted(used)]
+        found[module.path] = digest("\n".join([module.body, *entries]))
         for file in module.reads:
             found[file] = _data(file)
         wanted = module.imports.union(*(entry.imports for entry in used.values()))
@@ -97,7 +98,7 @@ class _Entry:
 
 @dataclass
 class _Module:
-    """What counts of one module."""
+    """The parts of one module that count."""
 
     path: str
     body: str = ""
@@ -125,7 +126,7 @@ def _read(name: str) -> _Module:
 
 
 def _path(name: str) -> Path | None:
-    """The file of a module of the package."""
+    """Return the file of a module of the package."""
     place = ROOT.joinpath(*name.split(".")[1:])
     for path in (place.with_suffix(".py"), place / "__init__.py"):
         if name.split(".")[0] == PACKAGE and path.is_file():
@@ -134,13 +135,13 @@ def _path(name: str) -> Path | None:
 
 
 def _packages(name: str) -> frozenset[str]:
-    """The packages around a module, which Python imports first."""
+    """Return the packages around a module, which Python imports first."""
     parts = name.split(".")
     return frozenset(".".join(parts[:end]) for end in range(1, len(parts)))
 
 
 def _imports(statements: Iterable[ast.AST]) -> Iterator[str]:
-    """The modules of the package that statements import, at any depth, but not for type checkers."""
+    """Yield the modules of the package that statements import, at any depth, but not for type checkers."""
     for statement in statements:
         if _for_type_checkers(statement):
             continue
@@ -154,7 +155,7 @@ def _imports(statements: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _from(statement: ast.ImportFrom) -> Iterator[str]:
-    """``from wsss.a import b`` imports ``wsss.a``, and ``wsss.a.b`` if that is a module."""
+    """Yield what ``from wsss.a import b`` imports: ``wsss.a``, and ``wsss.a.b`` if that is a module."""
     assert not statement.level, "relative imports are not followed"
     parent = statement.module or ""
     if _path(parent):
@@ -169,11 +170,10 @@ def _for_type_checkers(statement: ast.AST) -> bool:
 
 
 def _registry(statement: ast.stmt) -> dict[str, _Entry]:
-    """The entries of ``NAME: Registry[...] = {...}``; nothing for other statements."""
+    """Return the entries of ``NAME: Registry[...] = {...}``; nothing for other statements."""
     if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.value, ast.Dict):
         return {}
-    kind = statement.annotation
-    if not (isinstance(kind, ast.Subscript) and isinstance(kind.value, ast.Name) and kind.value.id == "Registry"):
+    if not _is_registry(statement.annotation):
         return {}
     entries = {}
     for key, value in zip(statement.value.keys, statement.value.values, strict=True):
@@ -183,16 +183,26 @@ def _registry(statement: ast.stmt) -> dict[str, _Entry]:
     return entries
 
 
+def _is_registry(kind: ast.expr) -> bool:
+    """Tell whether an annotation is ``Registry[...]``."""
+    name = kind.value if isinstance(kind, ast.Subscript) else None
+    return isinstance(name, ast.Name) and name.id == "Registry"
+
+
 def _stands_for(value: ast.expr) -> Iterator[str]:
-    """The modules that a registry's value names as ``module:attribute``, in itself or in a nested dict."""
-    for node in ast.walk(value) if isinstance(value, ast.Constant | ast.Dict) else ():
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _path(node.value.partition(":")[0]):
-            yield node.value.partition(":")[0]
+    """Yield the modules that a registry's value names as ``module:attribute``, in itself or in a nested dict."""
+    if not isinstance(value, ast.Constant | ast.Dict):
+        return
+    constants = [node.value for node in ast.walk(value) if isinstance(node, ast.Constant)]
+    for text in constants:
+        module = text.partition(":")[0] if isinstance(text, str) else ""
+        if _path(module):
+            yield module
 
 
 @functools.cache
 def _registered() -> frozenset[str]:
-    """All names in all registries of the package."""
+    """Collect all names in all registries of the package."""
     names: set[str] = set()
     for path in ROOT.rglob("*.py"):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -201,14 +211,14 @@ def _registered() -> frozenset[str]:
 
 
 def _reads(statement: ast.stmt) -> tuple[str, ...]:
-    """The files that ``READS = (...)`` names, by path from the package."""
+    """Return the files that ``READS = (...)`` names, by path from the package."""
     if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
         return ()
     return tuple(ast.literal_eval(statement.value)) if statement.targets[0].id == "READS" else ()
 
 
 def _data(file: str) -> str:
-    """The digest of a file that is no code. Comments in YAML do not count."""
+    """Return the digest of a file that is no code. Comments in YAML do not count."""
     text = (ROOT / file).read_text(encoding="utf-8")
     if file.endswith(YAML):
         text = json.dumps(yaml.safe_load(text), sort_keys=True, default=str)
@@ -217,12 +227,13 @@ def _data(file: str) -> str:
 
 def _without_docstring(statements: list[Any]) -> list[Any]:
     first = statements[0] if statements else None
-    text = first.value.value if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) else None
-    return statements[1:] if isinstance(text, str) else statements
+    value = first.value if isinstance(first, ast.Expr) else None
+    documented = isinstance(value, ast.Constant) and isinstance(value.value, str)
+    return statements[1:] if documented else statements
 
 
 def _text(node: Any) -> str:
-    """A syntax tree as a text that does not depend on Python's version, without docstrings."""
+    """Write a syntax tree as a text that does not depend on Python's version, without docstrings."""
     if isinstance(node, list):
         return f"[{','.join(_text(inner) for inner in node)}]"
     if not isinstance(node, ast.AST):

@@ -19,7 +19,7 @@ EXECUTION = ("device", "threads", "workers", "loaders", "gpus", "shards", "shard
 
 
 def check(config: Raw, files: Iterable[str | Path]) -> None:
-    """Check what ``files`` and the command line add up to. A fault in a file is told of that file.
+    """Check what ``files`` and the command line add up to. A fault in a file is reported for that file.
 
     Raises:
         WsssError: the first finding, in one line.
@@ -31,23 +31,24 @@ def check(config: Raw, files: Iterable[str | Path]) -> None:
 
 
 def _without_required(value: Any) -> Any:
-    """A schema for a part of the configuration: a file need not say everything."""
+    """Make a schema for a part of the configuration: a file need not say everything."""
     if not isinstance(value, dict):
         return value
     return {key: _without_required(inner) for key, inner in value.items() if key != "required"}
 
 
 def of_results(config: Raw) -> Raw:
-    """The part of a configuration that says what is computed, not how."""
+    """Return the part of a configuration that says what is computed, not how."""
     return {key: value for key, value in config.items() if key not in EXECUTION}
 
 
 def load_plan(config_path: str | Path | None = None) -> Plan:
-    """The plan of a configuration file on top of the project's own, checked as the workflow checks it."""
+    """Return the plan of a configuration file on top of the project's own, checked as the workflow checks it."""
     config, files = read_yaml(OWN), [OWN]
     if config_path:
         path = Path(config_path)
-        config = overlay(config, Layer(str(path), read_yaml(path), (path,)), new_keys=True)
+        given = Layer(str(path), read_yaml(path), (path,))
+        config = overlay(config, given, new_keys=True)
         files.append(path)
     check(config, files)
     return Plan(config, files=files)

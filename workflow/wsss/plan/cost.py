@@ -1,4 +1,4 @@
-"""What a target will cost, said before it starts: jobs, optimisation steps, images, and time where it was measured."""
+"""The cost of a target, said before it starts: jobs, optimisation steps, images, and time where it was measured."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PUBLISHED = {  # images of the lists that are downloaded, or expected, but not i
 
 
 def sizes(plan: Plan, dataset: str) -> Counts:
-    """Images of each part (``measured``, ``rest``, ``val``) and of ``train``; unknown parts are left out."""
+    """Count the images of each part (``measured``, ``rest``, ``val``) and of ``train``; unknown parts are left out."""
     spec = plan.dataset(dataset)
     counts = _sizes_of_splits(plan, dataset)
     found = {role: counts[split] for role, split in spec["splits"].items() if split in counts}
@@ -37,7 +37,7 @@ def sizes(plan: Plan, dataset: str) -> Counts:
 
 
 def _sizes_of_splits(plan: Plan, dataset: str) -> Counts:
-    """Images of each split: counted in the index, or, before there is one, as far as they are known."""
+    """Count the images of each split in the index, or, before there is one, as far as they are known."""
     spec, index = plan.dataset(dataset), plan.data(dataset) / "index.csv"
     if index.is_file():
         return _counted(index)
@@ -56,7 +56,7 @@ def _counted(index: Path) -> Counts:
 
 
 def describe(plan: Plan, dataset: str, asked: list[str]) -> str:
-    """What is missing for these targets, as a short block of lines; empty if nothing has to be computed."""
+    """Describe the work left for these targets, as a short block of lines; empty if nothing has to be computed."""
     from wsss.plan import extent  # they count with what is below
     from wsss.plan.rates import time_of
 
@@ -76,23 +76,24 @@ def describe(plan: Plan, dataset: str, asked: list[str]) -> str:
         lines += _wrapped(size, 2)
     lines += _wrapped(time_of(plan, jobs, counts), 2)
     if random := at_random(plan, jobs):
-        lines += _wrapped(f"At random, because they have no weights, start: {', '.join(random)}; see stand_ins.", 2)
+        lines += _wrapped(f"These start at random, since no weights are given (see stand_ins): {', '.join(random)}.", 2)
     return "\n".join(lines)
 
 
 def missing(plan: Plan, dataset: str, asked: Iterable[str]) -> list[Job]:
-    """The jobs that have to run before these targets can be written."""
+    """Return the jobs that have to run before these targets can be written."""
     known = {target.word: target for target in targets.every(plan)}
     paths: list[str] = []
     for word in asked:
         if word in known:
             target = known[word]
-            paths += drawings.inputs(drawings.drawing(plan, dataset, target.kind, target.paper, target.name))
+            drawn = drawings.drawing(plan, dataset, target.kind, target.paper, target.name)
+            paths += drawings.inputs(drawn)
     return Outlook(plan).missing(paths)
 
 
 def lacking(plan: Plan, dataset: str, asked: list[str]) -> list[str]:
-    """Weight files that would be read before these targets can be written, and are not there."""
+    """List the weight files that would be read before these targets can be written, and are not there."""
     read: set[str] = set()
     for job in missing(plan, dataset, asked):
         if job.trains:
@@ -101,7 +102,7 @@ def lacking(plan: Plan, dataset: str, asked: list[str]) -> list[str]:
 
 
 def at_random(plan: Plan, jobs: list[Job]) -> list[str]:
-    """The networks that these jobs train from random weights, by stage; a data set's pretraining means to."""
+    """List the networks that these jobs train from random weights, by stage, without a data set's pretraining."""
     found: dict[str, None] = {}
     for job in jobs:
         if not job.trains or (job.paper, job.run) == PRETRAINING:
@@ -114,7 +115,7 @@ def at_random(plan: Plan, jobs: list[Job]) -> list[str]:
 
 
 def _empty(settings: Any) -> Iterator[str]:
-    """Names of the networks in nested settings that nothing is read into."""
+    """Yield the names of the networks in nested settings that nothing is read into."""
     if not isinstance(settings, dict) or settings.get("weights") or settings.get("start"):
         return
     for key, inner in settings.items():
@@ -128,39 +129,42 @@ def _wrapped(text: str, indent: int) -> list[str]:
 
 
 def _work(plan: Plan, jobs: list[Job], counts: dict[str, Counts]) -> str:
-    """Steps and images of the jobs of one stage, and, of trainings, of which runs."""
+    """Describe the steps and images of the jobs of one stage, and, of trainings, of which runs."""
     amounts = [amount(job, config_of(plan, job), counts[job.dataset]) for job in jobs]
     steps = _sum([steps for steps, _ in amounts])
     images = _sum([images for _, images in amounts])
     work = f"{images:,} images" if images is not None else "as many images as the index will have"
     if not jobs[0].trains:
         return work
-    return f"{f'{steps:,} steps over ' if steps is not None else ''}{work}; {_runs(jobs)}"
+    if steps is not None:
+        work = f"{steps:,} steps over {work}"
+    return f"{work}; {_runs(jobs)}"
 
 
 def _sum(numbers: list[int | None]) -> int | None:
-    """The sum, or None if a number is unknown."""
+    """Add numbers up; None if one is unknown."""
     known = [number for number in numbers if number is not None]
     return sum(known) if len(known) == len(numbers) else None
 
 
 def _runs(jobs: list[Job]) -> str:
-    """The runs and seeds, paper by paper."""
+    """List the runs and seeds, paper by paper."""
     papers: dict[str, dict[str, None]] = defaultdict(dict)
     for job in jobs:
         papers[job.paper][job.run] = None
     named = "; ".join(f"{paper}: {', '.join(runs)}" for paper, runs in papers.items())
-    seeds = sorted({job.seed for job in jobs})
-    return f"{named}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    seeds = [str(seed) for seed in sorted({job.seed for job in jobs})]
+    word = "seeds" if len(seeds) > 1 else "seed"
+    return f"{named}; {word} {', '.join(seeds)}"
 
 
 def config_of(plan: Plan, job: Job) -> Raw:
-    """The settings of a job's stage."""
+    """Return the settings of a job's stage."""
     return plan.stage_config(job.dataset, job.paper, job.run, job.seed, job.stage)
 
 
 def amount(job: Job, config: Raw, counts: Counts) -> tuple[int | None, int | None]:
-    """(optimisation steps, images) of a job; None where the number of images is not known yet."""
+    """Count (optimisation steps, images) of a job; None where the number of images is not known yet."""
     if stages.official_weights(job.stage, config):
         return 0, 0
     if job.trains:

@@ -15,31 +15,34 @@ TEST_LISTS = {"test": "test.txt"}
 
 
 def index_config(name: str, spec: Raw, results: Path) -> Raw:
-    """The settings of a data set's index. Without a folder of the user's own, VOC comes from the download."""
+    """Return the settings of a data set's index. Without a folder of the user's own, VOC comes from the download."""
     options = dict(spec["options"])
-    if _downloaded(spec, options):
+    downloaded = _downloaded(spec, options)
+    if downloaded:
         options["root"] = str(results / "downloads" / "voc12")
-    return _completed({"name": name, "builder": spec["builder"], **options}, _downloaded(spec, spec["options"]))
+    config = {"name": name, "builder": spec["builder"], **options}
+    return _completed(config, downloaded)
 
 
 def test_config(name: str, spec: Raw, results: Path) -> Raw:
-    """The settings of the index of the test images. It is one apart, so that adding it makes nothing stale."""
+    """Return the settings of the index of the test images. It is one apart, so that adding it makes nothing stale."""
     unknown = ("masks", "instances", "labels") if spec["builder"] == "voc" else ("masks",)
-    config = {**index_config(name, spec, results), **dict.fromkeys(unknown), "lists": TEST_LISTS}
-    config = {key: value for key, value in config.items() if key != "sources"} | test_options(name, spec)
+    config = index_config(name, spec, results)
+    config.pop("sources", None)
+    config |= {**dict.fromkeys(unknown), "lists": TEST_LISTS, **test_options(name, spec)}
     root = config["root"] or str(results / "downloads" / "voc2012-test")
     return _completed({**config, "root": root}, downloaded=not config["root"])
 
 
 def test_options(name: str, spec: Raw) -> Raw:
-    """What a data set's entry says of images without public masks."""
+    """Read from a data set's entry the options of images without public masks."""
     if "test" not in spec:
         raise WsssError(f"config.yaml, datasets.{name}: names no test images; give it test: {{root: <folder>}}")
     return dict(spec["test"])
 
 
 def source(name: str, spec: Raw, results: Path, test: bool = False) -> list[str]:
-    """The marker of the download that a data set, or its test images, needs; none where a folder is given."""
+    """Return the marker of the download that a data set, or its test images, needs; none where a folder is given."""
     options = {"root": ".", **test_options(name, spec)} if test else spec["options"]
     if not _downloaded(spec, options):
         return []
@@ -47,7 +50,7 @@ def source(name: str, spec: Raw, results: Path, test: bool = False) -> list[str]
 
 
 def absent(name: str, spec: Raw) -> str | None:
-    """The reason why there are no images of a data set: nobody has said where they are."""
+    """Say why there are no images of a data set: nobody has said where they are."""
     drawn_or_downloaded = spec["builder"] in ("shapes", "voc")
     if drawn_or_downloaded or spec["options"].get("root"):
         return None
@@ -60,7 +63,7 @@ def has_objects(spec: Raw) -> bool:
 
 
 def parts(spec: Raw, *roles: str) -> list[str]:
-    """The disjoint parts that make up the images of roles; ``train`` is ``measured`` and, if any, ``rest``."""
+    """Return the disjoint parts that make up the images of roles; ``train`` is ``measured`` and, if any, ``rest``."""
     splits = spec["splits"]
     whole_train = ["measured"] if splits["train"] == splits["measured"] else ["measured", "rest"]
     found: list[str] = []
@@ -74,7 +77,7 @@ def _downloaded(spec: Raw, options: Raw) -> bool:
 
 
 def _completed(config: Raw, downloaded: bool) -> Raw:
-    """Settings of an index with all that makes it stale: its code, and the files that a user's own folder holds.
+    """Add to the settings of an index all that makes it stale: its code, and the files that a user's own folder holds.
 
     The lists, label tables and annotations of a download cannot change.
     """
@@ -85,5 +88,5 @@ def _completed(config: Raw, downloaded: bool) -> Raw:
 
 @functools.cache
 def _digest_of_sources(config: str) -> str | None:
-    """The digest of what an index with these settings is built from; it is read once in a process."""
+    """Return the digest of what an index with these settings is built from; it is read once in a process."""
     return digest_of_sources(json.loads(config))

@@ -32,7 +32,7 @@ def drawing(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> Raw:
 
 
 def table(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
-    """A table. Each cell with a run carries ``metrics``, one file per seed."""
+    """Resolve a table. Each cell with a run carries ``metrics``, one file per seed."""
     spec = plan.papers[paper]
     about = choose(spec["tables"], name, f"table of {paper}")
     rows = []
@@ -51,7 +51,7 @@ def table(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
 
 
 def _common(plan: Plan, dataset: str, paper: str) -> Raw:
-    """What all drawings of a paper on a data set say."""
+    """Collect the entries that all drawings of a paper on a data set have."""
     spec, data = plan.papers[paper], plan.dataset(dataset)
     return {
         "paper": paper,
@@ -67,7 +67,7 @@ def _common(plan: Plan, dataset: str, paper: str) -> Raw:
 
 
 def figure(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
-    """A figure. Each entry of ``series`` or ``columns`` carries the files it is drawn from.
+    """Resolve a figure. Each entry of ``series`` or ``columns`` carries the files it is drawn from.
 
     Curves and bars (``series``) carry ``metrics`` as table cells do. Columns of pictures with a run carry ``files``:
     the shards of a stage over the images, first seed. With a run and a ``kind`` they carry the run's ``model`` and its
@@ -90,7 +90,7 @@ def figure(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
 
 
 def _rows_of_table(plan: Plan, dataset: str, paper: str, spec: Raw) -> Raw:
-    """The columns of a table that a figure shows, and its rows with their cells in these columns."""
+    """Return the columns of a table that a figure shows, and its rows with their cells in these columns."""
     of = table(plan, dataset, paper, spec["table"])
     keys = [column["key"] for column in of["columns"]]
     at = [keys.index(spec[key]) for key in ("column", "x", "y") if key in spec]
@@ -99,7 +99,7 @@ def _rows_of_table(plan: Plan, dataset: str, paper: str, spec: Raw) -> Raw:
 
 
 def _with_files(plan: Plan, dataset: str, paper: str, entry: Raw, images: str) -> Raw:
-    """A column of pictures with the files it is drawn from."""
+    """Give a column of pictures the files it is drawn from."""
     if "run" not in entry:
         return entry
     owner, run = papers.owner_of(entry["run"], paper)
@@ -118,19 +118,19 @@ def _with_files(plan: Plan, dataset: str, paper: str, entry: Raw, images: str) -
 
 
 def entries(drawn: Raw) -> list[Raw]:
-    """The cells of a table or of a figure's rows, the sides of claims, the curves, the columns of pictures."""
+    """Return the cells of a table or of a figure's rows, the sides of claims, the curves, the columns of pictures."""
     cells = [cell for row in drawn.get("rows", []) for cell in row["cells"]]
     return [*cells, *drawn.get("series", []), *drawn.get("columns", [])]
 
 
 def files(entry: Raw) -> list[str]:
-    """The files that one entry of a drawing is read from."""
+    """Return the files that one entry of a drawing is read from."""
     model = [entry["model"]] if "model" in entry else []
     return [*entry.get("metrics", []), *entry.get("files", []), *model]
 
 
 def inputs(drawn: Raw) -> list[str]:
-    """Every file a drawing reads, sorted."""
+    """Return every file a drawing reads, sorted."""
     found = {str(Path(drawn["data"]) / "index.csv")} if "data" in drawn else set()
     for entry in entries(drawn):
         found |= set(files(entry))
@@ -138,14 +138,14 @@ def inputs(drawn: Raw) -> list[str]:
 
 
 def about(plan: Plan, kind: str, paper: str, name: str) -> Raw:
-    """A drawing's entry in its paper file; of claims their title and caption."""
+    """Return a drawing's entry in its paper file; of claims their title and caption."""
     if kind == "claims":
         return claims.about(plan, paper)
     return dict(choose(choose(plan.papers, paper, "paper")[kind], name, f"one of the {kind} of {paper}"))
 
 
 def obstacle(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> str | None:
-    """The reason why a drawing cannot be made for a data set. (Tables can: their cells say what is missing.)"""
+    """Say why a drawing cannot be made for a data set. (Tables can: their cells say what is missing.)"""
     spec = about(plan, kind, paper, name)
     if why := companion(plan, dataset, spec)[1]:
         return why

@@ -17,7 +17,7 @@ SCORES_MB = 0.387  # of an image of VOC 2012 in a shard of scores, on average
 
 
 def submissions(jobs: list[Job]) -> int:
-    """The number of submissions that the Slurm profile makes of jobs: short ones share them."""
+    """Return the number of submissions that the Slurm profile makes of jobs: short ones share them."""
     profile = read_yaml(PROFILE)
     group_of = dict(text.split("=") for text in profile["groups"])
     size_of = dict(text.split("=") for text in profile["group-components"])
@@ -26,7 +26,7 @@ def submissions(jobs: list[Job]) -> int:
 
 
 def gigabytes(plan: Plan, jobs: list[Job], counts: dict[str, Counts]) -> float:
-    """The disk that the scores of jobs take; all else is small beside them."""
+    """Return the disk that the scores of jobs take; all else is small beside them."""
     stored = [job for job in jobs if STAGES[job.stage].makes == "scores"]
     images = sum(amount(job, config_of(plan, job), counts[job.dataset])[1] or 0 for job in stored)
     return images * SCORES_MB / 1000

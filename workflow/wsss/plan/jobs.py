@@ -11,7 +11,7 @@ from wsss.stages import STAGES
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a run, told by a file it makes: ``results/{dataset}/{paper}/{run}/seed{seed}/{stage}/{file}``."""
+    """One job of a run, known by a file it makes: ``results/{dataset}/{paper}/{run}/seed{seed}/{stage}/{file}``."""
 
     dataset: str
     paper: str
@@ -21,7 +21,7 @@ class Job:
     file: str  # model.pt, measured-0-of-1.npz, walk_val.json
 
     def folder(self, plan: Plan) -> Path:
-        """The folder that the job writes to."""
+        """Return the folder that the job writes to."""
         return plan.results / self.dataset / self.paper / self.run / f"seed{self.seed}" / self.stage
 
     @property
@@ -47,24 +47,26 @@ class Job:
 
 
 def shards_of(name: str) -> int:
-    """The number of shards that ``part-i-of-n`` tells; 1 for a name that tells none."""
+    """Return the number of shards that ``part-i-of-n`` tells; 1 for a name that tells none."""
     return int(name.rpartition("-of-")[2]) if "-of-" in name else 1
 
 
 def job_of(plan: Plan, path: str | Path) -> Job | None:
-    """The job that makes ``path``; None for what no run makes (an index, a weight file, a table)."""
+    """Find the job that makes ``path``; None for what no run makes (an index, a weight file, a table)."""
     path = Path(path)
     if not path.is_relative_to(plan.results):
         return None
     parts = path.relative_to(plan.results).parts
-    if len(parts) != 6 or not parts[3].startswith("seed") or parts[4] not in STAGES:
+    if len(parts) != 6:
         return None
     dataset, paper, run, seed, stage, file = parts
+    if not seed.startswith("seed") or stage not in STAGES:
+        return None
     return Job(dataset, paper, run, int(seed.removeprefix("seed")), stage, file)
 
 
 def inputs(plan: Plan, job: Job) -> list[str]:
-    """The results of other jobs, and the weight files, that a job reads."""
+    """Return the results of other jobs, and the weight files, that a job reads."""
     which = (job.dataset, job.paper, job.run, job.seed)
     if job.stage == "measure":
         home = plan.home(*which, job.measured)
@@ -77,17 +79,19 @@ def inputs(plan: Plan, job: Job) -> list[str]:
 
 
 def same_shard(plan: Plan, job: Job) -> list[str]:
-    """The shard of the same images that a job reads, if it reads one."""
+    """Return the shard of the same images that a job reads, if it reads one."""
     source = STAGES[job.stage].shard_of
     if source is None:
         return []
     home = plan.home(job.dataset, job.paper, job.run, job.seed, source)
-    return [f"{home}/{job.file.rpartition('.')[0]}.npz"]
+    stem = job.file.rpartition(".")[0]
+    return [f"{home}/{stem}.npz"]
 
 
 def model(plan: Plan, job: Job) -> list[str]:
-    """The trained network that a job reads, if it reads one."""
+    """Return the trained network that a job reads, if it reads one."""
     source = STAGES[job.stage].model_of
     if source is None:
         return []
-    return [f"{plan.home(job.dataset, job.paper, job.run, job.seed, source)}/model.pt"]
+    home = plan.home(job.dataset, job.paper, job.run, job.seed, source)
+    return [f"{home}/model.pt"]

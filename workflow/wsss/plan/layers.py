@@ -1,7 +1,7 @@
 """Layers of settings: who says what, and where it stands.
 
-The settings of a run come about layer by layer, and the later layer is the stronger. A fault is told of the strongest
-layer that says the faulty value, with its file and line.
+The settings of a run come about layer by layer, and the later layer is the stronger. A fault is reported for the
+strongest layer that says the faulty value, with its file and line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AS_TEXT = "YAML reads 2e-3 as text: write 2.0e-3; Snakemake reads numbers inside
 
 @dataclass(frozen=True)
 class Layer:
-    """What one place says of a run's settings.
+    """The settings of a run that one place gives.
 
     Args:
         name: how the place is called in errors.
@@ -48,7 +48,7 @@ class Layer:
         return True
 
     def wrong(self, path: Keys, message: str) -> WsssError:
-        """The error for a setting that this layer gives."""
+        """Return the error for a setting that this layer gives."""
         key = ".".join(map(str, path))
         return WsssError(f"{self.name}: '{key}' {message}{self._line(path)}")
 
@@ -60,7 +60,7 @@ class Layer:
 
 
 def blame(layers: Iterable[Layer], path: Keys, message: str) -> WsssError:
-    """The error for a wrong setting, told of the strongest layer that gives it."""
+    """Return the error for a wrong setting, with the strongest layer that gives it."""
     found = list(layers)
     for end in range(len(path), 0, -1):
         for layer in reversed(found):
@@ -70,7 +70,7 @@ def blame(layers: Iterable[Layer], path: Keys, message: str) -> WsssError:
 
 
 def overlay(base: Raw, layer: Layer, *, new_keys: bool = False) -> Raw:
-    """A copy of ``base`` with a layer on top.
+    """Copy ``base`` and put a layer on top.
 
     Mappings merge key by key. All else is replaced, also schedules, which are mappings from epochs.
 
@@ -101,8 +101,11 @@ def _merged(base: Raw, over: Raw, layer: Layer, path: tuple[str | int, ...], new
 
 
 def _merges(below: Any, above: Any) -> bool:
-    """Both are mappings of settings, and the upper one is no schedule."""
-    return isinstance(below, dict) and isinstance(above, dict) and not any(isinstance(key, int) for key in above)
+    """Tell whether both are mappings of settings, and the upper one is no schedule."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return False
+    schedule = any(isinstance(key, int) for key in above)
+    return not schedule
 
 
 # ---- lines of YAML files
@@ -114,7 +117,7 @@ def _composed(path: Path, _: int) -> yaml.Node | None:
 
 
 def line_of(path: str | Path, keys: Keys, exactly: bool = False) -> int:
-    """The line of a YAML file where the entry at ``keys`` (names and list positions) stands.
+    """Find the line of a YAML file where the entry at ``keys`` (names and list positions) stands.
 
     Of an entry that is not there it is the line of the nearest parent; with ``exactly`` it is 0.
     """
@@ -132,7 +135,7 @@ def line_of(path: str | Path, keys: Keys, exactly: bool = False) -> int:
 
 
 def _entry(node: Any, key: str | int) -> tuple[int, Any] | None:
-    """The line of an entry of a YAML node, and the entry."""
+    """Find an entry of a YAML node: its line, and the entry."""
     if isinstance(node, yaml.SequenceNode) and isinstance(key, int):
         return node.value[key].start_mark.line, node.value[key]
     if not isinstance(node, yaml.MappingNode):

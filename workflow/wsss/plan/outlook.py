@@ -1,4 +1,4 @@
-"""What has to be computed before files can be made: inputs followed from a result down to the images."""
+"""The work before files can be made: inputs are followed from a result down to the images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wsss.plan.plan import Plan
 
 
 class Outlook:
-    """What files are made from, and what has to be computed before they are. Each folder of results is read once."""
+    """The jobs that files are made by, done or still to do. Each folder of results is read once."""
 
     def __init__(self, plan: Plan):
         self.plan = plan
@@ -22,11 +22,11 @@ class Outlook:
         self._to_make: dict[str, set[str]] = {}
 
     def jobs(self, paths: list[str]) -> list[Job]:
-        """All jobs that ``paths`` come from, done or not."""
+        """List all jobs that ``paths`` come from, done or not."""
         return list(self._below_all(paths).values())
 
     def missing(self, paths: list[str]) -> list[Job]:
-        """The jobs that have to run before all ``paths`` are there and up to date.
+        """List the jobs that have to run before all ``paths`` are there and up to date.
 
         A file is made when it is missing. It is made anew when its settings or its code have changed, when those of
         something below it have, or when something that it is made from is made anew. What is missing below a file that
@@ -45,7 +45,7 @@ class Outlook:
         return [job for path, job in below.items() if path in found]
 
     def changed(self, paths: list[str]) -> list[Job]:
-        """Those of the jobs below ``paths`` that have been done, with other settings or other code."""
+        """List the jobs below ``paths`` that have been done with other settings or other code."""
         return [job for job in self.missing(paths) if self._differs_now(job)]
 
     def stale_index(self, dataset: str) -> bool:
@@ -69,14 +69,17 @@ class Outlook:
         return found
 
     def _below(self, path: str) -> dict[str, Job]:
-        """All jobs that a file comes from, its own last."""
+        """Collect all jobs that a file comes from, its own last."""
         if path not in self._all:
-            job = job_of(self.plan, path)
-            self._all[path] = {**self._below_all(inputs(self.plan, job)), path: job} if job else {}
+            found: dict[str, Job] = {}
+            if job := job_of(self.plan, path):
+                found = self._below_all(inputs(self.plan, job))
+                found[path] = job
+            self._all[path] = found
         return self._all[path]
 
     def _to_do(self, path: str) -> set[str]:
-        """What is made before a file is there, itself included."""
+        """Collect the files that are made before a file is there, itself included."""
         if path not in self._to_make:
             job = job_of(self.plan, path)
             found: set[str] = set()

@@ -39,13 +39,19 @@ SCHEMA = PACKAGE.parent / "schemas" / "paper.schema.yaml"
 
 
 def load(names: list[str], folder: str | Path) -> dict[str, Raw]:
-    """Read and check the paper files ``<folder>/<name>.yaml``, in the given order."""
+    """Read and check the paper files ``<folder>/<name>.yaml``, in the given order.
+
+    Raises:
+        WsssError: the first finding, with its file.
+    """
     from wsss.plan import checks  # it reads cells, and so this module
 
     present = {path.stem: path for path in Path(folder).glob("*.yaml")}
     specs = {}
     for name in names:
         path = choose(present, name, "paper")
+        if "_" in name:
+            raise WsssError(f"{path}: rename it without '_', which ends the paper's name in the names of its tables")
         specs[name] = read_yaml(path)
         check_schema(specs[name], read_yaml(SCHEMA), path)
     for name in specs:
@@ -72,13 +78,17 @@ def check_schema(value: Any, schema: Raw, source: str | Path) -> None:
 
 
 def rows(spec: Raw, table: str) -> list[tuple[Raw, list[Raw]]]:
-    """The rows of a table, each with its cells, one per column."""
+    """List the rows of a table, each with its cells, one per column."""
     about = choose(spec["tables"], table, "table")
-    return [(row, [cell(row, column) for column in about["columns"]]) for row in about["rows"]]
+    found = []
+    for row in about["rows"]:
+        cells = [cell(row, column) for column in about["columns"]]
+        found.append((row, cells))
+    return found
 
 
 def cell(row: Raw, column: Raw) -> Raw:
-    """The settings of one cell. ``reported`` of a row maps column keys to values."""
+    """Merge the settings of one cell. ``reported`` of a row maps column keys to values."""
     merged = _cell_settings(column) | _cell_settings(row)
     for kind in ("reported", "spread"):  # of a row: one value for each column
         merged.pop(kind, None)
@@ -98,6 +108,6 @@ def _cell_settings(place: Raw) -> Raw:
 
 
 def owner_of(run: str, paper: str) -> tuple[str, str]:
-    """The paper and the name of a run: ``<run>`` of this paper, or ``<paper>/<run>`` of another."""
+    """Split a run into its paper and its name: ``<run>`` is of this paper, ``<paper>/<run>`` of another."""
     other, _, name = run.rpartition("/")
     return other or paper, name

@@ -39,17 +39,19 @@ class Plan:
         self.paper_folder = Path(paper_folder)
         self.papers = papers.load(config["papers"], paper_folder)
         self._files = tuple(map(Path, files))
-        self._order = [(paper, run) for paper, spec in self.papers.items() for run in spec["runs"]]
+        self._order: list[tuple[str, str]] = []
+        for paper, spec in self.papers.items():
+            self._order += [(paper, run) for run in spec["runs"]]
 
     # ---- runs and their settings
 
     def dataset(self, name: str) -> Raw:
-        """A data set's entry in the configuration."""
+        """Return a data set's entry in the configuration."""
         return dict(choose(self.config["datasets"], name, "data set"))
 
     @functools.cache  # noqa: B019  a plan lives as long as the process
     def resolve(self, dataset: str, paper: str, run: str) -> Raw:
-        """All settings of a run. References to runs name their paper and, if to the run itself, the run."""
+        """Resolve all settings of a run. References name the paper and the run they mean, also the run itself."""
         spec = self.dataset(dataset)
         said, layer = self._run(dataset, paper, run)
         method = method_of(said)
@@ -60,15 +62,16 @@ class Plan:
         return dict(replace_references(config, lambda owner, other: f"{REFERENCE}{owner or paper}/{other or run}"))
 
     def _before(self, dataset: str, method: str) -> list[Layer]:
-        """What a data set says of all runs, and of those of a method."""
+        """List the layers below a paper: the data set's word on all runs, and that on the runs of a method."""
         spec, keys = self.dataset(dataset), ("datasets", dataset)
+        of_method = spec.get("methods", {}).get(method)
         return [
             self._layer(spec.get("overrides"), *keys, "overrides"),
-            self._layer(spec.get("methods", {}).get(method), *keys, "methods", method),
+            self._layer(of_method, *keys, "methods", method),
         ]
 
     def _after(self, dataset: str, paper: str, run: str) -> list[Layer]:
-        """What the configuration says over a paper: the data set's word on the run, and that on every run."""
+        """List the layers over a paper: the data set's word on the run, and the configuration's on every run."""
         own = self.dataset(dataset).get("runs", {}).get(f"{paper}/{run}")
         layers = [
             self._layer(own, "datasets", dataset, "runs", f"{paper}/{run}"),
@@ -77,19 +80,19 @@ class Plan:
         for layer in layers:
             method = (layer.says or {}).get("method") or {}
             if isinstance(method, str) or "name" in method:
-                raise layer.wrong(("method",), "names a method: which one a run has is for its paper to say")
+                raise layer.wrong(("method",), "names a method: which one a run has is said by its paper alone")
         return layers
 
     def _layer(self, says: Raw | None, *keys: str) -> Layer:
         return Layer(f"configuration, {'.'.join(keys)}", says, self._files, keys)
 
     def _runs(self, dataset: str) -> list[tuple[str, str]]:
-        """(paper, run) of all that can be trained on a data set, in the order of their declaration."""
+        """List (paper, run) of all that can be trained on a data set, in the order of their declaration."""
         own = [PRETRAINING] if "pretraining" in self.dataset(dataset) else []
         return own + self._order
 
     def _run(self, dataset: str, paper: str, run: str) -> tuple[Raw, Layer]:
-        """The entry of a run, and the layer of settings that it is."""
+        """Return the entry of a run, and the layer of settings that it is."""
         if (paper, run) == PRETRAINING and "pretraining" in self.dataset(dataset):
             keys = ("datasets", dataset, "pretraining")
             said = self.dataset(dataset)["pretraining"]
@@ -99,16 +102,18 @@ class Plan:
         return said, paper_layer(f"{paper}.yaml, run {run}", said, self.paper_folder / f"{paper}.yaml", ("runs", run))
 
     def departures(self, dataset: str, paper: str, run: str) -> list[str]:
-        """The settings that the data set's entry or the command line change in a run, as dotted keys.
+        """List the settings that the data set's entry or the command line change in a run, as dotted keys.
 
         Files of weights decide no comparison.
         """
         said, layer = self._run(dataset, paper, run)
         method = method_of(said)
         published = resolve(method, [self._before(dataset, method)[1], layer])
-        theirs, ours = dict(_leaves(published)), dict(_leaves(self.resolve(dataset, paper, run)))
-        changed = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
-        return [key for key in changed if key.rpartition(".")[2] != "weights"]
+        theirs = dict(_leaves(published))
+        ours = dict(_leaves(self.resolve(dataset, paper, run)))
+        both = [*theirs, *(key for key in ours if key not in theirs)]
+        compared = [key for key in both if key.rpartition(".")[2] != "weights"]
+        return [key for key in compared if theirs.get(key) != ours.get(key)]
 
     def check(self, dataset: str) -> None:
         """Resolve every run, on companions as well, so that a fault is found before anything is computed.
@@ -121,13 +126,14 @@ class Plan:
         self._refuse_old_results()
         others = [path for path in PAPERS.glob("*.yaml") if path.stem not in self.papers]
         specs = self.papers | {path.stem: read_yaml(path) or {} for path in others}
-        for name in (dataset, *self.dataset(dataset).get("companions", {}).values()):
+        companions = self.dataset(dataset).get("companions", {})
+        for name in (dataset, *companions.values()):
             check_dataset(name, self.dataset(name), self.config.get("overrides", {}), specs)
             for paper, run in self._runs(name):
                 self.resolve(name, paper, run)
 
     def _refuse_old_results(self) -> None:
-        """Stages had other names before. What was made then is not read, and must not be mistaken for anything."""
+        """Refuse results from the time when stages had other names: they must not be mistaken for anything."""
         for folder in OLD_FOLDERS:
             for found in self.results.glob(f"*/*/*/seed*/{folder}"):
                 raise WsssError(
@@ -136,11 +142,11 @@ class Plan:
                 )
 
     def absent(self, dataset: str) -> str | None:
-        """The reason why there are no images of a data set."""
+        """Return the reason why there are no images of a data set."""
         return datasets.absent(dataset, self.dataset(dataset))
 
     def stage_config(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> Raw:
-        """Everything that decides a stage's result: its settings and the digest of its code.
+        """Collect everything that decides a stage's result: its settings and the digest of its code.
 
         It is written beside the result. Where it differs from what is written there, the result is stale.
         """
@@ -161,51 +167,57 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def _key(self, dataset: str, paper: str, run: str, stage: str, extra: tuple[str, ...]) -> str:
-        """The digest of a stage's settings. A model of another run counts by its own settings."""
+        """Return digest a stage's settings. A model of another run counts by its own settings."""
         config = self.resolve(dataset, paper, run)
-        content = {name: config[name] for name in (*stages.sections(stage, config), *extra)}
-        known = replace_references(content, lambda owner, other: self._key(dataset, owner, other, "train", ()))
+        names = [*stages.sections(stage, config), *extra]
+        content = {name: config[name] for name in names}
+
+        def key(owner: str, other: str) -> str:
+            return self._key(dataset, owner, other, "train", ())
+
+        known = replace_references(content, key)
         return digest(json.dumps(known, sort_keys=True))
 
     @functools.cache  # noqa: B019
     def owner(self, dataset: str, paper: str, run: str, stage: str, *extra: str) -> tuple[str, str]:
-        """The first declared run with the same settings of ``stage`` (and ``extra``). Its folder is shared."""
+        """Find the first declared run with the same settings of ``stage`` (and ``extra``). Its folder is shared."""
         key = self._key(dataset, paper, run, stage, extra)
-        return next(pair for pair in self._runs(dataset) if self._key(dataset, *pair, stage, extra) == key)
+        same = (pair for pair in self._runs(dataset) if self._key(dataset, *pair, stage, extra) == key)
+        return next(same)
 
     # ---- paths
 
     def home(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> Path:
-        """The folder of one stage of a run."""
+        """Return the folder of one stage of a run."""
         paper, run = self.owner(dataset, paper, run, stage)
         return self.results / dataset / paper / run / f"seed{seed}" / stage
 
     def data(self, dataset: str, part: str | None = None) -> Path:
-        """The folder of the index: that of the test images for the part ``test``."""
+        """Return the folder of the index: that of the test images for the part ``test``."""
         return self.results / dataset / "data" / ("test" if part == "test" else "")
 
     def data_config(self, dataset: str) -> Raw:
-        """The settings of a data set's index."""
+        """Return the settings of a data set's index."""
         return datasets.index_config(dataset, self.dataset(dataset), self.results)
 
     def test_options(self, dataset: str) -> Raw:
-        """What the data set says of its images without public masks."""
+        """Read the data set's options of its images without public masks."""
         return datasets.test_options(dataset, self.dataset(dataset))
 
     def test_config(self, dataset: str) -> Raw:
-        """The settings of the index of the test images."""
+        """Return the settings of the index of the test images."""
         return datasets.test_config(dataset, self.dataset(dataset), self.results)
 
     def data_source(self, dataset: str, test: bool = False) -> list[str]:
-        """The marker of the download that the data set (or its test images) needs, if it needs one."""
+        """Return the marker of the download that the data set (or its test images) needs, if it needs one."""
         return datasets.source(dataset, self.dataset(dataset), self.results, test)
 
     def parts(self, dataset: str, *roles: str) -> list[str]:
-        """The disjoint parts that make up the images of ``roles``."""
+        """Return the disjoint parts that make up the images of ``roles``."""
         return datasets.parts(self.dataset(dataset), *roles)
 
     def shards(self, home: Path | str, stage: str, dataset: str, *roles: str) -> list[str]:
-        """The shard files of a stage that cover the images of ``roles``."""
+        """List the shard files of a stage that cover the images of ``roles``."""
         suffix, files = stages.SUFFIXES[stages.STAGES[stage].makes], []
         for part in self.parts(dataset, *roles):
             n = self._number_of_shards(Path(home), stage, part)
@@ -213,7 +225,7 @@ class Plan:
         return files
 
     def _number_of_shards(self, home: Path, stage: str, part: str) -> int:
-        """The number of shards of a stage's result for one part of the images.
+        """Count the shards of a stage's result for one part of the images.
 
         Shards that are there stay, also when the configured number has changed: it decides no result.
         """
@@ -227,7 +239,7 @@ class Plan:
         return self._number_of_shards(read, source, part)
 
     def _wanted_shards(self, dataset: str, part: str) -> int:
-        """The configured number of shards; fewer where they would hold fewer images than is configured."""
+        """Return the configured number of shards; fewer where they would hold fewer images than is configured."""
         from wsss.plan.cost import sizes  # it counts with what is here
 
         most, least = int(self.config["shards"]), self.config.get("shard_images")
@@ -236,7 +248,7 @@ class Plan:
         return min(most, max(1, math.ceil(known[part] / int(least))))
 
     def learnt_from(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> list[str]:
-        """The shards that a network behind the classifier is trained on.
+        """List the shards that a network behind the classifier is trained on.
 
         There are none for a DeepLab on ground truth, nor where official weights are read instead.
         """
@@ -247,38 +259,41 @@ class Plan:
         return self.shards(self.home(dataset, paper, run, seed, source), source, dataset, "train")
 
     def references(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> list[str]:
-        """The models of other runs and the weight files that a training reads; not those of an installed package."""
+        """List the models of other runs and the weight files that a training reads, without those of packages."""
         read = stages.weights_read(stage, self.stage_config(dataset, paper, run, seed, stage))
         return [path for path in read if not path.startswith(INSTALLED)]
 
     def metrics(
         self, dataset: str, paper: str, run: str, seed: int | str, stage: str, images: str | None = None
     ) -> str:
-        """The metrics file of a stage's result on the images of a role."""
+        """Return the metrics file of a stage's result on the images of a role."""
         choose(dict.fromkeys(stages.MEASURED), stage, "measured stage")
         paper, run = self.owner(dataset, paper, run, stage, "measure")
         folder = self.results / dataset / paper / run / f"seed{seed}" / "measure"
         return str(folder / f"{stage}_{images or stages.default_images(stage)}.json")
 
     def submissions(self) -> list[tuple[str, str]]:
-        """(paper, run) of every result on test images that a table reports; the VOC server measures them."""
-        found = {papers.owner_of(cell["run"], paper) for paper, cell in self._cells() if cell["images"] == "test"}
+        """List (paper, run) of every result on test images that a table reports; the VOC server measures them."""
+        found = set()
+        for paper, cell in self._cells():
+            if cell["images"] == "test":
+                found.add(papers.owner_of(cell["run"], paper))
         return sorted((paper, run) for paper, run in found if paper in self.papers)
 
     def _cells(self) -> Iterator[tuple[str, Raw]]:
-        """(paper, cell) of every cell of a table that has a run."""
+        """Yield (paper, cell) of every cell of a table that has a run."""
         for paper, spec in self.papers.items():
             for name in spec["tables"]:
                 for _, cells in papers.rows(spec, name):
                     yield from ((paper, cell) for cell in cells if cell.get("run"))
 
 
-# stages that depend on no other stage's settings: what they read is told by its content
+# stages that depend on no other stage's settings: of what they read, the content counts
 STAGE_ALONE = {"measure": ["measure"], "submission": []}
 
 
 def shards_there(home: Path, part: str) -> int:
-    """The number of shards of a part in a folder, if all of them are there; else 0."""
+    """Count the shards of a part in a folder, if all of them are there; else 0."""
     first = min(home.glob(f"{part}-0-of-*.[nz][pi][zp]"), default=None)
     if first is None:
         return 0
@@ -288,7 +303,7 @@ def shards_there(home: Path, part: str) -> int:
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything in nested mappings."""
+    """Yield (dotted key, value) of everything in nested mappings."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _leaves(inner, f"{key}.{name}" if key else str(name))

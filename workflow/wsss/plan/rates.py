@@ -1,4 +1,4 @@
-"""How long jobs take, from the records of earlier ones."""
+"""The time that jobs take, from the records of earlier ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Kind = tuple[str, ...]
 
 
 def kind_of(job: Job, config: Raw) -> Kind:
-    """What decides how long a step or an image takes: stage, method or network, and more. One kind has one rate."""
+    """Name the kind of a job: stage, method or network, and all else that decides the time of a step or an image."""
     batch = str(stages.training(job.stage, config)["batch_size"]) if job.trains else ""
     return (job.stage, *_words(job, config), batch, job.dataset)
 
@@ -32,7 +32,7 @@ def _words(job: Job, config: Raw) -> tuple[str, ...]:
 
 
 def rates(plan: Plan, counts: dict[str, Counts]) -> tuple[dict[Kind, float], set[str]]:
-    """Seconds per step (of trainings) or per image, by kind, from the records of what has run; and the hosts."""
+    """Measure seconds per training step or per image, by kind, from the records of earlier jobs; and list the hosts."""
     seconds: dict[Kind, float] = defaultdict(float)
     units: dict[Kind, int] = defaultdict(int)
     hosts = set()
@@ -52,7 +52,7 @@ def rates(plan: Plan, counts: dict[str, Counts]) -> tuple[dict[Kind, float], set
 
 
 def _job_of_record(plan: Plan, path: Path, record: Raw) -> Job | None:
-    """The job that left a record, told by the model, or the shard or metrics beside the record."""
+    """Find the job that left a record, by the model, the shard or the metrics beside it."""
     for output in record["outputs"]:
         name = Path(output)
         if name.name == "model.pt" or f"{name.stem}.record.json" == path.name:
@@ -61,7 +61,7 @@ def _job_of_record(plan: Plan, path: Path, record: Raw) -> Job | None:
 
 
 def time_of(plan: Plan, jobs: list[Job], counts: dict[str, Counts]) -> str:
-    """An estimate of the time that jobs take, as a sentence, or why there is none."""
+    """Estimate the time that jobs take, as a sentence, or say why that cannot be done."""
     known, hosts = rates(plan, counts)
     seconds, unknown = 0.0, defaultdict[str, dict[str, None]](dict)
     for job in jobs:
@@ -73,7 +73,7 @@ def time_of(plan: Plan, jobs: list[Job], counts: dict[str, Counts]) -> str:
         else:
             unknown[job.stage][kind[1]] = None
     if not seconds:
-        return "How long that takes is not known: none of it has run with these results yet."
+        return "The time for that is not known, since none of it has run here yet."
     where = "this machine" if hosts == {socket.gethostname()} else ", ".join(sorted(hosts))
     text = f"About {duration(seconds)}, one job after the other, at the pace of earlier runs on {where}."
     rest = [_named(stage, list(of)) for stage, of in unknown.items()]
@@ -86,7 +86,7 @@ def _named(stage: str, of: list[str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: ``70 s``, ``12 min``, ``3 h 5 min``."""
+    """Write seconds as a person says them: ``70 s``, ``12 min``, ``3 h 5 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -43,7 +43,7 @@ its file. A setting without source is what the releases have in common (Refineme
 
 
 def page(names: list[str]) -> str:
-    """The page in Markdown, about the papers of these names."""
+    """Return the page in Markdown, about the papers of these names."""
     specs = papers.load(names, PAPERS)
     used = dict.fromkeys(method_of(run) for spec in specs.values() for run in spec["runs"].values())
     return "\n".join(
@@ -61,7 +61,7 @@ def page(names: list[str]) -> str:
 
 
 def _paper(name: str, spec: Raw) -> Iterator[str]:
-    """A paper: its runs, and for each table the runs and stages of its rows."""
+    """Yield a paper: its runs, and for each table the runs and stages of its rows."""
     yield from (f"## {spec['title']}", "", spec.get("note", ""), "")
     yield from ("| run | method | settings of its own | not released, or read so |", "| --- | --- | --- | --- |")
     for run, said in spec["runs"].items():
@@ -89,12 +89,12 @@ def _own(said: Raw) -> Iterator[tuple[str, Any]]:
 
 
 def _text(value: Any) -> str:
-    """A value as YAML has it, on one line."""
+    """Return a value as YAML has it, on one line."""
     return json.dumps(value).strip('"')
 
 
 def _table(name: str, spec: Raw, table: str) -> Iterator[str]:
-    """One line for each row of a table that is computed, and the number of those that are quoted."""
+    """Yield one line for each row of a table that is computed, and the number of those that are quoted."""
     about = spec["tables"][table]
     yield from (f"### `{name}_{table}`: {about['title']}", "", about["caption"], "")
     lines, quoted = [], 0
@@ -117,12 +117,12 @@ def _table(name: str, spec: Raw, table: str) -> Iterator[str]:
 
 
 def _attribute(head: str, word: str) -> str:
-    """The word beside a row, with its head where it is a mark or another short sign."""
+    """Return the word beside a row, with its head where it is a mark or another short sign."""
     return head if word == "✓" else f"{head}: {word}"
 
 
 def _chain(run: str, paper: str, stage: str) -> tuple[str, str]:
-    """The stages that make a result, the first one first, and where the departures of each are numbered."""
+    """Return the stages that make a result, the first one first, and where the departures of each are numbered."""
     owner, name = papers.owner_of(run, paper)
     said = read_yaml(PAPERS / f"{owner}.yaml")["runs"][name]
     config = resolve(method_of(said), [paper_layer(f"{owner}.yaml, run {name}", said, None, ())])
@@ -151,7 +151,7 @@ def _range(file: str) -> str:
 
 
 def _methods(names: list[str]) -> Iterator[str]:
-    """Each method: its release, its settings with their sources, its departures."""
+    """Yield each method: its release, its settings with their sources, its departures."""
     yield from ("## Methods", "")
     for name in names:
         path = PACKAGE / "methods" / f"{name}.yaml"
@@ -159,7 +159,7 @@ def _methods(names: list[str]) -> Iterator[str]:
 
 
 def _behind() -> Iterator[str]:
-    """The stages behind the classifier: the defaults that methods vary, and their departures."""
+    """Yield the stages behind the classifier: the defaults that methods vary, and their departures."""
     yield from ("## Refinement", "", "Defaults, which the methods above and the runs vary.", "")
     sections = [name for name in stages.SECTIONS if name not in ("backbone", "method", "deeplab", "predict")]
     for section in sections:
@@ -169,7 +169,7 @@ def _behind() -> Iterator[str]:
 
 
 def _networks() -> Iterator[str]:
-    """The presets of segmentation networks, and their departures."""
+    """Yield the presets of segmentation networks, and their departures."""
     path = PACKAGE / "segment" / "presets.yaml"
     yield from ("## Segmentation networks", "")
     for preset in read_yaml(path):
@@ -178,7 +178,7 @@ def _networks() -> Iterator[str]:
 
 
 def _head(path: Path) -> str:
-    """The comment at the top of a YAML file: the release."""
+    """Return the comment at the top of a YAML file: the release."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("# "):
@@ -188,7 +188,7 @@ def _head(path: Path) -> str:
 
 
 def settings(path: Path, below: tuple[str, ...]) -> list[str]:
-    """A Markdown table of the settings in a YAML file below some keys, with the comment of each line."""
+    """Return a Markdown table of the settings in a YAML file below some keys, with the comment of each line."""
     rows: list[list[str]] = []
     for keys, value, source in _lines(path):
         if keys[: len(below)] != below:

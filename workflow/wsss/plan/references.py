@@ -17,7 +17,7 @@ def is_reference(value: Any) -> bool:
 
 
 def replace_references(value: Any, replacement: Callable[[str, str], str]) -> Any:
-    """A copy of nested settings in which every reference is ``replacement(paper, run)``; both may be empty."""
+    """Copy nested settings and replace every reference by ``replacement(paper, run)``; both may be empty."""
     if isinstance(value, dict):
         return {key: replace_references(inner, replacement) for key, inner in value.items()}
     if is_reference(value):

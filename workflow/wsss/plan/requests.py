@@ -24,7 +24,7 @@ SMALL_MINUTES = 30
 
 @functools.cache
 def table() -> dict[str, dict[str, float]]:
-    """The rows, by rule."""
+    """Return the rows, by rule."""
     with TABLE.open(newline="", encoding="utf-8") as stream:
         rows = {row.pop("rule"): row for row in csv.DictReader(stream)}
     return {rule: {key: float(row[key]) for key in row if key != "known_from"} for rule, row in rows.items()}
@@ -71,7 +71,7 @@ def minutes(plan: Plan, rule: str, dataset: str, shard: str = "", attempt: int =
 
 
 def is_small(plan: Plan, dataset: str) -> bool:
-    """The drawn data sets are quick."""
+    """Return the drawn data sets are quick."""
     return bool(plan.dataset(dataset)["builder"] == "shapes")
 
 

@@ -32,12 +32,12 @@ def _package_yaml(name: str) -> Raw:
 
 
 def methods() -> list[str]:
-    """The names of all methods: those with a settings file."""
+    """Return the names of all methods: those with a settings file."""
     return sorted(path.stem for path in (PACKAGE / "methods").glob("*.yaml"))
 
 
 def _own_layers(method: str) -> list[Layer]:
-    """The layers that the package itself has for a method."""
+    """Return the layers that the package itself has for a method."""
     if method not in methods():
         raise WsssError(f"unknown method '{method}': choose one of {', '.join(methods())}")
     names = ("defaults.yaml", f"methods/{method}.yaml")
@@ -45,20 +45,20 @@ def _own_layers(method: str) -> list[Layer]:
 
 
 def method_settings(method: str) -> Raw:
-    """The defaults with the released settings of ``method`` on top."""
+    """Put the released settings of ``method`` on top of the defaults."""
     defaults, own = _own_layers(method)
     settings = overlay(overlay({}, defaults, new_keys=True), own, new_keys=True)
     return {**settings, "method": {"name": method, **settings.get("method", {})}}
 
 
 def method_of(run: Raw) -> str:
-    """The name of the method in a run's entry, which is a name or a mapping with one."""
+    """Return the name of the method in a run's entry, which is a name or a mapping with one."""
     method = run.get("method", "cam")
     return str(method if isinstance(method, str) else method["name"])
 
 
 def paper_layer(name: str, run: Raw, file: Path | None, keys: tuple[str, ...]) -> Layer:
-    """The layer of a paper's run.
+    """Make the layer of a paper's run.
 
     Args:
         name: how the run is called in errors.
@@ -74,7 +74,7 @@ def paper_layer(name: str, run: Raw, file: Path | None, keys: tuple[str, ...]) -
 
 
 def resolve(method: str, layers: Sequence[Layer], pixels: float = 1.0, networks: Raw | None = None) -> Raw:
-    """All sections of one run, complete and checked, without its seed.
+    """Resolve all sections of one run, complete and checked, without its seed.
 
     Args:
         method: the name of the run's method.
@@ -98,7 +98,7 @@ def resolve(method: str, layers: Sequence[Layer], pixels: float = 1.0, networks:
 
 
 def _with_preset(config: Raw, layers: list[Layer]) -> Raw:
-    """DeepLab's settings, completed by its preset; a wrong name of one is told of the layer that says it."""
+    """Complete DeepLab's settings by the preset they name; for an unknown one the error names the layer."""
     if config["deeplab"]["preset"] not in presets.presets():
         known = ", ".join(presets.presets())
         raise blame(layers, ("deeplab", "preset"), f"is '{config['deeplab']['preset']}': choose one of {known}")
@@ -106,7 +106,7 @@ def _with_preset(config: Raw, layers: list[Layer]) -> Raw:
 
 
 def _refuse_references(config: Raw, layers: list[Layer]) -> None:
-    """Official weights are a file; only what a training starts from may be another run."""
+    """Refuse another run as official weights, which are a file; a training may start from another run."""
     for name in stages.TRAINED:
         if name != "deeplab" and is_reference(stages.official_weights(name, config)):
             section = stages.STAGES[name].sections[-1]
@@ -115,15 +115,18 @@ def _refuse_references(config: Raw, layers: list[Layer]) -> None:
 
 
 def learnable(alphas: list[float], affinity: Raw) -> list[float]:
-    """The CRF's exponents with the two that AffinityNet learns from, which a data set's own list may lack."""
+    """Add to the CRF's exponents the two that AffinityNet learns from, which a data set's own list may lack."""
     return sorted({*alphas, affinity["low_alpha"], affinity["high_alpha"]})
 
 
 def shrink(value: Any, factor: float) -> Any:
-    """A copy of nested settings with every size in pixels multiplied by ``factor`` and rounded."""
+    """Copy nested settings with every size in pixels multiplied by ``factor`` and rounded."""
     if factor == 1.0 or not isinstance(value, dict):
         return value
-    return {key: _scaled(inner, factor) if key in PIXEL_KEYS else shrink(inner, factor) for key, inner in value.items()}
+    found = {}
+    for key, inner in value.items():
+        found[key] = _scaled(inner, factor) if key in PIXEL_KEYS else shrink(inner, factor)
+    return found
 
 
 def _scaled(size: Any, factor: float) -> Any:
@@ -133,7 +136,7 @@ def _scaled(size: Any, factor: float) -> Any:
 
 
 def stand_in(value: Any, table: Raw) -> Any:
-    """A copy of nested settings with every ``backbone`` whose name is in ``table`` overlaid by that entry.
+    """Copy nested settings and overlay every ``backbone`` whose name is in ``table`` by that entry.
 
     A small data set trains small networks. Where a paper says ResNet38d, its runs still differ in what they compare. An
     entry that names another network replaces the mapping: keys it does not give are that network's own, for what was
@@ -149,7 +152,7 @@ def stand_in(value: Any, table: Raw) -> Any:
 
 
 def _replaced(backbone: Raw, entry: Raw) -> Raw:
-    """One network's mapping with a stand-in over it. Weights that a run trained stay."""
+    """Put a stand-in over one network's mapping. Weights that a run trained stay."""
     kept = {"weights": backbone["weights"]} if is_reference(backbone.get("weights")) else {}
     same = entry.get("name", backbone["name"]) == backbone["name"]
     return {**(backbone if same else dict.fromkeys(backbone)), **entry, **kept}

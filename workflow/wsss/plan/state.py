@@ -1,4 +1,4 @@
-"""What there is to ask for, and how it stands: made, stale, or what is missing."""
+"""Every table and figure, and its state: made, stale, or what is missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str, str]]:
 
 
 def entries(plan: Plan, dataset: str) -> list[Raw]:
-    """All claims, tables and figures: name, kind, paper, title, caption, folder, log, state, and the runs it rests on.
+    """Return all claims, tables and figures: names, texts, folder, log, state, and the runs they rest on.
 
     Figures drawn from a table come right after it.
     """
@@ -57,7 +57,7 @@ def _entry(outlook: Outlook, dataset: str, target: Target) -> Raw:
 
 
 def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
-    """Where a target stands: its paper, the table it shows (figures of pictures come last), table before figure.
+    """Order a target by its paper, the table it shows (figures of pictures come last), table before figure.
 
     Claims come first: those of all papers before everything, those of a paper before its tables.
     """
@@ -89,7 +89,7 @@ def page(plan: Plan, dataset: str) -> Raw:
 
 
 def state(outlook: Outlook, dataset: str, folder: Path, drawing: Raw) -> str:
-    """``made``, ``stale: <why>``, ``ready to be drawn`` or ``needs <runs>``.
+    """Return ``made``, ``stale: <why>``, ``ready to be drawn`` or ``needs <runs>``.
 
     A large file older than the record is not read again: this is asked often, and of gigabytes. ``wsss audit`` reads
     all.
@@ -111,7 +111,7 @@ def state(outlook: Outlook, dataset: str, folder: Path, drawing: Raw) -> str:
 
 
 def _names(jobs: list[Job], dataset: str) -> str:
-    """The runs of jobs, a few of them by name."""
+    """Name the runs of jobs, or a few of them."""
     names: dict[str, None] = {}
     for job in jobs:
         names[f"{job.paper}/{job.run}" + (f" on {job.dataset}" if job.dataset != dataset else "")] = None
@@ -123,7 +123,7 @@ def _names(jobs: list[Job], dataset: str) -> str:
 
 
 def _runs(outlook: Outlook, drawing: Raw) -> list[Raw]:
-    """The runs a drawing rests on: name, data set, method, seeds, folders of logs and, of the first seed, networks.
+    """List the runs of a drawing: name, data set, method, seeds, folders of logs and, of the first seed, networks.
 
     Networks are keyed by their folders. Those that a run's own network starts or learns from come first.
     """
@@ -136,7 +136,8 @@ def _runs(outlook: Outlook, drawing: Raw) -> list[Raw]:
         about = found.setdefault(which, _run(outlook.plan, *which))
         for job in outlook.jobs(drawings.files(entry)):
             if job.trains and job.seed == about["seeds"][0]:
-                about["networks"][str(job.folder(outlook.plan))] = _network(outlook.plan, job, (owner, run))
+                folder = str(job.folder(outlook.plan))
+                about["networks"][folder] = _network(outlook.plan, job, (owner, run))
     return list(found.values())
 
 
@@ -155,7 +156,7 @@ def _run(plan: Plan, dataset: str, paper: str, run: str) -> Raw:
 
 
 def _network(plan: Plan, job: Job, run: tuple[str, str]) -> Raw:
-    """What a trained network is, and whether it is that of ``run`` itself."""
+    """Describe a trained network, and tell whether it is that of ``run`` itself."""
     config = plan.resolve(job.dataset, job.paper, job.run)
     own = plan.owner(job.dataset, *run, job.stage) == (job.paper, job.run)
     return {"stage": job.stage, "method": config["method"]["name"], "backbone": config["backbone"]["name"], "own": own}

@@ -28,13 +28,13 @@ class Target(NamedTuple):
 
     @classmethod
     def of(cls, kind: str, word: str) -> Target:
-        """The target of a kind that a word means."""
+        """Return the target of a kind that a word means."""
         paper, _, name = word.rpartition("_") if kind == "claims" else word.partition("_")
         return cls(paper, kind, name)
 
 
 def every(plan: Plan) -> list[Target]:
-    """All claims, tables and figures of the configured papers, also those that cannot be made."""
+    """Return all claims, tables and figures of the configured papers, also those that cannot be made."""
     found = [Target(claims.ALL, "claims", claims.NAME)] if claims.members(plan, claims.ALL) else []
     for paper, spec in plan.papers.items():
         found += [Target(paper, "claims", claims.NAME)] if spec.get("claims") else []
@@ -44,12 +44,12 @@ def every(plan: Plan) -> list[Target]:
 
 
 def folder(plan: Plan, dataset: str, target: Target) -> str:
-    """The folder that a table, a figure or claims are written to."""
+    """Return the folder that a table, a figure or claims are written to."""
     return str(plan.results / dataset / target.kind / target.word)
 
 
 def available(plan: Plan, dataset: str) -> dict[str, Target]:
-    """The targets that can be made for a data set, by their words."""
+    """Return the targets that can be made for a data set, by their words."""
     found = [
         target for target in every(plan) if obstacle(plan, dataset, target.kind, target.paper, target.name) is None
     ]
@@ -57,12 +57,12 @@ def available(plan: Plan, dataset: str) -> dict[str, Target]:
 
 
 def folders(plan: Plan, dataset: str) -> dict[str, str]:
-    """The folders of the targets that can be made, by their words."""
+    """Return the folders of the targets that can be made, by their words."""
     return {word: folder(plan, dataset, target) for word, target in available(plan, dataset).items()}
 
 
 def paper_of(word: str) -> str:
-    """The paper of a table, a figure or claims; a paper's own name is itself."""
+    """Return the paper of a table, a figure or claims; a paper's own name is itself."""
     return word.split("_", 1)[0]
 
 
@@ -76,7 +76,7 @@ def words(plan: Plan, dataset: str) -> dict[str, list[str]]:
 
 
 def meaning_of(plan: Plan, word: str) -> str:
-    """What a person gets for one of ``words``, as a line of help."""
+    """Describe in a line of help the meaning of one of ``words``."""
     for target in every(plan):
         if target.word == word:
             return str(about(plan, target.kind, target.paper, target.name)["title"])
@@ -84,7 +84,7 @@ def meaning_of(plan: Plan, word: str) -> str:
 
 
 def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
-    """The tables, figures and claims that all these words mean, each once.
+    """Return the tables, figures and claims that all these words mean, each once.
 
     Raises:
         WsssError: a word means none.
@@ -97,7 +97,7 @@ def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
 
 
 def default(plan: Plan, dataset: str) -> list[str]:
-    """What is made when no target is named.
+    """List the tables and figures that are made when no target is named.
 
     It is what ``targets`` of the configuration says, else those of the data set's whose papers are configured.
     """
@@ -110,7 +110,7 @@ def default(plan: Plan, dataset: str) -> list[str]:
 
 
 def named(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
-    """The targets among what Snakemake is asked for: by word, by a file of theirs, or those of no name."""
+    """Return the targets among what Snakemake is asked for: by word, by a file of theirs, or those of no name."""
     texts = [str(word) for word in asked]
     page = str(plan.results / dataset / "report" / "index.html")
     if not texts or "all" in texts or page in texts:

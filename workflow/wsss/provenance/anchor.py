@@ -26,17 +26,17 @@ SUFFIX = ".sig"
 
 
 def root_digest(digests: Mapping[str, str]) -> str:
-    """The digest of the names and digests of all records of a chain."""
+    """Return the digest of the names and digests of all records of a chain."""
     return digest("".join(f"{key} {digests[key]}\n" for key in sorted(digests)))
 
 
 def statement(found: Audit) -> str:
-    """The text that is signed."""
+    """Write the text that is signed."""
     return f"wsss results\ntarget {found.start}\ncontent {found.content}\nroot {found.root}\n"
 
 
 def signature_path(found: Audit) -> Path:
-    """The signature beside the record of a target."""
+    """Return the signature beside the record of a target."""
     path = found.chain.place.path(found.start)
     return path.with_name(path.name + SUFFIX)
 

@@ -104,7 +104,7 @@ def audit(
 
 
 def locate(target: str | Path) -> tuple[Place, str, str]:
-    """The place of a target, its name in records, and the name of its record.
+    """Return the place of a target, its name in records, and the name of its record.
 
     Raises:
         WsssError: nothing is there that could be audited.
@@ -125,7 +125,7 @@ def locate(target: str | Path) -> tuple[Place, str, str]:
 
 
 def _membership(found: Audit) -> list[Finding]:
-    """The target is one of the files that its record lists, or the record itself."""
+    """Check that the target is one of the files that its record lists, or the record itself."""
     link = found.chain.links.get(found.start)
     if link is None or found.target == found.start or found.target in link.content["outputs"]:
         return []
@@ -155,7 +155,7 @@ def _compare_code(found: Audit) -> None:
 
 
 def _anchor(found: Audit, expect: str | None) -> Iterable[Finding]:
-    """The target is the very one that somebody has written the digest of down."""
+    """Check that the target has the digest that somebody has written down."""
     if expect is None or expect in (found.root, found.content):
         return []
     text = f"is not the expected one: its root digest is {found.root}, its content digest {found.content}"
@@ -163,7 +163,7 @@ def _anchor(found: Audit, expect: str | None) -> Iterable[Finding]:
 
 
 def unique(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings without those that repeat another: one per file and kind, causes with consequences first."""
+    """Return the findings without those that repeat another: one per file and kind, causes with consequences first."""
     first: dict[tuple[str, str, str], Finding] = {}
     for finding in findings:
         known = first.setdefault((finding.kind, finding.place, finding.text), finding)

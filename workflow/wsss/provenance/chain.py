@@ -92,7 +92,7 @@ class Chain:
                     waiting.append(below)
 
     def look(self, key: str) -> Link | None:
-        """A record; None where there is none, or none that can be used."""
+        """Return a record; None where there is none, or none that can be used."""
         if key not in self._known:
             self._known[key] = self._read(key)
         return self._known[key]
@@ -111,7 +111,7 @@ class Chain:
             return None
 
     def _below(self, link: Link) -> list[str]:
-        """The records of those who made the inputs of a job."""
+        """Return the records of those who made the inputs of a job."""
         found: dict[str, None] = {}
         for key in link.content["inputs"]:
             maker = self.maker(key, link.content["parents"].get(key))
@@ -122,7 +122,7 @@ class Chain:
         return list(found)
 
     def maker(self, key: str, identity: str | None = None) -> str | None:
-        """The record of the job that made a file. Of two, the one of the given identity."""
+        """Return the record of the job that made a file. Of two, the one of the given identity."""
         if key in self.makers:
             return self.makers[key]
         candidates = [link for name in makers_of(key) if (link := self.look(name)) and _lists(link, key)]
@@ -135,11 +135,11 @@ class Chain:
     # ---- what rests on what
 
     def resting_on(self, records: Iterable[str]) -> list[str]:
-        """The first outputs of all jobs that rest on those of ``records``, nearest first, these not included."""
+        """Return the first outputs of all jobs that rest on those of ``records``, nearest first, these not included."""
         return [self.links[key].first for key in self.above(records)]
 
     def above(self, records: Iterable[str]) -> list[str]:
-        """The records of all jobs that rest on those of ``records``, nearest first, these not included."""
+        """Return the records of all jobs that rest on those of ``records``, nearest first, these not included."""
         start = list(records)
         found: dict[str, None] = {}
         waiting, seen = deque(start), set(start)
@@ -152,7 +152,7 @@ class Chain:
         return list(found)
 
     def below_one(self, record: str) -> list[Link]:
-        """The records that one rests on, itself first, each before those of the jobs that made its inputs."""
+        """Return the records that one rests on, itself first, each before those of the jobs that made its inputs."""
         found: list[Link] = []
         waiting, seen = [(record, False)], set[str]()
         while waiting:
@@ -170,7 +170,7 @@ class Chain:
         return found[::-1]
 
     def from_below(self) -> list[Link]:
-        """All records, each after those of the jobs that made its inputs."""
+        """Return all records, each after those of the jobs that made its inputs."""
         inputs: dict[str, int] = dict.fromkeys(self.links, 0)
         for below, readers in self.readers.items():
             if below in self.links:
@@ -189,7 +189,7 @@ class Chain:
         return found + [link for link in self.links.values() if link.key not in done]  # a circle is a forgery
 
     def planted(self) -> list[tuple[str, str]]:
-        """(record, file) for every record beside those of the chain that claims a file of theirs."""
+        """List (record, file) for every record beside those of the chain that claims a file of theirs."""
         found = []
         for folder in dict.fromkeys(key.rpartition("/")[0] for key in self.links):
             for name in _names(os.path.join(self.place.root, folder)):
@@ -205,7 +205,7 @@ class Chain:
 
 
 def _lists(link: Link, key: str) -> bool:
-    """A record is the maker of the files it lists, and stands for itself."""
+    """Tell whether a record lists a file. It also stands for itself."""
     return key == link.key or key in link.content["outputs"]
 
 

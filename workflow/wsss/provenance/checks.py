@@ -25,7 +25,7 @@ YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def records(chain: Chain) -> Iterator[Finding]:
-    """Records that cannot be used, that are of another place, and that another one contradicts."""
+    """Yield records that cannot be used, that are of another place, and that another one contradicts."""
     for key, why in list(chain.broken.items()):
         rests = [chain.links[reader].first for reader in chain.readers.get(key, [])]
         yield Finding("modified", key, why, [*rests, *_above(chain, key)], records=(key,))
@@ -45,7 +45,7 @@ def _above(chain: Chain, key: str) -> list[str]:
 
 
 def _elsewhere(link: Link) -> str | None:
-    """The reason why a record does not belong where it lies."""
+    """Say why a record does not belong where it lies."""
     said = link.content["self"]
     if said != link.key:
         return f"is the record of another place: {said}"
@@ -78,7 +78,7 @@ def _elsewhere(link: Link) -> str | None:
 
 
 def sizes(chain: Chain) -> dict[str, int | None]:
-    """Every file that a chain is about, with the size that its record says."""
+    """Return every file that a chain is about, with the size that its record says."""
     found: dict[str, int | None] = {}
     for link in chain.links.values():
         for path, entry in link.content["external"].items():
@@ -92,7 +92,7 @@ def sizes(chain: Chain) -> dict[str, int | None]:
 
 
 def outputs(chain: Chain) -> Iterator[Finding]:
-    """Files that are not what the record of their maker says."""
+    """Yield files that are not what the record of their maker says."""
     for link in chain.links.values():
         for key, entry in link.content["outputs"].items():
             seen = chain.hasher.see(chain.place.path(key))
@@ -115,7 +115,7 @@ def difference(seen: Seen, expected: str, text: str) -> tuple[str, str] | None:
 
 
 def inputs(chain: Chain) -> Iterator[Finding]:
-    """Files that a job read and that no record is about any more, or another record than then."""
+    """Yield files that a job read and that no record is about any more, or another record than then."""
     untraced: dict[str, list[str]] = {}
     gone: dict[str, list[str]] = {}
     other: dict[str, list[str]] = {}
@@ -145,19 +145,19 @@ def inputs(chain: Chain) -> Iterator[Finding]:
 
 
 def _made(maker: Link, key: str) -> str:
-    """The digest of a file by the record of its maker."""
+    """Return the digest of a file by the record of its maker."""
     return maker.digest if key == maker.key else str(maker.content["outputs"][key]["sha256"])
 
 
 def _about(chain: Chain, kind: str, key: str, text: str, readers: list[str], culprits: tuple[str, ...] = ()) -> Finding:
-    """A finding about a file whose readers are wrong, not its maker."""
+    """Return a finding about a file whose readers are wrong, not its maker."""
     firsts = dict.fromkeys(chain.links[reader].first for reader in readers)
     rests = [*firsts, *(first for first in chain.resting_on(readers) if first not in firsts)]
     return Finding(kind, key, text, rests, records=tuple(readers), culprits=culprits)
 
 
 def stranger(chain: Chain, key: str) -> tuple[str, str] | None:
-    """The record that lies where that of a file should, and the place that it is of."""
+    """Return the record that lies where that of a file should, and the place that it is of."""
     for name in makers_of(key):
         link = chain.look(name)
         if link is not None and link.content["self"] != name:
@@ -166,13 +166,13 @@ def stranger(chain: Chain, key: str) -> tuple[str, str] | None:
 
 
 def expected_record(key: str) -> str:
-    """The name that the record of a file most probably has: shards and metrics have one each."""
+    """Return the name that the record of a file most probably has: shards and metrics have one each."""
     home, (own, of_folder) = Home.of(key), makers_of(key)
     return own if home and (STAGES[home.stage].in_shards or home.stage == "measure") else of_folder
 
 
 def parents(chain: Chain) -> Iterator[Finding]:
-    """Records that do not name who made their inputs, or name somebody else."""
+    """Yield records that do not name who made their inputs, or name somebody else."""
     again: dict[str, list[str]] = {}
     for link in chain.links.values():
         named = link.content["parents"]
@@ -194,7 +194,7 @@ def parents(chain: Chain) -> Iterator[Finding]:
 
 
 def external(chain: Chain) -> Iterator[Finding]:
-    """Files outside the results that are not what jobs read."""
+    """Yield files outside the results that are not what jobs read."""
     readers: dict[tuple[str, str], list[str]] = {}
     for link in chain.links.values():
         for path, entry in link.content["external"].items():
@@ -206,7 +206,7 @@ def external(chain: Chain) -> Iterator[Finding]:
 
 
 def unmade(chain: Chain) -> Iterator[Finding]:
-    """Files in the results that no job makes, as settings and logs, and that are not what jobs read."""
+    """Yield files in the results that no job makes, as settings and logs, and that are not what jobs read."""
     readers: dict[tuple[str, str], list[str]] = {}
     for link in chain.links.values():
         for key, entry in link.content["inputs"].items():
@@ -224,7 +224,7 @@ def unmade(chain: Chain) -> Iterator[Finding]:
 
 
 def settings(chain: Chain) -> Iterator[Finding]:
-    """Settings beside a result that say something else than its record, though they are the file that it read."""
+    """Yield settings beside a result that say something else than its record, though they are the file that it read."""
     read: dict[str, object] = {}
     for link in chain.links.values():
         beside = f"{link.key.rpartition('/')[0]}/config.yaml"
@@ -239,7 +239,7 @@ def settings(chain: Chain) -> Iterator[Finding]:
             elif (
                 listed_ones and chain.hasher.see(chain.place.path(key)).sha256 != link.content["inputs"][key]["sha256"]
             ):
-                continue  # which is told of the file itself
+                continue  # which is reported for the file itself
             elif link.content["config"] is not None and found != link.content["config"]:
                 text = f"says something else than the record of {link.first}"
                 rests = [link.first, *chain.resting_on([link.key])]
@@ -247,7 +247,7 @@ def settings(chain: Chain) -> Iterator[Finding]:
 
 
 def _settings(hasher: Hasher, path: object) -> object:
-    """The contents of a config.yaml, in the types of JSON; else what there is of the file."""
+    """Return the contents of a config.yaml, in the types of JSON; else what there is of the file."""
     data = hasher.text(str(path), LARGEST_SETTINGS)
     if isinstance(data, Seen):
         return data
@@ -260,7 +260,7 @@ def _settings(hasher: Hasher, path: object) -> object:
 
 
 def recorded_code(chain: Chain) -> Iterator[Finding]:
-    """Jobs that ran other code than their settings say."""
+    """Yield jobs that ran other code than their settings say."""
     for link in chain.links.values():
         said = (link.content["config"] or {}).get("code")
         ran = link.content["code"]["files"]
@@ -270,7 +270,7 @@ def recorded_code(chain: Chain) -> Iterator[Finding]:
 
 
 def todays_code(chain: Chain) -> Iterator[Finding]:
-    """Code and locked packages that have changed since results were made."""
+    """Yield code and locked packages that have changed since results were made."""
     changed: dict[str, list[str]] = {}
     package = code_state.package_digest()
     for link in chain.links.values():
@@ -286,7 +286,7 @@ def todays_code(chain: Chain) -> Iterator[Finding]:
 
 
 def _changed(content: Content, package: str) -> list[str]:
-    """Files that a job ran, and that are not here as it ran them."""
+    """Return files that a job ran, and that are not here as it ran them."""
     ran, lock = content["code"]["files"], content["code"]["lock"]
     try:
         now = code_state.files(content["command"], content["config"], package) if ran else {}
@@ -298,7 +298,7 @@ def _changed(content: Content, package: str) -> list[str]:
 
 
 def attempts(chain: Chain) -> Iterator[Finding]:
-    """Ledgers that were rewritten, and results of attempts that do not belong together."""
+    """Yield ledgers that were rewritten, and results of attempts that do not belong together."""
     for link in chain.links.values():
         said = link.content["attempts"]
         key = ledger_path(link.key).as_posix()
@@ -315,7 +315,7 @@ def attempts(chain: Chain) -> Iterator[Finding]:
 
 
 def _mixed(ledger: bytes, basis: str) -> str | None:
-    """The reason why the attempts that a result is made of do not belong together.
+    """Return the reason why the attempts that a result is made of do not belong together.
 
     The last attempt counts, and each one before it that the next one went on from.
     """
@@ -346,7 +346,7 @@ def _event(line: bytes) -> Content | None:
 
 
 def pages(chain: Chain) -> Iterator[Finding]:
-    """Tables and figures that a page shows and its record does not list."""
+    """Yield tables and figures that a page shows and its record does not list."""
     for link in chain.links.values():
         if link.command != "page":
             continue
@@ -358,6 +358,6 @@ def pages(chain: Chain) -> Iterator[Finding]:
 
 
 def all_of(chain: Chain) -> Iterable[Finding]:
-    """Every check of what records and files say of each other, in the order in which causes are looked for."""
+    """Yield every check of what records and files say of each other, in the order in which causes are looked for."""
     for check in (records, outputs, inputs, parents, external, unmade, settings, recorded_code, attempts, pages):
         yield from check(chain)

@@ -32,7 +32,7 @@ NOT_OF_THE_CODE = ("stage", "code", "dataset", "seed")  # keys of a stage's sett
 
 
 def state(command: str, config: Content | None) -> Content:
-    """The code of a job as it is now.
+    """Return the code of a job as it is now.
 
     Args:
         command: the job's command.
@@ -48,7 +48,7 @@ def state(command: str, config: Content | None) -> Content:
 
 
 def files(command: str, config: Content | None, package: str | None = None) -> dict[str, str]:
-    """The files that a job runs, with the digest of what counts in each; none for a command that has no digest.
+    """Return the files that a job runs, with the digest of what counts in each; none for a command that has no digest.
 
     They follow from the sources of the package and the names in the settings. So they are kept in the user's cache
     under the digest of both: to parse the package takes longer than many a job.
@@ -77,7 +77,7 @@ def files(command: str, config: Content | None, package: str | None = None) -> d
 
 
 def files_again(command: str, config: Content | None) -> dict[str, str]:
-    """The same, read anew: what was found before does not count."""
+    """Read the same anew: results of earlier reads do not count."""
     from wsss.plan import code as plan_code
 
     for function in (plan_code._files_of, plan_code._read, plan_code._registered):
@@ -86,7 +86,7 @@ def files_again(command: str, config: Content | None) -> dict[str, str]:
 
 
 def entry_points(command: str) -> list[str]:
-    """The functions that a job calls, as ``module:function``."""
+    """Return the functions that a job calls, as ``module:function``."""
     from wsss.plan import code as plan_code
 
     if command in STAGES:
@@ -95,7 +95,7 @@ def entry_points(command: str) -> list[str]:
 
 
 def settings_of(command: str, config: Content | None) -> Any:
-    """The part of a job's settings that chooses code: what the digest in them was made of."""
+    """Return the part of a job's settings that chooses code: what the digest in them was made of."""
     left_out: tuple[str, ...] = NOT_OF_THE_CODE
     if command == "index":
         left_out = ("stage", "code")
@@ -105,7 +105,7 @@ def settings_of(command: str, config: Content | None) -> Any:
 
 
 def digest_of(found: dict[str, str]) -> str:
-    """The digest of files as settings have it under ``code``."""
+    """Return the digest of files as settings have it under ``code``."""
     return digest("".join(f"{file} {found[file]}\n" for file in found))
 
 
@@ -120,7 +120,7 @@ def stamps() -> tuple[tuple[str, int, int, int, int], ...]:
 
 
 def package_digest() -> str:
-    """The digest of all sources of the package. It needs no repository."""
+    """Return the digest of all sources of the package. It needs no repository."""
     return _package_digest(stamps())
 
 
@@ -153,7 +153,7 @@ def _of_repository() -> Content:
 
 
 def git(*arguments: str) -> str | None:
-    """The answer of git about the sources; None where it cannot."""
+    """Return the answer of git about the sources; None where it cannot."""
     command = ["git", "-C", str(REPOSITORY), "--no-optional-locks", *arguments]
     try:
         result = subprocess.run(command, capture_output=True, check=True, timeout=60)

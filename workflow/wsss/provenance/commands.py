@@ -79,7 +79,7 @@ def run_audit(
 
 
 def find(target: str, configfile: str | None = None, dataset: str | None = None) -> str:
-    """The folder of a table, a figure or claims by their word; what has another name stays as it is."""
+    """Return the folder of a table, a figure or claims by their word; what has another name stays as it is."""
     if Path(target).exists() or "/" in target:
         return target
     plan, name = _plan(target, configfile, dataset)
@@ -95,7 +95,9 @@ def _plan(target: str, configfile: str | None, dataset: str | None) -> tuple[Pla
     try:
         from wsss.plan.configuration import load_plan
     except ImportError as error:
-        raise WsssError(f"{target}: words need {error.name}, which is not installed; give the folder instead") from None
+        raise WsssError(
+            f"{target}: give its folder; finding it by name needs {error.name}, which is not installed"
+        ) from None
     plan = load_plan(configfile)
     return plan, dataset or plan.config["dataset"]
 
@@ -139,7 +141,7 @@ def _made(plan: Plan, dataset: str) -> list[str]:
 
 
 def expected(plan: Plan, key: str) -> Any:
-    """The settings of today that belong into a config.yaml; None for one that the plan does not know."""
+    """Return the settings of today that belong into a config.yaml; None for one that the plan does not know."""
     from wsss.plan import drawings, targets
     from wsss.provenance.place import DRAWINGS, Home
 

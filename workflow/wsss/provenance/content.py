@@ -32,17 +32,17 @@ class Broken(Exception):
 
 
 def text_of(content: Content) -> str:
-    """A record as it is written."""
+    """Write a record as text."""
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
 def plain(value: Any) -> Any:
-    """A copy of settings in the types that JSON has."""
+    """Copy settings in the types that JSON has."""
     return json.loads(json.dumps(value, default=str))
 
 
 def identity(content: Content) -> str:
-    """The digest of what a job determines, 64 hex digits.
+    """Return the digest of what a job determines, 64 hex digits.
 
     A config.yaml counts by what it says. Files outside the results count by name and content, not by their folder.
     """
@@ -59,12 +59,12 @@ def identity(content: Content) -> str:
 
 
 def seal(content: Content) -> str:
-    """The digest of everything else that a record says."""
+    """Return the digest of everything else that a record says."""
     return digest(text_of({key: value for key, value in content.items() if key != "seal"}))
 
 
 def hashes(entries: dict[str, Content]) -> dict[str, str]:
-    """The digests of files, by their names."""
+    """Return the digests of files, by their names."""
     return {key: entry["sha256"] for key, entry in entries.items()}
 
 
@@ -74,7 +74,7 @@ def is_settings(key: str) -> bool:
 
 
 def portable(value: Any, results: str) -> Any:
-    """A copy of settings in which paths below the results do not say where the results are."""
+    """Copy settings so that paths below the results do not say where the results are."""
     if results in ("", "."):  # any text could be such a path
         return value
     if isinstance(value, dict):
@@ -86,7 +86,7 @@ def portable(value: Any, results: str) -> Any:
 
 
 def key_in(text: str, results: str) -> str | None:
-    """The name in records of a path as settings have it; None for what does not lie in the results."""
+    """Return the name in records of a path as settings have it; None for what does not lie in the results."""
     if results in ("", "."):
         return text if is_key(text) else None
     start = results.rstrip("/") + "/"

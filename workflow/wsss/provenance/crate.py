@@ -99,7 +99,7 @@ def _parts(workflow: Entity, files: dict[str, Entity]) -> list[Entity]:
 
 
 def _citation(graph: _Graph) -> tuple[list[Entity], Entity, Entity]:
-    """Agents, licence and the citation file's own words."""
+    """Collect agents, licence and the citation file's own words."""
     path = REPOSITORY / "CITATION.cff"
     about: Entity = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     about.setdefault("title", "wsss")
@@ -115,7 +115,7 @@ def _citation(graph: _Graph) -> tuple[list[Entity], Entity, Entity]:
 
 
 def _files(found: Audit, graph: _Graph, out: Path | None) -> dict[str, Entity]:
-    """References to all files that jobs read and made, by their names in records or absolute paths."""
+    """Return references to all files that jobs read and made, by their names in records or absolute paths."""
     known: dict[str, Entity] = {}
     for link in found.chain.links.values():
         for part in ("outputs", "inputs", "external"):
@@ -150,7 +150,7 @@ def _file(graph: _Graph, name: str, entry: Entity, source: Path, out: Path | Non
 
 
 def _job(graph: _Graph, link: Link, files: dict[str, Entity], agents: list[Entity]) -> Entity:
-    """The action that a job was."""
+    """Describe a job as an action."""
     content = link.content
     machine = content["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in content["packages"].items())
@@ -184,7 +184,7 @@ def _tool(graph: _Graph, command: str) -> Entity:
 
 
 def _workflow(graph: _Graph, found: Audit, out: Path, agents: list[Entity], licence: Entity) -> Entity:
-    """The workflow, a file of the crate, with one step per command."""
+    """Return the workflow, a file of the crate, with one step per command."""
     source = REPOSITORY / WORKFLOW
     text = source.read_text(encoding="utf-8") if source.is_file() else "# The rules are those of the package wsss.\n"
     (out / WORKFLOW).write_text(text, encoding="utf-8")
@@ -215,7 +215,7 @@ def _workflow(graph: _Graph, found: Audit, out: Path, agents: list[Entity], lice
 def _run(
     graph: _Graph, found: Audit, workflow: Entity, files: dict[str, Entity], agents: list[Entity], jobs: list[Entity]
 ) -> Entity:
-    """The run of the workflow, and what controlled its jobs."""
+    """Return the run of the workflow, and what controlled its jobs."""
     links = found.chain.from_below()
     made = {key for link in links for key in link.content["outputs"]}
     read = (key for link in links for key in [*link.content["inputs"], *link.content["external"]])

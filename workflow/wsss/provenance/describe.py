@@ -22,7 +22,7 @@ HEX = 12  # digits of a commit that are printed
 
 
 def describe(found: Audit, full: bool = False) -> str:
-    """The audit as text: numbers, circumstances, the tree below, digests, findings.
+    """Write the audit as text: numbers, circumstances, the tree below, digests, findings.
 
     Args:
         found: the audit.
@@ -39,7 +39,7 @@ def describe(found: Audit, full: bool = False) -> str:
 
 
 def _numbers(found: Audit, link: Link) -> list[str]:
-    """The cells of a table, one line each."""
+    """Write the cells of a table, one line each."""
     cells = read_cells(found.chain, link)
     if not cells:
         return []
@@ -55,7 +55,7 @@ def _numbers(found: Audit, link: Link) -> list[str]:
 
 
 def _circumstances(found: Audit) -> list[str]:
-    """Seeds, data sets, devices and commits of the jobs below."""
+    """List seeds, data sets, devices and commits of the jobs below."""
     links = list(found.chain.links.values())
     homes = [home for link in links if (home := Home.of(link.key))]
     commits = Counter(commit_of(link) for link in links)
@@ -82,7 +82,7 @@ def devices_of(links: Iterable[Link]) -> set[str]:
 
 
 def commit_of(link: Link) -> str:
-    """The commit that a job ran, abbreviated; it says if the sources had changes."""
+    """Return the commit that a job ran, abbreviated; it says if the sources had changes."""
     code = link.content["code"]
     if code["commit"] is None:
         return f"none (sources {code['package'][:HEX]})"
@@ -90,7 +90,7 @@ def commit_of(link: Link) -> str:
 
 
 def _tree(found: Audit) -> list[str]:
-    """The jobs below, one line per run: its stages in order, with the number of jobs of each."""
+    """Return the jobs below, one line per run: its stages in order, with the number of jobs of each."""
     runs: dict[str, Counter[str]] = {}
     for link in found.chain.from_below():
         home = Home.of(link.key)
@@ -105,7 +105,7 @@ def _tree(found: Audit) -> list[str]:
 
 
 def _records(found: Audit) -> list[str]:
-    """Every record: file, command, time, commit, device, identity."""
+    """Return every record: file, command, time, commit, device, identity."""
     lines = []
     for link in found.chain.links.values():
         content = link.content
@@ -140,7 +140,7 @@ def _verdict(found: Audit) -> str:
 
 
 def cell(found: Audit, name: str) -> str:
-    """The chain of one number, in fewer than ten lines.
+    """Write the chain of one number in fewer than ten lines.
 
     Args:
         found: the audit of a table.
@@ -163,7 +163,7 @@ def cell(found: Audit, name: str) -> str:
 
 
 def concerning(found: Audit, name: str) -> list[Finding]:
-    """The findings that concern one number: of the table's own files, and of all that its chain rests on."""
+    """Return the findings that concern one number: of the table's own files, and of all that its chain rests on."""
     table, (_, files) = found.chain.links[found.start], _chosen(found, name)
     below = [link for file in files for link in found.chain.below_one(found.chain.makers[file])]
     jobs = {name for link in below for name in (link.key, *link.content["outputs"], *link.content["inputs"])}
@@ -174,7 +174,7 @@ def concerning(found: Audit, name: str) -> list[Finding]:
 
 
 def _chosen(found: Audit, name: str) -> tuple[dict[str, str], list[str]]:
-    """A cell of a table by its name, and the metrics files that it was read from.
+    """Return a cell of a table by its name, and the metrics files that it was read from.
 
     Raises:
         WsssError: the table has no such cell, or several.
@@ -182,7 +182,7 @@ def _chosen(found: Audit, name: str) -> tuple[dict[str, str], list[str]]:
     link = found.chain.links.get(found.start)
     cells = read_cells(found.chain, link) if link else []
     if link is None or not cells:
-        raise WsssError(f"{found.target}: is no table that can be read; name the folder of a table")
+        raise WsssError(f"{found.target}: holds no table that can be read; name the folder of a table")
     row, _, column = name.rpartition(",")
     chosen = [number for number, one in enumerate(cells) if _fits(one, row.strip(), column.strip())]
     if len(chosen) != 1:
@@ -214,7 +214,7 @@ def _step(folder: str, links: list[Link]) -> str:
 
 
 def as_json(found: Audit) -> dict[str, Any]:
-    """The audit as nested mappings: digests, cells, records, findings."""
+    """Return the audit as nested mappings: digests, cells, records, findings."""
     link = found.chain.links.get(found.start)
     return {
         "target": found.target,

@@ -74,7 +74,7 @@ def compare(one: Audit, other: Audit) -> Difference:
 
 
 def _pairs(one: Audit, other: Audit) -> Iterator[Pair]:
-    """The jobs of both chains that correspond, from the targets down, each once."""
+    """Yield the jobs of both chains that correspond, from the targets down, each once."""
     waiting, seen = [(one.start, other.start)], {(one.start, other.start)}
     while waiting:
         names = waiting.pop(0)
@@ -89,7 +89,7 @@ def _pairs(one: Audit, other: Audit) -> Iterator[Pair]:
 
 
 def _below(one: Audit, first: Link, other: Audit, second: Link) -> list[tuple[str, str]]:
-    """The records below two jobs, matched by name or else by what they are."""
+    """Return the records below two jobs, matched by name or else by what they are."""
     mine, theirs = _makers(one, first), _makers(other, second)
     found = [(key, key) for key in mine if key in theirs]
     rest = [key for key in mine if key not in theirs]
@@ -108,13 +108,13 @@ def _makers(audit: Audit, link: Link) -> list[str]:
 
 
 def _role(key: str) -> tuple[str, str]:
-    """The stage and file of a record, whatever its run and seed."""
+    """Return the stage and file of a record, whatever its run and seed."""
     home = Home.of(key)
     return (home.stage if home else key.rpartition("/")[0]), key.rpartition("/")[2]
 
 
 def _reasons(pair: Pair, one: Audit, other: Audit) -> Iterator[str]:
-    """All that two jobs do not have in common, apart from what other jobs made."""
+    """Yield all that two jobs do not have in common, apart from what other jobs made."""
     first, second = pair.one.content, pair.other.content
     if first["seed"] != second["seed"]:
         yield f"seed {first['seed']} and {second['seed']}"
@@ -147,7 +147,7 @@ def _settings(link: Link) -> Any:
 
 
 def _changed(one: Any, other: Any, key: str = "") -> Iterator[str]:
-    """Dotted keys and values of settings that differ."""
+    """Yield dotted keys and values of settings that differ."""
     if isinstance(one, dict) and isinstance(other, dict):
         for name in {**one, **other}:
             yield from _changed(one.get(name), other.get(name), f"{key}.{name}" if key else str(name))
@@ -161,7 +161,7 @@ def _changes(one: dict[str, str], other: dict[str, str]) -> list[tuple[str, tupl
 
 
 def _data(pair: Pair, one: Audit, other: Audit) -> list[str]:
-    """Files outside the results, and files that no job made, that differ."""
+    """Return files outside the results, and files that no job made, that differ."""
     found = [path for path, _ in _changes(hashes(pair.one.content["external"]), hashes(pair.other.content["external"]))]
     mine = {key: sha for key, sha in _inputs(pair.one).items() if key not in one.chain.makers}
     theirs = {key: sha for key, sha in _inputs(pair.other).items() if key not in other.chain.makers}

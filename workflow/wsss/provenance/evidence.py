@@ -72,7 +72,7 @@ def write_evidence(folders: Sequence[str | Path], out: str | Path) -> None:
 
 
 def read(folder: str | Path) -> Evidence:
-    """The judged claims of a folder, and all records below them.
+    """Return the judged claims of a folder, and all records below them.
 
     Raises:
         WsssError: there are none, or the table is not the one of its record.
@@ -98,7 +98,7 @@ def read(folder: str | Path) -> Evidence:
 
 
 def tables(found: Sequence[Evidence]) -> str:
-    """All tables as Markdown."""
+    """Return all tables as Markdown."""
     parts = [_verdicts(found), _circumstances(found), f"The rule: {RULE}.", _claims(found)]
     return "\n" + "\n\n".join(parts) + "\n\n"
 
@@ -137,7 +137,7 @@ def _circumstances(found: Sequence[Evidence]) -> str:
 
 
 def _claims(found: Sequence[Evidence]) -> str:
-    """Every claim on every data set: the reported differences and ours; of several comparisons the one that decides."""
+    """Return every claim on every data set: the reported difference and ours. The comparison that decides stands for all."""
     joined = pd.concat([one.comparisons.assign(at=i) for i, one in enumerate(found)])
     rows = []
     for _, of in joined.groupby("claim", sort=False):
@@ -149,7 +149,7 @@ def _claims(found: Sequence[Evidence]) -> str:
 
 
 def _cell(comparisons: pd.DataFrame) -> str:
-    """A claim on one data set: verdict, difference, interval; of several comparisons also which one it is."""
+    """Return a claim on one data set: verdict, difference, interval; of several comparisons also which one it is."""
     for _, line in comparisons[comparisons["decides"] == "yes"].iterrows():
         verdict = f"{MARKS[line['claim_verdict']]} {line['claim_verdict']}"
         if not line["ours"]:

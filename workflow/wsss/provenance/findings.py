@@ -44,7 +44,7 @@ class Finding:
     also: tuple[str, ...] = ()
 
     def line(self, full: bool = False) -> str:
-        """The finding as a line."""
+        """Write the finding as a line."""
         line = f"{self.kind}: {clean(self.place)}: {clean(self.text)}"
         if self.also:
             line += f", and so {listed(self.also, len(self.also) if full else NAMED)}"
@@ -55,14 +55,14 @@ class Finding:
 
 
 def listed(names: Iterable[str], most: int = NAMED) -> str:
-    """A few names, and the number of the others."""
+    """List a few names, and the number of the others."""
     found = [clean(name) for name in names]
     more = f" and {len(found) - most} more" if len(found) > most else ""
     return ", ".join(found[:most]) + more
 
 
 def clean(text: object) -> str:
-    """A text of unknown origin, fit for a terminal: no control characters, one line, not too long."""
+    """Make a text of unknown origin fit for a terminal: no control characters, one line, not too long."""
     found = str(text)[: LONGEST + 1]
     shown = "".join("\N{REPLACEMENT CHARACTER}" if _controls(char) else char for char in found)
     return shown if len(shown) <= LONGEST else shown[:LONGEST] + "…"

@@ -27,7 +27,7 @@ KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, 
 
 @dataclass(frozen=True)
 class Seen:
-    """All that is known of a file.
+    """Collect all that is known of a file.
 
     Args:
         sha256: its digest; None where it was not read.
@@ -69,7 +69,7 @@ class Hasher:
         self.roots.add(os.path.realpath(root))
 
     def see(self, path: str | Path) -> Seen:
-        """All that is known of a file."""
+        """Collect all that is known of a file."""
         self.see_all({str(path): None})
         return self._seen[str(path)]
 
@@ -106,7 +106,7 @@ class Hasher:
                 self._cache.put(real, stamp, seen.sha256)
 
     def text(self, path: str | Path, most: int) -> bytes | Seen:
-        """The bytes of a small file, or why it was not read."""
+        """Return the bytes of a small file, or why it was not read."""
         found = self._look(str(path))
         if isinstance(found, Seen):
             return found
@@ -123,7 +123,7 @@ class Hasher:
         self._cache.save()
 
     def _look(self, path: str) -> Seen | tuple[str, Stamp]:
-        """The real path and the stamp of a file that may be read, else what there is of it."""
+        """Return the real path and the stamp of a file that may be read, else what there is of it."""
         try:
             real = os.path.realpath(path)
             found = os.lstat(real)
@@ -175,7 +175,7 @@ def _digest(real: str, stamp: Stamp) -> Seen:
 
 
 def cache_folder() -> Path:
-    """The folder of the user's caches."""
+    """Return the folder of the user's caches."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsss"
 
 

@@ -18,16 +18,16 @@ from wsss.provenance.place import Place
 COLUMNS = (("image", "sha256"), ("mask", "mask_sha256"), ("instances", "instances_sha256"))
 LARGEST_INDEX = 2**30  # bytes
 LARGEST_ABOUT = 2**20
-EACH = 20  # findings of a kind that are told one by one
+EACH = 20  # findings of a kind that are listed one by one
 
 
 def root_of_images(index: Path) -> Path:
-    """The folder that the paths in an index start from."""
+    """Return the folder that the paths in an index start from."""
     return index.parent / read_json(index.with_name("dataset.json"))["root"]
 
 
 def listed(data: bytes) -> Iterator[tuple[str, str]]:
-    """(path from the root of the images, digest) of every image and mask in an index.
+    """Yield (path from the root of the images, digest) of every image and mask in an index.
 
     Raises:
         Broken: it is no index.
@@ -103,7 +103,7 @@ def _compare(place: Place, path: str, digest: str, seen: Seen, index: str) -> Fi
 
 
 def _folded(same: list[Finding], index: str) -> list[Finding]:
-    """Findings of one kind: one by one where they are few, else a few of them and the number of the others."""
+    """Return findings of one kind: one by one where they are few, else a few of them and the number of the others."""
     if len(same) <= EACH:
         return same
     first, others = same[:EACH], same[EACH:]

@@ -19,13 +19,13 @@ NAME = "attempts.jsonl"
 
 
 def ledger_path(record: str | Path) -> Path:
-    """The ledger beside a record."""
+    """Return the ledger beside a record."""
     record = Path(record)
     return record.with_name(record.name.removesuffix("record.json") + NAME)
 
 
 def basis() -> str:
-    """The digest of the inputs and the code of the running job; empty outside a job.
+    """Return the digest of the inputs and the code of the running job; empty outside a job.
 
     A checkpoint is of use to a job of the same basis only.
     """

@@ -44,7 +44,7 @@ class Lineage:
         self.chain = Chain(self.place, Hasher([self.place.root]))
 
     def of(self, record: Path, number: int, cell: Mapping[str, str]) -> tuple[list[Step], int]:
-        """The steps below a cell of a table, from its metrics to the images, for its first seed; the number of seeds.
+        """Return the steps below a cell, from its metrics to the images, for its first seed; and the number of seeds.
 
         Args:
             record: the record of the table.
@@ -70,7 +70,7 @@ class Lineage:
 
 
 def metrics_of(link: Link, number: int, cell: Mapping[str, str]) -> list[str]:
-    """The metrics files of a cell, by the drawing, which the table's own text must agree with.
+    """Return the metrics files of a cell, by the drawing, which the table's own text must agree with.
 
     Args:
         link: the record of the table.
@@ -101,14 +101,14 @@ def _metrics_of_claim(link: Link, row: Mapping[str, Any], comparison: Mapping[st
 
 
 def name_of(cell: Mapping[str, str]) -> str:
-    """The row of a cell, with the words that tell it from others of that label: ``CAM (ResNet38)``."""
+    """Return the row of a cell, with the words that tell it from others of that label: ``CAM (ResNet38)``."""
     words = [part.partition(": ")[2] for part in (cell.get("attributes") or "").split("; ")]
     shown = ", ".join(word for word in words if word not in ("", "-", "✓"))
     return f"{cell.get('row')} ({shown})" if shown else str(cell.get("row"))
 
 
 def by_folder(links: Iterable[Link]) -> dict[str, list[Link]]:
-    """Records by the folder they lie in, in the order in which the folders come up."""
+    """Return records by the folder they lie in, in the order in which the folders come up."""
     found: dict[str, list[Link]] = {}
     for link in links:
         found.setdefault(link.key.rpartition("/")[0], []).append(link)

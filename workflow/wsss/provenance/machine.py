@@ -23,10 +23,10 @@ DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "pydensecrf": "pydensecrf2",
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Host, processor, accelerator, switches of numerics and, under Slurm, the job.
+    """Describe host, processor, accelerator, switches of numerics and, under Slurm, the job.
 
     Args:
-        device: what was asked for. What was used is told by ``wsss.devices`` where the job called a network.
+        device: the device that was asked for. ``wsss.devices`` knows the one that a network really used.
     """
     return {
         "host": socket.gethostname(),
@@ -46,13 +46,13 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def used() -> str:
-    """The devices that the job's networks ran on; a job without network runs on the CPU."""
+    """Return the devices that the job's networks ran on; a job without network runs on the CPU."""
     found = getattr(sys.modules.get("wsss.devices"), "USED", None)
     return ", ".join(sorted(found)) if found else "cpu"
 
 
 def kind_of(found: dict[str, Any]) -> tuple[Any, ...]:
-    """All that two machines must share for their bytes to be the same."""
+    """Return all that two machines must share for their bytes to be the same."""
     torch = found.get("torch") or {}
     on_gpu = str(found.get("device", "")).startswith("cuda")
     accelerator = (torch.get("gpu"), torch.get("cuda"), torch.get("cudnn")) if on_gpu else ()
@@ -74,7 +74,7 @@ def _processor() -> dict[str, Any]:
 
 
 def _torch() -> dict[str, Any] | None:
-    """The switches of PyTorch; None where the job did not load it."""
+    """Return the switches of PyTorch; None where the job did not load it."""
     torch: Any = sys.modules.get("torch")
     if torch is None:
         return None
@@ -108,7 +108,7 @@ def _driver() -> str | None:
 
 
 def packages() -> dict[str, str]:
-    """Distribution -> version of everything that this process has imported from outside the standard library."""
+    """Map each distribution that this process has imported from outside the standard library to its version."""
     names = {name.partition(".")[0] for name in list(sys.modules)}
     found = {}
     for name in sorted(names - set(sys.stdlib_module_names)):
@@ -123,7 +123,7 @@ def packages() -> dict[str, str]:
 
 
 def peak_memory() -> dict[str, int]:
-    """Largest resident set of this process and of its largest child, and of the GPU if one was used, in MiB."""
+    """Measure the largest memory of this process, of its largest child, and of the GPU if one was used, in MiB."""
     peaks = {
         "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "children": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,

@@ -84,13 +84,13 @@ def mend(found: Audit) -> Mended:
 
 
 def unseen_by_snakemake(chain: Chain, finding: Finding) -> list[str]:
-    """The records of jobs whose settings hold no digest of their code, so that Snakemake sees no change of it."""
+    """Return the records of jobs whose settings hold no digest of code: Snakemake sees no change of it."""
     links = (chain.links[key] for key in finding.records if key in chain.links)
     return [link.key for link in links if "code" not in (link.content["config"] or {})]
 
 
 def _about(chain: Chain, key: str) -> list[str]:
-    """A record and the files it is about; of one that cannot be read, those that its name says."""
+    """Return a record and the files it is about; of one that cannot be read, those that its name says."""
     link = chain.links.get(key)
     if link is not None:
         return [*link.content["outputs"], key]

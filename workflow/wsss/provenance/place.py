@@ -26,7 +26,7 @@ UNCLEAN = re.compile(r"[\\\x00-\x1f\x7f]")
 
 
 def root_of(path: str | Path) -> Path:
-    """The root of the results that a file, or a folder of a job, belongs to.
+    """Return the root of the results that a file, or a folder of a job, belongs to.
 
     A file outside the layout has its folder as root, and a folder itself.
     """
@@ -40,7 +40,7 @@ def root_of(path: str | Path) -> Path:
 
 
 def _start(parts: Sequence[str], at: int) -> int | None:
-    """The number of parts that make up the root, if the part ``at`` is one that the layout knows."""
+    """Return the number of parts that make up the root, if the part ``at`` is one that the layout knows."""
     name, below = parts[at], parts[at + 1 :]
     if SEED.fullmatch(name) and below and below[0] in STAGES:
         return at - 3
@@ -71,18 +71,18 @@ class Place:
 
     @classmethod
     def of(cls, path: str | Path) -> Place:
-        """The place of a file wherever it lies."""
+        """Return the place of a file wherever it lies."""
         return cls(Path(os.path.abspath(root_of(os.path.abspath(path)))))
 
     def key(self, path: str | Path) -> str | None:
-        """The name of a file in records; None for a file outside the root."""
+        """Return the name of a file in records; None for a file outside the root."""
         for found, root in ((os.path.abspath(path), str(self.root)), (os.path.realpath(path), self.real)):
             if found.startswith(root.rstrip("/") + "/"):
                 return Path(found).relative_to(root).as_posix()
         return None
 
     def path(self, key: str) -> Path:
-        """The file that a name stands for."""
+        """Return the file that a name stands for."""
         return self.root / key
 
     @property
@@ -103,7 +103,7 @@ class Home:
 
     @classmethod
     def of(cls, key: str) -> Home | None:
-        """The home of a file by its name in records; None for what no run makes."""
+        """Return the home of a file by its name in records; None for what no run makes."""
         parts = key.split("/")
         if len(parts) != 6 or not SEED.fullmatch(parts[3]) or parts[4] not in STAGES:
             return None
@@ -111,7 +111,7 @@ class Home:
 
 
 def record_path(output: str | Path) -> Path:
-    """The record of the job that makes ``output``: in the folder, or beside the file under its stem."""
+    """Return the record of the job that makes ``output``: in the folder, or beside the file under its stem."""
     output = Path(output)
     return output / "record.json" if output.is_dir() or not output.suffix else output.with_suffix(".record.json")
 
@@ -123,7 +123,7 @@ def is_record(path: str | Path) -> bool:
 
 
 def makers_of(key: str) -> list[str]:
-    """The names of the records that may list a file among their outputs."""
+    """Return the names of the records that may list a file among their outputs."""
     if is_record(key):
         return [key]
     folder, _, name = key.rpartition("/")

@@ -115,7 +115,7 @@ class _Job:
         changed = [file for file in {**self.code["files"], **now} if self.code["files"].get(file) != now.get(file)]
         if changed:
             raise WsssError(
-                f"{changed[0]}: was changed while '{self.command}' ran, so nobody can say what made its result; "
+                f"{changed[0]}: was changed while '{self.command}' ran, so its result cannot be traced to one version; "
                 f"{PATIENCE}"
             )
 
@@ -201,7 +201,7 @@ class _Read:
             return
 
     def _maker(self, name: str) -> content.Content | None:
-        """A record, read once; None where there is none."""
+        """Return a record, read once; None where there is none."""
         if name not in self._records:
             path = self.place.path(name)
             try:
@@ -218,7 +218,7 @@ class _Read:
 
 
 def fingerprint(path: str | Path) -> list[str]:
-    """The files that stand for ``path`` in a record.
+    """Return the files that stand for ``path`` in a record.
 
     A folder counts file by file, without records, settings, ledgers and hidden working files. The folder of a data set
     is fixed by its index, which lists every image and mask with its digest.
@@ -238,19 +238,19 @@ def _counts(path: Path) -> bool:
 
 
 def entry(path: str | Path) -> content.Content:
-    """Digest and size of a file."""
+    """Return the digest and the size of a file."""
     return {"sha256": sha256(path), "size": Path(path).stat().st_size}
 
 
 def _outside(path: str) -> content.Content:
-    """A file outside the results; of a link also the file that it leads to."""
+    """Return a file outside the results; of a link also the file that it leads to."""
     real = os.path.realpath(path)
     led = {"real": real} if real != os.path.abspath(path) else {}
     return {**entry(path), **led}
 
 
 def image_roots(outputs: Iterable[str]) -> list[str]:
-    """The real folders of listed images that links lead to, out of the folder of the data set."""
+    """Return the real folders of listed images that links lead to, out of the folder of the data set."""
     from wsss.provenance.images import listed, root_of_images
 
     found: set[str] = set()
@@ -266,7 +266,7 @@ def image_roots(outputs: Iterable[str]) -> list[str]:
 
 
 def supervision(command: str, config: content.Content | None) -> list[str]:
-    """The labels and masks that a job learns from or measures with, in words."""
+    """Return the labels and masks that a job learns from or measures with, in words."""
     config = config or {}
     if command == "train":
         best = config.get("train", {}).get("select") == "best"

@@ -116,7 +116,7 @@ def _lay_out(chain: Chain, link: Link, folder: Path) -> None:
 
 
 def command_line(content: Content) -> tuple[list[str], str]:
-    """The command line of a job without its output, and the output.
+    """Return the command line of a job without its output, and the output.
 
     Raises:
         Impossible: it is no command line of this project.
@@ -162,7 +162,7 @@ def _is_same(link: Link, file: str, out: str, made: Path) -> bool:
 
 
 def _relative_root(about: Path) -> bool:
-    """The folder of the images is named from that of the index, which is another now."""
+    """Tell whether the folder of the images is named from that of the index, which is another now."""
     return str(json.loads(about.read_text(encoding="utf-8"))["root"]).startswith("..")
 
 
@@ -181,7 +181,7 @@ def _on_another_machine(link: Link, made: Path) -> bool:
 
 
 def _closeness(link: Link, recorded: Path, made: Path) -> str | None:
-    """Words for what is as close as another kind of machine allows; None for what is not."""
+    """Return words for what is as close as another kind of machine allows; None for what is not."""
     if link.command != "measure":
         return "other bytes" if link.command in STAGES and STAGES[link.command].network else None
     then, now = (json.loads(path.read_bytes())["points"] for path in (recorded, made))

@@ -18,7 +18,7 @@ RECOGNISED = ("Annotations", "image_labels.csv")  # what `labels: auto` looks fo
 
 
 def sources(config: dict[str, Any]) -> list[str]:
-    """The files that an index is built from, apart from images and masks, sorted.
+    """Return the files that an index is built from, apart from images and masks, sorted.
 
     Args:
         config: the settings of the index: ``builder`` and the builder's options. Files and folders that are not there
@@ -34,7 +34,7 @@ def sources(config: dict[str, Any]) -> list[str]:
 
 
 def digest_of_sources(config: dict[str, Any]) -> str | None:
-    """One digest of the contents of ``sources``; None where there are none, as for drawn images."""
+    """Return one digest of the contents of ``sources``; None where there are none, as for drawn images."""
     lines = [f"{Path(path).name} {sha256(path)}\n" for path in sources(config)]
     return digest("".join(lines)) if lines else None
 

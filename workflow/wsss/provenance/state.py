@@ -13,7 +13,7 @@ SMALL = 2**20  # bytes of a file that is always read again
 
 
 def read(record: Path) -> Content | None:
-    """A record; None where there is none that can be used."""
+    """Return a record; None where there is none that can be used."""
     try:
         return parse(record.read_bytes())
     except (OSError, Broken):
@@ -21,7 +21,7 @@ def read(record: Path) -> Content | None:
 
 
 def changed_input(record: Path) -> str | None:
-    """The fault of an input of a job, as ``results/x is gone``; None where nothing is.
+    """Return the fault of an input of a job, as ``results/x is gone``; None where nothing is.
 
     A large file older than the record is not read again. ``wsss audit`` reads all.
     """
@@ -42,7 +42,7 @@ def changed_input(record: Path) -> str | None:
 
 
 def changed_output(record: Path) -> str | None:
-    """The same of what a job made: a table that was edited is not ``made``."""
+    """Return the fault of an output of a job: a table that was edited is not ``made``."""
     content, place = read(record), Place.of(record)
     for key, entry in content["outputs"].items() if content else ():
         path = place.path(key)
@@ -54,6 +54,6 @@ def changed_output(record: Path) -> str | None:
 
 
 def content_digest(record: Path) -> str:
-    """The identity of a record, 64 hex digits; empty where there is none that can be used."""
+    """Return the identity of a record, 64 hex digits; empty where there is none that can be used."""
     content = read(record)
     return str(content["identity"]) if content else ""

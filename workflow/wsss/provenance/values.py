@@ -72,7 +72,7 @@ def recompute(chain: Chain, wrong: set[str]) -> Recomputed:
 
 
 def read_cells(chain: Chain, link: Link) -> list[dict[str, str]]:
-    """The rows of a table.csv, of claims as well; none where it cannot be read."""
+    """Return the rows of a table.csv, of claims as well; none where it cannot be read."""
     key = next((key for key in link.content["outputs"] if key.endswith("/table.csv")), None)
     data = chain.hasher.text(chain.place.path(key), LARGEST) if key else Seen()
     if isinstance(data, Seen):
@@ -87,7 +87,7 @@ def read_cells(chain: Chain, link: Link) -> list[dict[str, str]]:
 
 
 def _of_table(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[str, str]]:
-    """(file, what is wrong) of every cell of a table that does not follow from the metrics it names."""
+    """Yield (file, what is wrong) of every cell of a table that does not follow from the metrics it names."""
     from wsss.report.cells import read_cell
 
     drawing, table = link.content["config"], next(key for key in link.content["outputs"] if key.endswith("table.csv"))
@@ -156,7 +156,7 @@ def _printed(chain: Chain, link: Link, cells: list[Any], found: Recomputed) -> I
 
 
 def _same_code(link: Link) -> bool:
-    """The code that wrote a table is the code that is here."""
+    """Return the code that wrote a table is the code that is here."""
     ran = link.content["code"]["files"]
     try:
         return bool(ran) and ran == code_state.files(link.command, link.content["config"])
@@ -193,7 +193,7 @@ def _of_claims(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[st
 
 
 def _metrics(chain: Chain, link: Link, text: str) -> tuple[str | None, str]:
-    """The name of a metrics file that a drawing names, if the record lists it."""
+    """Return the name of a metrics file that a drawing names, if the record lists it."""
     key = key_in(text, link.content["results"])
     return (key if key in link.content["inputs"] else None), text
 
@@ -202,7 +202,7 @@ def _metrics(chain: Chain, link: Link, text: str) -> tuple[str | None, str]:
 
 
 def _of_metrics(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[str, str]]:
-    """(file, what is wrong) of every number of a metrics file that does not follow from its counts."""
+    """Yield (file, what is wrong) of every number of a metrics file that does not follow from its counts."""
     for key in link.content["outputs"]:
         data = chain.hasher.text(chain.place.path(key), LARGEST)
         if isinstance(data, Seen):
@@ -221,7 +221,7 @@ def _of_metrics(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[s
 
 
 def _differences(stored: Content, absent: str) -> Iterator[str]:
-    """The numbers that do not follow from the counts stored beside them."""
+    """Yield the numbers that do not follow from the counts stored beside them."""
     import numpy as np
 
     from wsss.measure.counts import Counts
@@ -237,7 +237,7 @@ def _differences(stored: Content, absent: str) -> Iterator[str]:
 
 
 def _selection(content: Content) -> Iterator[str]:
-    """Operating points that are not the best of those they were selected among."""
+    """Yield operating points that are not the best of those they were selected among."""
     points = content["points"]
     of_alphas = {name: point["miou"] for name, point in points.items() if name.startswith("alpha=")}
     if of_alphas and "best" in points and points["best"]["miou"] != max(of_alphas.values()):

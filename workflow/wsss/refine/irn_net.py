@@ -93,7 +93,7 @@ class IRNet(nn.Module):
         self.mean_shift = MeanShift(2)
 
     def train(self, mode: bool = True) -> IRNet:
-        """As ``nn.Module.train``, but the backbone remains in evaluation mode."""
+        """Act as ``nn.Module.train``, but keep the backbone in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self

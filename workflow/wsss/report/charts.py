@@ -123,7 +123,8 @@ def class_bars(drawing: FigureDrawing) -> Figure:
     figure, axis = plt.subplots(figsize=(WIDTH, 2.4))
     width = GROUP / len(series)
     for i, entry in enumerate(series):
-        at = np.arange(len(classes)) + (i - (len(series) - 1) / 2) * width
+        offset = (i - (len(series) - 1) / 2) * width  # of the bar from the middle of its class
+        at = np.arange(len(classes)) + offset
         axis.bar(at, _ious(entry), width, label=entry["label"])
     many = len(classes) > MANY
     axis.set_xticks(range(len(classes)), classes, rotation=45 if many else 0, ha="right" if many else "center")
@@ -134,7 +135,8 @@ def class_bars(drawing: FigureDrawing) -> Figure:
 
 def _ious(series: Series) -> np.ndarray:
     """Read the IoU of each class in percent, the mean over seeds."""
-    values = [operating_point(read_json(path), series["at"], path)["iou"] for path in series["metrics"]]
+    points = [operating_point(read_json(path), series["at"], path) for path in series["metrics"]]
+    values = [point["iou"] for point in points]
     return np.asarray(100 * np.mean(values, axis=0))
 
 

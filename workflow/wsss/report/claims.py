@@ -68,7 +68,7 @@ def write_claims(drawing: ClaimsDrawing, out_dir: Path) -> None:
 
 
 def frame(drawing: ClaimsDrawing, judged: list[JudgedClaim]) -> pd.DataFrame:
-    """One line per comparison: the claim, the two sides, the numbers as they are printed, the files."""
+    """Return one line per comparison: the claim, the two sides, the numbers as they are printed, the files."""
     lines = []
     rows = iter(drawing["rows"])
     for claim in judged:
@@ -107,7 +107,7 @@ def grouped(judged: list[JudgedClaim]) -> list[tuple[str, list[Line]]]:
 
 
 def lines_of(claim: JudgedClaim) -> list[Line]:
-    """The lines of a claim: one, or where it has several comparisons one for it and one for each."""
+    """Return the lines of a claim: one, or where it has several comparisons one for it and one for each."""
     source = f"{claim.paper}, {claim.source}"
     mark = f"{MARKS[claim.verdict]} {claim.verdict}"
     if len(claim.comparisons) == 1:
@@ -120,7 +120,7 @@ def lines_of(claim: JudgedClaim) -> list[Line]:
 
 
 def headline(claim: JudgedClaim) -> Line:
-    """A claim in one line: of several comparisons the one that decides."""
+    """Return a claim in one line: of several comparisons the one that decides."""
     one, number = claim.weakest, len(claim.comparisons)
     which = f"{_compared(one)}, weakest of {number}" if number > 1 and not one.missing else _compared(one)
     mark = f"{MARKS[claim.verdict]} {claim.verdict}"

@@ -154,8 +154,8 @@ class FigureDrawing(TypedDict, total=False):
 
 def row_name(row: Row) -> str:
     """Name a row by its label and the words that tell it from others of that label: ``CAM (ACR)``."""
-    label = row["label"]
-    words = ", ".join(word for word in row.get("attributes", {}).values() if word not in ("✓", "-"))
+    label, attributes = row["label"], row.get("attributes", {})
+    words = ", ".join(word for word in attributes.values() if word not in ("✓", "-"))
     if not label:
         return words
     return f"{label} ({words})" if words else label

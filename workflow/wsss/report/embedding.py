@@ -1,4 +1,4 @@
-"""What the report page holds of files: pictures as data, links to the rest."""
+"""Files on the report page: pictures as data, links to the rest."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def _wrapped(claim: JudgedClaim) -> list[str]:
 
 
 def _limits(claims: list[JudgedClaim]) -> tuple[float, float]:
-    """The ends of the axis: all differences are inside, and so is most of every interval."""
+    """Return the ends of the axis: all differences are inside, and so is most of every interval."""
     values = [0.0]
     for claim in claims:
         for one in claim.comparisons:

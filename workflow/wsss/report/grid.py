@@ -81,9 +81,11 @@ def grid_of(drawing: TableDrawing, cells: list[list[Cell]]) -> Grid:
     printed = _printed_decimals(drawing, cells)
     places = []
     for row, line in zip(drawing["rows"], cells, strict=True):
-        places.append([_place(printed, j, row["cells"][j], cell) for j, cell in enumerate(line)])
+        specs = row["cells"]
+        places.append([_place(printed, j, specs[j], cell) for j, cell in enumerate(line)])
     if drawing.get("transpose"):
-        return Grid(columns, rows, [], [list(line) for line in zip(*places, strict=True)])
+        transposed = [list(line) for line in zip(*places, strict=True)]
+        return Grid(columns, rows, [], transposed)
     return Grid(rows, columns, attributes, places)
 
 
@@ -97,7 +99,8 @@ def _place(printed: dict[tuple[int, str], int], j: int, spec: CellSpec, cell: Ce
         cell: the cell as it was read.
     """
     own = 3 if cell.scale == 1 else 2
-    return Place(cell, bool(spec.get("metrics")), printed.get((j, spec["images"]), own), own)
+    theirs = printed.get((j, spec["images"]), own)
+    return Place(cell, bool(spec.get("metrics")), theirs, own)
 
 
 def _printed_decimals(drawing: TableDrawing, cells: list[list[Cell]]) -> dict[tuple[int, str], int]:
@@ -110,5 +113,6 @@ def _printed_decimals(drawing: TableDrawing, cells: list[list[Cell]]) -> dict[tu
         for j, cell in enumerate(line):
             if cell.reported is not None:
                 key = (j, row["cells"][j]["images"])
-                printed[key] = max(printed.get(key, 0), len(repr(cell.reported).partition(".")[2]))
+                decimals = len(repr(cell.reported).partition(".")[2])
+                printed[key] = max(printed.get(key, 0), decimals)
     return printed

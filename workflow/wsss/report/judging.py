@@ -167,7 +167,7 @@ def in_words(verdicts: list[str]) -> str:
 
 
 def printed(claim: JudgedClaim, one: Judged) -> dict[str, str]:
-    """The texts of a comparison in a CSV file, which an audit calculates again."""
+    """Return the texts of a comparison in a CSV file, which an audit calculates again."""
     low, high = one.interval or (None, None)
     numbers = {"reported": one.reported, "ours": one.mean, "low": low, "high": high}
     return {

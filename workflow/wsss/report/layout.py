@@ -51,12 +51,12 @@ def view(drawing: TableDrawing, cells: list[list[Cell]]) -> View:
     A value column that cannot be computed shows reported values alone, one without any reported value ours alone.
     """
     grid, reasons = grid_of(drawing, cells), Reasons()
-    lines = [
-        _line(drawing, grid, i, reasons) for i in range(len(grid.rows))
-    ]  # they give out the letters that notes explain
+    lines = [_line(drawing, grid, i, reasons) for i in range(len(grid.rows))]  # the letters that notes explain
+    widths = [len(SHOWN[kind]) for kind in grid.kinds]
+    labels = [column.label for column in grid.columns]
     return View(
         attributes=[head for _, head in grid.attributes],
-        heads=[(head.label, len(SHOWN[kind])) for head, kind in zip(grid.columns, grid.kinds, strict=True)],
+        heads=list(zip(labels, widths, strict=True)),
         subheads=_subheads(grid.kinds),
         lines=lines,
         notes=notes(drawing, grid, reasons),

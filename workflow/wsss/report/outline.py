@@ -58,7 +58,7 @@ class Entry(TypedDict):
 
 
 class Protocol(TypedDict):
-    """How a cell of a table was measured, in words."""
+    """The measurement of a cell of a table, in words."""
 
     row: str
     attributes: str

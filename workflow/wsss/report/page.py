@@ -112,7 +112,7 @@ def _filled(entry: Entry, stage_words: dict[str, str], out: Path) -> Made:
 
 
 def _main_of(source: Path) -> str:
-    """The part of a table's HTML that the page shows.
+    """Return the part of a table's HTML that the page shows.
 
     Raises:
         WsssError: the HTML is not of this version.

@@ -78,7 +78,8 @@ def draw_grid(drawing: FigureDrawing) -> Figure:
     figure = plt.figure(figsize=(sheet.width, sheet.height))
     top = sheet.height - sheet.head
     for number, (line, tall) in enumerate(zip(lines, sheet.heights, strict=True)):
-        for k, (image_id, (text, paint)) in enumerate(product(line, zip(heads, painters, strict=True))):
+        pictures = product(line, zip(heads, painters, strict=True))
+        for k, (image_id, (text, paint)) in enumerate(pictures):
             axis = _axis(figure, sheet, k, len(painters), top, tall)
             axis.imshow(_reduced(paint(image_id)), interpolation="antialiased")
             axis.set_axis_off()
@@ -119,7 +120,8 @@ def _axis(figure: Figure, sheet: Sheet, k: int, columns: int, top: float, tall: 
         tall: height of the line in inches.
     """
     left = k * (sheet.cell + GAP) + k // columns * SPACE
-    place = (left / sheet.width, (top - tall) / sheet.height, sheet.cell / sheet.width, tall / sheet.height)
+    lower = top - tall
+    place = (left / sheet.width, lower / sheet.height, sheet.cell / sheet.width, tall / sheet.height)
     return figure.add_axes(place, anchor="N")
 
 
@@ -159,8 +161,10 @@ def _painter(column: PictureColumn, dataset: Dataset) -> Paint:
 
 def best_alpha(metrics: dict[str, Any]) -> str:
     """Return the background exponent whose result measured best."""
-    points = {name: point["miou"] for name, point in metrics["points"].items() if name.startswith("alpha=")}
-    return max(points, key=lambda name: points[name]).removeprefix("alpha=")
+    points = metrics["points"]
+    names = [name for name in points if name.startswith("alpha=")]
+    best = max(names, key=lambda name: points[name]["miou"])
+    return str(best.removeprefix("alpha="))
 
 
 def _argmax(classes: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -23,8 +23,9 @@ def is_shown(entry: Entry) -> bool:
 
 
 def files_read(outline: Raw) -> list[str]:
-    """The files whose contents are part of the page: tables, pictures, their records, loss logs, ends of logs, and the
-    metrics that the claims at its top are judged by.
+    """Return the files whose contents are part of the page.
+
+    They are tables, pictures, their records, loss logs, ends of logs, and the metrics that the claims are judged by.
 
     Args:
         outline: what the page shows, a ``Page`` (see ``plan.state.page``).
@@ -44,6 +45,6 @@ def files_read(outline: Raw) -> list[str]:
 
 
 def log_of(folder: str) -> Path:
-    """The log of a training by its folder, ``.../<dataset>/<paper>/<run>/<seed>/<stage>``."""
+    """Return the log of a training by its folder, ``.../<dataset>/<paper>/<run>/<seed>/<stage>``."""
     *place, dataset, paper, run, seed, stage = Path(folder).parts
     return Path(*place, "logs", dataset, paper, run, seed, f"{stage}.log")

@@ -54,5 +54,6 @@ def _draw(axis: Axes, reported: Point | None, ours: Point | None) -> None:
 def _axis_label(drawing: FigureDrawing, j: int) -> str:
     """Name a column, with its unit."""
     label = drawing["columns_shown"][j]["label"]
-    percent = drawing["rows"][0]["cells"][j].get("scale", 100) == 100 and "%" not in label
-    return f"{label} (%)" if percent else label
+    cell = drawing["rows"][0]["cells"][j]
+    percent = cell.get("scale", 100) == 100
+    return f"{label} (%)" if percent and "%" not in label else label

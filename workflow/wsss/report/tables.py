@@ -34,7 +34,7 @@ def write_table(drawing: TableDrawing, out_dir: Path) -> None:
 
 
 def texts(drawing: TableDrawing, cells: list[list[Cell]]) -> dict[str, str]:
-    """The files of a table whose cells have been read, row by row: name -> text."""
+    """Return the files of a table whose cells have been read, row by row: name -> text."""
     content = {"drawing": drawing, "view": view(drawing, cells)}
     printed = {name: template(f"{name}.j2").render(content) for name in ("table.md", "table.tex", "table.html")}
     return {"table.csv": _csv(drawing, cells), **printed}

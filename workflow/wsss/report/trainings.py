@@ -118,7 +118,8 @@ def _logs(places: list[str], out: Path) -> Links:
     """Link to what the jobs of a run printed, but those that only wrote settings."""
     found: list[Path] = []
     for place in places:
-        found += [path for path in sorted(Path(place).glob("*.log")) if not path.name.startswith(NOT_SHOWN)]
+        logs = sorted(Path(place).glob("*.log"))
+        found += [path for path in logs if not path.name.startswith(NOT_SHOWN)]
     return links(found, out)
 
 

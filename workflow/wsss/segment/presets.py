@@ -17,7 +17,7 @@ OWN = ("labels", "preset")  # keys of a run, not of a preset
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``config`` with its sections ``deeplab`` and ``predict`` completed by the preset that ``deeplab`` names.
+    """Complete the sections ``deeplab`` and ``predict`` of ``config`` by the preset that ``deeplab`` names.
 
     A value of null, and a key that is not there, is the preset's. Complete sections name no preset any more, so a
     second call changes nothing.
@@ -37,7 +37,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def presets() -> dict[str, Any]:
-    """All presets, by name."""
+    """Return all presets, by name."""
     found: dict[str, Any] = read_yaml(FILE)
     return found
 

@@ -91,7 +91,7 @@ File: TypeAlias = Annotated[str, rule("a file, run:<paper>/<run> or package:<nam
 
 
 class BackboneOptions(Section):
-    """What only some networks take."""
+    """Options that only some networks take."""
 
     dilate: NotRequired[bool | None]  # ResNets
     fc6_dilation: NotRequired[PositiveInt | None]  # VGG16

@@ -46,7 +46,7 @@ def check(config: Mapping[str, Any]) -> list[Finding]:
 
 @functools.cache
 def run_of(*known: str | None) -> Any:
-    """The type of a run: all sections, where section ``method`` is that of one of the ``known`` methods."""
+    """Make the type of a run: all sections, where section ``method`` is that of one of the ``known`` methods."""
     sections = get_type_hints(Sections, include_extras=True)
     own = [methods.settings_of(name) for name in known if name]
     sections["method"] = functools.reduce(lambda one, other: one | other, own) if own else dict[str, Any]
@@ -60,7 +60,7 @@ def _adapter(method: str | None) -> TypeAdapter[Any]:
 
 
 def _path(location: Iterable[str | int], kind: Any) -> Path:
-    """The keys of a location, down to the setting: what is beyond are places in a list, and names of alternatives."""
+    """List the keys of a location, down to the setting. Places in a list and names of alternatives come behind it."""
     path: list[str] = []
     for step in location:
         if not (keys := keys_of(kind)):
@@ -71,7 +71,7 @@ def _path(location: Iterable[str | int], kind: Any) -> Path:
 
 
 def _message(path: Path, config: Any, kind: Any) -> str:
-    """What is wrong with the value at ``path``."""
+    """Say how the value at ``path`` is wrong."""
     *above, key = path
     for step in above:
         config, kind = config[step], keys_of(kind)[step]

@@ -18,7 +18,7 @@ NAMES = {
 
 
 def keys_of(kind: Any) -> Mapping[str, Any]:
-    """The keys of a section and their types; none for what is no section."""
+    """Return the keys of a section and their types; none for what is no section."""
     for alternative in _alternatives(kind):
         if is_typeddict(alternative):
             return get_type_hints(alternative, include_extras=True)
@@ -26,7 +26,7 @@ def keys_of(kind: Any) -> Mapping[str, Any]:
 
 
 def describe(kind: Any) -> str:
-    """What to give: ``choose one of ...`` or ``give ...``."""
+    """Say which values to give: ``choose one of ...`` or ``give ...``."""
     alternatives = _alternatives(kind)
     if all(get_origin(alternative) is Literal for alternative in alternatives):
         return one_of(shown(value, quoted=False) for choice in alternatives for value in get_args(choice))
@@ -34,19 +34,19 @@ def describe(kind: Any) -> str:
 
 
 def one_of(choices: Iterable[str]) -> str:
-    """The choices as an instruction."""
+    """Write the choices as an instruction."""
     return f"choose one of {', '.join(choices)}"
 
 
 def shown(value: Any, quoted: bool = True) -> str:
-    """A value as YAML has it: texts in quotes, unless they are not to be ``quoted``."""
+    """Write a value as YAML has it: texts in quotes, unless they are not to be ``quoted``."""
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
     return f"'{value}'" if quoted and isinstance(value, str) else str(value)
 
 
 def _alternatives(kind: Any) -> list[Any]:
-    """The types that a union admits, or the one type itself; what marks a key as optional is taken off."""
+    """List the types that a union admits, or the one type itself. The mark of an optional key is taken off."""
     if get_origin(kind) in (NotRequired, Required):
         kind = get_args(kind)[0]
     if get_origin(kind) in (Union, types.UnionType):
@@ -55,7 +55,7 @@ def _alternatives(kind: Any) -> list[Any]:
 
 
 def _words(kind: Any) -> list[str]:
-    """The values of one alternative in words."""
+    """List the values of one alternative in words."""
     if get_origin(kind) is Annotated:
         inner, *rules = get_args(kind)
         texts = [rule.description for rule in rules if isinstance(rule, FieldInfo) and rule.description]

@@ -17,13 +17,13 @@ OWN = "Settings"  # how the name of a method's section begins
 
 
 def names() -> list[str]:
-    """The names of all methods, those with a settings file."""
+    """Return the names of all methods, those with a settings file."""
     return sorted(path.stem for path in METHODS.glob("*.yaml"))
 
 
 @functools.cache
 def settings_of(method: str) -> Any:
-    """The type of section ``method``: the class ``Settings...`` of the method's file.
+    """Return the type of section ``method``: the class ``Settings...`` of the method's file.
 
     Raises:
         WsssError: the method is unknown, or its file declares no settings.
@@ -41,7 +41,7 @@ def settings_of(method: str) -> Any:
 
 
 def _types(statements: list[ast.stmt]) -> list[ast.stmt]:
-    """The imports of types, and the sections, of a module."""
+    """Return the imports of types, and the sections, of a module."""
     kept: list[ast.stmt] = []
     known = {SECTION}
     for statement in statements:

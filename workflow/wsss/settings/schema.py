@@ -12,7 +12,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a run as papers have it: its method, and overrides of any section.
+    """Return the JSON schema of a run as papers have it: its method, and overrides of any section.
 
     No key is required but ``method``: a name, or a mapping with ``name``.
     """
@@ -28,7 +28,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _optional(schema: Any) -> Any:
-    """``schema`` without the keys that a complete mapping must have."""
+    """Copy ``schema`` without the keys that a complete mapping must have."""
     if isinstance(schema, list):
         return [_optional(inner) for inner in schema]
     if not isinstance(schema, dict):

@@ -218,7 +218,7 @@ class IrnTrain(Section):
 
 
 class Propagation(Section):
-    """How scores walk up to IRNet's boundaries."""
+    """The walk of scores up to IRNet's boundaries."""
 
     radius: PositiveInt
     beta: Positive

@@ -57,20 +57,23 @@ class Look:
 
     def heat(self, score: Tensor) -> Picture:
         """Put a map of the first image, of any resolution, over the picture as heat."""
-        return heat(resize(score[:1, :1], self.image.shape[:2])[0, 0].numpy(), self.image)
+        whole = resize(score[:1, :1], self.image.shape[:2])[0, 0]  # H W
+        return heat(whole.numpy(), self.image)
 
     def picture(self, images: Tensor) -> Picture:
         """Turn a normalised image ``1×3×H×W`` into a picture."""
-        mean, scale = (torch.tensor(value)[:, None, None] for value in PIXELS[self.method.backbone.input])
-        rgb = images[0].flip(0) if self.method.backbone.input == "vgg_bgr" else images[0]
-        pixels = (rgb * scale + mean).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        convention = self.method.backbone.input
+        mean, scale = (torch.tensor(value)[:, None, None] for value in PIXELS[convention])
+        rgb = images[0].flip(0) if convention == "vgg_bgr" else images[0]
+        values = (rgb * scale + mean).clamp(0, 255).byte()
+        pixels = values.permute(1, 2, 0).numpy()  # H W 3
         height, width = self.image.shape[:2]
         return np.asarray(Image.fromarray(pixels).resize((width, height)))
 
 
 @functools.cache
 def _method(config: str, n_classes: int, model: str, stamp: int) -> Any:
-    """A model, read once for all columns that show it."""
+    """Return a model, read once for all columns that show it."""
     return load_method(json.loads(config), n_classes, model)
 
 

@@ -21,7 +21,8 @@ def foreground(look: Look) -> Picture:
 
 def erased(look: Look) -> Picture:
     """Show the image that the adversary gets to see."""
-    return look.picture(look.method.erase(look.images, attention(look), torch.zeros(1, dtype=torch.long)))
+    first = torch.zeros(1, dtype=torch.long)
+    return look.picture(look.method.erase(look.images, attention(look), first))
 
 
 KINDS = {"foreground": foreground, "erased": erased}

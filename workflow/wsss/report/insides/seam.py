@@ -48,8 +48,9 @@ def _pairs(grid: np.ndarray, dy: int, dx: int) -> list[tuple[Cell, Cell]]:
     height, width = grid.shape
     first, second = grid[: height - dy, : width - dx], grid[dy:, dx:]
     known = (first != IGNORE) & (second != IGNORE)
+    outline = known & ((first > 0) != (second > 0))
     found = []
-    for y, x in np.argwhere(known & ((first > 0) != (second > 0))).tolist():
+    for y, x in np.argwhere(outline).tolist():
         cells = (y, x), (y + dy, x + dx)
         found.append(cells if grid[y, x] > 0 else cells[::-1])
     return found
@@ -58,10 +59,16 @@ def _pairs(grid: np.ndarray, dy: int, dx: int) -> list[tuple[Cell, Cell]]:
 def _cross(picture: Picture, y: float, x: float) -> Picture:
     """Put a white cross at a position given as shares of the picture's height and width."""
     marked, (height, width) = picture.copy(), picture.shape[:2]
-    row, column, arm, half = int(y * height), int(x * width), max(height // 20, 2), height // 150
-    marked[max(row - half, 0) : row + half + 1, max(column - arm, 0) : column + arm + 1] = 255
-    marked[max(row - arm, 0) : row + arm + 1, max(column - half, 0) : column + half + 1] = 255
+    row, column = int(y * height), int(x * width)
+    arm, half = max(height // 20, 2), height // 150
+    marked[_around(row, half), _around(column, arm)] = 255
+    marked[_around(row, arm), _around(column, half)] = 255
     return marked
+
+
+def _around(at: int, reach: int) -> slice:
+    """Return the positions at most ``reach`` away from ``at``."""
+    return slice(max(at - reach, 0), at + reach + 1)
 
 
 KINDS = {"affinity_object": affinity(True), "affinity_beside": affinity(False)}
