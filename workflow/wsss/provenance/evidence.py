@@ -137,7 +137,7 @@ def _circumstances(found: Sequence[Evidence]) -> str:
 
 
 def _claims(found: Sequence[Evidence]) -> str:
-    """Return every claim on every data set: the reported difference and ours. The comparison that decides stands for all."""
+    """Return every claim on every data set: reported difference and ours, of the comparison that decides."""
     joined = pd.concat([one.comparisons.assign(at=i) for i, one in enumerate(found)])
     rows = []
     for _, of in joined.groupby("claim", sort=False):
