@@ -15,7 +15,7 @@ os.environ.setdefault(
 )  # for the records of jobs, also under Slurm
 # how it is computed stands here, not in the commands: a change of it makes nothing stale
 shell.prefix(
-    f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH;"
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent)).replace('{', '{{').replace('}', '}}')}:\"$PATH\";"
     f" DEVICE={config['device']}; LOADERS={config['loaders']}; "
 )
 
@@ -47,7 +47,7 @@ SHARD = "{part}-{i}-of-{n}"
 LOG = f"{RESULTS}/logs/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
 OF_A_RUN = [name for name in STAGES if name != "index"]
 # a cluster that ends a job tells all its processes: the log must outlive what writes a checkpoint first
-TEE = "2>&1 | (trap '' TERM; exec tee {log})"
+TEE = "2>&1 | (trap '' TERM; exec tee {log:q})"
 ENV = "../../envs/wsss.yaml"
 
 
@@ -123,12 +123,17 @@ def submitted(paper, run):
 # ---- how commands are put together
 
 
+def option(name, files):
+    """An option of a command and the files it names, quoted for the shell."""
+    return shlex.join([f"--{name}", *([files] if isinstance(files, str) else files)])
+
+
 def reads(stage):
     """The options of a stage's command that name what it reads."""
 
     def options(w, input):
-        scores = f"--scores {input.scores}" if STAGES[stage].shard_of else ""
-        model = f"--model {input.model}" if STAGES[stage].model_of else ""
+        scores = option("scores", input.scores) if STAGES[stage].shard_of else ""
+        model = option("model", input.model) if STAGES[stage].model_of else ""
         return f"{scores} {model}".strip()
 
     return options
@@ -137,7 +142,7 @@ def reads(stage):
 def learns(stage):
     """The option of a training's command that names what it learns from."""
     kind = kind_learnt_from(STAGES[stage])
-    return lambda w, input: f"--{kind} {input.learnt}" if kind else ""
+    return lambda w, input: option(kind, input.learnt) if kind else ""
 
 
 # ---- targets

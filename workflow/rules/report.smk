@@ -41,7 +41,7 @@ rule configure_drawing:
             drawings.drawing(plan, w.dataset, w.kind, w.paper, w.name)
         ),
     shell:
-        "printf %s {params.text:q} > {output}"
+        "printf %s {params.text:q} > {output:q}"
 
 
 rule table:
@@ -71,7 +71,7 @@ rule table:
         title=lambda w: drawings.about(plan, "tables", w.paper, w.name)["title"],
         caption=lambda w: drawings.about(plan, "tables", w.paper, w.name)["caption"],
     shell:
-        f"wsss table --drawing {{input.drawing}} --metrics {{input.metrics}} --out {{params.out}} {TEE}"
+        f"wsss table --drawing {{input.drawing:q}} --metrics {{input.metrics:q}} --out {{params.out:q}} {TEE}"
 
 
 rule figure:
@@ -99,7 +99,7 @@ rule figure:
         title=lambda w: drawings.about(plan, "figures", w.paper, w.name)["title"],
         caption=lambda w: drawings.about(plan, "figures", w.paper, w.name)["caption"],
     shell:
-        f"wsss figure --drawing {{input.drawing}} --inputs {{input.files}} --out {{params.out}} {TEE}"
+        f"wsss figure --drawing {{input.drawing:q}} --inputs {{input.files:q}} --out {{params.out:q}} {TEE}"
 
 
 rule configure_page:
@@ -114,7 +114,7 @@ rule configure_page:
     params:
         text=yaml.safe_dump(configuration.of_results(config)),
     shell:
-        "printf %s {params.text:q} > {output}"
+        "printf %s {params.text:q} > {output:q}"
 
 
 rule page:
@@ -133,5 +133,5 @@ rule page:
     params:
         dataset=DATASET,
     shell:
-        "wsss page --config {input.config} --dataset {params.dataset} --inputs {input.shown}"
-        f" --out {{output.html}} {TEE}"
+        "wsss page --config {input.config:q} --dataset {params.dataset:q} --inputs {input.shown:q}"
+        f" --out {{output.html:q}} {TEE}"

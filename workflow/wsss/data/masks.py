@@ -17,7 +17,7 @@ from PIL import Image
 from wsss.stores import IGNORE, voc_palette
 
 MODES = ("P", "L")
-CONTRADICTED = 0.5  # the share of images whose masks show none of their labels, from which a data set is refused
+CONTRADICTED = 0.5  # the share of images whose masks show none of their labels, above which a data set is refused
 SHOWN = 3  # ids in a line
 
 
@@ -93,7 +93,7 @@ def compare(pairs: Iterable[Pair], classes: Sequence[str]) -> tuple[list[str], l
     objects have labels and no pixel in every data set, so a difference alone is no fault.
 
     Returns:
-        Findings: one, if at least half of the images are contradicted. And remarks: one, if any image differs.
+        Findings: one, if more than half of the images are contradicted. And remarks: one, if any image differs.
     """
     images = list(pairs)
     differing, contradicted = [], []
@@ -105,7 +105,7 @@ def compare(pairs: Iterable[Pair], classes: Sequence[str]) -> tuple[list[str], l
                 contradicted.append(pair)
     if not differing:
         return [], []
-    if len(contradicted) < CONTRADICTED * len(images):
+    if len(contradicted) <= CONTRADICTED * len(images):
         remark = f"the classes of mask and labels differ in {_share(differing, images)}"
         if contradicted:
             remark += f"; they have none in common in {_share(contradicted, images)}"

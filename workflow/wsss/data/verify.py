@@ -114,7 +114,7 @@ def _labels(entries: list[Entry], classes: Sequence[str]) -> list[str]:
         for name in sorted(set(entry.labels or ()) - set(classes)):
             unknown[name].append(entry.id)
     for name, ids in unknown.items():
-        more = f" (and in {len(ids) - 1} more images)" if len(ids) > 1 else ""
+        more = f" (nor in {len(ids) - 1} other images)" if len(ids) > 1 else ""
         findings.append(f"{ids[0]}: label '{name}' is no class{more}; {of_classes.advice(name, classes)}")
     return findings
 

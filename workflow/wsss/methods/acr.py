@@ -35,6 +35,8 @@ D11 the release skips a step of the classifier whose loss is not a number; here 
 D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release sends to RIB's IRNet (its
     settings: sections ``irn_*``). The tables' runs take AffinityNet; stage ``irn_walk`` of a run is the other way.
 D13 the authors keep the epoch whose maps score best on masks of the training images; here the last one is kept.
+D14 an image without any class has c_t = 0: it teaches the classifier by its BCE alone, the reconstructor by BCE, R_full
+    and R_nt.                                                                                                  ours
 """
 
 from __future__ import annotations
