@@ -40,7 +40,9 @@ def faults(classes: Sequence[str]) -> list[str]:
     for name in dict.fromkeys(classes):
         alike[same(name)].append(name)
         if same(name).strip("_") in BACKGROUND:
-            findings.append(f"'{name}' is no class: what is no object has the value 0 in masks and no label; leave it out")
+            findings.append(
+                f"'{name}' is no class: what is no object has the value 0 in masks and no label; leave it out"
+            )
         if not clean(name):
             findings.append("a class has no name; write it, or leave it out")
     for names in alike.values():

@@ -74,7 +74,9 @@ def checked(content: Any, path: Path) -> list[str]:
         head = reason.split(",")[0]
         first[head] = (first[head][0], first[head][1] + len(ids))
     total = len(content["annotations"])
-    return [f"{path}: {n} of {total} annotations cannot be used: {reason}; correct them" for reason, n in first.values()]
+    return [
+        f"{path}: {n} of {total} annotations cannot be used: {reason}; correct them" for reason, n in first.values()
+    ]
 
 
 def _fault_of_shape(shape: Any) -> str | None:

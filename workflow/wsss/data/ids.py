@@ -13,7 +13,9 @@ from wsss.errors import WsssError
 from wsss.files import read_text
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-PAIR = re.compile(r"^(?:\S*/)?JPEGImages/(?P<id>.+?)\.(?:jpe?g|png)(?:\s+\S+)?$", re.IGNORECASE)  # a line of PSA's lists
+PAIR = re.compile(
+    r"^(?:\S*/)?JPEGImages/(?P<id>.+?)\.(?:jpe?g|png)(?:\s+\S+)?$", re.IGNORECASE
+)  # a line of PSA's lists
 PRESENCE = re.compile(r"^\S+\s+(?:-1|0|1)$")  # a line of VOC's lists of one class
 
 

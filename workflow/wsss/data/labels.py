@@ -111,7 +111,11 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
     lines = next((lines for lines in readings if lines and "id" in map(_column, lines[0])), readings[0])
     columns = [_column(cell) for cell in lines[0]] if lines else []
     rows = [(number, cells) for number, cells in enumerate(lines[1:], start=2) if any(cell.strip() for cell in cells)]
-    if columns and columns[0] in INDEX and [cells[0].strip() for _, cells in rows] == [str(i) for i in range(len(rows))]:
+    if (
+        columns
+        and columns[0] in INDEX
+        and [cells[0].strip() for _, cells in rows] == [str(i) for i in range(len(rows))]
+    ):
         columns, rows = columns[1:], [(number, cells[1:]) for number, cells in rows]  # that of pandas
     if "id" not in columns or len(columns) < 2:
         raise WsssError(

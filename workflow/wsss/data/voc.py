@@ -127,7 +127,14 @@ def read_voc(
         return path if instances and (root / path).is_file() else None
 
     entries = [
-        Entry(i, pictures.get(i, f"{IMAGES}/{i}.jpg"), mask_of(i, of_image), tuple(of_image), labels_of.get(i), objects_of(i))
+        Entry(
+            i,
+            pictures.get(i, f"{IMAGES}/{i}.jpg"),
+            mask_of(i, of_image),
+            tuple(of_image),
+            labels_of.get(i),
+            objects_of(i),
+        )
         for i, of_image in splits.items()
     ]
     return indexed(name, classes, root, entries, findings, roles)

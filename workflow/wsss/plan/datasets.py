@@ -27,7 +27,9 @@ def test_config(name: str, spec: Raw, results: Path) -> Raw:
     """The settings of the index of the test images. It is one apart, so that adding it makes nothing stale."""
     unknown = ("masks", "instances", "labels") if spec["builder"] == "voc" else ("masks",)
     config = {**index_config(name, spec, results), **dict.fromkeys(unknown), "lists": TEST_LISTS}
-    config = {key: value for key, value in config.items() if key not in ("sources", "splits")} | test_options(name, spec)
+    config = {key: value for key, value in config.items() if key not in ("sources", "splits")} | test_options(
+        name, spec
+    )
     root = config["root"] or str(results / "downloads" / "voc2012-test")
     return _completed({**config, "root": root}, downloaded=not config["root"])
 
