@@ -1,4 +1,5 @@
-"""What people bring: pictures as phones and scanners store them, masks as tools rewrite them, tables as programs export them.
+"""What people bring: pictures as phones and scanners store them, masks as tools rewrite them, tables as programs
+export them.
 
 Each is read as it was meant, or refused by a line that says what to write.
 """

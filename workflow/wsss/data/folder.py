@@ -27,7 +27,7 @@ def build(config: Options, out_dir: Path) -> Dataset:
             names in it, sorted.
     """
     optional: Options = {"images": "images", "labels": "labels.csv", "masks": None, "unmasked": [], "classes": None}
-    settings = known(config, ("root", "lists"), optional | ROLES)
+    settings = known(config, ("root", "lists"), {**optional, **ROLES})
     root = Path(settings["root"])
     given = names_of(settings, "classes")
     table = inside(root, text_of(settings, "labels"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -36,7 +36,8 @@ def read_list(path: Path, known: Collection[str] = ()) -> list[str]:
     lines = [line for line in lines if line]
     if lines and all(PRESENCE.match(line) and line not in known for line in lines):
         raise WsssError(
-            f"{path}: its lines are an id and 1, 0 or -1, such as '{lines[0]}', as in VOC's lists of a class; give a list "
+            f"{path}: its lines are an id and 1, 0 or -1, such as '{lines[0]}', as in VOC's lists of a class; "
+            f"give a list "
             "of ids alone"
         )
     if not lines:
@@ -56,7 +57,8 @@ class Found:
         """The finding for a listed image that is not there."""
         if image_id in self.others:
             return (
-                f"{folder}: listed image '{image_id}' is there as '{Path(self.others[image_id]).name}', and its suffix is "
+                f"{folder}: listed image '{image_id}' is there as '{Path(self.others[image_id]).name}', and its "
+                f"suffix is "
                 f"none of {', '.join(SUFFIXES)}; convert it"
             )
         has = f"; it has '{next(iter(self.files))}', for example" if self.files else "; it has no picture"

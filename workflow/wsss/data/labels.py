@@ -28,7 +28,8 @@ DECLARED = re.compile(rb"""(\xef\xbb\xbf)?<\?xml[^>]*?encoding\s*=\s*["'](?P<enc
 def from_xml(folder: Path, ids: Iterable[str], known: Sequence[str] = ()) -> Labels:
     """Read the class names of all objects in ``folder/<id>.xml``. "Difficult" objects count, as in PSA's labels.
 
-    An image without a file has no entry; one whose file names no object has no class. Names that mean one of the classes
+    An image without a file has no entry; one whose file names no object has no class. Names that mean one of the
+    classes
     ``known`` beyond doubt become it.
 
     Raises:
@@ -65,8 +66,10 @@ def _xml(path: Path) -> ElementTree.Element:
 def from_csv(path: Path, known: Sequence[str] = ()) -> tuple[list[str] | None, Labels]:
     """Read a table with a column ``id`` and either one 0/1 column per class or a column ``labels``.
 
-    Cells are separated by commas, semicolons or tabs, as the first line is. Names that mean one of the classes ``known``
-    beyond doubt become it. With ``known``, columns of something else are left out: those with a usual name of such, or with other
+    Cells are separated by commas, semicolons or tabs, as the first line is. Names that mean one of the classes
+    ``known``
+    beyond doubt become it. With ``known``, columns of something else are left out: those with a usual name of such,
+    or with other
     values than 0 and 1.
 
     Returns:
@@ -119,7 +122,8 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
         columns, rows = columns[1:], [(number, cells[1:]) for number, cells in rows]  # that of pandas
     if "id" not in columns or len(columns) < 2:
         raise WsssError(
-            f"{path}: its first line names {', '.join(map(repr, columns)) or 'nothing'}; it must name a column 'id', and "
+            f"{path}: its first line names {', '.join(map(repr, columns)) or 'nothing'}; it must name a column "
+            f"'id', and "
             "'labels' or one column per class"
         )
     if twice := [column for column in columns if columns.count(column) > 1]:
@@ -128,7 +132,8 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
     for number, cells in rows:
         if len(cells) != len(columns):
             raise WsssError(
-                f"{path}, line {number}: has more or fewer cells than the first line; write {len(columns)}, and join names "
+                f"{path}, line {number}: has more or fewer cells than the first line; write {len(columns)}, and "
+                f"join names "
                 f"by '{SEPARATOR}'"
             )
         row = {column: classes.clean(cell) for column, cell in zip(columns, cells, strict=True)}
@@ -175,7 +180,8 @@ def _named(cell: str, path: Path, line: int, known: Sequence[str]) -> list[str]:
                 break
             if not known:
                 raise WsssError(
-                    f"{path}, line {line}: '{part}' would be one class; join names by ';', or name the classes in 'classes'"
+                    f"{path}, line {line}: '{part}' would be one class; join names by ';', or name the classes "
+                    f"in 'classes'"
                 )
         else:
             found.append(name)

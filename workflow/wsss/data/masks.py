@@ -1,7 +1,8 @@
 """What a mask file means, and whether it fits its image's labels.
 
 Values: the indices of a palette or grey picture of 8 bits. Tools that optimise files renumber a palette and keep its
-colours. So where the colours in use are VOC's colours of admitted values, but stand at other indices, the values are those
+colours. So where the colours in use are VOC's colours of admitted values, but stand at other indices, the values are
+those
 of the colours.
 """
 
@@ -89,7 +90,8 @@ class Pair(NamedTuple):
 def compare(pairs: Iterable[Pair], classes: Sequence[str]) -> tuple[list[str], list[str]]:
     """Compare the classes that masks show with image-level labels.
 
-    A mask contradicts its image's labels if it shows none of them, or a class where there is no label. Small or difficult
+    A mask contradicts its image's labels if it shows none of them, or a class where there is no label. Small or
+    difficult
     objects have labels and no pixel in every data set, so a difference alone is no fault.
 
     Returns:

@@ -1,10 +1,12 @@
 """How a picture file becomes pixels. All images and masks of data sets are opened here, and nowhere else.
 
-Orientation: a picture is turned as its EXIF entry says, as viewers and annotation tools show it. Its hash is that of the
+Orientation: a picture is turned as its EXIF entry says, as viewers and annotation tools show it. Its hash is that of
+    the
 file as it is stored.
 
 Depth, the one rule: 8 bits per channel are taken as they are, and 1 bit is 0 or 255. Grey of 16 bits is divided by 257
-where its highest value needs 15 or 16 bits. Below that nobody can tell a dark image from one of 10, 12 or 14 bits, so it
+where its highest value needs 15 or 16 bits. Below that nobody can tell a dark image from one of 10, 12 or 14 bits, so
+it
 is refused; so are 32 bits and floating point, whose range no file states. Of several frames the first is read. What is
 transparent is shown on white.
 """
@@ -106,7 +108,8 @@ def _grey_of_16_bits(values: np.ndarray, path: Path) -> np.ndarray:
     bits = int(values.max()).bit_length()
     if 0 < bits < CLEAR_BITS:
         raise WsssError(
-            f"{path}: grey of 16 bits with no value above {values.max()}, which may be {bits} bits in 16 or a dark image; "
+            f"{path}: grey of 16 bits with no value above {values.max()}, which may be {bits} bits in 16 or a "
+            f"dark image; "
             "convert it to 8 bits per channel"
         )
     return ((values.astype(np.uint32) + SCALE_16 // 2) // SCALE_16).astype(np.uint8)

@@ -50,7 +50,8 @@ def unlearnable(records: Sequence[Record], classes: Sequence[str], roles: Mappin
     remarks = []
     if everywhere:
         remarks.append(
-            f"nothing can be learnt of {_first(everywhere)}: every image of '{roles['train']}' has that label; add images "
+            f"nothing can be learnt of {_first(everywhere)}: every image of '{roles['train']}' has that label; "
+            f"add images "
             "without it, with an empty cell in the column labels or 0 in that of the class"
         )
     if nowhere:

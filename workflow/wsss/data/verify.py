@@ -53,7 +53,8 @@ def indexed(
 
     Raises:
         Problems: all faults at once, each with its file or id: an image that cannot be decoded, a mask of another size
-            or with values that are no class, labels that are lacking, no class, or contradicted by the masks, an id that
+            or with values that are no class, labels that are lacking, no class, or contradicted by the masks, an id
+            that
             occurs twice, a missing file, an image to learn from and to measure on.
     """
     folder, all_entries = Path(root), list(entries)

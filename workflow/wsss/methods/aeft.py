@@ -32,7 +32,7 @@ D8  the poly schedule counts every epoch as if its batches were those of phase 1
 D9  bn8 of the release is never used and does not exist here. Localization shows A, not G.
 D10 the authors keep the epoch, of the classifier and of AffinityNet, whose result scores best on masks of the training
     images; here the last one is kept.
-D11 an image without any class teaches by L_cls, adds 0 to L_attract, and is in L_repel a partner of every image.     ours
+D11 an image without any class teaches by L_cls, adds 0 to L_attract, is in L_repel a partner of every image.     ours
 """
 
 from __future__ import annotations

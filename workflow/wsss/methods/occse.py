@@ -22,7 +22,7 @@ D5  masking inside the OC (``method.masking_depth`` > 0) and other OC backbones 
     Here the map is resized to the feature at that depth, then divided by its maximum there.
 D6  an OC that takes other pixels than CGNet (VGG16) gets the same image converted; the erased colour is its own mean.
 D7  the authors keep the epoch whose maps score best on masks of the training images; here the last one is kept.
-D8  an image without any class has no map to erase: L_erase sees it whole, and only L_cls teaches the network by it. ours
+D8  an image without any class has no map to erase: L_erase sees it whole, and only L_cls teaches by it.       ours
 """
 
 from __future__ import annotations
