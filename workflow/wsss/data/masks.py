@@ -126,7 +126,7 @@ def _reason(pairs: list[Pair]) -> str:
     if seen <= {0}:
         return "the masks are all background; set masks to the folder of those with classes, or to null"
     if seen <= {0, IGNORE}:
-        return f"the masks hold {IGNORE} alone, which means ignored; write objects as 1, 2, ..., the numbers of their classes"
+        return f"the masks hold {IGNORE} alone, which means ignored; write 1, 2, ..., the numbers of classes"
     first = pairs[0]
     return (
         f"'{first.id}' has the labels {', '.join(sorted(first.labels)) or 'none'} and the mask values "

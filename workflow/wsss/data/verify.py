@@ -121,7 +121,7 @@ def _labels(entries: list[Entry], classes: Sequence[str]) -> list[str]:
 
 
 class _Checked(NamedTuple):
-    """An entry as a record, what is wrong with its files, the values of its mask, and whether its palette is another."""
+    """An entry as a record, the faults of its files, the values of its mask, and whether its palette is renumbered."""
 
     record: Record | None
     findings: list[str]
