@@ -30,7 +30,7 @@ def sources(config: dict[str, Any]) -> list[str]:
         return []
     try:
         return sorted({str(path) for path in found(config) if path.is_file()})
-    except WsssError:
+    except (WsssError, TypeError, AttributeError):  # options of another kind: the builder names them
         return []
 
 
