@@ -66,7 +66,7 @@ def test_faults_of_a_folder(tmp_path):
     assert "has the same id 'b/1'" in text
     assert "listed image 'missing' is not there" in text
     assert "'a/2.x' has no mask" in text
-    assert "a/2.x: label 'rust' is no class; correct it to one of " in text
+    assert "a/2.x: label 'rust' is no class (nor in 1 other images); correct it to one of " in text
     with pytest.raises(WsssError, match=r"pictures: no such folder"):
         build(settings | {"images": "pictures"}, tmp_path / "out")
 
@@ -91,7 +91,7 @@ def coco_folder(tmp_path):
         (root / name).mkdir()
         for image in images:
             image["file_name"] = f"COCO_{name}_{image['id']:012d}.jpg"
-            photograph(8, 6, image["id"]).save(root / name / image["file_name"])
+            photograph(8, 6, image["id"] + len(name)).save(root / name / image["file_name"])
         (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(content))
     return root, content
 

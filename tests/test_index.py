@@ -168,11 +168,11 @@ def test_missing_mask_unknown_id_and_lost_file(index, devkit):
     with pytest.raises(WsssError, match="no image 'x'"):
         index.image("x")
     (devkit / "JPEGImages" / f"{IDS[0]}.jpg").unlink()
-    with pytest.raises(WsssError, match=rf"{IDS[0]}\.jpg: cannot be read"):
+    with pytest.raises(WsssError, match=rf"{IDS[0]}\.jpg: listed, but there is no such file"):
         index.image(IDS[0])
     path = devkit / "JPEGImages" / f"{IDS[1]}.jpg"
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(WsssError, match=rf"{IDS[1]}\.jpg: cannot be read"):
+    with pytest.raises(WsssError, match=rf"{IDS[1]}\.jpg: cannot be decoded"):
         index.image(IDS[1])
 
 
@@ -338,7 +338,7 @@ def test_a_hostile_label_file_runs_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([["image", "a"], ["x", "1"]], "first line must name a column 'id'"),
+        ([["image", "a"], ["x", "1"]], "first line names 'image', 'a'; it must name a column 'id'"),
         ([["id", "a"], ["x", "2"]], "line 2: column 'a' is '2'"),
         ([["id", "a"], ["x", "1"], ["x", "0"]], "line 3: id 'x' occurs twice"),
         ([["id", "a", "b"], ["x", "1"]], "line 2: has more or fewer cells"),

@@ -45,6 +45,20 @@ def batch(size: int = 4) -> dict:
     return {"image": image, "labels": labels, "id": [str(i) for i in range(size)]}
 
 
+@pytest.mark.parametrize("name", present)
+@pytest.mark.parametrize("empty", [1, 4])
+def test_images_without_a_class_are_negatives(name, empty, tmp_path):
+    torch.manual_seed(0)
+    method = build(settings(name, "tiny", tmp_path), C)
+    given = batch()
+    given["labels"][:empty] = 0
+    for phase in method.active_phases(EVERYWHERE[1]):
+        losses = method.losses(given, phase, EVERYWHERE[1])
+        total = sum(losses.values())
+        assert torch.isfinite(total), losses
+        total.backward()
+
+
 @pytest.fixture(params=[(name, backbone) for name in present for backbone in BACKBONES], ids="-".join)
 def method(request, tmp_path):
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -224,10 +225,13 @@ def test_a_device_that_is_none(made, command, device, capsys):
     assert line == f"wsss {command}: --device {device}: give auto, cpu, cuda, or cuda:<number of GPUs>, as cuda:2"
 
 
-def test_a_classifier_does_not_learn_from_an_image_without_any_class(made, tmp_path, capsys):
-    options = [*given(made, "train"), "--out", str(tmp_path / "out")]
+def test_a_classifier_does_not_learn_from_images_none_of_which_has_a_class(folder, tmp_path, capsys):
+    index = Dataset.load(folder / "data")
+    records = [replace(record, labels=()) for record in index.records]
+    Dataset(index.name, index.classes, index.root, records).save(folder / "data")
+    options = [*given(folder, "train"), "--out", str(tmp_path / "out")]
     line = refused(capsys, lambda: cli.main(["train", *options]))
-    assert line.startswith("wsss train: image 'none' of data set 'toy' has no class (1 such images in all): label it")
+    assert line.startswith("wsss train: no image of data set 'toy' to learn from has a class; give some a label")
 
 
 @pytest.mark.parametrize("option", ["data", "config"])

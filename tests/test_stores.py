@@ -14,8 +14,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from wsss.data.drawing import BADGES
+from wsss.data.ids import read_list
 from wsss.data.shapes import scene
-from wsss.data.voc import LISTS, read_list, voc_folder
+from wsss.data.voc import LISTS, voc_folder
 from wsss.errors import WsssError
 from wsss.files import sha256
 from wsss.measure.counts import Sweep, threshold_grid

@@ -20,9 +20,16 @@ if DeploymentMethod.APPTAINER in DEPLOYED:
     raise WorkflowError(
         "--sdm apptainer: no image is offered; run snakemake inside of one, see envs/Dockerfile"
     )
+
+
+def quoted(path):
+    """Quote a path for the shell. Snakemake reads braces as names, so they are doubled."""
+    return shlex.quote(str(path)).replace("{", "{{").replace("}", "}}")
+
+
 # jobs run this clone, in the Python that snakemake runs in, or in that of envs/wsss.yaml with --sdm conda
-PYTHON = "python" if DeploymentMethod.CONDA in DEPLOYED else shlex.quote(sys.executable)
-PACKAGE = shlex.quote(str(Path(workflow.current_basedir).parent))
+PYTHON = "python" if DeploymentMethod.CONDA in DEPLOYED else quoted(sys.executable)
+PACKAGE = quoted(Path(workflow.current_basedir).parent)
 # how it is computed stands here, not in the commands: a change of it makes nothing stale
 shell.prefix(
     # a signal to all processes of a job is for its command to answer: the shell outlives it
@@ -60,7 +67,7 @@ SHARD = "{part}-{i}-of-{n}"
 LOG = f"{RESULTS}/logs/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
 OF_A_RUN = [name for name in STAGES if name != "index"]
 # a cluster that ends a job, or Ctrl-C, tells all its processes: the log must outlive what writes a checkpoint first
-TEE = "2>&1 | (trap '' TERM INT; exec tee {log})"
+TEE = "2>&1 | (trap '' TERM INT; exec tee {log:q})"
 ENV = "../../envs/wsss.yaml"
 
 
@@ -136,12 +143,17 @@ def submitted(paper, run):
 # ---- how commands are put together
 
 
+def option(name, files):
+    """An option of a command and the files it names, quoted for the shell."""
+    return shlex.join([f"--{name}", *([files] if isinstance(files, str) else files)])
+
+
 def reads(stage):
     """The options of a stage's command that name what it reads."""
 
     def options(w, input):
-        scores = f"--scores {input.scores}" if STAGES[stage].shard_of else ""
-        model = f"--model {input.model}" if STAGES[stage].model_of else ""
+        scores = option("scores", input.scores) if STAGES[stage].shard_of else ""
+        model = option("model", input.model) if STAGES[stage].model_of else ""
         return f"{scores} {model}".strip()
 
     return options
@@ -150,7 +162,7 @@ def reads(stage):
 def learns(stage):
     """The option of a training's command that names what it learns from."""
     kind = kind_learnt_from(STAGES[stage])
-    return lambda w, input: f"--{kind} {input.learnt}" if kind else ""
+    return lambda w, input: option(kind, input.learnt) if kind else ""
 
 
 # ---- targets

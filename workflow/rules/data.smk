@@ -13,7 +13,7 @@ rule configure_data:
     params:
         text=lambda w: yaml.safe_dump(plan.data_config(w.dataset)),
     shell:
-        "printf %s {params.text:q} > {output}"
+        "printf %s {params.text:q} > {output:q}"
 
 
 rule index:
@@ -35,7 +35,7 @@ rule index:
     params:
         out=subpath(output.index, parent=True),
     shell:
-        f"wsss index --config {{input.config}} --out {{params.out}} {TEE}"
+        f"wsss index --config {{input.config:q}} --out {{params.out:q}} {TEE}"
 
 
 use rule configure_data as configure_test with:
@@ -75,7 +75,7 @@ rule download:
     params:
         out=lambda w: f"{RESULTS}/downloads/{w.name}",
     shell:
-        f"wsss download {{wildcards.name}} --out {{params.out}} {TEE}"
+        f"wsss download {{wildcards.name}} --out {{params.out:q}} {TEE}"
 
 
 rule augment:
@@ -94,5 +94,5 @@ rule augment:
     params:
         downloads=lambda w, input: Path(input[0]).parent.parent,
     shell:
-        f"wsss augment --voc {{params.downloads}}/voc2012 --sbd {{params.downloads}}/sbd"
-        f" --out {{params.downloads}}/voc12 {TEE}"
+        f"wsss augment --voc {{params.downloads:q}}/voc2012 --sbd {{params.downloads:q}}/sbd"
+        f" --out {{params.downloads:q}}/voc12 {TEE}"

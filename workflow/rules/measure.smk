@@ -25,9 +25,9 @@ rule measure:
         data=subpath(input.index, parent=True),
         kind=lambda w: STAGES[w.stage].makes,
     shell:
-        "WSSS_THREADS={threads} wsss measure --config {input.config} --data {params.data}"
-        " --stage {wildcards.stage} --images {wildcards.images} --{params.kind} {input.results}"
-        f" --out {{output.metrics}} {TEE}"
+        "WSSS_THREADS={threads} wsss measure --config {input.config:q} --data {params.data:q}"
+        " --stage {wildcards.stage} --images {wildcards.images} --{params.kind} {input.results:q}"
+        f" --out {{output.metrics:q}} {TEE}"
 
 
 rule submission:
@@ -49,8 +49,8 @@ rule submission:
     params:
         data=subpath(input.index, parent=True),
     shell:
-        "wsss submission --config {input.config} --data {params.data} --masks {input.masks}"
-        f" --out {{output.archive}} {TEE}"
+        "wsss submission --config {input.config:q} --data {params.data:q} --masks {input.masks:q}"
+        f" --out {{output.archive:q}} {TEE}"
 
 
 for paper, run in plan.submissions():

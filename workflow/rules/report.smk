@@ -39,7 +39,7 @@ rule configure_drawing:
     params:
         text=lambda w: yaml.safe_dump(drawing(w, w.kind)),
     shell:
-        "printf %s {params.text:q} > {output}"
+        "printf %s {params.text:q} > {output:q}"
 
 
 rule judge:
@@ -76,7 +76,7 @@ rule judge:
         title=said_of("claims", "title"),
         caption=said_of("claims", "caption"),
     shell:
-        f"wsss judge --drawing {{input.drawing}} --metrics {{input.metrics}} --out {{params.out}} {TEE}"
+        f"wsss judge --drawing {{input.drawing:q}} --metrics {{input.metrics:q}} --out {{params.out:q}} {TEE}"
 
 
 rule table:
@@ -110,7 +110,7 @@ rule table:
         title=said_of("tables", "title"),
         caption=said_of("tables", "caption"),
     shell:
-        f"wsss table --drawing {{input.drawing}} --metrics {{input.metrics}} --out {{params.out}} {TEE}"
+        f"wsss table --drawing {{input.drawing:q}} --metrics {{input.metrics:q}} --out {{params.out:q}} {TEE}"
 
 
 rule figure:
@@ -142,7 +142,7 @@ rule figure:
         title=said_of("figures", "title"),
         caption=said_of("figures", "caption"),
     shell:
-        f"wsss figure --drawing {{input.drawing}} --inputs {{input.files}} --out {{params.out}} {TEE}"
+        f"wsss figure --drawing {{input.drawing:q}} --inputs {{input.files:q}} --out {{params.out:q}} {TEE}"
 
 
 rule configure_page:
@@ -157,7 +157,7 @@ rule configure_page:
     params:
         text=yaml.safe_dump(configuration.of_results(config)),
     shell:
-        "printf %s {params.text:q} > {output}"
+        "printf %s {params.text:q} > {output:q}"
 
 
 rule page:
@@ -176,5 +176,5 @@ rule page:
     params:
         dataset=DATASET,
     shell:
-        "wsss page --config {input.config} --dataset {params.dataset} --inputs {input.shown}"
-        f" --out {{output.html}} {TEE}"
+        "wsss page --config {input.config:q} --dataset {params.dataset:q} --inputs {input.shown:q}"
+        f" --out {{output.html:q}} {TEE}"

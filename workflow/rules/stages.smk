@@ -18,7 +18,7 @@ rule configure:
             plan.stage_config(w.dataset, w.paper, w.run, w.seed, w.stage)
         ),
     shell:
-        "printf %s {params.text:q} > {output}"
+        "printf %s {params.text:q} > {output:q}"
 
 
 for stage in IN_SHARDS:
@@ -50,9 +50,9 @@ for stage in IN_SHARDS:
             threads=network_threads(stage),
             workers=processes(stage),
         shell:
-            "WSSS_GPUS={resources.gpu} WSSS_THREADS={params.threads} wsss {params.stage} --config {input.config} --data {params.data} {params.reads}"
+            "WSSS_GPUS={resources.gpu} WSSS_THREADS={params.threads} wsss {params.stage} --config {input.config:q} --data {params.data:q} {params.reads}"
             " --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-            f" --out {{output.result}} --device $DEVICE --workers {{params.workers}} {TEE}"
+            f" --out {{output.result:q}} --device $DEVICE --workers {{params.workers}} {TEE}"
 
     workflow.get_rule(stage).docstring = STAGES[stage].help
 
@@ -86,8 +86,8 @@ for stage in TRAINED:
             out=subpath(output.model, parent=True),
             learns=learns(stage),
         shell:
-            "WSSS_GPUS={resources.gpu} WSSS_THREADS={threads} wsss {params.stage} --config {input.config} --data {params.data} {params.learns}"
-            " --weights {input.weights}"
-            f" --out {{params.out}} --device $DEVICE --loaders $LOADERS --checkpoint-minutes $CHECKPOINT_MINUTES {TEE}"
+            "WSSS_GPUS={resources.gpu} WSSS_THREADS={threads} wsss {params.stage} --config {input.config:q} --data {params.data:q} {params.learns}"
+            " --weights {input.weights:q}"
+            f" --out {{params.out:q}} --device $DEVICE --loaders $LOADERS --checkpoint-minutes $CHECKPOINT_MINUTES {TEE}"
 
     workflow.get_rule(stage).docstring = STAGES[stage].help

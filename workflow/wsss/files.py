@@ -44,18 +44,37 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
+def read_text(path: str | Path) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        WsssError: it is in another encoding.
+        OSError: it cannot be read.
+    """
+    data = Path(path).read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        likely = ", it looks like UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise WsssError(f"{path}: not UTF-8 at byte {error.start}{likely}; save it as UTF-8") from None
+
+
+REMADE = "delete it and run the step that makes it again"  # the cure of a file that a step makes
+
+
+def read_json(path: str | Path, cure: str = REMADE) -> Any:
     """Read a JSON file.
 
     Raises:
-        WsssError: there is no such file, or it is not JSON.
+        WsssError: there is no such file, or it is not JSON; the line ends with ``cure``.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except FileNotFoundError:
-        raise WsssError(f"{path}: no such file; run the step that makes it") from None
-    except json.JSONDecodeError as error:
-        raise WsssError(f"{path}: not valid JSON ({error}); delete it and run the step that makes it again") from None
+        made = "run the step that makes it" if cure == REMADE else cure
+        raise WsssError(f"{path}: no such file; {made}") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise WsssError(f"{path}: not valid JSON ({error}); {cure}") from None
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -65,7 +84,7 @@ def read_yaml(path: str | Path) -> Any:
         WsssError: there is no such file, or it is not YAML.
     """
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.safe_load(read_text(path))
     except FileNotFoundError:
         raise WsssError(f"{path}: no such file") from None
     except yaml.YAMLError as error:

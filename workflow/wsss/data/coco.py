@@ -24,9 +24,9 @@ import numpy as np
 from pycocotools import mask as coco_masks
 
 from wsss.data.index import Dataset
-from wsss.data.settings import Options, known
+from wsss.data.settings import ROLES, Options, known, roles_of
 from wsss.data.verify import Entry, indexed
-from wsss.errors import WsssError
+from wsss.errors import Problems, WsssError
 from wsss.files import atomic
 from wsss.pool import mapped
 from wsss.progress import bar
@@ -35,8 +35,64 @@ from wsss.stores import png_bytes
 READ = ("images", "annotations", "categories")  # parts of the file; of all it holds, only what is needed is kept:
 OF_OBJECTS = ("id", "image_id", "category_id", "iscrowd", "segmentation", "counts", "size")
 KEPT = (*READ, *OF_OBJECTS, "name", "file_name", "height", "width")
+SIDES = ("width", "height")
+NEEDED = {  # what is read of each entry
+    "images": ("id", "file_name", *SIDES),
+    "annotations": ("id", "image_id", "category_id"),
+    "categories": ("id", "name"),
+}
+RESTORE = "restore the file of annotations"
 Annotation = dict[str, Any]  # of one object, as in the file
 Shown = tuple[list[Annotation], int, int]  # the annotations of an image, its height and width
+
+
+def checked(content: Any, path: Path) -> list[str]:
+    """List what is wrong with the annotations of a file: what an image's mask cannot be painted from."""
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            return [f"{path}: has no list '{key}'; give the instance annotations of COCO's format"]
+    findings = []
+    for key, needed in NEEDED.items():
+        for entry in content[key]:
+            lacking = [name for name in needed if not isinstance(entry, dict) or entry.get(name) is None]
+            if lacking:
+                findings.append(f"{path}: an entry of '{key}' has no '{lacking[0]}'; write it")
+                break
+    if findings:
+        return findings
+    images = {image["id"] for image in content["images"]}
+    categories = {category["id"] for category in content["categories"]}
+    for image in content["images"]:
+        if not all(isinstance(image[side], (int, float)) and image[side] == int(image[side]) for side in SIDES):
+            return [f"{path}: image {image['id']} has no whole width and height; write them"]
+    wrong: dict[str, list[Any]] = defaultdict(list)
+    for annotation in content["annotations"]:
+        if annotation["image_id"] not in images:
+            wrong[f"their image_id, such as {annotation['image_id']!r}, is the id of no image"].append(annotation["id"])
+        if annotation["category_id"] not in categories:
+            wrong[f"their category_id, such as {annotation['category_id']!r}, is no category"].append(annotation["id"])
+        if fault := not annotation.get("iscrowd") and _fault_of_shape(annotation.get("segmentation")):
+            wrong[str(fault)].append(annotation["id"])
+    first = {reason.split(",")[0]: (reason, 0) for reason in wrong}
+    for reason, ids in wrong.items():
+        head = reason.split(",")[0]
+        first[head] = (first[head][0], first[head][1] + len(ids))
+    total = len(content["annotations"])
+    return [
+        f"{path}: {n} of {total} annotations cannot be used: {reason}; correct them" for reason, n in first.values()
+    ]
+
+
+def _fault_of_shape(shape: Any) -> str | None:
+    if isinstance(shape, dict):
+        return None if "counts" in shape else "segmentation has no 'counts'"
+    if not isinstance(shape, list) or not shape:
+        return "they have no segmentation (boxes alone make no mask)"
+    if not all(isinstance(polygon, list) for polygon in shape):
+        return "segmentation is not a list of polygons; put each into a list of its own"
+    if any(len(polygon) % 2 or not all(isinstance(v, (int, float)) for v in polygon) for polygon in shape):
+        return "a polygon is not x, y, x, y, ..."
+    return None if any(len(polygon) >= 6 for polygon in shape) else "no polygon has three corners"
 
 
 def paint(annotations: list[Annotation], value_of: dict[int, int], height: int, width: int) -> np.ndarray:
@@ -83,10 +139,10 @@ def build(config: Options, out_dir: Path) -> Dataset:
     Options:
         root: folder with the images' folders and ``annotations``. Images are read where they are.
         sets: split -> set, such as train2014: images in ``<set>``, annotations in ``annotations/instances_<set>.json``.
-        unannotated: splits whose images without any annotation are kept. No classifier can be trained on them.
+        unannotated: splits whose images without any annotation are kept, as negatives.
     """
     optional = {"sets": {"train": "train2014", "val": "val2014"}, "unannotated": []}
-    settings = known(config, ("root",), optional)
+    settings = known(config, ("root",), {**optional, **ROLES})
     if unknown := set(settings["unannotated"]) - set(settings["sets"]):
         known_splits = ", ".join(settings["sets"])
         raise WsssError(f"data set '{config['name']}': unannotated: {min(unknown)} is none of {known_splits}")
@@ -95,26 +151,29 @@ def build(config: Options, out_dir: Path) -> Dataset:
     names: list[str] = []
     for split, name in settings["sets"].items():
         path = root / "annotations" / f"instances_{name}.json"
-        found, of_set = _of_set(path, root, name, split, out_dir / "masks" / name, split in settings["unannotated"])
+        content = read_annotations(path)
+        if findings := checked(content, path):
+            raise Problems(f"data set '{config['name']}' cannot be used, {len(findings)} finding(s):", findings)
+        unannotated = split in settings["unannotated"]
+        found, of_set = _of_set(content, root, name, split, out_dir / "masks" / name, unannotated)
         if names and names != found:
             raise WsssError(f"{path}: its categories differ from those of the set before; use sets of one release")
         names = found
         entries += of_set
-    return indexed(config["name"], names, root, entries)
+    return indexed(config["name"], names, root, entries, roles=roles_of(settings))
 
 
 def _of_set(
-    path: Path, root: Path, name: str, split: str, masks: Path, unannotated: bool
+    content: dict[str, list[Annotation]], root: Path, name: str, split: str, masks: Path, unannotated: bool
 ) -> tuple[list[str], list[Entry]]:
-    """Return the names of the categories and the entries of one set. No two files are in memory at once."""
-    content = read_annotations(path)
+    """Return the names of the categories and the entries of one set."""
     categories = {category["id"]: category["name"] for category in content["categories"]}  # in the file's order
     value_of = {category: value for value, category in enumerate(categories, start=1)}
     annotations: dict[int, list[Annotation]] = defaultdict(list)
     for annotation in content["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
     images = [image for image in content["images"] if unannotated or image["id"] in annotations]
-    shown: Iterator[Shown] = ((annotations[image["id"]], image["height"], image["width"]) for image in images)
+    shown: Iterator[Shown] = ((annotations[image["id"]], int(image["height"]), int(image["width"])) for image in images)
     painted = mapped(partial(_painted, value_of), shown, len(os.sched_getaffinity(0)))
     entries = []
     for image, png in zip(bar(images, out=masks, unit="mask", total=len(images)), painted, strict=True):
@@ -124,7 +183,7 @@ def _of_set(
             temporary.write_bytes(png)
         labels = tuple({categories[annotation["category_id"]] for annotation in annotations[image["id"]]})
         mask_path = Path(os.path.relpath(mask.resolve(), root.resolve())).as_posix()
-        entry = Entry(image_id, f"{name}/{image['file_name']}", mask_path, (split,), labels, shows_none=not labels)
+        entry = Entry(image_id, f"{name}/{image['file_name']}", mask_path, (split,), labels)
         entries.append(entry)
     return list(categories.values()), entries
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
+from wsss.data.ids import read_list
 from wsss.data.transfer import download, unpack
-from wsss.data.voc import LISTS, read_list, voc_folder
+from wsss.data.voc import LISTS, voc_folder
 from wsss.errors import WsssError, choose
 from wsss.files import atomic, read_json, write_json, write_text
 from wsss.progress import bar

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from wsss.data import labels as read
+from wsss.data.ids import Found, Ids, check_match, pictures_in
 from wsss.data.index import Dataset
-from wsss.data.settings import Options, known
+from wsss.data.settings import ROLES, Options, known, lists_of, names_of, roles_of, text_of
 from wsss.data.verify import Entry, indexed
 from wsss.data.voc import inside, listed
 from wsss.errors import WsssError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def build(config: Options, out_dir: Path) -> Dataset:
@@ -29,42 +27,36 @@ def build(config: Options, out_dir: Path) -> Dataset:
             names in it, sorted.
     """
     optional: Options = {"images": "images", "labels": "labels.csv", "masks": None, "unmasked": [], "classes": None}
-    settings = known(config, ("root", "lists"), optional)
+    settings = known(config, ("root", "lists"), {**optional, **ROLES})
     root = Path(settings["root"])
-    columns, labels = read.from_csv(inside(root, settings["labels"]))
-    if not (settings["classes"] or columns) and settings["masks"]:
+    given = names_of(settings, "classes")
+    table = inside(root, text_of(settings, "labels"))
+    columns, of_table = read.from_csv(table, given)
+    if not (given or columns) and settings["masks"]:
         raise WsssError(
-            f"{root / settings['labels']}: names of classes have no order, which the masks' values need; "
+            f"{table}: names of classes have no order, which the masks' values need; "
             "give 'classes' in the options of the data set"
         )
-    classes = settings["classes"] or columns or read.names(labels)
-    splits, findings = listed(root, settings["lists"])
-    images, twice = _files(root, settings["images"], SUFFIXES)
-    masks, masks_twice = _files(root, settings["masks"], (".png",)) if settings["masks"] else ({}, [])
-    exempt = {*settings["unmasked"], "test"}
+    classes = given or columns or read.names(of_table)
+    images = pictures_in(root, text_of(settings, "images"))
+    masks = pictures_in(root, settings["masks"], (".png",)) if settings["masks"] else Found()
+    ids = Ids(images.files, settings["images"])
+    splits, findings = listed(root, lists_of(settings), ids)
+    labels = {ids.find(image_id): names for image_id, names in of_table.items()}
+    check_match(table, of_table, labels, splits)
+    exempt = {*names_of(settings, "unmasked"), "test"}
+    of_mask = Ids(masks.files)
 
     entries = []
     for image_id, of_image in splits.items():
-        if image_id not in images:
-            findings.append(f"{root / settings['images']}: listed image '{image_id}' is not there")
+        if image_id not in images.files:
+            findings.append(images.absence(image_id, root / settings["images"]))
             continue
-        if settings["masks"] and image_id not in masks and not set(of_image) <= exempt:
+        mask = masks.files.get(of_mask.find(image_id))
+        if settings["masks"] and mask is None and not set(of_image) <= exempt:
             findings.append(
                 f"{root / settings['masks']}: image '{image_id}' has no mask; add its splits to 'unmasked'?"
             )
-        entries.append(Entry(image_id, images[image_id], masks.get(image_id), tuple(of_image), labels.get(image_id)))
-    return indexed(config["name"], classes, root, entries, findings + twice + masks_twice)
-
-
-def _files(root: Path, folder: str, suffixes: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Find the pictures in ``folder``: id -> path from ``root``. Also list the pictures whose id another one has."""
-    top = root / folder
-    if not top.is_dir():
-        raise WsssError(f"{top}: no such folder; set it in the options of the data set")
-    files: dict[str, str] = {}
-    twice = []
-    for path in sorted(p for p in top.rglob("*") if p.suffix.lower() in suffixes):
-        image_id = path.relative_to(top).with_suffix("").as_posix()
-        if files.setdefault(image_id, path.relative_to(root).as_posix()) != path.relative_to(root).as_posix():
-            twice.append(f"{path}: another file has the same id '{image_id}'; rename one of them")
-    return files, twice
+        entries.append(Entry(image_id, images.files[image_id], mask, tuple(of_image), labels.get(image_id)))
+    findings += images.twice + masks.twice
+    return indexed(config["name"], classes, root, entries, findings, roles_of(settings))

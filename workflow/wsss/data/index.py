@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from wsss.data import masks, pictures
 from wsss.errors import WsssError, choose
 from wsss.files import atomic, read_json, write_json
+from wsss.stores import IGNORE
 
 SEPARATOR = ";"  # between the names of a cell
 
@@ -185,8 +185,8 @@ class Dataset:
         Raises:
             WsssError: there is no such image, or its file cannot be read.
         """
-        with _opened(self.root / self.record(image_id).image) as picture:
-            return np.array(picture.convert("RGB"))
+        path = self.root / self.record(image_id).image
+        return pictures.rgb(pictures.opened(path), path)
 
     def mask(self, image_id: str) -> np.ndarray:
         """Read the mask of an image, ``H×W`` uint8: 0 background, c + 1 class, 255 ignore.
@@ -194,7 +194,8 @@ class Dataset:
         Raises:
             WsssError: the image has no mask, or the file cannot be read.
         """
-        return self._indices(image_id, self.record(image_id).mask, "has no mask; use a split that has masks")
+        path = self.record(image_id).mask
+        return self._indices(image_id, path, len(self.classes), "has no mask; use a split that has masks")
 
     def instances(self, image_id: str) -> np.ndarray:
         """Read the mask of an image's objects, ``H×W`` uint8: 0 background, 1, 2, ... objects, 255 ignore.
@@ -202,34 +203,9 @@ class Dataset:
         Raises:
             WsssError: the image has no such mask, or the file cannot be read.
         """
-        return self._indices(image_id, self.record(image_id).instances, "has no mask of its objects")
+        return self._indices(image_id, self.record(image_id).instances, IGNORE - 1, "has no mask of its objects")
 
-    def _indices(self, image_id: str, path: str | None, lacking: str) -> np.ndarray:
+    def _indices(self, image_id: str, path: str | None, highest: int, lacking: str) -> np.ndarray:
         if path is None:
             raise WsssError(f"image '{image_id}' of data set '{self.name}' {lacking}")
-        with _opened(self.root / path) as picture:
-            return np.array(picture)
-
-
-class _opened:
-    """A context with an open picture. An error in opening or decoding it names the file."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> Image.Image:
-        try:
-            self.picture = Image.open(self.path)
-        except OSError as error:
-            raise self._unreadable(error) from None
-        return self.picture
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.picture.close()
-        if isinstance(error, OSError):
-            raise self._unreadable(error) from None
-
-    def _unreadable(self, error: OSError) -> WsssError:
-        return WsssError(f"{self.path}: cannot be read as an image ({error}); restore it and run `wsss index` again")
+        return masks.values(pictures.opened(self.root / path), highest)

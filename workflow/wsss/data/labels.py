@@ -4,41 +4,73 @@ from __future__ import annotations
 
 import csv
 import pickle
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
+from wsss.data import classes
 from wsss.data.index import SEPARATOR
 from wsss.errors import WsssError
+from wsss.files import read_text
 
 Labels = dict[str, tuple[str, ...]]  # image id -> class names
+MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}  # cells, in any capitals
+CELLS = ",;\t"  # what separates the cells of tables
+OTHER_SEPARATORS = ",|"  # that tables of labels have where ";" is asked for
+INDEX = ("", "Unnamed: 0")  # names of the column that pandas writes unasked
+DECLARED = re.compile(rb"""(\xef\xbb\xbf)?<\?xml[^>]*?encoding\s*=\s*["'](?P<encoding>[^"']+)["'][^>]*\?>""")
 
 
-def from_xml(folder: Path, ids: Iterable[str]) -> Labels:
+def from_xml(folder: Path, ids: Iterable[str], known: Sequence[str] = ()) -> Labels:
     """Read the class names of all objects in ``folder/<id>.xml``. "Difficult" objects count, as in PSA's labels.
 
-    An image without a file has no entry.
+    An image without a file has no entry; one whose file names no object has no class. Names that mean one of the
+    classes
+    ``known`` beyond doubt become it.
 
     Raises:
-        WsssError: a file is not valid XML.
+        WsssError: a file is not valid XML, or in an encoding that cannot be read.
     """
     labels = {}
     for image_id in ids:
         path = folder / f"{image_id}.xml"
         if path.is_file():
-            try:
-                objects = ElementTree.parse(path).getroot().findall("object")  # a part's name is one level deeper
-            except ElementTree.ParseError as error:
-                raise WsssError(f"{path}: not valid XML ({error}); restore the file") from None
-            labels[image_id] = tuple(sorted({item.findtext("name", "").strip() for item in objects}))
+            objects = _xml(path).findall("object")  # a part's name is one level deeper
+            found = {classes.find(classes.clean(item.findtext("name", "")), known) for item in objects}
+            labels[image_id] = tuple(sorted(found))
     return labels
 
 
-def from_csv(path: Path) -> tuple[list[str] | None, Labels]:
+def _xml(path: Path) -> ElementTree.Element:
+    data = path.read_bytes()
+    declared = DECLARED.match(data)
+    try:
+        if declared is None:
+            return ElementTree.fromstring(data)
+        # expat reads no encoding of several bytes but UTF-8 and UTF-16; Python reads them all
+        text = data.decode(declared["encoding"].decode("ascii", "replace"))
+        return ElementTree.fromstring(text[declared.end() :])
+    except LookupError:
+        name = declared["encoding"].decode("ascii", "replace") if declared else "?"
+        raise WsssError(f"{path}: declares the unknown encoding '{name}'; save it as UTF-8 and say so") from None
+    except UnicodeDecodeError as error:
+        raise WsssError(f"{path}: is not in the encoding it declares ({error}); save it as UTF-8 and say so") from None
+    except (ElementTree.ParseError, ValueError) as error:
+        raise WsssError(f"{path}: not valid XML ({error}); restore the file") from None
+
+
+def from_csv(path: Path, known: Sequence[str] = ()) -> tuple[list[str] | None, Labels]:
     """Read a table with a column ``id`` and either one 0/1 column per class or a column ``labels``.
+
+    Cells are separated by commas, semicolons or tabs, as the first line is. Names that mean one of the classes
+    ``known``
+    beyond doubt become it. With ``known``, columns of something else are left out: those with a usual name of such,
+    or with other
+    values than 0 and 1.
 
     Returns:
         The classes in order, and the labels. A column ``labels`` holds class names joined by ``;``, which have no
@@ -47,20 +79,19 @@ def from_csv(path: Path) -> tuple[list[str] | None, Labels]:
     Raises:
         WsssError: the file cannot be read, or is no such table; the line names the file and its line.
     """
-    with _open(path) as stream:
-        table = csv.DictReader(stream)
-        columns = table.fieldnames or []
-        if "id" not in columns or len(columns) < 2:
-            raise WsssError(f"{path}: the first line must name a column 'id', and 'labels' or one column per class")
-        rows = list(table)
+    columns, rows = _table(path)
+    used = [column for column in columns if column != "id" and not (known and _beside(column, rows, known))]
     labels: Labels = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         if row["id"] in labels:
             raise WsssError(f"{path}, line {line}: id '{row['id']}' occurs twice; remove one of the lines")
-        labels[row["id"]] = _names_of(row, path, line)
+        labels[row["id"]] = _names_of(row, used, path, line, known)
     if "labels" in columns:
         return None, labels
-    return [column for column in columns if column != "id"], labels
+    found = [classes.find(column, known) for column in used]
+    if odd := [name for name in found if not known and classes.same(name) in classes.NO_CLASS]:
+        raise WsssError(f"{path}: column '{odd[0]}' looks like no class; remove it, or name the classes in 'classes'")
+    return found, labels
 
 
 def names(labels: Labels) -> list[str]:
@@ -68,23 +99,93 @@ def names(labels: Labels) -> list[str]:
     return sorted({name for of_image in labels.values() for name in of_image})
 
 
-def _names_of(row: dict[str, str], path: Path, line: int) -> tuple[str, ...]:
-    if None in row or None in row.values():
-        raise WsssError(f"{path}, line {line}: has more or fewer cells than the first line")
-    if "labels" in row:
-        return tuple(name.strip() for name in row["labels"].split(SEPARATOR) if name.strip())
-    marks = {column: value.strip() for column, value in row.items() if column != "id"}
-    for column, value in marks.items():
-        if value not in ("0", "1"):
-            raise WsssError(f"{path}, line {line}: column '{column}' is '{value}'; it must be 0 or 1")
-    return tuple(column for column, value in marks.items() if value == "1")
+Row = dict[str, str]  # of a table, by column
 
 
-def _open(path: Path) -> TextIO:
+def _table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
+    """Read the columns of a table of labels, and its rows with their line numbers; empty lines are left out."""
     try:
-        return path.open(newline="", encoding="utf-8-sig")
+        text = read_text(path).splitlines(keepends=True)
+        readings = [list(csv.reader(text, delimiter=separator)) for separator in CELLS]
     except OSError as error:
-        raise WsssError(f"{path}: cannot be read ({error.strerror})") from None
+        raise WsssError(f"{path}: cannot be read ({error.strerror}); set labels to a CSV of ids and labels") from None
+    except csv.Error as error:
+        raise WsssError(f"{path}: is no table ({error}); save it as CSV") from None
+    lines = next((lines for lines in readings if lines and "id" in map(_column, lines[0])), readings[0])
+    columns = [_column(cell) for cell in lines[0]] if lines else []
+    rows = [(number, cells) for number, cells in enumerate(lines[1:], start=2) if any(cell.strip() for cell in cells)]
+    if (
+        columns
+        and columns[0] in INDEX
+        and [cells[0].strip() for _, cells in rows] == [str(i) for i in range(len(rows))]
+    ):
+        columns, rows = columns[1:], [(number, cells[1:]) for number, cells in rows]  # that of pandas
+    if "id" not in columns or len(columns) < 2:
+        raise WsssError(
+            f"{path}: its first line names {', '.join(map(repr, columns)) or 'nothing'}; it must name a column "
+            f"'id', and "
+            "'labels' or one column per class"
+        )
+    if twice := [column for column in columns if columns.count(column) > 1]:
+        raise WsssError(f"{path}: its first line names '{twice[0]}' twice; rename or remove one column")
+    table = []
+    for number, cells in rows:
+        if len(cells) != len(columns):
+            raise WsssError(
+                f"{path}, line {number}: has more or fewer cells than the first line; write {len(columns)}, and "
+                f"join names "
+                f"by '{SEPARATOR}'"
+            )
+        row = {column: classes.clean(cell) for column, cell in zip(columns, cells, strict=True)}
+        if not row["id"]:
+            raise WsssError(f"{path}, line {number}: the id is empty; write it, or remove the line")
+        table.append((number, row))
+    return columns, table
+
+
+def _column(cell: str) -> str:
+    """The name of a column; ``id`` and ``labels`` in any capitals."""
+    name = classes.clean(cell)
+    return name.lower() if name.lower() in ("id", "labels") else name
+
+
+def _beside(column: str, rows: list[tuple[int, Row]], known: Sequence[str]) -> bool:
+    """Whether a column is none of the classes but something else that is known of an image."""
+    if column == "labels" or classes.find(column, known) in known:
+        return False
+    return classes.same(column) in classes.NO_CLASS or any(row[column].lower() not in MARKS for _, row in rows)
+
+
+def _names_of(row: Row, used: list[str], path: Path, line: int, known: Sequence[str]) -> tuple[str, ...]:
+    if "labels" in row:
+        return tuple(dict.fromkeys(_named(row["labels"], path, line, known)))
+    for column in used:
+        if row[column].lower() not in MARKS:
+            what = f"is '{row[column]}'; it must be 0 or 1" if row[column] else "is empty; write 0 or 1"
+            raise WsssError(f"{path}, line {line}: column '{column}' {what}")
+    return tuple(classes.find(column, known) for column in used if MARKS[row[column].lower()])
+
+
+def _named(cell: str, path: Path, line: int, known: Sequence[str]) -> list[str]:
+    """The classes in a cell of the column ``labels``."""
+    found = []
+    for part in filter(None, map(classes.clean, cell.split(SEPARATOR))):
+        name = classes.find(part, known)
+        for other in OTHER_SEPARATORS if name not in known else ():
+            if other not in part:
+                continue
+            parts = [classes.find(piece, known) for piece in map(classes.clean, part.split(other)) if piece]
+            if known and all(piece in known for piece in parts):
+                found += parts
+                break
+            if not known:
+                raise WsssError(
+                    f"{path}, line {line}: '{part}' would be one class; join names by ';', or name the classes "
+                    f"in 'classes'"
+                )
+        else:
+            found.append(name)
+    return found
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -108,7 +209,7 @@ class _ArraysOnly(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def from_npy(path: Path, classes: Sequence[str]) -> Labels:
+def from_npy(path: Path, known: Sequence[str]) -> Labels:
     """Read the labels in a ``cls_labels.npy``: a pickled dict from id to 0 or 1 per class.
 
     Ids are strings (PSA: '2007_000032') or integers (IRN: 2007000032). Of objects, only arrays are unpickled.
@@ -128,9 +229,9 @@ def from_npy(path: Path, classes: Sequence[str]) -> Labels:
     except Exception as error:  # a damaged or hostile file can fail in any way; nothing of it was used
         raise WsssError(f"{path}: not a table of labels ({error}); use the released cls_labels.npy") from None
     for image_id, row in rows.items():
-        if row.shape != (len(classes),):
-            raise WsssError(f"{path}: '{image_id}' has labels of shape {row.shape}, not ({len(classes)},)")
-    return {i: tuple(name for name, mark in zip(classes, row, strict=True) if mark > 0.5) for i, row in rows.items()}
+        if row.shape != (len(known),):
+            raise WsssError(f"{path}: '{image_id}' has labels of shape {row.shape}, not ({len(known)},)")
+    return {i: tuple(name for name, mark in zip(known, row, strict=True) if mark > 0.5) for i, row in rows.items()}
 
 
 def _voc_id(key: Any) -> str:

@@ -33,16 +33,16 @@ class ClassificationSamples:
         convention: the pixels the backbone expects, ``rgb`` or ``vgg_bgr``.
 
     Raises:
-        WsssError: an image has no class; the line names it.
+        WsssError: no image has a class: nothing can be learnt. Single images without one are negatives.
     """
 
     def __init__(self, dataset: Dataset, train: ClassifierTrain, convention: str = "rgb"):
         self.dataset = dataset
         self.labels = torch.from_numpy(dataset.labels())  # N C
-        if without := [record.id for record in dataset.records if not record.labels]:
+        if not self.labels.any():
             raise WsssError(
-                f"image '{without[0]}' of data set '{dataset.name}' has no class ({len(without)} such images in all): "
-                "label it in index.csv, or take it out of the split"
+                f"no image of data set '{dataset.name}' to learn from has a class; give some a label, and index "
+                f"it again"
             )
         self.view = classification_view(train, convention)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from wsss.data import classes, splits
 from wsss.errors import WsssError
 
 Options = Mapping[str, Any]
+ROLES: dict[str, Any] = {"splits": None}  # an option of all builders: role -> split
 
 
 def known(config: Options, required: tuple[str, ...], optional: Options) -> dict[str, Any]:
@@ -30,3 +32,54 @@ def known(config: Options, required: tuple[str, ...], optional: Options) -> dict
     if missing:
         raise WsssError(f"data set '{config.get('name')}': option '{missing[0]}' is missing")
     return {**optional, **config}
+
+
+def roles_of(settings: Options) -> Mapping[str, str]:
+    """The split of each role: as given, or those that are called like a role."""
+    return settings["splits"] or splits.ROLES
+
+
+def text_of(settings: Options, key: str) -> str:
+    """Return an option that is a name or a path.
+
+    Raises:
+        WsssError: it is anything else.
+    """
+    value = settings[key]
+    if not isinstance(value, str) or not value:
+        raise _unfit(settings, key, "a name or a path", value)
+    return value
+
+
+def names_of(settings: Options, key: str) -> list[str]:
+    """Return an option that is a list of names, or null: none.
+
+    Raises:
+        WsssError: it is anything else, such as a word that YAML reads as a number or as true.
+    """
+    value = settings[key] or []
+    if not isinstance(value, list):
+        raise _unfit(settings, key, "a list of names", value)
+    for name in value:
+        if not isinstance(name, str):
+            raise _unfit(settings, key, 'names, each a text (put it in quotes: "1", "yes", "null")', name)
+    return [classes.clean(name) for name in value]
+
+
+def lists_of(settings: Options) -> dict[str, str]:
+    """Return the option ``lists``: split -> its list.
+
+    Raises:
+        WsssError: it is anything else.
+    """
+    value = settings["lists"]
+    if not isinstance(value, Mapping) or not value:
+        raise _unfit(settings, "lists", "split: file, such as {train: train.txt, val: val.txt}", value)
+    for split, name in value.items():
+        if not isinstance(split, str) or not isinstance(name, str):
+            raise _unfit(settings, f"lists.{split}", "the name or path of one file", name)
+    return dict(value)
+
+
+def _unfit(settings: Options, key: str, kind: str, value: Any) -> WsssError:
+    return WsssError(f"data set '{settings['name']}': option '{key}' must be {kind}, not {value!r}")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from wsss.data import classes as of_classes
+from wsss.data import masks, pictures, splits
 from wsss.data.index import SEPARATOR, Dataset, Record
 from wsss.errors import Problems, WsssError
 from wsss.stores import IGNORE
@@ -24,10 +25,7 @@ UNLABELLED = "test"  # images of this split alone need no labels: those of a ben
 
 @dataclass(frozen=True)
 class Entry:
-    """One image as a builder found it. ``labels`` is None if there are none.
-
-    ``shows_none``: its annotations say that it shows no class, which is no fault.
-    """
+    """One image as a builder found it. ``labels`` is None if nobody knows them, and empty if it shows no class."""
 
     id: str
     image: str
@@ -35,33 +33,55 @@ class Entry:
     split: tuple[str, ...]
     labels: tuple[str, ...] | None
     instances: str | None = None
-    shows_none: bool = False
 
 
 def indexed(
-    name: str, classes: Sequence[str], root: str | Path, entries: Iterable[Entry], found: Iterable[str] = ()
+    name: str,
+    classes: Sequence[str],
+    root: str | Path,
+    entries: Iterable[Entry],
+    found: Iterable[str] = (),
+    roles: Mapping[str, str] = splits.ROLES,
 ) -> Dataset:
-    """Check every entry and turn it into a record.
+    """Check every entry and turn it into a record. What is odd, but no fault, is said on stderr, one line each.
 
     Args:
         name, classes, root: see ``Dataset``.
         entries: one per image.
         found: faults that the builder has found before.
+        roles: role -> split, of ``train``, ``measured`` and ``val``.
 
     Raises:
         Problems: all faults at once, each with its file or id: an image that cannot be decoded, a mask of another size
-            or with values that are no class, no label or an unknown one, an id that occurs twice, a missing file.
+            or with values that are no class, labels that are lacking, no class, or contradicted by the masks, an id
+            that
+            occurs twice, a missing file, an image to learn from and to measure on.
     """
     folder, all_entries = Path(root), list(entries)
-    findings = [*found, *_ids(all_entries), *_names(classes, all_entries)]
+    findings = [*found, *_ids(all_entries), *_names(classes, all_entries), *_labels(all_entries, classes)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow and hashlib release the interpreter lock
         checked = list(pool.map(lambda entry: _checked(entry, folder, list(classes)), all_entries))
-    findings += [finding for _, of_entry in checked for finding in of_entry]
+    findings += [finding for of_entry in checked for finding in of_entry.findings]
     if not all_entries and not findings:
         findings = ["it has no image"]
+    records = [of_entry.record for of_entry in checked if of_entry.record]
+    labelled = [entry.labels is not None for entry in all_entries]
+    pairs = [
+        masks.Pair(of_entry.record.id, of_entry.record.labels, of_entry.values)
+        for of_entry, known in zip(checked, labelled, strict=True)
+        if of_entry.record and of_entry.record.mask and known and not of_entry.findings
+    ]
+    remarks = []
+    for finds, remarked in (masks.compare(pairs, classes), splits.shared(records, roles)):
+        findings += finds
+        remarks += remarked
     if findings:
         raise Problems(f"data set '{name}' cannot be used, {len(findings)} finding(s):", findings)
-    return Dataset(name, classes, folder, [record for record, _ in checked if record])
+    if renumbered := sum(of_entry.renumbered for of_entry in checked):
+        remarks.append(f"the palette of {renumbered} masks is VOC's in another order: values are taken by colour")
+    for remark in [*remarks, *splits.unlearnable(records, classes, roles)]:
+        print(f"data set '{name}': {remark}", file=sys.stderr)
+    return Dataset(name, classes, folder, records)
 
 
 def _ids(entries: list[Entry]) -> list[str]:
@@ -80,81 +100,77 @@ def _counts(entries: list[Entry]) -> list[tuple[str, int]]:
 def _names(classes: Sequence[str], entries: list[Entry]) -> list[str]:
     names = [*classes, *{split for entry in entries for split in entry.split}]
     findings = [f"'{name}': a class or split must not contain '{SEPARATOR}'" for name in names if SEPARATOR in name]
-    findings += [f"class '{name}' occurs {n} times" for name, n in Counter(classes).items() if n > 1]
+    findings += of_classes.faults(classes)
     if not 0 < len(classes) < IGNORE:
         findings.append(f"{len(classes)} classes; there must be 1 to {IGNORE - 1}")
     return findings
 
 
-def _checked(entry: Entry, root: Path, classes: list[str]) -> tuple[Record | None, list[str]]:
-    findings = _label_findings(entry, classes)
+def _labels(entries: list[Entry], classes: Sequence[str]) -> list[str]:
+    """List the images whose labels are not known, one line each, and the labels that are no class, once each."""
+    lacking = [entry.id for entry in entries if entry.labels is None and set(entry.split) != {UNLABELLED}]
+    findings = [f"{i}: no image-level label; add it, or leave the image out" for i in lacking]
+    unknown: dict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        for name in sorted(set(entry.labels or ()) - set(classes)):
+            unknown[name].append(entry.id)
+    for name, ids in unknown.items():
+        more = f" (nor in {len(ids) - 1} other images)" if len(ids) > 1 else ""
+        findings.append(f"{ids[0]}: label '{name}' is no class{more}; {of_classes.advice(name, classes)}")
+    return findings
+
+
+class _Checked(NamedTuple):
+    """An entry as a record, the faults of its files, the values of its mask, and whether its palette is renumbered."""
+
+    record: Record | None
+    findings: list[str]
+    values: tuple[int, ...] = ()
+    renumbered: bool = False
+
+
+def _checked(entry: Entry, root: Path, classes: list[str]) -> _Checked:
+    findings: list[str] = []
     try:
-        image = _decode(root / entry.image)
-        mask = _decode(root / entry.mask) if entry.mask else None
-        objects = _decode(root / entry.instances) if entry.instances else None
+        data = pictures.stored(root / entry.image)
+        size = _size(data, root / entry.image)
     except WsssError as error:
-        return None, [*findings, str(error)]
-    for path, found, values in ((entry.mask, mask, len(classes)), (entry.instances, objects, IGNORE - 1)):
-        if path and found:
-            of_mask = _mask_findings(found.picture, image.picture.size, values)
-            findings += [f"{root / path}: {finding}" for finding in of_mask]
+        return _Checked(None, [str(error)])
+    digests: dict[str, str] = {}
+    values: tuple[int, ...] = ()
+    renumbered = False
+    for path, highest in ((entry.mask, len(classes)), (entry.instances, IGNORE - 1)):
+        if path is None:
+            continue
+        try:
+            of_mask = pictures.stored(root / path)
+            mask = pictures.decoded(of_mask, root / path)
+        except WsssError as error:
+            return _Checked(None, [*findings, str(error)])
+        digests[path] = hashlib.sha256(of_mask).hexdigest()
+        faults = masks.faults(mask, size, highest)
+        findings += [f"{root / path}: {fault}" for fault in faults]
+        if path == entry.mask and not faults:
+            read = masks.values(mask, highest)
+            values = tuple(np.unique(read).tolist())
+            renumbered = mask.mode == "P" and not np.array_equal(read, np.asarray(mask))
     record = Record(
         id=entry.id,
         image=entry.image,
         mask=entry.mask,
         split=entry.split,
         labels=tuple(name for name in classes if name in (entry.labels or ())),
-        width=image.picture.width,
-        height=image.picture.height,
-        sha256=image.sha256,
-        mask_sha256=mask.sha256 if mask else None,
+        width=size[0],
+        height=size[1],
+        sha256=hashlib.sha256(data).hexdigest(),
+        mask_sha256=digests.get(entry.mask or ""),
         instances=entry.instances,
-        instances_sha256=objects.sha256 if objects else None,
+        instances_sha256=digests.get(entry.instances or ""),
     )
-    return record, findings
+    return _Checked(record, findings, values, renumbered)
 
 
-def _label_findings(entry: Entry, classes: list[str]) -> list[str]:
-    if not entry.labels:
-        exempt = set(entry.split) == {UNLABELLED} or entry.shows_none
-        return [] if exempt else [f"{entry.id}: no image-level label; add it, or leave the image out"]
-    unknown = sorted(set(entry.labels) - set(classes))
-    return [f"{entry.id}: label '{name}' is no class; correct it to one of {', '.join(classes)}" for name in unknown]
-
-
-class _Decoded(NamedTuple):
-    """A picture that is fully decoded, and the SHA-256 of its file."""
-
-    picture: Image.Image
-    sha256: str
-
-
-def _decode(path: Path) -> _Decoded:
-    """Decode and hash the file of a picture.
-
-    Raises:
-        WsssError: there is no such file, or it cannot be decoded.
-    """
-    try:
-        data = path.read_bytes()
-        picture = Image.open(io.BytesIO(data))
-        picture.load()
-    except FileNotFoundError:
-        raise WsssError(f"{path}: listed, but there is no such file") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "is no image" if isinstance(error, Image.UnidentifiedImageError) else error
-        raise WsssError(f"{path}: cannot be decoded ({reason}); restore the file") from None
-    return _Decoded(picture, hashlib.sha256(data).hexdigest())
-
-
-def _mask_findings(mask: Image.Image, size: tuple[int, int], n_classes: int) -> list[str]:
-    if mask.mode not in ("P", "L"):
-        return [f"mode {mask.mode}; a mask is a palette or grey PNG whose values are class indices"]
-    findings = []
-    if mask.size != size:
-        findings.append("is {}x{} but its image is {}x{} (width x height)".format(*mask.size, *size))
-    values = np.flatnonzero(mask.histogram())
-    strange = values[(values > n_classes) & (values != IGNORE)]
-    if len(strange):
-        findings.append(f"values {', '.join(map(str, strange))} are neither 0 to {n_classes} nor {IGNORE}")
-    return findings
+def _size(data: bytes, path: Path) -> tuple[int, int]:
+    """Width and height of an image as all stages read it; an error where they could not."""
+    height, width = pictures.rgb(pictures.decoded(data, path), path).shape[:2]
+    return width, height

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wsss.data import labels as read
+from wsss.data.classes import advice
+from wsss.data.ids import Ids, check_match, pictures_in, read_list
 from wsss.data.index import Dataset
-from wsss.data.settings import Options, known
+from wsss.data.settings import ROLES, Options, known, lists_of, names_of, roles_of
+from wsss.data.splits import ROLES as ROLES_OF_SPLITS
 from wsss.data.verify import UNLABELLED, Entry, indexed
 from wsss.errors import WsssError
 
@@ -20,7 +22,7 @@ CLASSES = [
 # fmt: on
 FOLDERS = (".", "VOC2012", "VOCdevkit/VOC2012")  # places of JPEGImages below the given root
 LISTS = "ImageSets/Segmentation"
-PAIR = re.compile(r"^\s*/?JPEGImages/(?P<id>.+)\.jpg(\s+\S+)?\s*$")  # a line of PSA's lists
+IMAGES = "JPEGImages"
 
 
 def voc_folder(root: str | Path) -> Path:
@@ -33,20 +35,6 @@ def voc_folder(root: str | Path) -> Path:
         if (Path(root) / below / "JPEGImages").is_dir():
             return Path(root) / below
     raise WsssError(f"{root}: has no JPEGImages, VOC2012 or VOCdevkit/VOC2012; set root to the VOC 2012 folder")
-
-
-def read_list(path: Path) -> list[str]:
-    """Read the ids in a list: one per line, or lines such as ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``.
-
-    Raises:
-        WsssError: the file cannot be read.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise WsssError(f"{path}: cannot be read ({error.strerror}); set lists to files of ids") from None
-    matches = ((PAIR.match(line), line.strip()) for line in lines if line.strip())
-    return [match["id"] if match else line for match, line in matches]
 
 
 def inside(root: Path, name: str | Path) -> Path:
@@ -73,21 +61,25 @@ def find_labels(root: Path, source: str, classes: list[str], ids: list[str]) -> 
         source = present[0]
     path = inside(root, source)
     if path.is_dir():
-        return read.from_xml(path, ids)
+        return read.from_xml(path, ids, classes)
     if path.suffix == ".npy":
         return read.from_npy(path, classes)
-    columns, labels = read.from_csv(path)
-    if foreign := [name for name in columns or read.names(labels) if name not in classes]:
-        raise WsssError(f"{path}: '{foreign[0]}' is no class; correct it to one of {', '.join(classes)}")
+    columns, of_table = read.from_csv(path, classes)
+    if foreign := [name for name in columns or read.names(of_table) if name not in classes]:
+        raise WsssError(f"{path}: '{foreign[0]}' is no class; {advice(foreign[0], classes)}")
+    known = Ids(ids, IMAGES)
+    labels = {known.find(image_id): names for image_id, names in of_table.items()}
+    check_match(path, of_table, labels, ids)
     return labels
 
 
-def listed(folder: Path, lists: dict[str, str]) -> tuple[dict[str, list[str]], list[str]]:
+def listed(folder: Path, lists: dict[str, str], ids: Ids) -> tuple[dict[str, list[str]], list[str]]:
     """Read the splits of all images.
 
     Args:
         folder: the folder of the lists.
         lists: split -> name or path of its list.
+        ids: of the images that are there.
 
     Returns:
         Image id -> its splits, in the order of the lists; and a finding for each id that a list has twice.
@@ -96,7 +88,7 @@ def listed(folder: Path, lists: dict[str, str]) -> tuple[dict[str, list[str]], l
     findings = []
     for split, name in lists.items():
         path = inside(folder, name)
-        for image_id in read_list(path):
+        for image_id in map(ids.find, read_list(path, ids.known)):
             of_image = splits.setdefault(image_id, [])
             if split in of_image:
                 findings.append(f"{path}: '{image_id}' is listed twice")
@@ -114,9 +106,11 @@ def read_voc(
     masks: str | None = None,
     instances: str | None = None,
     unmasked: Sequence[str] = (),
+    roles: Mapping[str, str] = ROLES_OF_SPLITS,
 ) -> Dataset:
     """Index the images of ``lists`` in the folder ``root``. The other arguments are the options of ``build``."""
-    splits, findings = listed(root / LISTS, lists)
+    pictures = pictures_in(root, IMAGES).files
+    splits, findings = listed(root / LISTS, lists, Ids(pictures, IMAGES))
     if masks and not (root / masks).is_dir():
         raise WsssError(f"{root / masks}: no such folder; set masks to SegmentationClass, SegmentationClassAug or null")
     if instances and not (root / instances).is_dir():
@@ -133,24 +127,34 @@ def read_voc(
         return path if instances and (root / path).is_file() else None
 
     entries = [
-        Entry(i, f"JPEGImages/{i}.jpg", mask_of(i, of_image), tuple(of_image), labels_of.get(i), objects_of(i))
+        Entry(
+            i,
+            pictures.get(i, f"{IMAGES}/{i}.jpg"),
+            mask_of(i, of_image),
+            tuple(of_image),
+            labels_of.get(i),
+            objects_of(i),
+        )
         for i, of_image in splits.items()
     ]
-    return indexed(name, classes, root, entries, findings)
+    return indexed(name, classes, root, entries, findings, roles)
 
 
 def build(config: Options, out_dir: Path) -> Dataset:
-    """Index VOC 2012, or a part of it.
+    """Index VOC 2012, a part of it, or a data set of one's own in its layout.
 
     Options:
         root: the VOC2012 folder, or one above it.
         lists: split -> file in ImageSets/Segmentation, or path.
+        classes: names in the order of the mask values; null: VOC's.
         labels: a folder of XML, a CSV or a cls_labels.npy; auto: those that the folder has; null for test images.
         masks: folder of PNGs, or null.
         instances: folder of PNGs whose values are objects, or null. Not every image needs one.
         unmasked: splits whose images need no mask.
     """
     optional: Options = {"labels": "auto", "masks": "SegmentationClass", "instances": None, "unmasked": []}
-    settings = known(config, ("root", "lists"), optional)
-    options = {key: settings[key] for key in ("lists", "labels", "masks", "instances", "unmasked")}
-    return read_voc(config["name"], CLASSES, voc_folder(settings["root"]), **options)
+    settings = known(config, ("root", "lists"), {**optional, "classes": None, **ROLES})
+    options = {key: settings[key] for key in ("labels", "masks", "instances")}
+    options |= {"unmasked": names_of(settings, "unmasked"), "roles": roles_of(settings)}
+    names = names_of(settings, "classes") or CLASSES
+    return read_voc(config["name"], names, voc_folder(settings["root"]), lists_of(settings), **options)

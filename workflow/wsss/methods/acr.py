@@ -42,6 +42,8 @@ D14 AffinityNet has PSA's dropout (.3/.5) and frozen parts, as the file that the
     has other dropout, and nothing is frozen (``affinity.backbone``).
 D15 nothing is released of AffinityNet's walk over these maps. It has the values of AEFT, the only walk that the group
     released (alpha 19, one CRF iteration), and learns from the exponents of ACR's released CRF (6 and 24).        ours
+D16 an image without any class has c_t = 0: it teaches the classifier by its BCE alone, the reconstructor by BCE, R_full
+    and R_nt.                                                                                                  ours
 """
 
 from __future__ import annotations

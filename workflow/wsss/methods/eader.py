@@ -33,6 +33,7 @@ D9  EADER inside PSA (slides, integrability) has no released code: ``method.head
 D10 the release takes the classes of an image from its mask; no training here sees one, so they are the data set's
     image-level labels: for VOC those of the annotations, or of any file that the data set's ``labels`` names.
 D11 the release, alone of the five, also trains on the last, smaller batch of an epoch: ``train.drop_last``.
+D12 an image without any class is in no pair and adds to L_loc alone; a batch of such images leaves F as it is.   ours
 """
 
 from __future__ import annotations
@@ -197,10 +198,15 @@ class Eader(Method):
             return {"loc": multilabel_soft_margin(self._logits(self._features(images)), labels)}
         image, cls = labels.nonzero(as_tuple=True)  # P, P
         if phase == "adversary":
+            if not len(cls):
+                return {"adv": 0 * self.adversary(images).sum()}  # D12
             with torch.no_grad(), waiting(self.backbone, training=follow):
                 a = self.attention(self._features(images), image, cls, images.shape[2:])
             return adversary_loss(self.adversary(self.erase(images, a, image)), labels, image)
         features = self._features(images)  # B D h w
+        if not len(cls):
+            nothing = features.new_zeros(())
+            return {"loc": multilabel_soft_margin(self._logits(features), labels), "am": nothing, "reg": nothing}  # D12
         a = self.attention(features, image, cls, images.shape[2:])  # P 1 H W
         with waiting(self.adversary, training=follow):
             found = self.adversary(self.erase(images, a, image))  # P C

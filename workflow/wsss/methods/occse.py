@@ -25,6 +25,7 @@ D7  the authors keep the epoch whose maps score best on masks of the training im
     do the runs on the papers' data, with every third epoch (``train.select``, ``select_every``); others keep the last.
 D8  nothing is released of AffinityNet's walk. It has the values of AEFT (``walk.alpha`` 19, ``walk.crf`` true), the
     only walk that the group released, over maps that are normalised alike; SEAM's alpha of 6 is for SEAM's own maps.
+D9  an image without any class has no map to erase: L_erase sees it whole, and only L_cls teaches by it.       ours
 """
 
 from __future__ import annotations
@@ -82,8 +83,9 @@ MAXIMUM: dict[str, tuple[int, ...]] = {
 
 
 def sample_target(labels: Tensor) -> Tensor:
-    """t: one class of every row of ``B×C`` labels, each present class equally likely -> ``B``. No row may be empty."""
-    return torch.multinomial(labels, 1).squeeze(1)
+    """t: one class of every row of ``B×C`` labels, each present class equally likely; any in a row of none -> ``B``."""
+    empty = (labels.sum(1, keepdim=True) == 0).to(labels.dtype)
+    return torch.multinomial(labels + empty, 1).squeeze(1)
 
 
 def erasing_mask(cam: Tensor, target: Tensor, size: Sequence[int], maximum: str = "batch") -> Tensor:
@@ -171,7 +173,8 @@ class OcCse(Method):
     def terms(self, images: Tensor, labels: Tensor, target: Tensor, epoch: int) -> dict[str, Tensor]:
         """Compute L_cls and w_e L_erase of images ``B×3×H×W``, labels ``B×C`` and given target classes ``B``."""
         cam = self.localize(images).float()  # B C h w; bf16 has too few digits for what follows
-        z_erased = erased_logits(images, cam, target, self.ordinary, self.depth, self.maximum)  # B C
+        shown = cam * labels.amax(1)[:, None, None, None]  # D9
+        z_erased = erased_logits(images, shown, target, self.ordinary, self.depth, self.maximum)  # B C
         return {
             "cls": multilabel_soft_margin(cam.mean((2, 3)), labels),
             "erase": self.erase_weight(epoch) * erasing_loss(z_erased, labels, target),

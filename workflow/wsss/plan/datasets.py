@@ -20,7 +20,7 @@ def index_config(name: str, spec: Raw, results: Path) -> Raw:
     downloaded = _downloaded(spec, options)
     if downloaded:
         options["root"] = str(results / "downloads" / "voc12")
-    config = {"name": name, "builder": spec["builder"], **options}
+    config = {"name": name, "builder": spec["builder"], "splits": spec["splits"], **options}
     return _completed(config, downloaded)
 
 
@@ -28,7 +28,8 @@ def test_config(name: str, spec: Raw, results: Path) -> Raw:
     """Return the settings of the index of the test images. It is one apart, so that adding it makes nothing stale."""
     unknown = ("masks", "instances", "labels") if spec["builder"] == "voc" else ("masks",)
     config = index_config(name, spec, results)
-    config.pop("sources", None)
+    for key in ("sources", "splits"):
+        config.pop(key, None)
     config |= {**dict.fromkeys(unknown), "lists": TEST_LISTS, **test_options(name, spec)}
     root = config["root"] or str(results / "downloads" / "voc2012-test")
     return _completed({**config, "root": root}, downloaded=not config["root"])

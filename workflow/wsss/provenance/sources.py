@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss.data import voc
+from wsss.data.ids import read_list
 from wsss.errors import WsssError
 from wsss.files import digest, sha256
 
@@ -29,7 +30,7 @@ def sources(config: dict[str, Any]) -> list[str]:
         return []
     try:
         return sorted({str(path) for path in found(config) if path.is_file()})
-    except WsssError:
+    except (WsssError, TypeError, AttributeError):  # options of another kind: the builder names them
         return []
 
 
@@ -54,7 +55,7 @@ def _voc(config: dict[str, Any]) -> Iterable[Path]:
         return
     for path in lists:
         if path.is_file():
-            yield from (labels / f"{image_id}.xml" for image_id in voc.read_list(path))
+            yield from (labels / f"{image_id}.xml" for image_id in read_list(path))
 
 
 def _folder(config: dict[str, Any]) -> Iterable[Path]:

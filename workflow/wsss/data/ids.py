@@ -1,0 +1,152 @@
+"""Ids of images, as files, lists and tables spell them."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from wsss.errors import WsssError
+from wsss.files import read_text
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+PAIR = re.compile(
+    r"^(?:\S*/)?JPEGImages/(?P<id>.+?)\.(?:jpe?g|png)(?:\s+\S+)?$", re.IGNORECASE
+)  # a line of PSA's lists
+PRESENCE = re.compile(r"^\S+\s+(?:-1|0|1)$")  # a line of VOC's lists of one class
+
+
+def read_list(path: Path, known: Collection[str] = ()) -> list[str]:
+    """Read the ids in a list: one per line, or lines such as ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``.
+
+    Args:
+        path: the list.
+        known: ids that are taken as they are.
+
+    Raises:
+        WsssError: the file cannot be read, has no id, or says of each image whether a class is there.
+    """
+    try:
+        lines = [line.strip() for line in read_text(path).splitlines()]
+    except OSError as error:
+        raise WsssError(f"{path}: cannot be read ({error.strerror}); set lists to files of ids") from None
+    lines = [line for line in lines if line]
+    if lines and all(PRESENCE.match(line) and line not in known for line in lines):
+        raise WsssError(
+            f"{path}: its lines are an id and 1, 0 or -1, such as '{lines[0]}', as in VOC's lists of a class; "
+            f"give a list "
+            "of ids alone"
+        )
+    if not lines:
+        raise WsssError(f"{path}: lists no image; write one id per line, or take the split out of lists")
+    return [match["id"] if (match := PAIR.match(line)) else line for line in lines]
+
+
+@dataclass
+class Found:
+    """The files of a folder: id -> path from the data set's root. An id is a path in the folder without its suffix."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)  # files with another suffix
+    twice: list[str] = field(default_factory=list)  # findings: files whose id another one has
+
+    def absence(self, image_id: str, folder: Path) -> str:
+        """The finding for a listed image that is not there."""
+        if image_id in self.others:
+            return (
+                f"{folder}: listed image '{image_id}' is there as '{Path(self.others[image_id]).name}', and its "
+                f"suffix is "
+                f"none of {', '.join(SUFFIXES)}; convert it"
+            )
+        has = f"; it has '{next(iter(self.files))}', for example" if self.files else "; it has no picture"
+        return f"{folder}: listed image '{image_id}' is not there{has}"
+
+
+def pictures_in(root: Path, folder: str, suffixes: Collection[str] = SUFFIXES) -> Found:
+    """Find the pictures in ``folder`` below ``root``, also in sub-folders and in those that links lead to.
+
+    Raises:
+        WsssError: there is no such folder.
+    """
+    top = root / folder
+    if not top.is_dir():
+        raise WsssError(f"{top}: no such folder; set it in the options of the data set")
+    found = Found()
+    for path in sorted(_files(top)):
+        image_id, below = path.relative_to(top).with_suffix("").as_posix(), path.relative_to(root).as_posix()
+        if path.suffix.lower() not in suffixes:
+            found.others[image_id] = below
+        elif found.files.setdefault(image_id, below) != below:
+            found.twice.append(f"{path}: another file has the same id '{image_id}'; rename one of them")
+    return found
+
+
+def _files(top: Path) -> Iterator[Path]:
+    seen = set()
+    for folder, below, names in os.walk(top, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back
+            below.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder, name) for name in names)
+
+
+class Ids:
+    """The ids of a data set's images. Other spellings are found where they can mean one image alone.
+
+    Args:
+        known: the ids.
+        folder: the folder of the images, which a spelling may begin with.
+    """
+
+    def __init__(self, known: Collection[str], folder: str = ""):
+        self.known = set(known)
+        self.folder = folder.strip("./")
+        self.composed = {_composed(image_id): image_id for image_id in known}
+
+    def find(self, text: str) -> str:
+        """Return the id that ``text`` means, or ``text`` itself, stripped, if that is none."""
+        for spelling in self._spellings(text.strip()):
+            if spelling in self.known:
+                return spelling
+            if _composed(spelling) in self.composed:
+                return self.composed[_composed(spelling)]
+        return text.strip()
+
+    def _spellings(self, text: str) -> Iterator[str]:
+        """The text, without the suffix of a picture, without the folder of the images, and without both."""
+        yield text
+        path = PurePosixPath(text.replace("\\", "/"))
+        bare = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+        yield bare.as_posix()
+        for one in (path, bare):
+            parts = one.parts
+            if self.folder and self.folder in parts[:-1]:
+                yield "/".join(parts[parts.index(self.folder) + 1 :])
+
+
+def check_match(path: Path, given: Collection[str], read: Collection[str], images: Collection[str]) -> None:
+    """Say so in one line if a table knows none of the listed images.
+
+    Args:
+        path: the table.
+        given: its ids as they are written.
+        read: its ids as they are understood.
+        images: the ids of the listed images.
+
+    Raises:
+        WsssError: no id of the table is that of an image.
+    """
+    if given and images and not set(read) & set(images):
+        raise WsssError(
+            f"{path}: no id in it is that of a listed image; it has '{next(iter(given))}', the lists have "
+            f"'{next(iter(images))}'; write the ids alike"
+        )
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

@@ -1,0 +1,134 @@
+"""What a mask file means, and whether it fits its image's labels.
+
+Values: the indices of a palette or grey picture of 8 bits. Tools that optimise files renumber a palette and keep its
+colours. So where the colours in use are VOC's colours of admitted values, but stand at other indices, the values are
+those
+of the colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from wsss.stores import IGNORE, voc_palette
+
+MODES = ("P", "L")
+CONTRADICTED = 0.5  # the share of images whose masks show none of their labels, above which a data set is refused
+SHOWN = 3  # ids in a line
+
+
+def values(mask: Image.Image, highest: int) -> np.ndarray:
+    """Read the values of a mask, ``H×W`` uint8.
+
+    Args:
+        mask: of mode ``P`` or ``L``.
+        highest: the highest value beside 255: the number of classes, or of objects.
+    """
+    indices = np.array(mask)
+    table = _by_colour(mask, highest)
+    return indices if table is None else table[indices]
+
+
+def _by_colour(mask: Image.Image, highest: int) -> np.ndarray | None:
+    """The table from the indices of a renumbered VOC palette to values; None where the indices are the values."""
+    if mask.mode != "P":
+        return None
+    used = np.flatnonzero(mask.histogram()).tolist()
+    flat = mask.getpalette("RGB") or []
+    colours = [tuple(flat[3 * i : 3 * i + 3]) for i in used]
+    known = _values_of_colours()
+    found = [known.get(colour) for colour in colours]
+    if found == used or len(set(found)) < len(used):
+        return None
+    table = np.arange(IGNORE + 1, dtype=np.uint8)
+    for index, value in zip(used, found, strict=True):
+        if value is None or highest < value < IGNORE:
+            return None
+        table[index] = value
+    return table
+
+
+@cache
+def _values_of_colours() -> dict[tuple[int, ...], int]:
+    flat = voc_palette()
+    return {tuple(flat[3 * value : 3 * value + 3]): value for value in range(IGNORE + 1)}
+
+
+def faults(mask: Image.Image, size: tuple[int, int], highest: int) -> list[str]:
+    """List what is wrong with a mask: its mode, its size, its values.
+
+    Args:
+        mask: the picture.
+        size: width and height of its image.
+        highest: see :func:`values`.
+    """
+    if mask.mode not in MODES:
+        return [f"mode {mask.mode}; a mask is a palette or grey PNG of 8 bits whose values are class indices"]
+    findings = []
+    if mask.size != size:
+        findings.append("is {}x{} but its image is {}x{} (width x height)".format(*mask.size, *size))
+    present = np.unique(values(mask, highest))
+    strange = present[(present > highest) & (present != IGNORE)]
+    if len(strange):
+        findings.append(f"values {', '.join(map(str, strange))} are neither 0 to {highest} nor {IGNORE}")
+    return findings
+
+
+class Pair(NamedTuple):
+    """What an image's labels and its mask say: the id, the labels, and the mask's values."""
+
+    id: str
+    labels: Collection[str]
+    values: Collection[int]
+
+
+def compare(pairs: Iterable[Pair], classes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Compare the classes that masks show with image-level labels.
+
+    A mask contradicts its image's labels if it shows none of them, or a class where there is no label. Small or
+    difficult
+    objects have labels and no pixel in every data set, so a difference alone is no fault.
+
+    Returns:
+        Findings: one, if more than half of the images are contradicted. And remarks: one, if any image differs.
+    """
+    images = list(pairs)
+    differing, contradicted = [], []
+    for pair in images:
+        shown = {classes[value - 1] for value in pair.values if 0 < value <= len(classes)}
+        if shown != set(pair.labels):
+            differing.append(pair)
+            if not shown & set(pair.labels):
+                contradicted.append(pair)
+    if not differing:
+        return [], []
+    if len(contradicted) <= CONTRADICTED * len(images):
+        remark = f"the classes of mask and labels differ in {_share(differing, images)}"
+        if contradicted:
+            remark += f"; they have none in common in {_share(contradicted, images)}"
+        return [], [remark]
+    return [f"mask and labels contradict each other in {_share(contradicted, images)}: {_reason(contradicted)}"], []
+
+
+def _share(some: list[Pair], images: list[Pair]) -> str:
+    names = ", ".join(pair.id for pair in some[:SHOWN])
+    more = ", ..." if len(some) > SHOWN else ""
+    return f"{len(some)} of {len(images)} images with masks ({names}{more})"
+
+
+def _reason(pairs: list[Pair]) -> str:
+    seen = {value for pair in pairs for value in pair.values}
+    if seen <= {0}:
+        return "the masks are all background; set masks to the folder of those with classes, or to null"
+    if seen <= {0, IGNORE}:
+        return f"the masks hold {IGNORE} alone, which means ignored; write 1, 2, ..., the numbers of classes"
+    first = pairs[0]
+    return (
+        f"'{first.id}' has the labels {', '.join(sorted(first.labels)) or 'none'} and the mask values "
+        f"{', '.join(str(value) for value in sorted(first.values))}; put 'classes' into the order of the masks' values"
+    )

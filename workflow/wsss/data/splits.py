@@ -1,0 +1,67 @@
+"""Whether the splits of a data set can be learnt from, and measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from wsss.data.index import Record
+
+ROLES = {"train": "train", "measured": "train", "val": "val"}  # role -> split, unless the configuration says otherwise
+LEARNT = ("train", "measured")  # roles whose images networks see
+COPIES = 0.01  # the share of copies in val from which a data set is refused; published ones have a few
+SHOWN = 3  # ids in a line
+
+
+def shared(records: Sequence[Record], roles: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Look for images to learn from that are measured on as well.
+
+    Args:
+        records: all images.
+        roles: role -> split.
+
+    Returns:
+        Findings: val and train list an image, or many images of val are copies, byte for byte, of images in train. And
+        remarks: few are.
+    """
+    learnt = {roles[role] for role in LEARNT if role in roles}
+    val = [record for record in records if roles.get("val") in record.split]
+    both = [record.id for record in val if learnt & set(record.split)]
+    seen = {record.sha256: record.id for record in records if learnt & set(record.split)}
+    pairs = [f"'{r.id}' is '{seen[r.sha256]}'" for r in val if r.sha256 in seen and r.id not in both]
+    findings, remarks = [], []
+    if both:
+        findings.append(
+            f"{_share(both, val)} are images to learn from as well ({_first(both)}); take them out of one of the lists"
+        )
+    if pairs:
+        line = f"{_share(pairs, val)} have the same bytes as an image to learn from ({_first(pairs)})"
+        if len(pairs) > COPIES * len(val):
+            findings.append(f"{line}; take them out of one of the lists")
+        else:
+            remarks.append(line)
+    return findings, remarks
+
+
+def unlearnable(records: Sequence[Record], classes: Sequence[str], roles: Mapping[str, str]) -> list[str]:
+    """List the classes that no network can learn: all images to learn from have them, or none has."""
+    images = [set(record.labels) for record in records if roles.get("train") in record.split]
+    everywhere = [name for name in classes if images and all(name in labels for labels in images)]
+    nowhere = [name for name in classes if images and not any(name in labels for labels in images)]
+    remarks = []
+    if everywhere:
+        remarks.append(
+            f"nothing can be learnt of {_first(everywhere)}: every image of '{roles['train']}' has that label; "
+            f"add images "
+            "without it, with an empty cell in the column labels or 0 in that of the class"
+        )
+    if nowhere:
+        remarks.append(f"nothing can be learnt of {_first(nowhere)}: no image of '{roles['train']}' has that label")
+    return remarks
+
+
+def _share(some: Sequence[str], val: Sequence[Record]) -> str:
+    return f"{len(some)} of {len(val)} images to measure on"
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
