@@ -81,7 +81,7 @@ def test_it_is_said_before_anything_starts(workflow):
     assert f"5 trainings 30 steps over 120 images; {of}" in " ".join(said.split())
     assert said.count("Before seam_table1") == 1
     everything = workflow(*nothing).stdout
-    assert "Before 5 tables and figures can be written" in everything
+    assert "Before 5 targets can be written" in everything
     assert "trainings" not in workflow("--list").stdout
 
 
@@ -200,5 +200,5 @@ def test_a_paper_means_all_of_its_tables_and_figures(make_plan):
     ]
     plan.config["targets"] = "everything"
     assert targets.default(plan, "shapes") == targets.named(plan, "shapes", []) == every
-    with pytest.raises(WsssError, match="unknown table, figure or paper 'seam_table99'"):
+    with pytest.raises(WsssError, match="unknown table, figure, claims or paper 'seam_table99'"):
         targets.chosen(plan, "shapes", ["seam_table99"])

@@ -166,7 +166,7 @@ def test_bf16_stays_close_to_float32(dataset, model, tmp_path):
 
 def test_a_corrupt_image_is_named_and_leaves_no_shard(dataset, model, tmp_path):
     (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:200])
-    with pytest.raises(WsssError, match=r"3\.png: cannot be read"):
+    with pytest.raises(WsssError, match=r"3\.png: cannot be decoded"):
         run("cam", settings(), dataset, tmp_path / "all.npz", model=model)
     assert not list(tmp_path.glob("*.npz"))
 

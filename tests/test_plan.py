@@ -114,7 +114,7 @@ def test_targets_of_a_data_set_whose_papers_are_not_configured_are_left_out(make
     plan = make_plan()  # shapes names tables and figures of SEAM
     assert targets.default(plan, "shapes") == []
     assert targets.default(make_plan(targets="a"), "shapes") == ["a_t"]
-    with pytest.raises(WsssError, match="unknown table, figure or paper 'seam_table2'"):
+    with pytest.raises(WsssError, match="unknown table, figure, claims or paper 'seam_table2'"):
         targets.default(make_plan(targets=["seam_table2"]), "shapes")
 
 

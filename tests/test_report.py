@@ -227,6 +227,7 @@ def page_of_a_chain(tmp_path, monkeypatch):
     paper = {"title": "SEAM", "citation": None, "note": None}
     stage_words = {"train": "classifier", "cam": "class maps", "walk": "masks by random walk"}
     outline = {"dataset": "toy", "papers": {"seam": paper}, "entries": [entry], "stage_words": stage_words}
+    outline["claims"] = {"name": "claims", "dataset": "toy", "rows": [], "claims": []}
     return chain, outline, Path("results/toy/report/index.html")
 
 

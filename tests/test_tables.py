@@ -275,11 +275,19 @@ def test_every_table_of_the_papers_can_be_written(tmp_path):
     plan = Plan(config, ROOT / "workflow" / "papers")
     voc = ["aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"]
     voc += ["horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]
-    point = {"miou": 0.5, "precision": 0.5, "recall": 0.5, "precision_fg": 0.5, "recall_fg": 0.5, "iou": [0.5] * 21}
+    point = {
+        "miou": 0.5,
+        "precision": 0.5,
+        "recall": 0.5,
+        "precision_fg": 0.5,
+        "recall_fg": 0.5,
+        "iou": [0.5] * 21,
+        "map": 0.5,
+    }
     content = json.dumps(
         {
             "classes": ["background", *voc],
-            "points": dict.fromkeys(("best", "highest", "fixed", "argmax", "alpha=4"), point),
+            "points": dict.fromkeys(("best", "highest", "fixed", "argmax", "alpha=4", "iou=0.5"), point),
         }
     )
     for dataset in ("voc12", "shapes"):

@@ -206,7 +206,7 @@ def test_sigterm_is_a_clean_stop(tmp_path):
     assert Stopped.exit_code == 143
     assert "run the same command again" in process.errors
     state = torch.load(tmp_path / "stopped/checkpoint.pt", weights_only=True)
-    assert 5 <= state["step"] < Schedule(22, TRAIN).steps
+    assert 1 <= state["step"] < Schedule(22, TRAIN).steps
 
 
 def test_a_checkpoint_of_other_settings_is_not_used(tmp_path, capsys):
@@ -273,8 +273,7 @@ def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path):
 def skipping(out: Path, bad: int | None, may_skip: float, **changes) -> Path:
     torch.manual_seed(1)
     training = Training(Regression(), Points(bad=bad), {**TRAIN, "may_skip": may_skip, **changes})
-    with mock.patch("wsss.train.CHECKPOINT_EVERY", 5):
-        return fit(training, CONFIG, out, "cpu")
+    return fit(training, CONFIG, out, "cpu", checkpoint_minutes=0)
 
 
 def test_a_step_without_a_number_is_left_out_counted_and_told(tmp_path, capsys):
@@ -324,8 +323,8 @@ def choosing(out: Path, every: int = 1, first: int = 0, scores: dict | None = No
     done = _resumed_at(out)
     left = [step for step in steps if step > done]
     choice = Choice(lambda task: (task.eval(), (scores or SCORES)[left.pop(0)])[1], every, first, "a score laid down")
-    with mock.patch("wsss.train.CHECKPOINT_EVERY", 3):
-        return fit(Training(Regression(pause), Points(), TRAIN, choice=choice), CONFIG, out, "cpu")
+    training = Training(Regression(pause), Points(), TRAIN, choice=choice)
+    return fit(training, CONFIG, out, "cpu", checkpoint_minutes=0)
 
 
 def _resumed_at(out: Path) -> int:
@@ -341,7 +340,7 @@ def test_the_epoch_with_the_best_score_is_kept_the_first_of_equals(tmp_path):
     )
     with keep:
         choosing(tmp_path / "b")
-    after = dict(zip([3, 5, 6, 9, 10, 12, 15, 18], states, strict=True))  # checkpoints, also after each score
+    after = dict(zip(range(1, 20), states, strict=True))  # a checkpoint after each step but the last
     assert all(torch.equal(chosen[name], value) for name, value in after[10].items())
     about = read_json(tmp_path / "a/training.json")["selection"]
     assert about["kept"] == 10

@@ -70,6 +70,7 @@ def released(method: str) -> nn.Module:
     folder = Path(wsss.methods.__file__).parent
     config = yaml.safe_load((folder / f"{method}.yaml").read_text())
     config["method"]["name"] = method
+    config.setdefault("train", {}).setdefault("start", None)
     with torch.device("meta"):
         return wsss.methods.build(config, 20)
 

@@ -88,7 +88,7 @@ def _fault_of_shape(shape: Any) -> str | None:
         return None if "counts" in shape else "segmentation has no 'counts'"
     if not isinstance(shape, list) or not shape:
         return "they have no segmentation (boxes alone make no mask)"
-    if not all(isinstance(polygon, list) for polygon in shape):
+    if not all(isinstance(polygon, (list, array)) for polygon in shape):
         return "segmentation is not a list of polygons; put each into a list of its own"
     if any(len(polygon) % 2 or not all(isinstance(v, (int, float)) for v in polygon) for polygon in shape):
         return "a polygon is not x, y, x, y, ..."
@@ -205,12 +205,20 @@ def read_annotations(path: Path) -> dict[str, list[Annotation]]:
     except FileNotFoundError:
         raise WsssError(f"{path}: no such file; unpack COCO's annotations there") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise WsssError(f"{path}: no file of instance annotations ({error}); download it again") from None
+        raise WsssError(f"{path}: no file of instance annotations ({error}); {RESTORE}") from None
 
 
 def _compact(found: dict[str, Any]) -> dict[str, Any]:
     """Return what is needed of an object; polygons as arrays, which take a quarter of a list's memory."""
     kept = {key: value for key, value in found.items() if key in KEPT}
     if isinstance(shape := kept.get("segmentation"), list):
-        kept["segmentation"] = [array("d", polygon) for polygon in shape]
+        kept["segmentation"] = [_corners(polygon) for polygon in shape]
     return kept
+
+
+def _corners(polygon: Any) -> Any:
+    """Return a polygon as an array of numbers; what is none stays as it is, for ``checked`` to name."""
+    try:
+        return array("d", polygon)
+    except TypeError:
+        return polygon
