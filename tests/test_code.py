@@ -118,7 +118,7 @@ SOMETHING = {
     "how files are written": (("files.py", "os.replace(temporary", "os.rename(temporary"), of(IMAGES)),
     "work by processes": (("pool.py", "QUEUED = 3", "QUEUED = 4"), of(SHARDS)),
     "the network": (("backbones/tiny.py", "x + self.bn2", "x - self.bn2"), of(NETWORKS)),
-    "how images are read": (("data/index.py", '.convert("RGB")', '.convert("L")'), of(IMAGES)),
+    "how images are read": (("data/pictures.py", 'picture.convert("RGB")', 'picture.convert("L")'), of(IMAGES)),
     "a builder": (("data/shapes.py", "MIN_VISIBLE = 0.6", "MIN_VISIBLE = 0.7"), of({"index"})),
     "the measures": (("measure/metrics.py", "EPS = 1e-10", "EPS = 1e-9"), of({"measure"})),
 }

@@ -90,7 +90,7 @@ def test_the_exit_code_tells_findings_from_what_cannot_be_audited(chain, tmp_pat
     with pytest.raises(WsssError) as error:
         run_audit(str(tmp_path / "nothing"))
     assert error.value.exit_code == 2
-    with pytest.raises(WsssError, match="no such file, table or figure"):
+    with pytest.raises(WsssError, match="no such file, table, figure or claims"):
         find("seam_table99")
 
 

@@ -180,6 +180,7 @@ def test_the_entry_points_are_those_of_the_plan():
     assert {
         "table": ENTRY_POINTS["tables"],
         "figure": ENTRY_POINTS["figures"],
+        "judge": ENTRY_POINTS["claims"],
         "page": "",
     } == {**code.DRAWN, "page": ""}
 
