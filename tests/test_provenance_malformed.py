@@ -51,7 +51,7 @@ def edits() -> dict[str, Callable[[Path], None]]:
         found[name] = lambda path, data=data: path.write_bytes(data)
     for at, field in enumerate(FIELDS):
         found[f"no {field}"] = lambda path, field=field: without(path, field)
-        found[f"odd {field}"] = lambda path, field=field, at=at: odd(path, field, WRONG[at % len(WRONG)])
+        found[f"odd {field}"] = lambda path, field=field, at=at: odd(path, field, at)
     return found
 
 
@@ -61,8 +61,11 @@ def without(path: Path, field: str) -> None:
     path.write_text(content.text_of(found))
 
 
-def odd(path: Path, field: str, value: object) -> None:
-    path.write_text(json.dumps(read(path) | {field: value}, indent=1, sort_keys=True) + "\n")
+def odd(path: Path, field: str, at: int) -> None:
+    """Write a value that the field does not have; a process without arguments has the empty list of them."""
+    found = read(path)
+    value = next(value for value in WRONG[at % len(WRONG) :] + WRONG if value != found[field])
+    path.write_text(json.dumps(found | {field: value}, indent=1, sort_keys=True) + "\n")
 
 
 EDITS = edits()
