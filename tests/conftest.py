@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +28,10 @@ TINY = {  # the smallest thing that goes through every stage
 PARTITION = os.environ.get("WSSS_SLURM_PARTITION")  # of the cluster that tests marked slurm use
 if PARTITION is None:  # Snakemake's plugin asks scontrol when it is loaded, which waits ten seconds for no controller
     os.environ["SLURM_CONF"] = os.devnull
+
+
+# A runner in the background ignores Ctrl-C, and every process that the tests start would, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Workflow:

@@ -314,7 +314,7 @@ def test_without_test_images_a_submission_says_what_to_do(workflow):
         (["--config", "device=cuda:0"], "configuration: device: 'cuda:0' does not match"),
         (["--config", "dataset=nowhere"], "unknown data set 'nowhere'"),
         (["--config", 'papers=["nobody"]'], "unknown paper 'nobody': choose one of acr, aeft,"),
-        (["seam_tabel2"], "no table, figure or paper is called 'seam_tabel2': did you mean seam_table2?"),
+        (["seam_tabel2"], "no table, figure, claims or paper is called 'seam_tabel2': did you mean seam_table2?"),
         (["--configfile", "lacking.yaml", "--", "seam_table2"], "weights are missing: nowhere/resnet38d.params; see"),
     ],
 )
