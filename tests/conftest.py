@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from wsss.errors import WsssError
+from wsss.plan import papers
 
 ROOT = Path(__file__).parent.parent
 TINY = {  # the smallest thing that goes through every stage
@@ -101,6 +102,19 @@ def one_line():
         assert "\n" not in message
         assert all(word in message for word in words), message
         return message
+
+    return check
+
+
+@pytest.fixture
+def mistaken_paper(tmp_path) -> Callable[[str, str, str, str], None]:
+    """Load a paper file in which one text is exchanged for another, and expect a message."""
+
+    def check(text: str, old: str, new: str, message: str) -> None:
+        assert old in text
+        (tmp_path / "a.yaml").write_text(text.replace(old, new, 1))
+        with pytest.raises(WsssError, match=message):
+            papers.load(["a"], tmp_path)
 
     return check
 

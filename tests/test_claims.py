@@ -11,7 +11,6 @@ import pytest
 import yaml
 from toys import metrics_file
 
-from wsss.errors import WsssError
 from wsss.plan import Plan, claims, drawings, papers, targets
 from wsss.report.claims import write_claims
 from wsss.report.forest import forest
@@ -187,11 +186,8 @@ def test_every_claim_resolves_on_every_data_set():
         ("  t:\n", "  claims:\n", r"a\.yaml, table claims: is the word for the paper's claims: rename it \(line 8\)"),
     ],
 )
-def test_a_mistake_is_named_with_its_line(tmp_path, old, new, message):
-    assert old in SMALL
-    (tmp_path / "a.yaml").write_text(SMALL.replace(old, new, 1))
-    with pytest.raises(WsssError, match=message):
-        papers.load(["a"], tmp_path)
+def test_a_mistake_is_named_with_its_line(mistaken_paper, old, new, message):
+    mistaken_paper(SMALL, old, new, message)
 
 
 # ---- the rule

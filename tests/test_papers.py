@@ -274,11 +274,8 @@ def test_the_small_paper_is_sound(tmp_path):
         ("method: cam", "mehtod: cam", r"a\.yaml: runs\.first: 'method' is a required property \(line 4\)"),
     ],
 )
-def test_a_mistake_is_named_with_its_line(tmp_path, old, new, message):
-    assert old in SMALL
-    (tmp_path / "a.yaml").write_text(SMALL.replace(old, new, 1))
-    with pytest.raises(WsssError, match=message):
-        papers.load(["a"], tmp_path)
+def test_a_mistake_is_named_with_its_line(mistaken_paper, old, new, message):
+    mistaken_paper(SMALL, old, new, message)
 
 
 def test_a_paper_s_name_has_no_underscore(tmp_path):

@@ -262,6 +262,13 @@ def test_a_page_is_written_again_with_the_same_bytes(page_of_a_chain):
     assert pages[0] == pages[1]
 
 
+def test_the_metrics_that_claims_are_judged_by_are_part_of_a_page(page_of_a_chain):
+    _, outline, _ = page_of_a_chain
+    of_both = [["a/cam_measured.json", "b/cam_measured.json"], ["c/cam_measured.json"]]
+    outline["claims"]["rows"] = [{"cells": [{"metrics": files} for files in of_both]}, {"cells": [{}, {}]}]
+    assert {file for files in of_both for file in files} <= set(files_read(outline))
+
+
 def test_the_record_of_a_page_lists_all_that_is_on_it(page_of_a_chain):
     _, outline, out = page_of_a_chain
     log = Path("results/logs/toy/seam/seam/seed0/train.log")

@@ -6,6 +6,8 @@ from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from wsss.errors import WsssError
+
 IN, OUT = "input", "output"
 Run = Callable[[Namespace], None]
 
@@ -49,3 +51,14 @@ def command(name: str, *arguments: Argument) -> Callable[[Run], Run]:
         return function
 
     return registered
+
+
+def number(text: str, option: str, least: int, of: str = "processes") -> int:
+    """Read the value of an option that is a number ``of`` something.
+
+    Raises:
+        WsssError: it is no whole number, or less than ``least``.
+    """
+    if not text.isdecimal() or int(text) < least:
+        raise WsssError(f"{option} {text}: give a number of {of}, {least} or more")
+    return int(text)

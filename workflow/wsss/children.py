@@ -90,14 +90,14 @@ class Watched:
             return
 
     def _death_within(self, seconds: float) -> str | None:
-        """How a child died, also one that is about to: its connections are closed before it counts as dead."""
+        """Tell how a child died, or is about to: its connections are closed before it counts as dead."""
         deadline = time.monotonic() + seconds
         while (how := self._death()) is None and self._seen and time.monotonic() < deadline:
             time.sleep(0.05)
         return how
 
     def _death(self) -> str | None:
-        """How a child died, if one did."""
+        """Tell how a child died, if one did."""
         self._seen.update(set(multiprocessing.active_children()) - self._others)
         for child in list(self._seen):
             if child.exitcode:

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import wsss.commands  # they register themselves
+import wsss.questions
 from wsss.arguments import COMMANDS, IN, OUT, Command
 from wsss.children import end_with
 from wsss.errors import ChildDied, WsssError

@@ -99,7 +99,7 @@ def fit(resources: Any, site: Site, trains: bool, record: Callable[[Any], str] |
 
 
 def options(site: Site, trains: bool, attempt: int, record: str | None) -> str:
-    """More options for sbatch: a log that a requeued job continues, a warning in time, no node that lacked a GPU."""
+    """Return more options for sbatch: a log that a requeued job continues, a warning, no node that lacked a GPU."""
     found = ["--open-mode=append"]
     if trains and site.warn_minutes:
         found.append(f"--signal=TERM@{round(60 * site.warn_minutes)}")
@@ -143,7 +143,7 @@ def _largest_node(partition: str | None) -> int | None:
 
 
 def minutes(limit: str) -> int | None:
-    """Slurm's words for a time limit, as ``1-12:00:00``, ``30:00`` or ``infinite``, in minutes."""
+    """Turn Slurm's words for a time limit, as ``1-12:00:00``, ``30:00`` or ``infinite``, into minutes."""
     if not (found := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)):
         return None
     days, hours, rest, _ = (int(word or 0) for word in found.groups())
@@ -152,7 +152,7 @@ def minutes(limit: str) -> int | None:
 
 @functools.cache
 def partitions() -> list[tuple[str, str]]:
-    """(name, time limit) of the cluster's partitions; the default one's name ends with ``*``."""
+    """List (name, time limit) of the cluster's partitions; the default one's name ends with ``*``."""
     if not shutil.which("sinfo"):
         return []
     answer = subprocess.run(["sinfo", "-h", "-o", "%P %l"], capture_output=True, text=True, check=False)
@@ -161,7 +161,7 @@ def partitions() -> list[tuple[str, str]]:
 
 
 def ask(*command: str) -> str:
-    """What a command of Slurm answers.
+    """Return the answer of a command of Slurm.
 
     Raises:
         WsssError: it fails.
@@ -225,15 +225,11 @@ def cancel_orphans(folder: str | Path) -> list[str]:
 
 
 def orphans(folder: str | Path) -> list[str]:
-    """Job ids of Snakemake's jobs that wait or run in a working folder."""
+    """List the job ids of Snakemake's jobs that wait or run in a working folder."""
     listed = ask("squeue", "-h", "-u", getpass.getuser(), "-o", "%i|%j|%Z").splitlines()
     rows = (line.split("|", 2) for line in listed)
     here = os.path.realpath(folder)
-    return [job for job, name, where in rows if _is_run(name) and os.path.realpath(where) == here]
-
-
-def _is_run(name: str) -> bool:
-    return RUN.search(name) is not None
+    return [job for job, name, where in rows if RUN.search(name) and os.path.realpath(where) == here]
 
 
 # ---- after the last

@@ -1,26 +1,24 @@
-"""The commands of ``wsss``. Each stage is one, in pipeline order; the rules run exactly these.
+"""The commands that make results. Each stage is one, in pipeline order; the rules run exactly these.
 
-Each command imports what it needs when it runs: ``wsss targets`` must not wait for torch.
+Each command imports what it needs when it runs: drawing a table must not wait for torch.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import math
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsss import stages
-from wsss.arguments import IN, OUT, Argument, command, register
+from wsss.arguments import IN, OUT, Argument, command, number, register
 from wsss.errors import WsssError
 from wsss.files import INSTALLED, read_json, read_yaml
 from wsss.stages import IN_SHARDS, MEASURED, STAGES, TRAINED, Stage
 
 if TYPE_CHECKING:
-    from wsss.plan import Plan
+    pass
 
 CONFIG = Argument("--config", "resolved settings of this stage (config.yaml in its folder)", IN)
 DATA = Argument("--data", "folder of the data set's index", IN)
@@ -40,8 +38,6 @@ MODEL = Argument("--model", "model.pt of the step before", IN)
 WEIGHTS = Argument("--weights", "models and weight files that the settings name", IN, many=True, required=False)
 METRICS = Argument("--metrics", "metrics files it reads", IN, many=True, required=False)
 DRAWING = Argument("--drawing", "its entry with all runs resolved (config.yaml in its folder)", IN)
-CONFIGURATION = Argument("--config", "configuration file, if not the project's own config.yaml", required=False)
-DATASET = Argument("--dataset", "data set, if not the configured one", required=False)
 
 
 # ---- data
@@ -106,7 +102,7 @@ def _run_shards(name: str, args: Namespace) -> None:
         scores=getattr(args, "scores", None) or (),
         model=getattr(args, "model", None),
         device=args.device,
-        workers=_number(args.workers, "--workers", least=1),
+        workers=number(args.workers, "--workers", least=1),
     )
     run_shards(STAGES[name], given, args.out)
 
@@ -122,7 +118,7 @@ def _run_training(name: str, args: Namespace) -> None:
     scores, masks = getattr(args, "scores", None), getattr(args, "masks", None)
     given = give(settings, args.data, "train", scores=scores or (), masks=masks or None, device=args.device)
     minutes = _minutes(args.checkpoint_minutes, "--checkpoint-minutes")
-    run_training(STAGES[name], given, args.out, _number(args.loaders, "--loaders", least=0), minutes)
+    run_training(STAGES[name], given, args.out, number(args.loaders, "--loaders", least=0), minutes)
 
 
 for _name, _stage in STAGES.items():
@@ -273,7 +269,7 @@ def _page(args: Namespace) -> None:
 
 @functools.cache
 def _outline(config: str, dataset: str) -> dict[str, Any]:
-    """What the page shows."""
+    """Return the contents of the page."""
     from wsss.plan.configuration import load_plan
     from wsss.plan.state import page
 
@@ -299,172 +295,6 @@ def inputs_found(name: str, args: Namespace, config: dict[str, Any] | None) -> l
     return []
 
 
-@command(
-    "evidence",
-    Argument("claims", "folders of judged claims, or names of data sets that have them", many=True),
-    Argument("--out", "document whose tables it writes", default="docs/evidence.md", required=False),
-    CONFIGURATION,
-)
-def _evidence(args: Namespace) -> None:
-    """Write the tables of docs/evidence.md: which claims hold on which data, from the records of what was computed."""
-    from wsss.plan.configuration import load_plan
-    from wsss.provenance.evidence import write_evidence
-
-    results = load_plan(args.config).results
-    folders = [Path(name) if "/" in name else results / name / "claims" / "claims" for name in args.claims]
-    if not folders:
-        raise WsssError("name data sets, or folders of judged claims, as results/shapes/claims/claims")
-    write_evidence(folders, args.out)
-
-
-@command("stages")
-def _stages(args: Namespace) -> None:
-    """List the stages of a run: what each reads, makes and is called by."""
-    print(stages.as_markdown())
-
-
-@command("schema")
-def _schema(args: Namespace) -> None:
-    """Print the JSON schema of a run's settings, by which editors complete and check them."""
-    from wsss.settings.schema import json_schema
-
-    print(json.dumps(json_schema(), indent=1))
-
-
-@command("recipes")
-def _recipes(args: Namespace) -> None:
-    """Print which release, settings and departures each row of the papers' tables follows (docs/recipes.md)."""
-    from wsss.plan.recipes import page
-
-    print(page(["seam", "eader", "occse", "aeft", "acr", "psa", "irn", "overview"]))
-
-
-@command("targets", CONFIGURATION, DATASET)
-def _targets(args: Namespace) -> None:
-    """List all claims, tables and figures that can be asked for, and their state."""
-    from wsss.plan.cost import WIDTH
-    from wsss.plan.state import listing
-
-    rows = listing(*_plan(args))
-    wide = [max(len(row[i]) for row in rows) for i in range(3)]
-    for *words, how in rows:
-        head = "  ".join(f"{word:<{width}}" for word, width in zip(words, wide, strict=True))
-        print(f"{head}  {how}" if len(head) + 2 + len(how) <= WIDTH else f"{head.rstrip()}\n    {how}")
-
-
-@command(
-    "cost",
-    Argument("names", "tables, figures, claims and papers, as seam_table2; none: what is made by default", many=True),
-    CONFIGURATION,
-    DATASET,
-)
-def _cost(args: Namespace) -> None:
-    """Say what has to be computed before targets can be written: trainings, images, time if known."""
-    from wsss.plan import cost, targets
-
-    plan, dataset = _plan(args)
-    names = targets.chosen(plan, dataset, args.names) or targets.default(plan, dataset)
-    print(cost.describe(plan, dataset, names) or "Nothing has to be computed.", flush=True)
-    if lacking := cost.lacking(plan, dataset, names):
-        raise WsssError(f"weights are missing: {', '.join(lacking)}; see README, Weights")
-
-
-def _plan(args: Namespace) -> tuple[Plan, str]:
-    """Return the checked plan, and the data set that is asked for."""
-    from wsss.plan.configuration import load_plan
-
-    plan = load_plan(args.config)
-    dataset = args.dataset or plan.config["dataset"]
-    plan.check(dataset)
-    return plan, dataset
-
-
-# ---- provenance
-
-
-def _switch(flag: str, text: str) -> Argument:
-    return Argument(flag, text, required=False, switch=True)
-
-
-def _optional(flag: str, text: str) -> Argument:
-    return Argument(flag, text, required=False)
-
-
-@command(
-    "audit",
-    Argument("target", "a result: a file of any stage, or a table, figure or claims by name"),
-    _optional("--cell", "ROW,COLUMN: tell where one number of a table comes from"),
-    _switch("--cold", "read every file again, whatever an earlier audit has found"),
-    _switch("--recount", "count the pixels of masks and scores again"),
-    Argument("--rerun", "number of jobs to run again and to compare", default="0", required=False),
-    _optional("--expect", "digest that the target must have"),
-    _optional("--images", "folder of the images, if it is not where the index says"),
-    _optional("--signers", "file of allowed signers, by which the signature is checked"),
-    _switch("--mend", "set aside what does not match, so that the next run makes it again"),
-    _switch("--full", "print every record and every consequence"),
-    _switch("--json", "print JSON"),
-    CONFIGURATION,
-    DATASET,
-)
-def _audit(args: Namespace) -> None:
-    """Check everything a result rests on, and name what does not match."""
-    from wsss.provenance.commands import run_audit
-
-    code = run_audit(
-        args.target,
-        configfile=args.config,
-        dataset=args.dataset,
-        cold=args.cold,
-        full=args.full,
-        as_data=args.json,
-        number=args.cell,
-        expect=args.expect,
-        images=args.images,
-        signers=args.signers,
-        recount=args.recount,
-        rerun=_number(args.rerun, "--rerun", least=0),
-        set_aside=args.mend,
-    )
-    sys.exit(code)
-
-
-@command("sign", Argument("target", "a result, as for audit"), Argument("--key", "private key of ssh-keygen"))
-def _sign(args: Namespace) -> None:
-    """Audit a result in full and sign its digests."""
-    from wsss.provenance.commands import run_sign
-
-    sys.exit(run_sign(args.target, args.key))
-
-
-@command("adopt", Argument("targets", "results; none: all that are there", many=True), CONFIGURATION, DATASET)
-def _adopt(args: Namespace) -> None:
-    """Verify results that were copied from elsewhere, so that they are not computed again."""
-    from wsss.provenance.commands import run_adopt
-
-    sys.exit(run_adopt(args.targets, args.config, args.dataset))
-
-
-@command("diff", Argument("one", "a result, as for audit"), Argument("other", "the result to compare it with"))
-def _diff(args: Namespace) -> None:
-    """Say why two results differ: settings, code, inputs or environment."""
-    from wsss.provenance.commands import run_diff
-
-    sys.exit(run_diff(args.one, args.other))
-
-
-@command(
-    "crate",
-    Argument("target", "a result, as for audit"),
-    Argument("--out", "folder to write"),
-    _switch("--with-files", "copy the files, too, not only what is known of them"),
-)
-def _crate(args: Namespace) -> None:
-    """Write a result and all below it as a research object crate (RO-Crate 1.1)."""
-    from wsss.provenance.commands import run_crate
-
-    sys.exit(run_crate(args.target, args.out, args.with_files))
-
-
 # ---- arguments
 
 
@@ -486,12 +316,6 @@ def _shard(args: Namespace) -> tuple[int, int]:
     if not 0 <= i < n:
         raise WsssError(f"--shard {args.shard}: i runs from 0 to n - 1")
     return i, n
-
-
-def _number(text: str, option: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise WsssError(f"{option} {text}: give a number of processes, {least} or more")
-    return int(text)
 
 
 def _minutes(text: str, option: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 Value = TypeVar("Value")
@@ -30,6 +30,11 @@ class Stopped(WsssError):
 
 class ChildDied(WsssError):
     """A process that worked for this one died."""
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """List the first of some names, and say if there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def choose(table: Mapping[str, Value], name: str, kind: str) -> Value:

@@ -48,7 +48,8 @@ def leased(output: str | Path) -> Iterator[bool]:
     path.parent.mkdir(parents=True, exist_ok=True)
     token, waited = uuid.uuid4().hex, False
     while (stream := _create(path)) is None:
-        waited = _wait(path) or waited
+        waited = True
+        _wait(path)
     lease = _Lease(path, token, stream)
     try:
         yield waited
@@ -64,22 +65,20 @@ def _create(path: Path) -> int | None:
         return None
 
 
-def _wait(path: Path) -> bool:
-    """Wait until a lease is given back, or take it away from one who is dead. Returns whether the holder was alive."""
+def _wait(path: Path) -> None:
+    """Wait until a lease is given back, or take it away from one who is dead."""
     seen, since, said = _read(path), time.monotonic(), -SAY
-    alive = False
     while (now := _read(path)) is not None:
         if now != seen:
-            seen, since, alive = now, time.monotonic(), True
+            seen, since = now, time.monotonic()
         holder = _parsed(now)
         if _gone(holder) or time.monotonic() - since > STALE:
             _take_away(path, holder.get("token"))
-            return True
+            return
         if time.monotonic() - said > SAY:
             said = time.monotonic()
             print(f"{path.parent}: {_words(holder)} works at it; waiting for it to end", file=sys.stderr, flush=True)
         time.sleep(LOOK)
-    return alive or seen is not None
 
 
 def _take_away(path: Path, stale: str | None) -> None:
@@ -98,7 +97,7 @@ def _take_away(path: Path, stale: str | None) -> None:
 
 
 def _gone(holder: dict[str, Any]) -> bool:
-    """Whether the holder was a process of this machine that is no more."""
+    """Tell whether the holder was a process of this machine that is no more."""
     if holder.get("machine") != _machine():
         return False
     return _started(holder["process"]) != holder["process_started"]
@@ -127,7 +126,7 @@ def _parsed(data: bytes | None) -> dict[str, Any]:
 
 
 def _machine() -> str:
-    """What tells a running kernel, and its name space of processes, from all others."""
+    """Return a name of the running kernel and its name space of processes that no other has."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{socket.gethostname()} {boot} {os.stat('/proc/self/ns/pid').st_ino}"
@@ -136,7 +135,7 @@ def _machine() -> str:
 
 
 def _started(process: int) -> str | None:
-    """When a process of this machine started, in the kernel's ticks; None if there is none, or only its shell."""
+    """Return the start of a process of this machine, in the kernel's ticks; None if it has ended."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:

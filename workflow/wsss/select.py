@@ -12,7 +12,7 @@ from wsss.cam import localized
 from wsss.errors import WsssError
 from wsss.measure.counts import Sweep, threshold_grid
 from wsss.measure.metrics import summary
-from wsss.train import Choice
+from wsss.scored import Choice
 
 if TYPE_CHECKING:
     from wsss.data.index import Dataset

@@ -7,7 +7,6 @@ not, whatever the number of loader processes.
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import os
@@ -26,14 +25,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from wsss import devices
-from wsss.backbones.models import fill, save_model, save_state
+from wsss.backbones.models import save_model, save_state
 from wsss.backbones.weights import import_weights, load_whole
 from wsss.children import Watched, start_child
 from wsss.errors import Stopped, WsssError
-from wsss.files import atomic, digest, read_json, write_json
+from wsss.files import digest, write_json
+from wsss.loss_log import LossLog
 from wsss.progress import bar
 from wsss.provenance import ledger
 from wsss.schedule import Progress, Schedule
+from wsss.scored import Choice, Scored
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from wsss.settings import sections
 
 CHECKPOINT_MINUTES = 15.0  # between two checkpoints
-SKIPPED = "skipped"  # in place of the terms of an update that was left out
 LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
 
 
@@ -96,30 +96,6 @@ class Task(Protocol):
 
     def state_dict(self) -> dict[str, Any]:
         """Return all tensors, by name."""
-
-
-class Choice(NamedTuple):
-    """How the epoch that is kept is chosen.
-
-    Args:
-        score: the score of the task in its present state, the higher the better. It may change the task's mode.
-        every: epochs from one that is scored to the next.
-        first: the first epoch that is scored, counted from 0. The last one always is.
-        protocol: what a score is, in words.
-    """
-
-    score: Callable[[Any], float]
-    every: int
-    first: int
-    protocol: str
-
-    def due(self, schedule: Schedule, done: int) -> bool:
-        """Whether the state after ``done`` steps is scored."""
-        if done == schedule.steps:
-            return True
-        epoch = schedule.progress(done - 1).epoch
-        ended = schedule.progress(done).epoch > epoch
-        return ended and epoch >= self.first and (epoch - self.first) % self.every == 0
 
 
 class Training(NamedTuple):
@@ -197,106 +173,6 @@ def scale_learning_rates(optimizer: Optimizer, factor: float) -> None:
     """Set every group's learning rate to ``factor`` times its base value."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
-
-
-class LossLog:
-    """``losses.csv``: one row per step, phase and term; hidden until training ends, as the checkpoint is.
-
-    An update that was left out has one row, of the term ``skipped``. ``skipped`` counts them, also over a resumption.
-    """
-
-    FIELDS = ("step", "epoch", "phase", "term", "value")
-
-    def __init__(self, path: Path, first_step: int, may_skip: int = 0):
-        self.path, self.may_skip = path, may_skip
-        kept: list[list[str]] = []
-        if first_step and path.exists():
-            with path.open(newline="") as stream:
-                kept = [row for row in csv.reader(stream) if row and row[0].isdigit() and int(row[0]) < first_step]
-        with atomic(path) as temporary, temporary.open("w", newline="") as stream:
-            csv.writer(stream).writerows([self.FIELDS, *kept])
-        self.skipped = sum(row[3] == SKIPPED for row in kept)
-        self._pending: list[tuple[Progress, list[str], str, dict[str, Tensor]]] = []
-
-    def add(self, progress: Progress, ids: list[str], phase: str, losses: dict[str, Tensor]) -> None:
-        """Keep the losses of a step until the next :meth:`flush`; ``ids`` are those of its images."""
-        self._pending.append((progress, ids, phase, {term: value.detach() for term, value in losses.items()}))
-
-    def skip(self, progress: Progress, ids: list[str], phase: str, losses: dict[str, Tensor]) -> None:
-        """Count and tell an update that was left out; one too many ends the run."""
-        self.skipped += 1
-        values = ", ".join(f"{term} {float(value):.3g}" for term, value in losses.items())
-        about = f"step {progress.step}, {phase}: a loss is no number ({values}; images {', '.join(ids)})"
-        print(f"{about}; left out, {self.skipped} of at most {self.may_skip}", file=sys.stderr)
-        if self.skipped > self.may_skip:
-            raise WsssError(f"{about}, {self.skipped} times by now: lower train.optimizer.lr, or look at these images")
-        self._pending.append((progress, ids, phase, {SKIPPED: torch.tensor(1.0)}))
-
-    def flush(self) -> dict[str, float]:
-        """Write what came since the last time and return the means; a value that is not finite ends the run."""
-        rows: list[tuple[int, int, str, str, str]] = []
-        values: dict[str, list[float]] = {}
-        for progress, ids, phase, losses in self._pending:
-            for term, value in losses.items():
-                number = float(value)
-                if not np.isfinite(number):
-                    raise WsssError(
-                        f"loss '{term}' is {number} at step {progress.step}, images {', '.join(ids)}: "
-                        "lower train.optimizer.lr, or look at these images"
-                    )
-                rows.append((progress.step, progress.epoch, phase, term, f"{number:.6g}"))
-                values.setdefault(term, []).append(number)
-        with self.path.open("a", newline="") as stream:
-            csv.writer(stream).writerows(rows)
-        self._pending.clear()
-        return {term: float(np.mean(numbers)) for term, numbers in values.items()}
-
-
-class Scored:
-    """The scores of a training's epochs and the best state so far; hidden until training ends, as the checkpoint is.
-
-    Each best state has a file of its own, which stays until a checkpoint knows of a better one. So a training that is
-    resumed from that checkpoint finds the state that was the best then.
-    """
-
-    def __init__(self, out_dir: Path, choice: Choice, first_step: int):
-        self.folder, self.choice, self.path = out_dir, choice, out_dir / ".scores.json"
-        known = read_json(self.path)["scores"] if first_step and self.path.exists() else []
-        self.scores: list[dict[str, Any]] = [score for score in known if score["step"] <= first_step]
-        self.tidy()
-
-    @property
-    def best(self) -> int:
-        """The step after which the score was the highest, the first of equals; 0 before any."""
-        return max(self.scores, key=lambda found: found["score"])["step"] if self.scores else 0
-
-    def add(self, task: Task, done: int, epoch: int) -> None:
-        """Score the state after ``done`` steps, and keep it if it is the best so far."""
-        score = self.choice.score(task)
-        self.scores.append({"step": done, "epoch": epoch, "score": score})
-        print(f"epoch {epoch}, step {done}: {score:.4f}, {self.choice.protocol}", file=sys.stderr)
-        if self.best == done:
-            save_model(_module(task), self._state(done))
-        write_json(self.path, {"scores": self.scores})
-
-    def restore(self, task: Task) -> None:
-        """Give the task its best state."""
-        fill(_module(task), self._state(self.best), "its own best state")
-
-    def tidy(self, everything: bool = False) -> None:
-        """Delete the states that are not the best; with ``everything`` all that is hidden."""
-        for path in self.folder.glob(".best-*.pt"):
-            if everything or path != self._state(self.best):
-                path.unlink()
-        if everything:
-            self.path.unlink()
-
-    def about(self) -> dict[str, Any]:
-        """What ``training.json`` says of the choice."""
-        return {"protocol": self.choice.protocol, "scores": self.scores, "kept": self.best}
-
-    def _state(self, step: int) -> Path:
-        return self.folder / f".best-{step}.pt"
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
@@ -381,7 +257,7 @@ def fit(
             done = step + 1
             if due := choice is not None and choice.due(schedule, done):
                 if scored:
-                    scored.add(task, done, schedule.progress(step).epoch)
+                    scored.add(module, done, schedule.progress(step).epoch)
                 fabric.barrier()
                 model.train()
             stopped = loop.agree(bool(stop), done)
@@ -399,7 +275,7 @@ def fit(
 
     if fabric.is_global_zero:
         if scored:
-            scored.restore(task)
+            scored.restore(module)
         if finish:
             finish(task)
         _write(task, schedule, log, scored, out_dir)
@@ -445,8 +321,7 @@ def adopt(task: Task, weights: str | Path, out_dir: Path) -> Path:
         raise WsssError(f"{weights}: no official format is known for this network; set train.weights to null")
     report = import_weights(weights, _module(task), kind)
     print(f"{weights}: official weights '{kind}' instead of a training; {report}", file=sys.stderr)
-    with atomic(out_dir / "losses.csv") as temporary, temporary.open("w", newline="") as stream:
-        csv.writer(stream).writerow(LossLog.FIELDS)
+    LossLog(out_dir / "losses.csv", 0)  # the head alone: there are no losses
     unused = {"missing": report.missing, "unexpected": report.unexpected}
     write_json(out_dir / "training.json", {"weights": str(weights), "kind": kind, **unused})
     return save_model(_module(task), out_dir / "model.pt")
@@ -513,7 +388,7 @@ class _Loop:
         return bool(self.fabric.all_reduce(asked, reduce_op="sum"))
 
     def finite(self, total: Tensor) -> bool:
-        """Whether a loss is a number; of several processes, whether all are."""
+        """Tell whether a loss is a number; of several processes, whether all are."""
         wrong: Any = self.fabric.all_reduce((~total.detach().isfinite()).float(), reduce_op="sum")
         return not bool(wrong)
 

@@ -20,7 +20,7 @@ def clean(name: str) -> str:
 
 
 def same(name: str) -> str:
-    """The form in which two names that differ in capitals, spaces or composition alone are equal."""
+    """Return the form in which two names that differ in capitals, spaces or composition alone are equal."""
     return " ".join(clean(name).casefold().split())
 
 

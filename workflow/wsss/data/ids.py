@@ -37,8 +37,7 @@ def read_list(path: Path, known: Collection[str] = ()) -> list[str]:
     if lines and all(PRESENCE.match(line) and line not in known for line in lines):
         raise WsssError(
             f"{path}: its lines are an id and 1, 0 or -1, such as '{lines[0]}', as in VOC's lists of a class; "
-            f"give a list "
-            "of ids alone"
+            "give a list of ids alone"
         )
     if not lines:
         raise WsssError(f"{path}: lists no image; write one id per line, or take the split out of lists")
@@ -54,13 +53,12 @@ class Found:
     twice: list[str] = field(default_factory=list)  # findings: files whose id another one has
 
     def absence(self, image_id: str, folder: Path) -> str:
-        """The finding for a listed image that is not there."""
+        """Return the finding for a listed image that is not there."""
         if image_id in self.others:
-            return (
-                f"{folder}: listed image '{image_id}' is there as '{Path(self.others[image_id]).name}', and its "
-                f"suffix is "
-                f"none of {', '.join(SUFFIXES)}; convert it"
-            )
+            name = Path(self.others[image_id]).name
+            suffixes = ", ".join(SUFFIXES)
+            found = f"{folder}: listed image '{image_id}' is there as '{name}'"
+            return f"{found}, and its suffix is none of {suffixes}; convert it"
         has = f"; it has '{next(iter(self.files))}', for example" if self.files else "; it has no picture"
         return f"{folder}: listed image '{image_id}' is not there{has}"
 

@@ -29,8 +29,7 @@ def from_xml(folder: Path, ids: Iterable[str], known: Sequence[str] = ()) -> Lab
     """Read the class names of all objects in ``folder/<id>.xml``. "Difficult" objects count, as in PSA's labels.
 
     An image without a file has no entry; one whose file names no object has no class. Names that mean one of the
-    classes
-    ``known`` beyond doubt become it.
+    classes ``known`` beyond doubt become it.
 
     Raises:
         WsssError: a file is not valid XML, or in an encoding that cannot be read.
@@ -67,10 +66,8 @@ def from_csv(path: Path, known: Sequence[str] = ()) -> tuple[list[str] | None, L
     """Read a table with a column ``id`` and either one 0/1 column per class or a column ``labels``.
 
     Cells are separated by commas, semicolons or tabs, as the first line is. Names that mean one of the classes
-    ``known``
-    beyond doubt become it. With ``known``, columns of something else are left out: those with a usual name of such,
-    or with other
-    values than 0 and 1.
+    ``known`` beyond doubt become it. With ``known``, columns of something else are left out: those with a usual name
+    of such, or with other values than 0 and 1.
 
     Returns:
         The classes in order, and the labels. A column ``labels`` holds class names joined by ``;``, which have no
@@ -123,8 +120,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
     if "id" not in columns or len(columns) < 2:
         raise WsssError(
             f"{path}: its first line names {', '.join(map(repr, columns)) or 'nothing'}; it must name a column "
-            f"'id', and "
-            "'labels' or one column per class"
+            "'id', and 'labels' or one column per class"
         )
     if twice := [column for column in columns if columns.count(column) > 1]:
         raise WsssError(f"{path}: its first line names '{twice[0]}' twice; rename or remove one column")
@@ -133,8 +129,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
         if len(cells) != len(columns):
             raise WsssError(
                 f"{path}, line {number}: has more or fewer cells than the first line; write {len(columns)}, and "
-                f"join names "
-                f"by '{SEPARATOR}'"
+                f"join names by '{SEPARATOR}'"
             )
         row = {column: classes.clean(cell) for column, cell in zip(columns, cells, strict=True)}
         if not row["id"]:
@@ -144,13 +139,13 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
 
 
 def _column(cell: str) -> str:
-    """The name of a column; ``id`` and ``labels`` in any capitals."""
+    """Return the name of a column; ``id`` and ``labels`` in any capitals."""
     name = classes.clean(cell)
     return name.lower() if name.lower() in ("id", "labels") else name
 
 
 def _beside(column: str, rows: list[tuple[int, Row]], known: Sequence[str]) -> bool:
-    """Whether a column is none of the classes but something else that is known of an image."""
+    """Tell whether a column is none of the classes but something else that is known of an image."""
     if column == "labels" or classes.find(column, known) in known:
         return False
     return classes.same(column) in classes.NO_CLASS or any(row[column].lower() not in MARKS for _, row in rows)
@@ -167,7 +162,7 @@ def _names_of(row: Row, used: list[str], path: Path, line: int, known: Sequence[
 
 
 def _named(cell: str, path: Path, line: int, known: Sequence[str]) -> list[str]:
-    """The classes in a cell of the column ``labels``."""
+    """Return the classes in a cell of the column ``labels``."""
     found = []
     for part in filter(None, map(classes.clean, cell.split(SEPARATOR))):
         name = classes.find(part, known)
@@ -180,8 +175,8 @@ def _named(cell: str, path: Path, line: int, known: Sequence[str]) -> list[str]:
                 break
             if not known:
                 raise WsssError(
-                    f"{path}, line {line}: '{part}' would be one class; join names by ';', or name the classes "
-                    f"in 'classes'"
+                    f"{path}, line {line}: '{part}' would be one class; join names by ';', or name the "
+                    "classes in 'classes'"
                 )
         else:
             found.append(name)

@@ -2,8 +2,7 @@
 
 Values: the indices of a palette or grey picture of 8 bits. Tools that optimise files renumber a palette and keep its
 colours. So where the colours in use are VOC's colours of admitted values, but stand at other indices, the values are
-those
-of the colours.
+those of the colours.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from wsss.errors import some
 from wsss.stores import IGNORE, voc_palette
 
 MODES = ("P", "L")
 CONTRADICTED = 0.5  # the share of images whose masks show none of their labels, above which a data set is refused
-SHOWN = 3  # ids in a line
 
 
 def values(mask: Image.Image, highest: int) -> np.ndarray:
@@ -35,7 +34,7 @@ def values(mask: Image.Image, highest: int) -> np.ndarray:
 
 
 def _by_colour(mask: Image.Image, highest: int) -> np.ndarray | None:
-    """The table from the indices of a renumbered VOC palette to values; None where the indices are the values."""
+    """Return the table from indices of a renumbered VOC palette to values; None where the indices are the values."""
     if mask.mode != "P":
         return None
     used = np.flatnonzero(mask.histogram()).tolist()
@@ -91,8 +90,7 @@ def compare(pairs: Iterable[Pair], classes: Sequence[str]) -> tuple[list[str], l
     """Compare the classes that masks show with image-level labels.
 
     A mask contradicts its image's labels if it shows none of them, or a class where there is no label. Small or
-    difficult
-    objects have labels and no pixel in every data set, so a difference alone is no fault.
+    difficult objects have labels and no pixel in every data set, so a difference alone is no fault.
 
     Returns:
         Findings: one, if more than half of the images are contradicted. And remarks: one, if any image differs.
@@ -115,10 +113,8 @@ def compare(pairs: Iterable[Pair], classes: Sequence[str]) -> tuple[list[str], l
     return [f"mask and labels contradict each other in {_share(contradicted, images)}: {_reason(contradicted)}"], []
 
 
-def _share(some: list[Pair], images: list[Pair]) -> str:
-    names = ", ".join(pair.id for pair in some[:SHOWN])
-    more = ", ..." if len(some) > SHOWN else ""
-    return f"{len(some)} of {len(images)} images with masks ({names}{more})"
+def _share(pairs: list[Pair], images: list[Pair]) -> str:
+    return f"{len(pairs)} of {len(images)} images with masks ({some([pair.id for pair in pairs])})"
 
 
 def _reason(pairs: list[Pair]) -> str:

@@ -41,8 +41,8 @@ class ClassificationSamples:
         self.labels = torch.from_numpy(dataset.labels())  # N C
         if not self.labels.any():
             raise WsssError(
-                f"no image of data set '{dataset.name}' to learn from has a class; give some a label, and index "
-                f"it again"
+                f"no image of data set '{dataset.name}' to learn from has a class; give some a label, and "
+                "index it again"
             )
         self.view = classification_view(train, convention)
 

@@ -1,15 +1,15 @@
-"""Whether the splits of a data set can be learnt from, and measured on."""
+"""Check whether the splits of a data set can be learnt from, and measured on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from wsss.data.index import Record
+from wsss.errors import some
 
 ROLES = {"train": "train", "measured": "train", "val": "val"}  # role -> split, unless the configuration says otherwise
 LEARNT = ("train", "measured")  # roles whose images networks see
 COPIES = 0.01  # the share of copies in val from which a data set is refused; published ones have a few
-SHOWN = 3  # ids in a line
 
 
 def shared(records: Sequence[Record], roles: Mapping[str, str]) -> tuple[list[str], list[str]]:
@@ -31,10 +31,10 @@ def shared(records: Sequence[Record], roles: Mapping[str, str]) -> tuple[list[st
     findings, remarks = [], []
     if both:
         findings.append(
-            f"{_share(both, val)} are images to learn from as well ({_first(both)}); take them out of one of the lists"
+            f"{_share(both, val)} are images to learn from as well ({some(both)}); take them out of one of the lists"
         )
     if pairs:
-        line = f"{_share(pairs, val)} have the same bytes as an image to learn from ({_first(pairs)})"
+        line = f"{_share(pairs, val)} have the same bytes as an image to learn from ({some(pairs)})"
         if len(pairs) > COPIES * len(val):
             findings.append(f"{line}; take them out of one of the lists")
         else:
@@ -50,18 +50,13 @@ def unlearnable(records: Sequence[Record], classes: Sequence[str], roles: Mappin
     remarks = []
     if everywhere:
         remarks.append(
-            f"nothing can be learnt of {_first(everywhere)}: every image of '{roles['train']}' has that label; "
-            f"add images "
-            "without it, with an empty cell in the column labels or 0 in that of the class"
+            f"nothing can be learnt of {some(everywhere)}: every image of '{roles['train']}' has that label; "
+            "add images without it, with an empty cell in the column labels or 0 in that of the class"
         )
     if nowhere:
-        remarks.append(f"nothing can be learnt of {_first(nowhere)}: no image of '{roles['train']}' has that label")
+        remarks.append(f"nothing can be learnt of {some(nowhere)}: no image of '{roles['train']}' has that label")
     return remarks
 
 
 def _share(some: Sequence[str], val: Sequence[Record]) -> str:
     return f"{len(some)} of {len(val)} images to measure on"
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

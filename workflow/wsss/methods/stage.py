@@ -8,7 +8,8 @@ from wsss.backbones.weights import initial
 from wsss.data.samples import ClassificationSamples
 from wsss.methods import build
 from wsss.registry import Registry, load
-from wsss.train import Choice, Training
+from wsss.scored import Choice
+from wsss.train import Training
 
 if TYPE_CHECKING:
     from wsss.job import Given
@@ -20,7 +21,7 @@ def train(given: Given) -> Training:
     """Set up the training of the method that the section ``method`` names, on ``given.images``.
 
     Raises:
-        WsssError: an image has no class; the line names it.
+        WsssError: no image has a class.
     """
     settings = given.settings
     method = build(initial(settings, settings["train"]), len(given.images.classes))
@@ -31,6 +32,6 @@ def train(given: Given) -> Training:
 
 
 def choice(given: Given) -> Choice | None:
-    """How the epoch is chosen; None for the last one, which needs no choice and reads no mask."""
+    """Return the choice of the epoch; None for the last one, which needs none and reads no mask."""
     selected = given.settings["train"]["select"]
     return None if selected == "last" else load(CHOICES, selected, "train.select")(given)

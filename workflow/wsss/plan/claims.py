@@ -21,7 +21,7 @@ IN_ORDER = {"above", "at_least", "equal", "rising"}  # directions whose first si
 
 
 def about(plan: Plan, paper: str) -> Raw:
-    """Title and caption of the claims of a paper."""
+    """Return title and caption of the claims of a paper."""
     whose = "all papers" if paper == ALL else _short(plan, paper)
     return {
         "title": f"Claims of {whose}",
@@ -140,12 +140,12 @@ def _rows(plan: Plan, dataset: str, paper: str, word: str, claim: Raw) -> list[R
 
 
 def _side(cell: Raw) -> Raw:
-    """Return a side needs no word on how it compares with what is reported: differences are compared."""
+    """Drop the word on how a side compares with what is reported: differences are compared."""
     return {key: value for key, value in cell.items() if key != "not_comparable"}
 
 
 def _measured(cell: Raw) -> tuple[object, ...]:
-    """What a side is read from; equal for two names of one result."""
+    """Return what a side is read from; equal for two names of one result."""
     return (*cell["metrics"], cell["metric"], cell.get("class"), cell["at"])
 
 

@@ -59,7 +59,7 @@ def absent(name: str, spec: Raw) -> str | None:
 
 
 def has_objects(spec: Raw) -> bool:
-    """Whether a data set has masks of objects, by which instances are measured."""
+    """Tell whether a data set has masks of objects, by which instances are measured."""
     return spec["builder"] == "shapes" or bool(spec["options"].get("instances"))
 
 

@@ -17,7 +17,7 @@ from wsss.plan.plan import Plan
 from wsss.plan.resolve import PACKAGE
 
 TABLE = PACKAGE.parent.parent / "slurm" / "requests.csv"
-CLASSES = {"voc": 20, "coco": 80, "shapes": 4}  # of builders, before there is an index
+CLASSES = {"voc": 20, "coco": 80}  # of builders, before there is an index
 SMALL = 3000  # MB of a job on the drawn data sets
 SMALL_MINUTES = 30
 
@@ -31,7 +31,7 @@ def table() -> dict[str, dict[str, float]]:
 
 
 def megabytes(plan: Plan, rule: str, dataset: str, processes: int = 0, attempt: int = 1) -> int:
-    """Memory of a job in MB: that of its row, and more for images, processes and classes; twice as much if it failed.
+    """Return the memory of a job in MB: that of its row, more for images, processes and classes, twice if it failed.
 
     Args:
         plan: the plan.
@@ -49,7 +49,7 @@ def megabytes(plan: Plan, rule: str, dataset: str, processes: int = 0, attempt: 
 
 
 def minutes(plan: Plan, rule: str, dataset: str, shard: str = "", attempt: int = 1, trains: bool = False) -> int:
-    """Time of a job: that of its row, and for each image it works on; longer if it failed.
+    """Return the minutes of a job: those of its row, and for each image it works on; longer if it failed.
 
     A training goes on where it was stopped, so it never needs more than the first time.
 
@@ -71,20 +71,20 @@ def minutes(plan: Plan, rule: str, dataset: str, shard: str = "", attempt: int =
 
 
 def is_small(plan: Plan, dataset: str) -> bool:
-    """Return the drawn data sets are quick."""
+    """Tell whether a data set is drawn: its jobs are quick."""
     return bool(plan.dataset(dataset)["builder"] == "shapes")
 
 
 @functools.cache
 def images(plan: Plan, dataset: str) -> int:
-    """Number of images of a data set, as far as it is known."""
+    """Count the images of a data set, as far as it is known."""
     counts = cost.sizes(plan, dataset)
     return counts.get("train", 0) + counts.get("val", 0)
 
 
 @functools.cache
 def classes(plan: Plan, dataset: str) -> int:
-    """Number of classes of a data set; without an index, what its builder is known for."""
+    """Count the classes of a data set; without an index, what its builder is known for."""
     spec, about = plan.dataset(dataset), Path(plan.data(dataset), "dataset.json")
     if about.is_file():
         return len(read_json(about)["classes"])

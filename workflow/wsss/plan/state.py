@@ -72,7 +72,7 @@ def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
 
 
 def page(plan: Plan, dataset: str) -> Raw:
-    """What the report page shows: papers, claims as far as computed, every target with its state, words for stages."""
+    """Return the contents of the page: papers, claims as far as computed, targets and their states, words of stages."""
     papers = {name: {key: spec.get(key) for key in ("title", "citation", "note")} for name, spec in plan.papers.items()}
     shown = {name: stage.result for name, stage in STAGES.items() if stage.trains or name in (*DRAWN, *MEASURED)}
     so_far = claims.drawing(plan, dataset, claims.ALL, so_far=True)

@@ -67,7 +67,7 @@ def paper_of(word: str) -> str:
 
 
 def words(plan: Plan, dataset: str) -> dict[str, list[str]]:
-    """What a person may type: a target, a paper for all of its, or ``everything``; with what each means."""
+    """Return the words that a person may type (a target, a paper for all of its, ``everything``) and their meanings."""
     known = list(available(plan, dataset))
     found = {word: [word] for word in known}
     for paper in plan.papers:

@@ -71,7 +71,7 @@ def _circumstances(found: Audit) -> list[str]:
 
 
 def devices_of(links: Iterable[Link]) -> set[str]:
-    """What jobs ran on: devices, processors, GPUs."""
+    """List what jobs ran on: devices, processors, GPUs."""
     found = set()
     for link in links:
         machine = link.content["machine"]

@@ -104,7 +104,7 @@ def tables(found: Sequence[Evidence]) -> str:
 
 
 def _verdicts(found: Sequence[Evidence]) -> str:
-    """How many claims have each verdict, data set by data set."""
+    """Count the claims of each verdict, data set by data set."""
     heads = ["data set", "seeds", "claims", *(verdict for verdict in MARKS)]
     rows = []
     for one in found:
@@ -115,7 +115,7 @@ def _verdicts(found: Sequence[Evidence]) -> str:
 
 
 def _circumstances(found: Sequence[Evidence]) -> str:
-    """What was run: jobs, time, device, commit, and the content digest of the judged claims."""
+    """List the circumstances: jobs, time, device, commit, and the content digest of the judged claims."""
     heads = ["data set", "trainings", "jobs", "computing time", "date", "device", "commit", "content digest"]
     rows = []
     for one in found:

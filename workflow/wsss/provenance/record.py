@@ -54,7 +54,7 @@ def recorded(
 def made_by_another(
     command: str, inputs: Sequence[str], outputs: Sequence[str], config: content.Content | None
 ) -> bool:
-    """Whether a record beside the first output says that the same job made what is there, from the same inputs."""
+    """Tell whether a record beside the first output says that the same job made what is there, from the same inputs."""
     path = record_path(outputs[0])
     try:
         found = content.parse(path.read_bytes())

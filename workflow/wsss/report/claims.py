@@ -144,7 +144,7 @@ def signed(value: float | None) -> str:
 
 
 def notes(drawing: ClaimsDrawing, judged: list[JudgedClaim]) -> list[str]:
-    """What a reader must know beside the numbers."""
+    """List the sentences that a reader needs beside the numbers."""
     seeds = sorted({len(one.differences) for claim in judged for one in claim.comparisons} - {0})
     made = (
         f"Ours: data set {drawing['dataset']}, {' or '.join(map(str, seeds))} seed{'s' if seeds[-1:] != [1] else ''}."

@@ -162,7 +162,7 @@ def tally(verdicts: list[str]) -> list[tuple[str, int, str]]:
 
 
 def in_words(verdicts: list[str]) -> str:
-    """How many claims have each verdict: ``12 hold, 1 does not hold, 3 undecided, 0 not run``."""
+    """Count the claims of each verdict in words: ``12 hold, 1 does not hold, 3 undecided, 0 not run``."""
     return ", ".join(f"{number} {words}" for _, number, words in tally(verdicts))
 
 

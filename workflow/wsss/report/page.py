@@ -39,8 +39,8 @@ READS = (
     "report/templates/chains.html.j2",
     "report/templates/chains.css.j2",
 )
-FILES = {"tables": ("table.csv", "table.md", "table.tex"), "figures": ("figure.pdf", "figure.png")}
-FILES["claims"] = FILES["tables"] + FILES["figures"]
+OF_TABLES, OF_FIGURES = ("table.csv", "table.md", "table.tex"), ("figure.pdf", "figure.png")
+FILES = {"tables": OF_TABLES, "figures": OF_FIGURES, "claims": OF_TABLES + OF_FIGURES}
 
 
 def write_page(outline: Raw, out: Path) -> None:
@@ -72,7 +72,7 @@ def write_page(outline: Raw, out: Path) -> None:
 
 
 def _claims(drawing: ClaimsDrawing) -> dict[str, Any]:
-    """What the page opens with: how many claims have each verdict, a forest plot of those judged, a line for each."""
+    """Return the opening of the page: the number of claims by verdict, a forest plot, a line for each claim."""
     judged = judge_all(drawing)
     lines = [(verdict, [headline(one) for one in judged if one.verdict == verdict]) for verdict in VERDICTS]
     shown = [one for one in judged if one.verdict != NOT_RUN]

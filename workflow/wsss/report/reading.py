@@ -11,8 +11,8 @@ from wsss.report.cells import Raw
 if TYPE_CHECKING:
     from wsss.report.outline import Entry, Page
 
-READ = {"tables": ("record.json", "table.csv", "table.html"), "figures": ("record.json", "figure.png")}
-READ["claims"] = (*READ["tables"], "figure.png")
+OF_TABLES = ("record.json", "table.csv", "table.html")
+READ = {"tables": OF_TABLES, "figures": ("record.json", "figure.png"), "claims": (*OF_TABLES, "figure.png")}
 MADE = ("made", "stale")  # states of what is there
 
 
