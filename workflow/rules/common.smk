@@ -195,7 +195,7 @@ def no_such_target(w):
 
 
 def drawn_from(kind):
-    """What a table, a figure or claims are drawn from. The first one asked for says what all that was asked for will take."""
+    """Return the files that a table, a figure or claims are drawn from. The first one asked for says what all that was asked for will take."""
 
     def files(w):
         announce_cost()
@@ -205,13 +205,13 @@ def drawn_from(kind):
 
 
 def drawing(w, kind):
-    """What decides the table, figure or claims that the wildcards name."""
+    """Return all that decides the table, figure or claims that the wildcards name."""
     target = targets.Target.of(kind, w.word)
     return drawings.drawing(plan, w.dataset, kind, target.paper, target.name)
 
 
 def said_of(kind, key):
-    """The title or caption of the table, figure or claims that the wildcards name."""
+    """Return the title or caption of the table, figure or claims that the wildcards name."""
 
     def text(w):
         target = targets.Target.of(kind, w.word)
@@ -275,7 +275,7 @@ def gpus(stage):
 
 
 def shard(w):
-    """What the wildcards say of the images a job works on."""
+    """Return the images a job works on, in the words of its wildcards."""
     return SHARD.format(**w) if "part" in w.keys() else w.get("images", "")
 
 

@@ -1,5 +1,6 @@
 # The stages of a run. All stages that store results image by image are one rule here, all trainings another: each row of
-# workflow/wsss/stages.py fills them in. (A command is put together when its job runs, so the loop's variable reaches it as a parameter.)
+# workflow/wsss/stages.py fills them in. A command is put together when its job runs, so the loop's variable reaches it as a
+# parameter.
 
 
 rule configure:
@@ -50,7 +51,8 @@ for stage in IN_SHARDS:
             threads=network_threads(stage),
             workers=processes(stage),
         shell:
-            "WSSS_GPUS={resources.gpu} WSSS_THREADS={params.threads} wsss {params.stage} --config {input.config:q} --data {params.data:q} {params.reads}"
+            "WSSS_GPUS={resources.gpu} WSSS_THREADS={params.threads}"
+            " wsss {params.stage} --config {input.config:q} --data {params.data:q} {params.reads}"
             " --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
             f" --out {{output.result:q}} --device $DEVICE --workers {{params.workers}} {TEE}"
 
@@ -86,7 +88,8 @@ for stage in TRAINED:
             out=subpath(output.model, parent=True),
             learns=learns(stage),
         shell:
-            "WSSS_GPUS={resources.gpu} WSSS_THREADS={threads} wsss {params.stage} --config {input.config:q} --data {params.data:q} {params.learns}"
+            "WSSS_GPUS={resources.gpu} WSSS_THREADS={threads}"
+            " wsss {params.stage} --config {input.config:q} --data {params.data:q} {params.learns}"
             " --weights {input.weights:q}"
             f" --out {{params.out:q}} --device $DEVICE --loaders $LOADERS --checkpoint-minutes $CHECKPOINT_MINUTES {TEE}"
 

@@ -153,21 +153,13 @@ class Chain:
 
     def below_one(self, record: str) -> list[Link]:
         """Return the records that one rests on, itself first, each before those of the jobs that made its inputs."""
-        found: list[Link] = []
-        waiting, seen = [(record, False)], set[str]()
+        wanted, waiting = {record}, [record]
         while waiting:
-            key, done = waiting.pop()
-            link = self.links.get(key)
-            if link is None or (key in seen and not done):
-                continue
-            if done:
-                found.append(link)
-                continue
-            seen.add(key)
-            waiting.append((key, True))
-            makers = dict.fromkeys(self.makers[name] for name in link.content["inputs"] if name in self.makers)
-            waiting += [(maker, False) for maker in makers]
-        return found[::-1]
+            link = self.links.get(waiting.pop())
+            makers = {self.makers[name] for name in link.content["inputs"] if name in self.makers} if link else set()
+            waiting += makers - wanted
+            wanted |= makers
+        return [link for link in reversed(self.from_below()) if link.key in wanted]
 
     def from_below(self) -> list[Link]:
         """Return all records, each after those of the jobs that made its inputs."""
