@@ -56,8 +56,8 @@ def test_auto_is_a_gpu_that_is_there(monkeypatch):
 @without_gpu
 @pytest.mark.workflow
 def test_the_workflow_asks_for_what_is_configured(workflow):
-    model = "results/shapes/pretraining/classifier/seed0/train/model.pt"
-    failed = workflow("--config", "gpus=1", "--", model, check=False)
+    model = "asked/shapes/pretraining/classifier/seed0/train/model.pt"  # where other tests make nothing
+    failed = workflow("--config", "gpus=1", "results=asked", "--", model, check=False)
     assert failed.returncode == 1
     assert "the job asked for 1 GPU" in failed.stdout + failed.stderr
-    workflow("--config", "gpus=1", "device=cpu", "--", model)
+    workflow("--config", "gpus=1", "device=cpu", "results=asked", "--", model)

@@ -195,7 +195,10 @@ def no_such_target(w):
 
 
 def drawn_from(kind):
-    """Return the files that a table, a figure or claims are drawn from. The first one asked for says what all that was asked for will take."""
+    """Return the files that a table, a figure or claims are drawn from.
+
+    The first one asked for says what all that was asked for will take.
+    """
 
     def files(w):
         announce_cost()
