@@ -8,9 +8,9 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from wsss.data import build
-from wsss.data.drawing import BADGES, SCENES, Body, background, paint_object
+from wsss.data.drawing import BADGES, HIND, SCENES, Appearance, Body, background, body_colours, paint_object
 from wsss.data.index import Dataset
-from wsss.data.shapes import CO_OCCURRENCE, habitat, scene
+from wsss.data.shapes import CO_OCCURRENCE, habitat, icon, scene
 from wsss.errors import WsssError
 from wsss.files import sha256
 from wsss.stores import IGNORE, voc_palette
@@ -111,33 +111,50 @@ def test_size_and_number_of_classes():
     assert seen == {0, IGNORE, *range(1, len(BADGES) + 1)}
 
 
-def test_the_badge_is_the_small_part_that_tells():
-    """Two objects that differ in class differ in their badge alone, and it covers less than half of the body."""
-    size = 112
-    for seed in range(8):
-        body = Body.draw(size, np.random.default_rng(seed))
-        canvas = background(0, size, np.random.default_rng(seed))
-        a, b = (paint_object(canvas, body, BADGES[name], np.random.default_rng(seed)) for name in ("rings", "checks"))
-        inside, badge = body.depth(size) > 0, np.hypot(*body.badge_frame(size)) < 1.1
-        assert np.array_equal(a[~badge], b[~badge])
-        assert abs(a - b)[badge & inside].mean() > 0.2
-        assert (badge & inside).sum() < 0.5 * inside.sum()
+def painted(name: str, body: Body, seed: int, size: int = 112) -> np.ndarray:
+    canvas = background(0, size, np.random.default_rng(seed))
+    return paint_object(canvas, body, Appearance.of(name), np.random.default_rng(seed))
 
 
-def test_bodies_stand_out_and_are_even():
-    """A body varies less than the distance of its colour from the background around it: what a dense CRF needs."""
-    size, distances, spreads = 112, [], []
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        canvas = background(seed % len(SCENES), size, rng)
-        body = Body.draw(size, rng)
-        image = paint_object(canvas, body, BADGES["dots"], rng)
-        depth, plain = body.depth(size), np.hypot(*body.badge_frame(size)) > 1.1
-        inside = image[(depth > 1) & plain]
-        around = image[(depth < -3) & (depth > -12)]
-        distances.append(np.linalg.norm(inside.mean(0) - around.mean(0)))
-        spreads.append(np.linalg.norm(inside.std(0)))
-    assert np.median(distances) > 2 * np.median(spreads)
+@pytest.mark.parametrize("seed", range(8))
+def test_parts_tell_the_class_more_or_less(seed):
+    size, body = 112, Body.draw(112, np.random.default_rng(seed))
+    inside, badge = body.depth(size) > 0, np.hypot(*body.badge_frame(size)) < 1.1
+    hind = (body.axes(size)[0] < HIND) & ~badge
+    stripes, checks, rings = (painted(name, body, seed) for name in ("stripes", "checks", "rings"))
+    other_badge, other_coat = abs(stripes - checks), abs(stripes - rings)  # checks and stripes share a coat
+    assert np.array_equal(stripes[~badge], checks[~badge])
+    assert np.array_equal(stripes[~badge & ~hind], rings[~badge & ~hind])
+    assert 0.02 < other_coat[hind & inside].mean() < 0.5 * other_badge[badge & inside].mean()
+    assert (badge & inside).sum() < 0.35 * inside.sum()
+
+
+def test_two_classes_share_a_coat():
+    coats = [Appearance.of(name).coat for name in BADGES]
+    assert sorted(coats) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_one_of_the_two_colours_of_a_body_hides_it():
+    around = np.array([0.5, 0.4, 0.3])
+    pairs = [body_colours(around, np.random.default_rng(seed)) for seed in range(200)]
+    first, second = (np.median([np.linalg.norm(pair[k] - around) for pair in pairs]) for k in (0, 1))
+    assert second < 0.5 * first
+
+
+def test_radii_are_over_a_range_of_more_than_three():
+    radii = [Body.draw(100, np.random.default_rng(seed)).radius for seed in range(300)]
+    assert 3 < max(radii) / min(radii) < 4
+
+
+def test_icons_show_one_object_and_have_no_mask(tmp_path):
+    build({**CONFIG, "icons": 9, "icon_size": 48, "measured": 4}, tmp_path)
+    dataset = Dataset.load(tmp_path)
+    icons = dataset.split("icons")
+    assert (len(icons), len(dataset.split("measured")), len(dataset.split("train"))) == (9, 4, 10)
+    assert dataset.split("measured").ids == dataset.split("train").ids[:4]
+    assert all(len(record.labels) == 1 and record.mask is None for record in icons.records)
+    assert dataset.image(icons.ids[0]).shape == (48, 48, 3)
+    assert {icon(48, CLASSES, np.random.default_rng(seed))[1] for seed in range(60)} == set(range(6))
 
 
 def test_the_scene_goes_with_the_first_class():
@@ -164,4 +181,4 @@ def test_objects_hide_each_other_but_stay_recognisable(scenes):
         touching += sum(grown).max() > 1
         areas += [(label == v).mean() for v in set(np.unique(label)) - {0, IGNORE}]
     assert touching > 10
-    assert min(areas) > 0.05  # the smallest body has a tenth of the image, of which 60 % stay visible, less its border
+    assert min(areas) > 0.01  # the smallest body has 1/26 of the image, of which 60 % stay visible, less its border

@@ -1,8 +1,9 @@
-"""Pictures for the embedded data set: cluttered backgrounds, and objects with a badge on a plain body.
+"""Pictures for the embedded data set: cluttered backgrounds, and objects whose parts tell their class more or less.
 
-Only its badge shows the class of an object. The body is larger and of one even colour. Its colour and outline say
-nothing of the class, so a classifier learns the badge and its CAM misses most of the body. Colour and affinity can
-recover the body. Lengths are pixels unless a comment says otherwise.
+The badge of an object shows its class at once. The coat on the far end of its body tells it more faintly: two classes
+share each coat. The middle of the body, its two colours and its outline say nothing. So a classifier learns the badge
+first, and its CAM misses much of the body. One of the two colours is near that of the background, so colour alone does
+not recover the body either. Lengths are pixels unless a comment says otherwise.
 """
 
 from __future__ import annotations
@@ -37,7 +38,37 @@ BADGES = {
     "zigzag": Badge(lambda u, v: np.sin(8 * (v + 0.35 * abs((u * 2.2) % 2 - 1))) > 0, COAL, (0.10, 0.80, 0.85)),
     "half": Badge(lambda u, v: u > 0, COAL, CREAM),
 }
-BADGE_RADIUS = 0.42  # of the body's
+BADGE_RADIUS = 0.36  # of the body's
+
+# Coats tell a class more faintly than its badge, and two classes share each. Coordinates are in radii of the body.
+COATS: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = (
+    lambda along, across: np.sign(np.sin(16 * along)),
+    lambda along, across: np.sign(np.sin(16 * across)),
+    lambda along, across: np.sign(np.sin(13 * along) * np.sin(13 * across)),
+    lambda along, across: np.sign(np.sin(12 * (along + across))),
+)
+COAT_CONTRAST = 0.10
+HIND = -0.15  # the coat begins here on the axis that runs from the body's centre to its badge, in radii
+FUR = 0.06  # deviation of the lightness from pixel to pixel
+PATCHES = 0.7  # patches of colour per radius
+CAMOUFLAGE = 0.35  # one of a body's two colours goes this share of the way from the background's to a random one
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """How objects of a class look: a badge of its own, and a coat that it shares with one other class."""
+
+    badge: Badge
+    coat: int
+
+    @classmethod
+    def of(cls, name: str) -> Appearance:
+        """Return the appearance of class ``name``."""
+        return cls(BADGES[name], list(BADGES).index(name) // 2 % len(COATS))
+
+
+RADII = (0.11, 0.40)  # of bodies, as shares of the image's side
+CENTRE = 0.2  # least distance of a body's centre from the edges, likewise
 
 
 @dataclass(frozen=True)
@@ -53,10 +84,19 @@ class Body:
     badge: tuple[float, float]  # centre of the badge
 
     @classmethod
-    def draw(cls, size: int, rng: np.random.Generator) -> Body:
-        """Draw a body for an image of ``size`` pixels per side."""
-        radius = size * rng.uniform(0.19, 0.32)
-        x, y = size * rng.uniform(0.2, 0.8, 2)
+    def draw(
+        cls, size: int, rng: np.random.Generator, radii: tuple[float, float] = RADII, centre: float = CENTRE
+    ) -> Body:
+        """Draw a body for an image of ``size`` pixels per side.
+
+        Args:
+            size: pixels per side.
+            rng: the source of all draws.
+            radii: the least and the largest radius, as shares of the image's side.
+            centre: how far from the edges its centre stays, as a share of the side.
+        """
+        radius = size * np.exp(rng.uniform(*np.log(radii)))
+        x, y = size * rng.uniform(centre, 1 - centre, 2)
         bumps = tuple((k, rng.uniform(0, 0.22) / k, rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4, 5))
         angle = rng.uniform(0, 2 * np.pi)  # the badge sits off the centre, so that one side of the body is far from it
         badge = (x + 0.50 * radius * np.cos(angle), y + 0.50 * radius * np.sin(angle))
@@ -64,27 +104,39 @@ class Body:
 
     def depth(self, size: int) -> np.ndarray:
         """Compute the depth of each pixel inside the outline, ``size×size``, roughly in pixels; negative outside."""
-        dx, dy = self.offsets(size, self.x, self.y)
-        u, v = dx * np.cos(self.turn) + dy * np.sin(self.turn), dy * np.cos(self.turn) - dx * np.sin(self.turn)
-        u, v = u / np.sqrt(self.stretch), v * np.sqrt(self.stretch)
+        u, v = self._turned(size, self.x, self.y)
+        stretch = np.float32(np.sqrt(self.stretch))
+        u, v = u / stretch, v * stretch
         angle = np.arctan2(v, u)
-        outline = 1 + sum(amplitude * np.cos(k * angle + phase) for k, amplitude, phase in self.bumps)
-        return self.radius * outline - np.hypot(u, v)
+        outline = np.ones_like(angle)
+        for order, amplitude, phase in self.bumps:
+            outline += np.float32(amplitude) * np.cos(order * angle + np.float32(phase))
+        return np.float32(self.radius) * outline - np.hypot(u, v)
+
+    def axes(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Compute each pixel's place along the axis from centre to badge and across it, ``size×size``, in radii."""
+        dx, dy = self.offsets(size, self.x, self.y)
+        bx, by = np.float32(self.badge[0] - self.x), np.float32(self.badge[1] - self.y)
+        length = np.hypot(bx, by) * np.float32(self.radius)
+        return (dx * bx + dy * by) / length, (dy * bx - dx * by) / length
 
     def badge_frame(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Compute the coordinates u and v of each pixel, ``size×size``; they are 1 at the badge's rim."""
-        dx, dy = self.offsets(size, *self.badge)
-        scale = BADGE_RADIUS * self.radius
-        return (
-            (dx * np.cos(self.turn) + dy * np.sin(self.turn)) / scale,
-            (dy * np.cos(self.turn) - dx * np.sin(self.turn)) / scale,
-        )
+        u, v = self._turned(size, *self.badge)
+        scale = np.float32(BADGE_RADIUS * self.radius)
+        return u / scale, v / scale
+
+    def _turned(self, size: int, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the place of each pixel from (x, y) along the body's axis and across it, ``size×size``."""
+        dx, dy = self.offsets(size, x, y)
+        cos, sin = np.float32(np.cos(self.turn)), np.float32(np.sin(self.turn))
+        return dx * cos + dy * sin, dy * cos - dx * sin
 
     @staticmethod
     def offsets(size: int, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the distances of each pixel from x and from y, ``size×size``."""
-        rows, columns = np.mgrid[:size, :size]
-        return columns - x, rows - y
+        """Compute the distances of each column from x, ``1×size``, and of each row from y, ``size×1``."""
+        places = np.arange(size, dtype=np.float32)
+        return places[None] - np.float32(x), places[:, None] - np.float32(y)
 
 
 def smooth_noise(size: int, cells: int, rng: np.random.Generator) -> np.ndarray:
@@ -151,16 +203,38 @@ def blend(canvas: np.ndarray, paint: np.ndarray, depth: np.ndarray) -> np.ndarra
     return canvas * (1 - cover) + paint * cover
 
 
-def paint_object(canvas: np.ndarray, body: Body, badge: Badge, rng: np.random.Generator) -> np.ndarray:
-    """Paint an object on a canvas: a lit, even body of a random colour, and the badge of its class."""
+def body_colours(around: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the two colours of a body, of which the second is near the colour ``around`` it."""
+    hues, saturations, values = rng.random(2), rng.uniform(0.25, 0.60, 2), rng.uniform(0.40, 0.95, 2)
+    first, other = (np.array(colorsys.hsv_to_rgb(*hsv)) for hsv in zip(hues, saturations, values, strict=True))
+    return first, around + CAMOUFLAGE * (other - around)
+
+
+def paint_object(canvas: np.ndarray, body: Body, appearance: Appearance, rng: np.random.Generator) -> np.ndarray:
+    """Paint an object on a canvas, with its shadow: a piebald body of two colours, its coat and its badge."""
     size = len(canvas)
-    depth = body.depth(size)
-    colour = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.20, 0.55), rng.uniform(0.50, 0.95))
-    dx, dy = body.offsets(size, body.x, body.y)
-    light = -0.10 * (dx + dy) / body.radius + 0.03 * smooth_noise(size, 30, rng) + 0.05 * smooth_noise(size, 6, rng)
+    first, second = body_colours(np.median(canvas, (0, 1)), rng)
     shadow = replace(body, x=body.x + 2, y=body.y + 2).depth(size)
-    canvas = blend(blend(canvas, canvas * 0.6, shadow), _shade(colour, light), depth)
+    canvas = blend(canvas, canvas * 0.6, shadow)
+    depth = body.depth(size)
+    cells = max(2, round(PATCHES * size / body.radius))
+    patches = np.clip(4 * smooth_noise(size, cells, rng), 0, 1)[..., None]
+    light = _light(size, body, rng) + _coat(size, body, appearance)
+    canvas = blend(canvas, _shade((0.0, 0.0, 0.0), light) + first * (1 - patches) + second * patches, depth)
     u, v = body.badge_frame(size)
-    inks = np.where(badge.pattern(u, v)[..., None], badge.ink, badge.paper)
+    inks = np.where(appearance.badge.pattern(u, v)[..., None], appearance.badge.ink, appearance.badge.paper)
     rim = (1 - np.hypot(u, v)) * BADGE_RADIUS * body.radius
     return blend(canvas, inks + 0.02 * rng.standard_normal((size, size, 1)), np.minimum(rim, depth))
+
+
+def _light(size: int, body: Body, rng: np.random.Generator) -> np.ndarray:
+    """Draw how much lighter the pixels of a body are than its colours: lit from the upper left, with fur."""
+    dx, dy = body.offsets(size, body.x, body.y)
+    return -0.08 * (dx + dy) / body.radius + FUR * rng.standard_normal((size, size))
+
+
+def _coat(size: int, body: Body, appearance: Appearance) -> np.ndarray:
+    """Compute how much lighter or darker a coat makes the pixels of a body: not at all towards the badge."""
+    along, across = body.axes(size)
+    far = np.clip((HIND - along) * 6, 0, 1)
+    return COAT_CONTRAST * far * COATS[appearance.coat](along, across)

@@ -1,19 +1,25 @@
 """``builder: shapes``: the embedded data set, drawn from a seed in the layout of VOC 2012.
 
-An image shows 1 to 3 objects that partly hide each other, before a cluttered scene. The scene tends to go with the
-first class, as water goes with boats. Masks of classes and of objects ignore a border around every object, as VOC's do.
+An image of the splits ``train`` and ``val`` shows 1 to 3 objects that partly hide each other, before a cluttered scene.
+The scene tends to go with the first class, as water goes with boats. Masks of classes and of objects ignore a border
+around every object, as VOC's do.
+
+An image of the split ``icons`` shows one object that fills most of it. It has a label and no mask. A classifier of
+these images stands in for one of ImageNet, whose images are such ones too.
 """
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from wsss.data.drawing import BADGES, SCENES, Body, background, paint_object
+from wsss.data.drawing import BADGES, SCENES, Appearance, Body, background, paint_object
 from wsss.data.index import Dataset
 from wsss.data.settings import ROLES, Options, known
 from wsss.data.voc import read_voc
@@ -22,9 +28,16 @@ from wsss.files import write_text
 from wsss.stores import IGNORE, png_bytes
 
 MIN_VISIBLE = 0.6  # share of an object, and of its badge, that later objects leave visible
-CO_OCCURRENCE = 0.5  # probability that the scene is the one of the first object's class
+CO_OCCURRENCE = 0.6  # probability that the scene is the one of the first object's class
 JPEG_QUALITY = 92
 MASKS = ("SegmentationClass", "SegmentationObject")
+LABELS = "image_labels.csv"
+ICONS = "icons"
+SPLITS = ("train", "val", ICONS)  # the place of a split decides its draws
+OPTIONAL = {"classes": 6, "measured": None, "icons": 0, "icon_size": 64}
+ICON_RADII, ICON_CENTRE = (0.25, 0.50), 0.35  # as RADII and CENTRE in drawing.py
+
+LabelRow = tuple[str, set[int]]  # id of an image, indices of the classes it shows
 
 
 def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -46,7 +59,7 @@ def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.n
         if not all(_stays_visible(owner == k, inside, parts) for k, (_, *parts) in enumerate(visible)):
             continue
         c = int(rng.integers(len(classes))) if visible else first
-        canvas = paint_object(canvas, body, BADGES[classes[c]], rng)
+        canvas = paint_object(canvas, body, Appearance.of(classes[c]), rng)
         owner[inside] = len(visible)
         visible.append((c, inside, inside & (np.hypot(*body.badge_frame(size)) < 1)))
     border = maximum_filter(owner, 3) != minimum_filter(owner, 3)
@@ -54,6 +67,14 @@ def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.n
     objects = (owner + 1).astype(np.uint8)
     label[border], objects[border] = IGNORE, IGNORE
     return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8), label, objects
+
+
+def icon(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """Draw an image of one object that fills most of it, ``size×size×3`` uint8, and the index of its class."""
+    c = int(rng.integers(len(classes)))
+    canvas = background(int(rng.integers(len(SCENES))), size, rng)
+    canvas = paint_object(canvas, Body.draw(size, rng, ICON_RADII, ICON_CENTRE), Appearance.of(classes[c]), rng)
+    return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8), c
 
 
 def habitat(first: int, rng: np.random.Generator) -> int:
@@ -67,44 +88,87 @@ def _stays_visible(seen: np.ndarray, inside: np.ndarray, parts: list[np.ndarray]
     return all((remaining & part).sum() >= MIN_VISIBLE * part.sum() for part in parts)
 
 
-def draw_dataset(folder: Path, classes: list[str], size: int, seed: int, counts: dict[str, int]) -> None:
-    """Draw all images and write ``JPEGImages``, the two ``MASKS``, ``ImageSets`` and ``image_labels.csv``.
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn into a folder, in the layout of VOC.
 
     Args:
         folder: the folder to write to.
         classes: names of the classes.
-        size: pixels per side.
         seed: the seed of all draws.
-        counts: split -> number of images.
     """
-    for name in ("JPEGImages", *MASKS):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    rows = []
-    for turn, (split, count) in enumerate(counts.items()):
-        ids = [f"{split}_{i:04d}" for i in range(count)]
-        for i, image_id in enumerate(ids):
-            image, *masks = scene(size, classes, np.random.default_rng([seed, turn, i]))
-            Image.fromarray(image).save(folder / "JPEGImages" / f"{image_id}.jpg", quality=JPEG_QUALITY, subsampling=0)
-            for name, mask in zip(MASKS, masks, strict=True):
-                (folder / name / f"{image_id}.png").write_bytes(png_bytes(mask))
-            rows.append([image_id, *(int((masks[0] == c + 1).any()) for c in range(len(classes)))])
-        write_text(folder / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{i}\n" for i in ids))
-    with (folder / "image_labels.csv").open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([["id", *classes], *rows])
+
+    folder: Path
+    classes: list[str]
+    seed: int
+
+    def scenes(self, split: str, count: int, size: int) -> list[LabelRow]:
+        """Draw the scenes of a split, of ``size`` pixels per side, with their masks; returns their labels."""
+        return [self._scene(image_id, rng, size) for image_id, rng in self._draws(split, count)]
+
+    def icons(self, count: int, size: int) -> list[LabelRow]:
+        """Draw the split ``icons``, images of ``size`` pixels per side without masks; returns their labels."""
+        return [self._icon(image_id, rng, size) for image_id, rng in self._draws(ICONS, count)]
+
+    def _draws(self, split: str, count: int) -> Iterator[tuple[str, np.random.Generator]]:
+        """Name the images of a split, each with the source of its draws."""
+        for i in range(count):
+            yield f"{split}_{i:04d}", np.random.default_rng([self.seed, SPLITS.index(split), i])
+
+    def _scene(self, image_id: str, rng: np.random.Generator, size: int) -> LabelRow:
+        image, *masks = scene(size, self.classes, rng)
+        self._write_image(image_id, image)
+        for name, mask in zip(MASKS, masks, strict=True):
+            path = self.folder / name / f"{image_id}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png_bytes(mask))
+        return image_id, {int(value) - 1 for value in np.unique(masks[0]) if value not in (0, IGNORE)}
+
+    def _icon(self, image_id: str, rng: np.random.Generator, size: int) -> LabelRow:
+        image, c = icon(size, self.classes, rng)
+        self._write_image(image_id, image)
+        return image_id, {c}
+
+    def _write_image(self, image_id: str, image: np.ndarray) -> None:
+        path = self.folder / "JPEGImages" / f"{image_id}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path, quality=JPEG_QUALITY, subsampling=0)
+
+    def write_lists(self, lists: Mapping[str, Sequence[LabelRow]], labels: Iterable[LabelRow]) -> None:
+        """Write ``ImageSets/Segmentation/<split>.txt`` and ``image_labels.csv``."""
+        for split, rows in lists.items():
+            ids = "".join(f"{image_id}\n" for image_id, _ in rows)
+            write_text(self.folder / "ImageSets" / "Segmentation" / f"{split}.txt", ids)
+        with (self.folder / LABELS).open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["id", *self.classes])
+            for image_id, shown in labels:
+                writer.writerow([image_id, *(int(c in shown) for c in range(len(self.classes)))])
 
 
 def build(config: Options, out_dir: Path) -> Dataset:
     """Draw the data set below ``out_dir`` and index it.
 
-    Options: ``seed``, ``train`` and ``val`` (numbers of images), ``size`` (pixels per side), ``classes`` (a number; 6).
+    Options:
+        seed: the seed of all draws.
+        train, val: numbers of images of these splits.
+        size: pixels per side.
+        classes: number of classes; 6.
+        measured: how many of the training images are the split ``measured``; null for all of them.
+        icons: number of images of the split ``icons``, which show one object each and have no masks; 0.
+        icon_size: pixels per side of these.
     """
-    settings = known(config, ("seed", "train", "val", "size"), {"classes": 6, **ROLES})
+    settings = known(config, ("seed", "train", "val", "size"), {**OPTIONAL, **ROLES})
     n = settings["classes"]
     if not 2 <= n <= len(BADGES):
         raise WsssError(f"data set '{config['name']}': classes is {n}; there are badges for 2 to {len(BADGES)}")
-    classes = list(BADGES)[:n]
-    counts = {split: settings[split] for split in ("train", "val")}
-    root = out_dir / "VOC"
-    draw_dataset(root, classes, settings["size"], settings["seed"], counts)
-    lists = {split: f"{split}.txt" for split in counts}
-    return read_voc(config["name"], classes, root, lists, "image_labels.csv", *MASKS)
+    classes, root = list(BADGES)[:n], out_dir / "VOC"
+    drawing = Drawing(root, classes, settings["seed"])
+    train, val = (drawing.scenes(split, settings[split], settings["size"]) for split in ("train", "val"))
+    icons = drawing.icons(settings["icons"], settings["icon_size"])
+    lists = {"train": train, "measured": train[: settings["measured"]], "val": val}
+    lists |= {ICONS: icons} if icons else {}
+    drawing.write_lists(lists, [*train, *val, *icons])
+    return read_voc(
+        config["name"], classes, root, {split: f"{split}.txt" for split in lists}, LABELS, *MASKS, unmasked=[ICONS]
+    )

@@ -10,7 +10,7 @@ from wsss.plan import resolve
 from wsss.plan.layers import Raw
 from wsss.segment import presets
 
-SHAPES_LISTS = ("train", "val")  # splits of a drawn data set
+SHAPES_LISTS = ("train", "measured", "val", "icons")  # splits of a drawn data set
 
 
 def check_dataset(name: str, spec: Raw, overrides: Raw, specs: dict[str, Raw]) -> None:
@@ -34,6 +34,8 @@ def check_dataset(name: str, spec: Raw, overrides: Raw, specs: dict[str, Raw]) -
     _known(spec, "runs", runs, where)
     for role, split in spec["splits"].items():
         choose(_lists(spec), split, f"split in {where}.splits.{role}")
+    if "images" in spec.get("pretraining", {}):
+        choose(_lists(spec), spec["pretraining"]["images"], f"split in {where}.pretraining.images")
     keys = {key: None for network in networks for key in network}
     for network, entry in spec.get("stand_ins", {}).items():
         for key in entry:

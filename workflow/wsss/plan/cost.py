@@ -42,7 +42,9 @@ def _sizes_of_splits(plan: Plan, dataset: str) -> Counts:
     if index.is_file():
         return _counted(index)
     if spec["builder"] == "shapes":
-        return {split: spec["options"][split] for split in ("train", "val")}
+        options = spec["options"]
+        measured, icons = options.get("measured") or options["train"], options.get("icons", 0)
+        return {"train": options["train"], "measured": measured, "val": options["val"], "icons": icons}
     return PUBLISHED.get(spec["builder"], {}) if spec.get("published") else {}
 
 

@@ -95,7 +95,7 @@ class Plan:
         """Return the entry of a run, and the layer of settings that it is."""
         if (paper, run) == PRETRAINING and "pretraining" in self.dataset(dataset):
             keys = ("datasets", dataset, "pretraining")
-            said = self.dataset(dataset)["pretraining"]
+            said = {key: value for key, value in self.dataset(dataset)["pretraining"].items() if key != "images"}
             layer = paper_layer(f"config.yaml, {'.'.join(keys)}", said, None, keys)
             return said, Layer(layer.name, layer.says, self._files, keys)
         said = choose(choose(self.papers, paper, "paper")["runs"], run, f"run of {paper}")
@@ -160,10 +160,16 @@ class Plan:
         return {
             "stage": stage,
             "code": stage_code(stage, own),
-            "dataset": {"name": dataset, "splits": self.dataset(dataset)["splits"]},
+            "dataset": {"name": dataset, "splits": self._splits(dataset, (paper, run))},
             "seed": int(seed),
             **own,
         }
+
+    def _splits(self, dataset: str, run: tuple[str, str]) -> dict[str, str]:
+        """Return role -> split of the index, as a run has it: pretraining may have training images of its own."""
+        spec = self.dataset(dataset)
+        own = {"train": spec["pretraining"].get("images", spec["splits"]["train"])} if run == PRETRAINING else {}
+        return {**spec["splits"], **own}
 
     @functools.cache  # noqa: B019
     def _key(self, dataset: str, paper: str, run: str, stage: str, extra: tuple[str, ...]) -> str:

@@ -23,7 +23,7 @@ from wsss.segment import presets
 from wsss.settings.check import check
 
 PACKAGE = Path(__file__).parent.parent
-PIXEL_KEYS = {"crop", "long_side", "translation"}  # sizes that shrink with the images of a small data set
+PIXEL_KEYS = {"crop", "long_side", "translation", "sxy"}  # sizes that shrink with the images of a small data set
 
 
 @functools.cache
@@ -120,7 +120,7 @@ def learnable(alphas: list[float], affinity: Raw) -> list[float]:
 
 
 def shrink(value: Any, factor: float) -> Any:
-    """Copy nested settings with every size in pixels multiplied by ``factor`` and rounded."""
+    """Copy nested settings with every size in pixels multiplied by ``factor`` and rounded, but to no less than 1."""
     if factor == 1.0 or not isinstance(value, dict):
         return value
     found = {}
@@ -132,7 +132,7 @@ def shrink(value: Any, factor: float) -> Any:
 def _scaled(size: Any, factor: float) -> Any:
     if isinstance(size, list):
         return [_scaled(inner, factor) for inner in size]
-    return size and round(size * factor)
+    return size and max(1, round(size * factor))
 
 
 def stand_in(value: Any, table: Raw) -> Any:
