@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wsss.errors import WsssError
-from wsss.files import read_yaml
 from wsss.plan import claims, papers
 from wsss.plan.layers import Keys, Raw, line_of
+from wsss.plan.written import read
 from wsss.stages import DRAWN, MEASURED
 
 METRICS = ("miou", "precision", "recall", "under", "over", "iou", "precision_fg", "recall_fg", "map")
@@ -51,7 +51,7 @@ class Place:
         """Refuse a run that exists neither in a configured paper nor in the file of another."""
         owner, name = papers.owner_of(run, self.paper)
         path = self.folder / f"{owner}.yaml"
-        spec = self.specs.get(owner) or (read_yaml(path) if path.is_file() else {"runs": {}})
+        spec = self.specs.get(owner) or (read(path) if path.is_file() else {"runs": {}})
         if name not in spec["runs"]:
             known = f"choose one of {', '.join(spec['runs'])}" if spec["runs"] else f"there is no paper '{owner}'"
             raise self.wrong(f"unknown run '{run}': {known}", *keys)

@@ -11,13 +11,15 @@ from typing import Any
 
 from wsss import stages
 from wsss.errors import WsssError, choose
-from wsss.files import INSTALLED, digest, read_yaml
+from wsss.files import INSTALLED, digest
 from wsss.plan import datasets, papers
 from wsss.plan.check_dataset import check_dataset
 from wsss.plan.code import stage_code
 from wsss.plan.layers import Layer, Raw
 from wsss.plan.references import REFERENCE, replace_references
 from wsss.plan.resolve import PACKAGE, method_of, paper_layer, resolve
+from wsss.plan.sizes import Counts, sizes
+from wsss.plan.written import read
 
 PAPERS = PACKAGE.parent / "papers"
 PRETRAINING = ("pretraining", "classifier")  # in place of paper and run: where trainings on a data set may start
@@ -58,7 +60,7 @@ class Plan:
         layers = [*self._before(dataset, method), layer, *self._after(dataset, paper, run)]
         config = resolve(method, layers, spec.get("pixels", 1.0), spec.get("stand_ins"))
         if (paper, run) == PRETRAINING:
-            config["backbone"]["weights"] = None
+            config = {**config, "backbone": {**config["backbone"], "weights": None}}
         return dict(replace_references(config, lambda owner, other: f"{REFERENCE}{owner or paper}/{other or run}"))
 
     def _before(self, dataset: str, method: str) -> list[Layer]:
@@ -101,6 +103,7 @@ class Plan:
         said = choose(choose(self.papers, paper, "paper")["runs"], run, f"run of {paper}")
         return said, paper_layer(f"{paper}.yaml, run {run}", said, self.paper_folder / f"{paper}.yaml", ("runs", run))
 
+    @functools.cache  # noqa: B019
     def departures(self, dataset: str, paper: str, run: str) -> list[str]:
         """List the settings that the data set's entry or the command line change in a run, as dotted keys.
 
@@ -125,7 +128,7 @@ class Plan:
             raise WsssError(why)
         self._refuse_old_results()
         others = [path for path in PAPERS.glob("*.yaml") if path.stem not in self.papers]
-        specs = self.papers | {path.stem: read_yaml(path) or {} for path in others}
+        specs = self.papers | {path.stem: read(path) or {} for path in others}
         companions = self.dataset(dataset).get("companions", {})
         for name in (dataset, *companions.values()):
             check_dataset(name, self.dataset(name), self.config.get("overrides", {}), specs)
@@ -187,6 +190,7 @@ class Plan:
 
     # ---- paths
 
+    @functools.cache  # noqa: B019
     def home(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> Path:
         """Return the folder of one stage of a run."""
         paper, run = self.owner(dataset, paper, run, stage)
@@ -195,6 +199,10 @@ class Plan:
     def data(self, dataset: str, part: str | None = None) -> Path:
         """Return the folder of the index: that of the test images for the part ``test``."""
         return self.results / dataset / "data" / ("test" if part == "test" else "")
+
+    def sizes(self, dataset: str) -> Counts:
+        """Count the images of each part of a data set, as far as they are known."""
+        return sizes(self.dataset(dataset), self.data(dataset) / "index.csv")
 
     def data_config(self, dataset: str) -> Raw:
         """Return the settings of a data set's index."""
@@ -240,10 +248,8 @@ class Plan:
 
     def _wanted_shards(self, dataset: str, part: str) -> int:
         """Return the configured number of shards; fewer where they would hold fewer images than is configured."""
-        from wsss.plan.cost import sizes  # it counts with what is here
-
         most, least = int(self.config["shards"]), self.config.get("shard_images")
-        if most == 1 or not least or part not in (known := sizes(self, dataset)):
+        if most == 1 or not least or part not in (known := self.sizes(dataset)):
             return most
         return min(most, max(1, math.ceil(known[part] / int(least))))
 
@@ -258,6 +264,7 @@ class Plan:
             return []
         return self.shards(self.home(dataset, paper, run, seed, source), source, dataset, "train")
 
+    @functools.cache  # noqa: B019
     def references(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> list[str]:
         """List the models of other runs and the weight files that a training reads, without those of packages."""
         read = stages.weights_read(stage, self.stage_config(dataset, paper, run, seed, stage))

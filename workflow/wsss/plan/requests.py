@@ -11,7 +11,6 @@ import math
 from pathlib import Path
 
 from wsss.files import read_json
-from wsss.plan import cost
 from wsss.plan.jobs import shards_of
 from wsss.plan.plan import Plan
 from wsss.plan.resolve import PACKAGE
@@ -65,7 +64,7 @@ def minutes(plan: Plan, rule: str, dataset: str, shard: str = "", attempt: int =
     if is_small(plan, dataset):
         return int(min(row["minutes"], SMALL_MINUTES)) * (2 if trains else factor)
     part = shard.partition("-")[0]
-    counts = cost.sizes(plan, dataset)
+    counts = plan.sizes(dataset)
     worked_on = counts.get(part, images(plan, dataset)) / shards_of(shard)
     return math.ceil(row["minutes"] + row["seconds_per_image"] * worked_on / 60) * factor
 
@@ -78,7 +77,7 @@ def is_small(plan: Plan, dataset: str) -> bool:
 @functools.cache
 def images(plan: Plan, dataset: str) -> int:
     """Count the images of a data set, as far as it is known."""
-    counts = cost.sizes(plan, dataset)
+    counts = plan.sizes(dataset)
     return counts.get("train", 0) + counts.get("val", 0)
 
 

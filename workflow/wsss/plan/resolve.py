@@ -9,6 +9,7 @@ replaced as the data set says. At last every value is checked.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,9 @@ from typing import Any
 
 from wsss import stages
 from wsss.errors import WsssError
-from wsss.files import read_yaml
 from wsss.plan.layers import Layer, Raw, blame, overlay
 from wsss.plan.references import is_reference
+from wsss.plan.written import read
 from wsss.segment import presets
 from wsss.settings.check import check
 
@@ -27,27 +28,35 @@ PIXEL_KEYS = {"crop", "long_side", "translation"}  # sizes that shrink with the 
 
 
 @functools.cache
-def _package_yaml(name: str) -> Raw:
-    return read_yaml(PACKAGE / name)
-
-
-def methods() -> list[str]:
+def methods() -> tuple[str, ...]:
     """Return the names of all methods: those with a settings file."""
-    return sorted(path.stem for path in (PACKAGE / "methods").glob("*.yaml"))
+    return tuple(sorted(path.stem for path in (PACKAGE / "methods").glob("*.yaml")))
+
+
+@functools.cache
+def _package_layer(name: str) -> Layer:
+    """Return the layer that a file of the package is."""
+    path = PACKAGE / name
+    return Layer(path.name, read(path), (path,))
 
 
 def _own_layers(method: str) -> list[Layer]:
     """Return the layers that the package itself has for a method."""
     if method not in methods():
         raise WsssError(f"unknown method '{method}': choose one of {', '.join(methods())}")
-    names = ("defaults.yaml", f"methods/{method}.yaml")
-    return [Layer(Path(name).name, _package_yaml(name), (PACKAGE / name,)) for name in names]
+    return [_package_layer("defaults.yaml"), _package_layer(f"methods/{method}.yaml")]
 
 
 def method_settings(method: str) -> Raw:
     """Put the released settings of ``method`` on top of the defaults."""
+    return copy.deepcopy(_released(method))
+
+
+@functools.cache
+def _released(method: str) -> Raw:
+    """Return the released settings of a method, which all runs share."""
     defaults, own = _own_layers(method)
-    settings = overlay(overlay({}, defaults, new_keys=True), own, new_keys=True)
+    settings = overlay(defaults.says or {}, own, new_keys=True)
     return {**settings, "method": {"name": method, **settings.get("method", {})}}
 
 
@@ -85,12 +94,13 @@ def resolve(method: str, layers: Sequence[Layer], pixels: float = 1.0, networks:
     Raises:
         WsssError: an unknown key or a wrong value; names the layer that says it.
     """
-    config = method_settings(method)
+    config = _released(method)
     for layer in layers:
         config = overlay(config, layer)
     every = [*_own_layers(method), *layers]
     _refuse_references(config, every)
-    config["crf"]["alphas"] = learnable(config["crf"]["alphas"], config["affinity"])
+    alphas = learnable(config["crf"]["alphas"], config["affinity"])
+    config = {**config, "crf": {**config["crf"], "alphas": alphas}}
     config = stand_in(shrink(_with_preset(config, every), pixels), networks or {})
     for finding in check(config):
         raise blame(every, finding.path, finding.message)
