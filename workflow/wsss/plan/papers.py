@@ -9,6 +9,7 @@ So a table that varies one thing says that one thing, where it is shortest to sa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,13 @@ def rows(spec: Raw, table: str) -> list[tuple[Raw, list[Raw]]]:
         cells = [cell(row, column) for column in about["columns"]]
         found.append((row, cells))
     return found
+
+
+def cells(spec: Raw) -> Iterator[Raw]:
+    """Yield the cells of all tables of a paper."""
+    for table in spec["tables"]:
+        for _, found in rows(spec, table):
+            yield from found
 
 
 def cell(row: Raw, column: Raw) -> Raw:
