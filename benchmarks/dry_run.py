@@ -3,7 +3,7 @@
     python benchmarks/dry_run.py                                       # all of VOC 2012 and COCO 2014
     python benchmarks/dry_run.py --dataset shapes --targets seam_table2
 
-Both are `snakemake -n` in a folder without results, in seconds of CPU time. Each job of the bare workflow has a settings
+Both are `snakemake -n` in a folder without results, in seconds of CPU time. A job of the bare workflow has a settings
 file, a result, a record, a log, requests and a command as ours have, but nothing has to be found out for it. The last
 line is the time of the bare workflow over that of ours: the share that is Snakemake's own.
 """
