@@ -99,9 +99,8 @@ def resolve(method: str, layers: Sequence[Layer], pixels: float = 1.0, networks:
         config = overlay(config, layer)
     every = [*_own_layers(method), *layers]
     _refuse_references(config, every)
-    alphas = learnable(config["crf"]["alphas"], config["affinity"])
-    config = {**config, "crf": {**config["crf"], "alphas": alphas}}
-    config = stand_in(shrink(_with_preset(config, every), pixels), networks or {})
+    config = _with_preset(_with_learnable(config), every)
+    config = stand_in(shrink(config, pixels), networks or {})
     for finding in check(config):
         raise blame(every, finding.path, finding.message)
     return config
@@ -109,24 +108,28 @@ def resolve(method: str, layers: Sequence[Layer], pixels: float = 1.0, networks:
 
 def _with_preset(config: Raw, layers: list[Layer]) -> Raw:
     """Complete DeepLab's settings by the preset they name; for an unknown one the error names the layer."""
-    if config["deeplab"]["preset"] not in presets.presets():
-        known = ", ".join(presets.presets())
-        raise blame(layers, ("deeplab", "preset"), f"is '{config['deeplab']['preset']}': choose one of {known}")
+    preset, known = config["deeplab"]["preset"], presets.presets()
+    if preset not in known:
+        raise blame(layers, ("deeplab", "preset"), f"is '{preset}': choose one of {', '.join(known)}")
     return presets.resolve(config)
 
 
 def _refuse_references(config: Raw, layers: list[Layer]) -> None:
     """Refuse another run as official weights, which are a file; a training may start from another run."""
     for name in stages.TRAINED:
-        if name != "deeplab" and is_reference(stages.official_weights(name, config)):
-            section = stages.STAGES[name].sections[-1]
-            path = ("train", "weights") if name == "train" else (section, "train", "weights")
-            raise blame(layers, path, "takes a file of official weights, not another run: use train.start")
+        if name == "deeplab" or not is_reference(stages.official_weights(name, config)):
+            continue
+        path: tuple[str, ...] = ("train", "weights")
+        if name != "train":
+            path = (stages.STAGES[name].sections[-1], *path)
+        raise blame(layers, path, "takes a file of official weights, not another run: use train.start")
 
 
-def learnable(alphas: list[float], affinity: Raw) -> list[float]:
+def _with_learnable(config: Raw) -> Raw:
     """Add to the CRF's exponents the two that AffinityNet learns from, which a data set's own list may lack."""
-    return sorted({*alphas, affinity["low_alpha"], affinity["high_alpha"]})
+    crf, affinity = config["crf"], config["affinity"]
+    alphas = sorted({*crf["alphas"], affinity["low_alpha"], affinity["high_alpha"]})
+    return {**config, "crf": {**crf, "alphas": alphas}}
 
 
 def shrink(value: Any, factor: float) -> Any:
@@ -163,6 +166,8 @@ def stand_in(value: Any, table: Raw) -> Any:
 
 def _replaced(backbone: Raw, entry: Raw) -> Raw:
     """Put a stand-in over one network's mapping. Weights that a run trained stay."""
-    kept = {"weights": backbone["weights"]} if is_reference(backbone.get("weights")) else {}
     same = entry.get("name", backbone["name"]) == backbone["name"]
-    return {**(backbone if same else dict.fromkeys(backbone)), **entry, **kept}
+    found = {**(backbone if same else dict.fromkeys(backbone)), **entry}
+    if is_reference(backbone.get("weights")):
+        found["weights"] = backbone["weights"]
+    return found
