@@ -32,7 +32,11 @@ STAGE_ALONE = {"measure": ["measure"], "submission": []}  # of what these stages
 class Plan:
     """Everything the rules and the command line need to know about one configuration.
 
-    Most methods take a run by its data set, its paper and its name, then its seed and the stage.
+    Most methods are asked about a stage of a run, in the same words:
+
+    * ``dataset``, ``paper``, ``run``: the data set, the paper, and the name of the run in the paper's file;
+    * ``seed``: the random seed, a number or its digits;
+    * ``stage``: the stage.
 
     Args:
         config: the configuration, as ``config.yaml`` has it.
