@@ -47,9 +47,9 @@ def _check_keys(stand_ins: Raw, networks: list[Raw], where: str) -> None:
     known: dict[str, None] = {}
     for network in networks:
         known |= dict.fromkeys(network)
-    for network, entry in stand_ins.items():
+    for replaced, entry in stand_ins.items():
         for key in entry:
-            choose(known, key, f"key of {where}.stand_ins.{network}")
+            choose(known, key, f"key of {where}.stand_ins.{replaced}")
 
 
 def _runs(specs: dict[str, Raw]) -> Raw:

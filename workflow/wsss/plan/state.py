@@ -174,7 +174,8 @@ def _runs(outlook: Outlook, drawing: Raw) -> list[Raw]:
     for entry in drawings.entries(drawing):
         files = drawings.files(entry)
         if files and "run" in entry:
-            run = Run(entry.get("dataset", drawing["dataset"]), *owner_of(entry["run"], drawing["paper"]))
+            dataset = str(entry.get("dataset", drawing["dataset"]))
+            run = Run(dataset, *owner_of(entry["run"], drawing["paper"]))
             about = found.setdefault(run, _run(outlook.plan, run))
             about["networks"].update(_networks(outlook, run, files))
     return list(found.values())
