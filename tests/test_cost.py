@@ -166,6 +166,8 @@ def test_sizes_come_from_the_index_or_are_known_or_are_not(make_plan):
     assert plan.sizes("voc12") == {"train": 10582, "measured": 1464, "val": 1449, "rest": 9118}
     make_file(plan.data("voc12") / "index.csv", "id,split\na,train;train_aug\nb,train_aug\nc,val\n")
     assert plan.sizes("voc12") == {"train": 2, "measured": 1, "val": 1, "rest": 1}
+    make_file(plan.data("voc12") / "index.csv", "id,split\na,train;train_aug\nb,train_aug\nc,val\nd,val\n")
+    assert plan.sizes("voc12")["val"] == 2
     plan.config["datasets"]["mine"] = {**plan.dataset("voc12"), "published": False, "seeds": [0]}
     assert plan.sizes("mine") == {}
     assert "as many images as the index will have" in told(plan, "mine", "seam_table2")
