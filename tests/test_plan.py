@@ -12,7 +12,8 @@ from wsss.errors import WsssError
 from wsss.plan import Plan, drawings, targets
 from wsss.plan.layers import Layer, overlay
 from wsss.plan.plan import PRETRAINING
-from wsss.plan.resolve import methods, resolve, shrink, stand_in
+from wsss.plan.resolve import method_settings, methods, resolve, shrink, stand_in
+from wsss.plan.written import as_yaml, read
 
 ROOT = Path(__file__).parent.parent
 
@@ -370,3 +371,28 @@ def test_results_of_the_old_layout_are_refused(make_plan, tmp_path):
     (tmp_path / "results/shapes/a/first/seed0/metrics").mkdir(parents=True)
     with pytest.raises(WsssError, match=r"seed0/metrics: made by an earlier version.*set 'results' to another folder"):
         plan.check("shapes")
+
+
+def test_settings_are_written_in_the_same_bytes_with_and_without_libyaml(make_plan):
+    """Snakemake runs a job again whose settings are written in other bytes."""
+    plan = make_plan()
+    values = [plan.stage_config("shapes", "a", "first", 0, stage) for stage in ("train", "walk", "predict", "measure")]
+    values.append({"note": "±" + " long texts with other letters than ASCII are broken into lines" * 4})
+    assert [as_yaml(value) for value in values] == [yaml.safe_dump(value) for value in values]
+
+
+def test_a_file_of_settings_that_is_no_yaml_is_named(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("a: [1")
+    with pytest.raises(WsssError, match=r"my\.yaml: not valid YAML"):
+        read(path)
+    with pytest.raises(WsssError, match=r"other\.yaml: no such file"):
+        read(tmp_path / "other.yaml")
+
+
+def test_what_a_layer_does_not_touch_is_shared_and_never_changed(make_plan):
+    released = method_settings("cam")
+    plan = make_plan(overrides={"train": {"steps": 7}})
+    assert plan.resolve("shapes", "a", "first")["train"]["steps"] == 7
+    assert plan.resolve("shapes", *PRETRAINING)["backbone"]["weights"] is None
+    assert method_settings("cam") == released

@@ -1,40 +1,51 @@
-"""How much a target is for a cluster: submissions and disk."""
+"""How much targets are for a cluster: submissions and disk."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 
-from wsss.files import read_yaml
-from wsss.plan.cost import Counts, amount, config_of
+from wsss.plan.cost import Work, amount, config_of
 from wsss.plan.jobs import Job
-from wsss.plan.plan import Plan
 from wsss.plan.requests import TABLE
+from wsss.plan.written import read
 from wsss.stages import STAGES
 
 PROFILE = TABLE.with_name("config.yaml")
 SCORES_MB = 0.387  # of an image of VOC 2012 in a shard of scores, on average
 
 
-def submissions(jobs: list[Job]) -> int:
+def submissions(jobs: Iterable[Job]) -> int:
     """Return the number of submissions that the Slurm profile makes of jobs: short ones share them."""
-    profile = read_yaml(PROFILE)
-    group_of = dict(text.split("=") for text in profile["groups"])
-    size_of = dict(text.split("=") for text in profile["group-components"])
+    profile = read(PROFILE)
+    group_of = _pairs(profile["groups"])
+    size_of = _pairs(profile["group-components"])
     counts = Counter(group_of.get(job.stage, job.stage) for job in jobs)
-    return sum(math.ceil(n / int(size_of.get(name, 1))) for name, n in counts.items())
+    found = 0
+    for name, number in counts.items():
+        found += math.ceil(number / int(size_of.get(name, 1)))
+    return found
 
 
-def gigabytes(plan: Plan, jobs: list[Job], counts: dict[str, Counts]) -> float:
+def _pairs(texts: Iterable[str]) -> dict[str, str]:
+    """Read texts like ``cam=localize``."""
+    return dict(text.split("=") for text in texts)
+
+
+def gigabytes(work: Work) -> float:
     """Return the disk that the scores of jobs take; all else is small beside them."""
-    stored = [job for job in jobs if STAGES[job.stage].makes == "scores"]
-    images = sum(amount(job, config_of(plan, job), counts[job.dataset])[1] or 0 for job in stored)
+    images = 0
+    for job in work.jobs:
+        if STAGES[job.stage].makes == "scores":
+            images += amount(job, config_of(work.plan, job), work.counts[job.dataset])[1] or 0
     return images * SCORES_MB / 1000
 
 
-def describe(plan: Plan, jobs: list[Job], counts: dict[str, Counts]) -> str | None:
-    """Submissions and disk as a sentence; None where it all fits on any machine."""
-    needed = gigabytes(plan, jobs, counts)
+def describe(work: Work) -> str:
+    """Describe submissions and disk in two sentences; empty where it all fits on any machine."""
+    needed = gigabytes(work)
     if needed < 1:
-        return None
-    return f"With --profile slurm that is {submissions(jobs)} submissions. Scores take about {needed:,.0f} GB of disk."
+        return ""
+    number = submissions(work.jobs)
+    return f"With --profile slurm that is {number} submissions. Scores take about {needed:,.0f} GB of disk."

@@ -6,7 +6,6 @@ strongest layer that says the faulty value, with its file and line.
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -70,9 +69,10 @@ def blame(layers: Iterable[Layer], path: Keys, message: str) -> WsssError:
 
 
 def overlay(base: Raw, layer: Layer, *, new_keys: bool = False) -> Raw:
-    """Copy ``base`` and put a layer on top.
+    """Put a layer on top of ``base``, which stays as it is.
 
-    Mappings merge key by key. All else is replaced, also schedules, which are mappings from epochs.
+    Mappings merge key by key. All else is replaced, also schedules, which are mappings from epochs. What the layer does
+    not touch is shared with ``base``, so settings are never changed in place.
 
     Args:
         base: the settings so far.
@@ -82,22 +82,36 @@ def overlay(base: Raw, layer: Layer, *, new_keys: bool = False) -> Raw:
     Raises:
         WsssError: the layer has an unknown key, or a text in place of a number.
     """
-    return _merged(base, layer.says or {}, layer, (), new_keys)
+    return _Merge(layer, new_keys).merged(base, layer.says or {}, ())
 
 
-def _merged(base: Raw, over: Raw, layer: Layer, path: tuple[str | int, ...], new_keys: bool) -> Raw:
-    merged = copy.deepcopy(base)
-    for key, value in over.items():
-        here = (*path, key)
-        if key not in base and not new_keys:
-            raise layer.wrong(here, f"is an unknown key: choose one of {', '.join(map(str, base))}")
+@dataclass(frozen=True)
+class _Merge:
+    """How a layer is put on top of settings."""
+
+    layer: Layer
+    new_keys: bool
+
+    def merged(self, base: Raw, over: Raw, path: tuple[str | int, ...]) -> Raw:
+        """Return the part of the settings at ``path`` with that of the layer on top."""
+        found = dict(base)
+        for key, value in over.items():
+            here = (*path, key)
+            self.check(base, here, value)
+            if _merges(base.get(key), value):
+                found[key] = self.merged(base[key], value, here)
+            else:
+                found[key] = value
+        return found
+
+    def check(self, base: Raw, path: tuple[str | int, ...], value: Any) -> None:
+        """Refuse an unknown key at ``path``, and a text in place of a number."""
+        key: Any = path[-1]
+        if key not in base and not self.new_keys:
+            known = ", ".join(map(str, base))
+            raise self.layer.wrong(path, f"is an unknown key: choose one of {known}")
         if isinstance(value, str) and type(base.get(key)) in (int, float):
-            raise layer.wrong(here, f"is a number, not the text '{value}' ({AS_TEXT})")
-        if _merges(base.get(key), value):
-            merged[key] = _merged(base[key], value, layer, here, new_keys)
-        else:
-            merged[key] = copy.deepcopy(value)
-    return merged
+            raise self.layer.wrong(path, f"is a number, not the text '{value}' ({AS_TEXT})")
 
 
 def _merges(below: Any, above: Any) -> bool:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from wsss import stages
-from wsss.files import read_yaml
 from wsss.plan import papers
 from wsss.plan.layers import Raw
 from wsss.plan.resolve import PACKAGE, method_of, method_settings, paper_layer, resolve
+from wsss.plan.written import read
 
 PAPERS = PACKAGE.parent / "papers"
 BEHIND = {  # stage -> the module at whose top its departures stand
@@ -45,16 +45,13 @@ its file. A setting without source is what the releases have in common (Refineme
 def page(names: list[str]) -> str:
     """Return the page in Markdown, about the papers of these names."""
     specs = papers.load(names, PAPERS)
-    used = dict.fromkeys(method_of(run) for spec in specs.values() for run in spec["runs"].values())
-    return "\n".join(
-        [
-            INTRODUCTION,
-            *(line for name, spec in specs.items() for line in _paper(name, spec)),
-            *_methods(list(used)),
-            *_behind(),
-            *_networks(),
-        ]
-    ).rstrip()
+    lines = [INTRODUCTION]
+    used: dict[str, None] = {}
+    for name, spec in specs.items():
+        lines += _paper(name, spec)
+        used |= dict.fromkeys(map(method_of, spec["runs"].values()))
+    lines += [*_methods(list(used)), *_behind(), *_networks()]
+    return "\n".join(lines).rstrip()
 
 
 # ---- papers
@@ -74,18 +71,21 @@ def _paper(name: str, spec: Raw) -> Iterator[str]:
 
 def _own(said: Raw) -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of what a run says beyond its method."""
-
-    def leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, dict) and value and not any(isinstance(inner, int) for inner in value):
-            for inner, below in value.items():
-                yield from leaves(below, f"{key}.{inner}")
-        else:
-            yield key, value
-
     for section, value in said.items():
         if section == "note" or (section == "method" and not isinstance(value, dict)):
             continue
-        yield from ((key, inner) for key, inner in leaves(value, section) if key != "method.name")
+        for key, inner in _leaves(value, section):
+            if key != "method.name":
+                yield key, inner
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in nested settings. A schedule, a mapping from epochs, is one value."""
+    if isinstance(value, dict) and value and not any(isinstance(inner, int) for inner in value):
+        for inner, below in value.items():
+            yield from _leaves(below, f"{key}.{inner}")
+    else:
+        yield key, value
 
 
 def _text(value: Any) -> str:
@@ -99,21 +99,49 @@ def _table(name: str, spec: Raw, table: str) -> Iterator[str]:
     yield from (f"### `{name}_{table}`: {about['title']}", "", about["caption"], "")
     lines, quoted = [], 0
     for row, cells in papers.rows(spec, table):
-        shown: dict[tuple[str, str], dict[str, None]] = {}
-        for cell in cells:
-            if cell.get("run"):
-                shown.setdefault((cell["run"], cell["stage"]), {})[cell["images"]] = None
+        shown = _shown(cells)
+        label = _label(row, about)
+        lines += [_result(label, name, *key, list(images)) for key, images in shown.items()]
         quoted += not shown
-        heads = {head["key"]: head["label"] for head in about.get("attributes", [])}
-        words = [row["label"], *(_attribute(heads[key], word) for key, word in row.get("attributes", {}).items())]
-        for (run, stage), images in shown.items():
-            chain, departures = _chain(run, name, stage)
-            label = ", ".join(word for word in words if word)
-            lines.append(f"| {label} | `{run}` | {stage} ({', '.join(images)}) | {chain} | {departures} |")
     if lines:
         yield from ("| row | run | shown | made by | departures |", "| --- | --- | --- | --- | --- |", *lines)
-    yield from ("", *([f"Quoted, not computed: {quoted} rows.", ""] if quoted else []))
-    yield from ([about["note"], ""] if about.get("note") else [])
+    yield ""
+    if quoted:
+        yield from (f"Quoted, not computed: {quoted} rows.", "")
+    if about.get("note"):
+        yield from (about["note"], "")
+
+
+def _shown(cells: list[Raw]) -> dict[tuple[str, str], dict[str, None]]:
+    """Return (run, stage) of each result in a row, and the roles of images on which it is shown."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for cell in cells:
+        if cell.get("run"):
+            found.setdefault((cell["run"], cell["stage"]), {})[cell["images"]] = None
+    return found
+
+
+def _label(row: Raw, about: Raw) -> str:
+    """Return the label of a row with the words beside it."""
+    heads = {head["key"]: head["label"] for head in about.get("attributes", [])}
+    words = [row["label"]]
+    for key, word in row.get("attributes", {}).items():
+        words.append(_attribute(heads[key], word))
+    return ", ".join(word for word in words if word)
+
+
+def _result(label: str, paper: str, run: str, stage: str, images: list[str]) -> str:
+    """Return the line of one result of a row.
+
+    Args:
+        label: the label of the row.
+        paper: the paper that the table is in.
+        run: the run.
+        stage: the stage that makes the result.
+        images: the roles of images on which it is shown.
+    """
+    chain, departures = _chain(run, paper, stage)
+    return f"| {label} | `{run}` | {stage} ({', '.join(images)}) | {chain} | {departures} |"
 
 
 def _attribute(head: str, word: str) -> str:
@@ -124,22 +152,23 @@ def _attribute(head: str, word: str) -> str:
 def _chain(run: str, paper: str, stage: str) -> tuple[str, str]:
     """Return the stages that make a result, the first one first, and where the departures of each are numbered."""
     owner, name = papers.owner_of(run, paper)
-    said = read_yaml(PAPERS / f"{owner}.yaml")["runs"][name]
-    config = resolve(method_of(said), [paper_layer(f"{owner}.yaml, run {name}", said, None, ())])
-    found: dict[str, None] = {}
-
-    def below(one: str) -> None:
-        for source in stages.below(one, config):
-            below(source)
-        found[one] = None
-
-    below(stage)
-    files = [f"methods/{method_of(said)}.py"] if "train" in found else []
-    files += [BEHIND[one] for one in found if one in BEHIND]
+    said = read(PAPERS / f"{owner}.yaml")["runs"][name]
+    method = method_of(said)
+    config = resolve(method, [paper_layer(f"{owner}.yaml, run {name}", said, None, ())])
+    chain = list(dict.fromkeys(_below(stage, config)))
+    files = [f"methods/{method}.py"] if "train" in chain else []
+    files += [BEHIND[one] for one in chain if one in BEHIND]
     numbered = [f"`{file}` {_range(file)}" for file in files if departures(file)]
-    preset = said.get("deeplab", {}).get("preset") or method_settings(method_of(said))["deeplab"]["preset"]
-    words = [f"{one} (preset `{preset}`)" if one == "deeplab" else one for one in found]
+    preset = said.get("deeplab", {}).get("preset") or method_settings(method)["deeplab"]["preset"]
+    words = [f"{one} (preset `{preset}`)" if one == "deeplab" else one for one in chain]
     return " → ".join(words), ", ".join(numbered) or "-"
+
+
+def _below(stage: str, config: Raw) -> Iterator[str]:
+    """Yield the stages that a result comes from, its own last; some more than once."""
+    for source in stages.below(stage, config):
+        yield from _below(source, config)
+    yield stage
 
 
 def _range(file: str) -> str:
@@ -172,7 +201,7 @@ def _networks() -> Iterator[str]:
     """Yield the presets of segmentation networks, and their departures."""
     path = PACKAGE / "segment" / "presets.yaml"
     yield from ("## Segmentation networks", "")
-    for preset in read_yaml(path):
+    for preset in read(path):
         yield from (f"### Preset `{preset}`", "", *settings(path, (preset,)), "")
     yield from _listed(BEHIND["deeplab"])
 
