@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from stages import TINY, run
 
 from wsss import batches, devices
+from wsss.children import LOOK_EVERY
 from wsss.data.index import Dataset, Record
 from wsss.errors import ChildDied, WsssError
 from wsss.feed import fed
@@ -154,6 +156,7 @@ def squared(i: int) -> torch.Tensor:
     if i == 7:
         raise WsssError("seven.png: cannot be decoded")
     if i == 9:
+        time.sleep(2 * LOOK_EVERY)  # it is known by then
         os.kill(os.getpid(), signal.SIGKILL)
     return torch.tensor(i * i)
 

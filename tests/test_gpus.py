@@ -30,7 +30,7 @@ class Job:
     """A process that takes GPUs and keeps them until it is killed."""
 
     def __init__(self, folder, wanted: int, switch: str = "1"):
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "4,GPU-a", gpus.SWITCH: switch, "TMPDIR": str(folder)}
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "4,GPU-a,6", gpus.SWITCH: switch, "TMPDIR": str(folder)}
         self.said = folder / f"{id(self)}.txt"
         command = [sys.executable, "-c", CODE, str(wanted)]
         with self.said.open("w") as stream:
@@ -66,7 +66,7 @@ def start(tmp_path):
 def test_each_job_sees_gpus_of_its_own_and_the_next_waits(start):
     first, second = start(1), start(2)
     taken = first.sees() | second.sees()
-    assert taken == {"4", "GPU-a"}
+    assert taken == {"4", "GPU-a", "6"}
     third = start(1)
     wait_for(third.waits)
     free = first.sees()
@@ -75,11 +75,11 @@ def test_each_job_sees_gpus_of_its_own_and_the_next_waits(start):
 
 
 def test_where_a_cluster_hands_them_out_nothing_is_taken(start):
-    assert start(1, switch="0").sees() == start(1, switch="0").sees() == {"4", "GPU-a"}
+    assert start(1, switch="0").sees() == start(1, switch="0").sees() == {"4", "GPU-a", "6"}
 
 
 def test_more_than_there_are_is_not_waited_for(start):
-    assert start(4).sees() == {"4", "GPU-a"}
+    assert start(4).sees() == {"4", "GPU-a", "6"}
 
 
 # ---- kernels
