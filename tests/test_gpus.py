@@ -15,6 +15,7 @@ from test_train import CONFIG, TRAIN, Points, Regression
 
 from wsss import devices, gpus
 from wsss.errors import Stopped, WsssError
+from wsss.provenance.machine import repeats
 from wsss.train import Training, fit
 
 CODE = """
@@ -127,3 +128,9 @@ def test_on_a_gpu_deterministic_kernels_resume_to_the_same_bytes(tmp_path):
     with mock.patch("wsss.train._Loop.agree", lambda self, stop, done: done == 7), pytest.raises(Stopped):
         trained(tmp_path / "resumed")
     assert trained(tmp_path / "resumed") == trained(tmp_path / "whole")
+
+
+def test_a_gpu_repeats_its_bytes_only_with_deterministic_kernels():
+    assert repeats({"device": "cpu", "torch": {"deterministic": False}})
+    assert repeats({"device": "cuda", "torch": {"deterministic": True}})
+    assert not repeats({"device": "cuda:2", "torch": {"deterministic": False}})
