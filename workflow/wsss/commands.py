@@ -127,8 +127,15 @@ def _run_training(name: str, args: Namespace) -> None:
         if path not in (args.weights or ()) and not path.startswith(INSTALLED):
             raise WsssError(f"--weights {path} is missing: the settings name it, and the record of the job must")
     scores, masks = getattr(args, "scores", None), getattr(args, "masks", None)
-    reads = {"scores": scores or (), "masks": masks or None}
-    given = give(settings, args.data, "train", **reads, device=args.device, deterministic=args.deterministic)
+    given = give(
+        settings,
+        args.data,
+        "train",
+        scores=scores or (),
+        masks=masks or None,
+        device=args.device,
+        deterministic=args.deterministic,
+    )
     minutes = _minutes(args.checkpoint_minutes, "--checkpoint-minutes")
     loaders = number(args.loaders, "--loaders", least=0)
     run_training(STAGES[name], given, args.out, loaders, minutes, args.compile)

@@ -132,7 +132,7 @@ def placed(net: Net, where: torch.device) -> Net:
     On the CPU they stay as they are, so that results keep their bytes.
     """
     net = net.to(where)
-    return net.to(memory_format=torch.channels_last) if where.type == "cuda" else net  # type: ignore[call-overload,no-any-return]
+    return net.to(memory_format=torch.channels_last) if where.type == "cuda" else net
 
 
 def at_once(batch: int | None, where: torch.device) -> int:
