@@ -89,6 +89,7 @@ class Bench:
         self.where = torch.device(args.device)
         self.deadline = time.monotonic() + 60 * args.minutes
         self.peaks: dict[str, float] = {}
+        self.counted: dict[str, float] = {}
 
     # ---- precisions
 
@@ -147,13 +148,16 @@ class Bench:
         return (units - 1) * unit * size / seconds, config
 
     def flops(self, method: str, config: dict) -> float:
-        """Floating-point operations of training, per image; they are counted over two steps."""
+        """Floating-point operations of training, per image; they are counted once, over two steps."""
+        if method in self.counted:
+            return self.counted[method]
         samples = Samples(config["train"]["batch_size"], config["train"]["crop"], lambda asked: False)
         train = config["train"] | {"steps": 2, "epochs": 1}
         counter = FlopCounterMode(display=False, custom_mapping=COUNTED)
         with counter, contextlib.redirect_stderr(io.StringIO()):
             fit(Training(build(config, C), samples, train), {"seed": 1}, self.new(), self.args.device)
-        return counter.get_total_flops() / 2 / config["train"]["batch_size"]
+        self.counted[method] = counter.get_total_flops() / 2 / config["train"]["batch_size"]
+        return self.counted[method]
 
     def new(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.folder))
