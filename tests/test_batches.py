@@ -17,7 +17,9 @@ from wsss.children import LOOK_EVERY
 from wsss.data.index import Dataset, Record
 from wsss.errors import ChildDied, WsssError
 from wsss.feed import fed
+from wsss.files import read_yaml
 from wsss.methods import build
+from wsss.plan import configuration
 from wsss.plan.resolve import method_settings, stand_in
 from wsss.refine import affinity_net
 from wsss.segment.presets import resolve
@@ -175,3 +177,10 @@ def test_an_error_of_a_loader_is_its_own_line(loaders):
 def test_a_loader_that_dies_ends_the_job_with_a_line():
     with pytest.raises(ChildDied, match=r"a process that loads images died \(signal 9\)"):
         list(fed(squared, [1, 9], 1))
+
+
+def test_how_it_is_computed_is_in_no_digest():
+    config = read_yaml(configuration.OWN)
+    changed = {**config, "batch": 8, "deterministic": True, "compile": True, "loaders": 3}
+    assert configuration.of_results(changed) == configuration.of_results(config)
+    configuration.check(changed, [])
