@@ -128,6 +128,16 @@ def test_localize_gives_one_map_per_class_and_leaves_no_trace(method):
     assert all(torch.equal(value, before[1][name]) for name, value in method.state_dict().items())
 
 
+def test_images_of_a_batch_are_localized_as_one_by_one(method):
+    method.eval()
+    images, labels = batch(3)["image"], batch(3)["labels"]
+    with torch.no_grad():
+        together = method.localize(images, labels)
+        alone = torch.cat([method.localize(images[i : i + 1], labels[i : i + 1]) for i in range(3)])
+    shown = labels.bool()  # maps of other classes are not used
+    torch.testing.assert_close(together[shown], alone[shown], rtol=1e-3, atol=1e-4)
+
+
 def test_same_seed_same_losses(request, method):
     twin = build(settings(*request.node.callspec.params["method"], request.getfixturevalue("tmp_path")), C)
     twin.load_state_dict(method.state_dict())

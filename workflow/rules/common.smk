@@ -33,7 +33,11 @@ shell.prefix(
     # a signal to all processes of a job is for its command to answer: the shell outlives it
     f"set -euo pipefail; trap : TERM INT; export PYTHONPATH={PACKAGE};"
     f' wsss() {{{{ {PYTHON} -m wsss.cli "$@"; }}}};'
-    f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']}; "
+    f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']};"
+    f" BATCH={config['batch']}; DETERMINISTIC={'--deterministic' * config['deterministic']};"
+    f" COMPILE={'--compile' * config['compile']};"
+    # a cluster gives each job its GPUs; of those of this machine each job takes its own
+    f" export WSSS_CLAIM_GPUS={int(not workflow.remote_exec)}; "
 )
 
 from wsss import cluster

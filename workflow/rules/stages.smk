@@ -54,7 +54,8 @@ for stage in IN_SHARDS:
             "WSSS_GPUS={resources.gpu} WSSS_THREADS={params.threads}"
             " wsss {params.stage} --config {input.config:q} --data {params.data:q} {params.reads}"
             " --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
-            f" --out {{output.result:q}} --device $DEVICE --workers {{params.workers}} {TEE}"
+            f" --out {{output.result:q}} --device $DEVICE --workers {{params.workers}}"
+            f" --loaders $LOADERS --batch $BATCH $DETERMINISTIC {TEE}"
 
     workflow.get_rule(stage).docstring = STAGES[stage].help
 
@@ -91,6 +92,7 @@ for stage in TRAINED:
             "WSSS_GPUS={resources.gpu} WSSS_THREADS={threads}"
             " wsss {params.stage} --config {input.config:q} --data {params.data:q} {params.learns}"
             " --weights {input.weights:q}"
-            f" --out {{params.out:q}} --device $DEVICE --loaders $LOADERS --checkpoint-minutes $CHECKPOINT_MINUTES {TEE}"
+            f" --out {{params.out:q}} --device $DEVICE --loaders $LOADERS --checkpoint-minutes $CHECKPOINT_MINUTES"
+            f" $DETERMINISTIC $COMPILE {TEE}"
 
     workflow.get_rule(stage).docstring = STAGES[stage].help

@@ -1,12 +1,12 @@
 """Stage ``cam``: class scores of images from a trained method, over scales and mirror images.
 
-K present classes, C foreground classes, H W image size, h w size of a method's class maps.
+B images of one size, V views of an input (with its mirror image 2, else 1), K present classes, C foreground classes,
+H W image size, h w size of a method's class maps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,15 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsss import batches, devices
 from wsss.backbones import without_weights
 from wsss.backbones.base import resize
 from wsss.backbones.models import load_model
 from wsss.data.transforms import multi_scale
-from wsss.devices import autocast_on, on
 from wsss.errors import choose
+from wsss.feed import fed
 from wsss.methods import Method, build
 from wsss.methods.base import EPS, max_norm
-from wsss.pool import ahead
 
 if TYPE_CHECKING:
     from wsss.data.index import Dataset
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wsss.settings.sections import Cam, Settings
 
 Entry = tuple[str, np.ndarray, np.ndarray]  # id, label values of classes, planes
+AHEAD = 2  # threads that make inputs beside the network
 
 
 def _extremes(v: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,39 +67,56 @@ NORMALISE = {"max": by_max, "minmax": by_minmax, "floor": by_floor, "range": by_
 
 
 @torch.no_grad()
-def summed(method: Method, inputs: list[Tensor], label: np.ndarray, size: tuple[int, int], relu: str) -> Tensor:
-    """Sum the class maps of an image over its inputs.
+def summed_each(
+    method: Method, inputs: list[Tensor], labels: np.ndarray, size: tuple[int, int], relu: str
+) -> list[Tensor]:
+    """Sum the class maps of each image over its inputs.
 
     Mirroring commutes with resizing. So unless a ReLU comes in between, the maps of an input and of its mirror image
     are added before they are resized.
 
     Args:
         method: the trained method.
-        inputs: network inputs ``1|2×3×h×w``. The second image of an input is the mirror image of the first.
-        label: image-level labels ``C`` of 0 and 1.
-        size: height and width of the sum.
+        inputs: network inputs ``BV×3×h×w``: each image is followed by its mirror image.
+        labels: image-level labels ``B×C`` of 0 and 1.
+        size: height and width of the sums.
         relu: the place of the ReLU: ``before`` resizing, ``after`` it, on the ``sum``, or ``none``.
 
     Returns:
-        Sums ``K×H×W`` of the classes present in ``label``.
+        For each image the sums ``K×H×W`` of its classes.
     """
     device = next(method.parameters()).device
-    labels = torch.as_tensor(label, dtype=torch.float32, device=device)[None]  # 1 C
-    present = labels[0].nonzero().flatten()  # K
-    total = torch.zeros(len(present), *size, device=device)
-    for x in inputs if len(present) else ():
-        x = x.to(device, non_blocking=True)  # 1|2 3 h w
-        maps = method.localize(x, labels.expand(len(x), -1))[:, present].float()  # 1|2 K h w
-        maps = F.relu(maps) if relu == "before" else maps
-        maps = torch.cat([maps[:1], maps[1:].flip(3)])
-        maps = maps if relu == "after" else maps.sum(0, keepdim=True)  # 1|2 K h w
-        maps = resize(maps, size)  # 1|2 K H W
-        total += (F.relu(maps) if relu == "after" else maps).sum(0)
-    return F.relu(total) if relu == "sum" else total
+    given = torch.as_tensor(labels, dtype=torch.float32, device=device)  # B C
+    present = [torch.as_tensor(np.flatnonzero(label), device=device) for label in labels]  # K each
+    totals = [torch.zeros(len(classes), *size, device=device) for classes in present]
+    for x in inputs if labels.any() else ():
+        x = x.to(device, non_blocking=True)  # BV 3 h w
+        views = len(x) // len(labels)
+        maps = method.localize(x, given.repeat_interleave(views, 0))  # BV C h w
+        for total, classes, of_image in zip(totals, present, maps.split(views), strict=True):
+            if len(classes):
+                total += _fused(of_image[:, classes].float(), size, relu)
+    return [F.relu(total) for total in totals] if relu == "sum" else totals
 
 
-def scores_of(method: Method, inputs: list[Tensor], label: np.ndarray, size: tuple[int, int], settings: Cam) -> Tensor:
-    """Normalise the sums of :func:`summed` per class: ``K×H×W`` at ``size``.
+def _fused(maps: Tensor, size: tuple[int, int], relu: str) -> Tensor:
+    """Add the maps ``V×K×h×w`` of an image and of its mirror image: ``K×H×W``."""
+    maps = F.relu(maps) if relu == "before" else maps
+    maps = torch.cat([maps[:1], maps[1:].flip(3)])
+    maps = maps if relu == "after" else maps.sum(0, keepdim=True)  # V or 1
+    maps = resize(maps, size)
+    return (F.relu(maps) if relu == "after" else maps).sum(0)
+
+
+def summed(method: Method, inputs: list[Tensor], label: np.ndarray, size: tuple[int, int], relu: str) -> Tensor:
+    """Sum the class maps of one image over its inputs; see :func:`summed_each`."""
+    return summed_each(method, inputs, label[None], size, relu)[0]
+
+
+def scores_of_each(
+    method: Method, inputs: list[Tensor], labels: np.ndarray, size: tuple[int, int], settings: Cam
+) -> list[Tensor]:
+    """Normalise the sums of :func:`summed_each` per class: for each image ``K×H×W`` at ``size``.
 
     With ``round_up`` in the section ``cam``, the sums are computed at the next multiples of it and cut to ``size``.
 
@@ -109,7 +127,13 @@ def scores_of(method: Method, inputs: list[Tensor], label: np.ndarray, size: tup
     height, width = size
     unit = settings["round_up"] or 1
     larger = (-(-height // unit) * unit, -(-width // unit) * unit)
-    return normalised(summed(method, inputs, label, larger, settings["relu"])[:, :height, :width])
+    totals = summed_each(method, inputs, labels, larger, settings["relu"])
+    return [normalised(total[:, :height, :width]) for total in totals]
+
+
+def scores_of(method: Method, inputs: list[Tensor], label: np.ndarray, size: tuple[int, int], settings: Cam) -> Tensor:
+    """Compute the scores of one image; see :func:`scores_of_each`."""
+    return scores_of_each(method, inputs, label[None], size, settings)[0]
 
 
 def multi_scale_cam(method: Method, image: np.ndarray, label: np.ndarray, settings: Cam) -> Tensor:
@@ -149,29 +173,41 @@ def load_method(config: Settings, n_classes: int, path: str | Path) -> Method:
     return method
 
 
-def localized(method: Method, images: Dataset, settings: Cam) -> Iterator[Entry]:
+def localized(
+    method: Method, images: Dataset, settings: Cam, batch: int | None = None, loaders: int = 0
+) -> Iterator[Entry]:
     """Compute the scores of each image's classes, on the device of the method.
 
     Args:
         method: the method, in evaluation mode.
         images: the images.
         settings: the section ``cam``.
+        batch: images of one size that are computed at once; None for what suits the device. More than one may change
+            the last bits.
+        loaders: processes that read the images; see :func:`wsss.feed.fed`.
 
     Yields:
         For each image its id, the label values c + 1 of its ``K`` classes, ascending, and their scores ``K×H×W``.
     """
-    labels = dict(zip(images.ids, images.labels(), strict=True))
-    autocast = autocast_on(next(method.parameters()).device, settings["precision"])
+    labels, where = images.labels(), next(method.parameters()).device
+    together = batches.of_one_size(images.sizes, devices.at_once(batch, where))
 
-    def load(image_id: str) -> tuple[list[Tensor], tuple[int, int]]:
-        image = images.image(image_id)
-        height, width = image.shape[:2]
-        return multi_scale(image, settings["scales"], settings["flip"], method.backbone.input), (height, width)
+    def load(chosen: list[int]) -> tuple[list[Tensor], tuple[int, int]]:
+        pixels = images.of_one_size(chosen)
+        each = [multi_scale(image, settings["scales"], settings["flip"], method.backbone.input) for image in pixels]
+        height, width = pixels[0].shape[:2]
+        return [torch.cat(of_scale) for of_scale in zip(*each, strict=True)], (height, width)
 
-    with autocast, ThreadPoolExecutor(2) as threads:
-        for image_id, (inputs, size) in zip(images.ids, ahead(threads, load, images.ids), strict=True):
-            scores = scores_of(method, inputs, labels[image_id], size, settings)
-            yield image_id, np.flatnonzero(labels[image_id]) + 1, scores.cpu().numpy()
+    def computed() -> Iterator[list[np.ndarray]]:
+        loaded = fed(load, together, loaders, AHEAD, pin=where.type == "cuda")
+        for chosen, (inputs, size) in zip(together, loaded, strict=True):
+            scores = scores_of_each(method, inputs, labels[chosen], size, settings)
+            yield [of_image.cpu().numpy() for of_image in scores]
+
+    with devices.autocast_on(where, settings["precision"]):
+        each = batches.reordered(together, computed())
+        for image_id, label, scores in zip(images.ids, labels, each, strict=True):
+            yield image_id, np.flatnonzero(label) + 1, scores
 
 
 def cam(given: Given) -> Iterator[list[Entry]]:
@@ -182,6 +218,7 @@ def cam(given: Given) -> Iterator[list[Entry]]:
     """
     settings, images = given.settings["cam"], given.images
     assert given.model is not None
-    method = load_method(given.settings, len(images.classes), given.model).to(on(given.device))
-    for entry in localized(method, images, settings):
+    method = load_method(given.settings, len(images.classes), given.model)
+    method = devices.placed(method, devices.on(given.device))
+    for entry in localized(method, images, settings, given.batch, given.loaders):
         yield [entry]

@@ -29,7 +29,15 @@ SHARD = Argument(
 )
 DEVICE = Argument("--device", "auto, cpu, cuda, or cuda:<number of GPUs>", default="auto", required=False)
 WORKERS = Argument("--workers", "processes for work on the CPU", default="1", required=False)
-LOADERS = Argument("--loaders", "processes that load training images", default="0", required=False)
+LOADERS = Argument("--loaders", "processes that load images for a network", default="0", required=False)
+BATCH = Argument(
+    "--batch",
+    "images that inference takes at once, or auto: one on a CPU, more on a GPU",
+    default="auto",
+    required=False,
+)
+DETERMINISTIC = Argument("--deterministic", "on a GPU, only kernels that give the same bits each time", switch=True)
+COMPILE = Argument("--compile", "torch.compile a training's backbones", switch=True)
 CHECKPOINTS = Argument(
     "--checkpoint-minutes", "minutes between two checkpoints of a training", default="15", required=False
 )
@@ -73,12 +81,12 @@ def _index(args: Namespace) -> None:
 def _register_stage(name: str, stage: Stage) -> None:
     """Make a stage that trains or works image by image a command."""
     if stage.trains:
-        options = [*_learns_from(stage), OUTPUT, WEIGHTS, DEVICE, LOADERS, CHECKPOINTS]
+        options = [*_learns_from(stage), OUTPUT, WEIGHTS, DEVICE, LOADERS, CHECKPOINTS, DETERMINISTIC, COMPILE]
         register(name, stage.help, lambda args: _run_training(name, args), CONFIG, DATA, *options)
         return
     reads = [SCORES] if stage.shard_of else []
     reads += [MODEL] if stage.model_of else []
-    options = [*reads, OUTPUT, PART, SHARD, DEVICE, WORKERS]
+    options = [*reads, OUTPUT, PART, SHARD, DEVICE, WORKERS, LOADERS, BATCH, DETERMINISTIC]
     register(name, stage.help, lambda args: _run_shards(name, args), CONFIG, DATA, *options)
 
 
@@ -103,6 +111,9 @@ def _run_shards(name: str, args: Namespace) -> None:
         model=getattr(args, "model", None),
         device=args.device,
         workers=number(args.workers, "--workers", least=1),
+        loaders=number(args.loaders, "--loaders", least=0),
+        batch=None if args.batch == "auto" else number(args.batch, "--batch", least=1, of="images, or auto"),
+        deterministic=args.deterministic,
     )
     run_shards(STAGES[name], given, args.out)
 
@@ -116,9 +127,18 @@ def _run_training(name: str, args: Namespace) -> None:
         if path not in (args.weights or ()) and not path.startswith(INSTALLED):
             raise WsssError(f"--weights {path} is missing: the settings name it, and the record of the job must")
     scores, masks = getattr(args, "scores", None), getattr(args, "masks", None)
-    given = give(settings, args.data, "train", scores=scores or (), masks=masks or None, device=args.device)
+    given = give(
+        settings,
+        args.data,
+        "train",
+        scores=scores or (),
+        masks=masks or None,
+        device=args.device,
+        deterministic=args.deterministic,
+    )
     minutes = _minutes(args.checkpoint_minutes, "--checkpoint-minutes")
-    run_training(STAGES[name], given, args.out, number(args.loaders, "--loaders", least=0), minutes)
+    loaders = number(args.loaders, "--loaders", least=0)
+    run_training(STAGES[name], given, args.out, loaders, minutes, args.compile)
 
 
 for _name, _stage in STAGES.items():

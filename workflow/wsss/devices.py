@@ -1,4 +1,4 @@
-"""The device and precision that networks run in, and the memory of freed tensors."""
+"""The device and precision that networks run in, how they are run there, and the memory of freed tensors."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ import ctypes
 import os
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+from torch import nn
 
+from wsss import gpus
 from wsss.errors import WsssError, choose
 from wsss.provenance import ledger
 
 ASKED = "WSSS_GPUS"  # environment: the number of GPUs that the job asked for
 LACKS_GPU = "lacks GPU"  # event of the ledger
-KNOWN = re.compile(r"auto|cpu|cuda(:[1-9]\d*)?")
+KNOWN = re.compile(r"auto|(cpu|cuda)(:[1-9]\d*)?")
+AT_ONCE = {"cpu": 1, "cuda": 4}  # images that inference takes at once, where nothing else is said
+CUBLAS = ":4096:8"  # its workspaces, for the same bits each time; docs.nvidia.com/cuda/cublas, Results reproducibility
+Net = TypeVar("Net", bound=nn.Module)
 USED: set[str] = set()  # the devices that this process was given, for the record of its job
 PRECISION = {"float32": "32-true", "bf16": "bf16-mixed"}  # our names, and those of Lightning Fabric
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h; values below: (kept, given back as by default)
@@ -22,12 +30,13 @@ ALLOCATION = {M_MMAP_MAX: (0, 65536), M_TRIM_THRESHOLD: (-1, 128 * 1024)}
 
 
 def find(device: str) -> tuple[str, int]:
-    """Find the device that ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>`` means.
+    """Find the device that ``auto``, ``cpu``, ``cuda``, ``cuda:<n>`` or ``cpu:<n>`` means.
 
     ``auto`` means the GPUs that the job asked for. The CPU is taken only where it asked for none and there is none.
+    A job that shares a machine with others sees only the GPUs that it asked for, from here on (``wsss.gpus``).
 
     Returns:
-        ``"cpu"`` or ``"cuda"``, and the number of devices.
+        ``"cpu"`` or ``"cuda"``, and the number of devices; ``cpu:<n>`` are n processes, which only trainings start.
 
     Raises:
         WsssError: ``device`` is none of these, or there are fewer CUDA devices than that.
@@ -35,6 +44,8 @@ def find(device: str) -> tuple[str, int]:
     if not KNOWN.fullmatch(device):
         raise WsssError(f"--device {device}: give auto, cpu, cuda, or cuda:<number of GPUs>, as cuda:2")
     name, _, number = device.partition(":")
+    if name != "cpu":
+        gpus.claim(asked_for())
     asked, visible = asked_for(), torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         name, number = ("cuda", str(asked)) if asked else ("cuda" if visible else "cpu", "")
@@ -113,3 +124,55 @@ def for_inference(device: str, precision: str = "float32") -> tuple[torch.device
     """
     where = on(device)
     return where, autocast_on(where, precision)
+
+
+def placed(net: Net, where: torch.device) -> Net:
+    """Move a network to where it is to compute. On a GPU its weights are channels-last, which convolutions like best.
+
+    On the CPU they stay as they are, so that results keep their bytes.
+    """
+    net = net.to(where)
+    return net.to(memory_format=torch.channels_last) if where.type == "cuda" else net
+
+
+def at_once(batch: int | None, where: torch.device) -> int:
+    """Return the number of images that inference takes at once: ``batch``, or what suits the device.
+
+    One on the CPU, where a batch is no faster and changes the last bits.
+    """
+    return batch or AT_ONCE[where.type]
+
+
+def choose_kernels(where: torch.device, deterministic: bool, fixed_shapes: bool) -> None:
+    """Choose between fast kernels of a GPU and those that give the same bits each time. A CPU has only the latter.
+
+    Args:
+        where: the device.
+        deterministic: only kernels that give the same bits. An operation without one is an error.
+        fixed_shapes: inputs keep their size, so that it pays to try which kernel is fastest. Which one wins may differ
+            from run to run, so ``deterministic`` does without.
+    """
+    if where.type != "cuda":
+        return
+    torch.backends.cudnn.benchmark = fixed_shapes and not deterministic
+    torch.backends.cudnn.deterministic = deterministic
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS)  # before the first product; what cuBLAS asks for
+
+
+@contextmanager
+def told_what_lacks_kernels() -> Iterator[None]:
+    """Say in one line that an operation has no deterministic kernel.
+
+    Raises:
+        WsssError: an operation in the block has none, and deterministic ones were asked for.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not torch.are_deterministic_algorithms_enabled() or "deterministic" not in str(error):
+            raise
+        line = str(error).splitlines()[0].partition(". You can")[0]
+        raise WsssError(f"{line}; compute without --deterministic (snakemake --config deterministic=false)") from None

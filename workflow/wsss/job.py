@@ -27,6 +27,10 @@ class Given:
         model: the ``model.pt`` to read.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number of GPUs>``.
         workers: processes for work on the CPU. They change no result.
+        loaders: processes that read images beside the network. They change no result.
+        batch: images that a network gets at once in inference; None for what suits the device: one on a CPU. More may
+            change the last bits of a result, and nothing else.
+        deterministic: a GPU uses only kernels that give the same bits each time.
     """
 
     settings: Settings
@@ -38,6 +42,9 @@ class Given:
     model: str | None = None
     device: str = "auto"
     workers: int = 1
+    loaders: int = 0
+    batch: int | None = None
+    deterministic: bool = False
 
 
 def give(
@@ -52,6 +59,9 @@ def give(
     model: str | None = None,
     device: str = "auto",
     workers: int = 1,
+    loaders: int = 0,
+    batch: int | None = None,
+    deterministic: bool = False,
 ) -> Given:
     """Choose the images of a job and put them together with what it reads.
 
@@ -60,7 +70,7 @@ def give(
         data: the folder of the index.
         part: the images to work on: ``train``, ``measured``, ``rest``, ``val`` or ``test``.
         shard: (i, n) for the i-th of n interleaved parts of these images.
-        scores, masks, instances, model, device, workers: as in :class:`Given`.
+        scores, masks, instances, model, device, workers, loaders, batch, deterministic: as in :class:`Given`.
 
     Raises:
         WsssError: the index cannot be read, or has no such images.
@@ -77,4 +87,7 @@ def give(
         model=model,
         device=device,
         workers=workers,
+        loaders=loaders,
+        batch=batch,
+        deterministic=deterministic,
     )

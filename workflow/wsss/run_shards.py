@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +27,16 @@ def run_shards(stage: Stage, given: Given, out: str | Path) -> None:
         given: what the function works with.
         out: the shard file. It appears only when all images are done.
     """
+    about: AbstractContextManager[None] = nullcontext()
     if stage.network:
         from wsss import devices  # with torch, which other stages are spared
 
-        devices.find(given.device)  # a GPU that is missing is told before anything is read
+        where = devices.on(given.device)  # a GPU that is missing is told before anything is read
+        devices.choose_kernels(where, given.deterministic, fixed_shapes=False)
+        about = devices.told_what_lacks_kernels()
     results = attribute(stage.function)(given)
     write: Callable[[str | Path], AbstractContextManager[Any]] = WRITERS[stage.makes]
-    with write(out) as store:
+    with about, write(out) as store:
         for entries in bar(results, out=out, unit="image", total=len(given.images)):
             for entry in entries:
                 store.put(*entry)

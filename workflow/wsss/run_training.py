@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def run_training(
-    stage: Stage, given: Given, out: str | Path, loaders: int = 0, checkpoint_minutes: float | None = None
+    stage: Stage,
+    given: Given,
+    out: str | Path,
+    loaders: int = 0,
+    checkpoint_minutes: float | None = None,
+    compiled: bool = False,
 ) -> Path:
     """Train what a stage sets up and return its ``model.pt`` in the folder ``out``.
 
@@ -27,8 +32,14 @@ def run_training(
         out: the folder of the results and, while the training runs, of its checkpoint.
         loaders: number of processes that load training images. It changes no result.
         checkpoint_minutes: time between two checkpoints. It changes no result.
+        compiled: ``torch.compile`` the backbones; it changes the last bits.
+
+    Raises:
+        WsssError: a GPU is missing, or deterministic kernels are asked for and an operation has none.
     """
     devices.find(given.device)  # a GPU that is missing is told before anything is read
     torch.manual_seed(given.settings["seed"])
     training = attribute(stage.function)(given)
-    return fit(training, given.settings, out, given.device, loaders, checkpoint_minutes)
+    how = (given.device, loaders, checkpoint_minutes, given.deterministic, compiled)
+    with devices.told_what_lacks_kernels():
+        return fit(training, given.settings, out, *how)

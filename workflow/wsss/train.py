@@ -2,7 +2,11 @@
 
 Every random draw is a function of (seed, step): the order of the images, each sample's augmentation and torch's own
 generator, which is seeded anew at each step. So a run that was killed and resumed gives the same bytes as one that was
-not, whatever the number of loader processes.
+not, whatever the number of loader processes: on a CPU always, on a GPU with deterministic kernels.
+
+Several processes (GPUs) share each batch, B images. Each has a contiguous part of it and its losses are weighted by its
+share, so their gradients add up to those of the batch where a loss is a mean over images. Where it is none, as a ratio
+of sums over the batch, it is one of each part; batch norms see their part, too, and dropout draws anew for each.
 """
 
 from __future__ import annotations
@@ -25,10 +29,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from wsss import devices
+from wsss.backbones.base import Backbone
 from wsss.backbones.models import save_model, save_state
 from wsss.backbones.weights import import_weights, load_whole
-from wsss.children import Watched, start_child
+from wsss.children import Watched
 from wsss.errors import Stopped, WsssError
+from wsss.feed import start_loader, want_of_memory
 from wsss.files import digest, write_json
 from wsss.loss_log import LossLog
 from wsss.progress import bar
@@ -153,11 +159,6 @@ def _column(values: list[Any]) -> Tensor | list[Any]:
     return values
 
 
-def _start_loader(parent: int, _: int) -> None:
-    torch.set_num_threads(1)
-    start_child(parent)
-
-
 def build_optimizer(groups: list[ParameterGroup], settings: sections.Optimizer) -> Optimizer:
     """Make SGD over a task's parameter groups; ``lr_scale`` and ``decay_scale`` multiply the base values."""
     lr, decay = settings["lr"], settings["weight_decay"]
@@ -176,7 +177,7 @@ def scale_learning_rates(optimizer: Optimizer, factor: float) -> None:
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
-    """Make the fabric for ``device``: auto, cpu, cuda or cuda:<n>, where n > 1 GPUs train together."""
+    """Make the fabric for ``device``: auto, cpu, cuda, cuda:<n> or cpu:<n>, where n > 1 processes train together."""
     from lightning_fabric import Fabric  # takes seconds to load, which the other stages are spared
     from lightning_fabric.plugins.environments import LightningEnvironment
 
@@ -198,6 +199,8 @@ def fit(
     device: str = "auto",
     loaders: int = 0,
     checkpoint_minutes: float | None = None,
+    deterministic: bool = False,
+    compiled: bool = False,
 ) -> Path:
     """Train and write ``model.pt`` (the task's state dict), ``losses.csv`` and ``training.json``.
 
@@ -208,9 +211,11 @@ def fit(
         training: the task, its samples and the options of the loop.
         settings: the resolved settings of the stage. ``seed`` is read; all of them tell a checkpoint from another's.
         out_dir: also holds ``checkpoint.pt`` while training runs; a run that finds one of its settings goes on from it.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number of GPUs>``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number of GPUs>``; ``cpu:<n>`` trains in n processes.
         loaders: number of processes that load samples; with 0 the training loads them itself. It changes no result.
         checkpoint_minutes: time between two checkpoints. It changes no result.
+        deterministic: a GPU uses only kernels that give the same bits each time; a CPU always does.
+        compiled: ``torch.compile`` the backbones; it changes the last bits.
 
     Raises:
         Stopped: SIGTERM or SIGINT (Ctrl-C) came; the checkpoint is written.
@@ -227,6 +232,7 @@ def fit(
     schedule = Schedule(len(samples), train)
     fabric = make_fabric(device, train["precision"])
     fabric.launch()
+    devices.choose_kernels(fabric.device, deterministic, fixed_shapes=True)
     seed: int = settings["seed"]
     if train["start"]:
         start_from(task, train["start"])
@@ -240,6 +246,8 @@ def fit(
     if start and fabric.is_global_zero:
         ledger.note("resumed", step=start, basis=ledger.basis())
 
+    if compiled:
+        compile_backbones(module)
     model, *wrapped = fabric.setup(module, *optimizers.values())
     model.mark_forward_method("losses")
     loop = _Loop(fabric, model, dict(zip(task.phases, wrapped, strict=True)), schedule, train, seed)
@@ -249,7 +257,7 @@ def fit(
     patience = 60 * (CHECKPOINT_MINUTES if checkpoint_minutes is None else checkpoint_minutes)
     kept = time.monotonic()
     progress = bar(out=out_dir, unit="step", total=schedule.steps, initial=start)
-    with OnStop() as stop, progress as shown, Watched("a process that loads images", _want_of_memory(loaders)):
+    with OnStop() as stop, progress as shown, Watched("a process that loads images", want_of_memory(loaders)):
         for step, batch in enumerate(loop.loader(samples, start, loaders), start):
             for phase, losses, made in loop.step(batch, step):
                 (log.add if made else log.skip)(schedule.progress(step), batch["id"], phase, losses)
@@ -285,11 +293,11 @@ def fit(
     return out_dir / "model.pt"
 
 
-def _want_of_memory(loaders: int) -> str:
-    return (
-        "probably for want of memory, or of shared memory (df /dev/shm); ask for more memory, or for fewer loader "
-        f"processes than {loaders} (--loaders, or snakemake --config loaders=...), and run it again to go on"
-    )
+def compile_backbones(module: nn.Module) -> None:
+    """Compile the networks below the heads, in place: names of tensors stay. Around them shapes vary."""
+    for part in module.modules():
+        if isinstance(part, Backbone):
+            part.compile(dynamic=False)
 
 
 def _module(task: Task) -> nn.Module:
@@ -358,24 +366,31 @@ class _Loop:
         self.schedule, self.train, self.seed = schedule, train, seed
         self.power = train["optimizer"]["poly_power"]
         self.may_skip = int(train["may_skip"] * schedule.steps)
+        self.share = 1.0  # of this process in the loss of the batch, times the number of processes
+        world = fabric.world_size
+        self.parts = train["accumulate"] // world if train["accumulate"] % world == 0 else train["accumulate"]
 
     def loader(self, samples: Samples, start: int, processes: int) -> Iterator[dict[str, Any]]:
-        """Yield the batches from step ``start`` on, this process's share of each."""
+        """Yield the batches from step ``start`` on, this process's part of each, and its ``share`` of the loss."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
-        whole = self.schedule.batches(self.seed, start)
-        batches = [batch[rank::world] or batch[:1] for batch in whole]  # the last of an epoch may be too few for all
+        batches, shares = [], []
+        for batch in self.schedule.batches(self.seed, start):
+            part = batch[part_of(len(batch), rank, world)]
+            batches.append(part or batch[:1])  # the last of an epoch may be too few for all: then it counts nothing
+            shares.append(len(part) * world / len(batch))
         loader = DataLoader(
             _Loaded(samples, self.seed),
             batch_sampler=batches,
             num_workers=processes,
             collate_fn=collate,
-            worker_init_fn=functools.partial(_start_loader, os.getpid()),
+            worker_init_fn=functools.partial(start_loader, os.getpid()),
             pin_memory=self.fabric.device.type == "cuda",
         )
         loaded: Any = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-        for batch in loaded:
+        for batch, share in zip(loaded, shares, strict=True):
             if isinstance(batch, WsssError):
                 raise batch
+            self.share = share
             yield batch
 
     def agree(self, stop: bool, done: int) -> bool:
@@ -392,6 +407,14 @@ class _Loop:
         wrong: Any = self.fabric.all_reduce((~total.detach().isfinite()).float(), reduce_op="sum")
         return not bool(wrong)
 
+    def together(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the losses of the whole batch: of several processes the mean, by their shares."""
+        if self.fabric.world_size == 1:
+            return losses
+        mine = torch.stack([value.float() for value in losses.values()]) * self.share
+        mean: Any = self.fabric.all_reduce(mine, reduce_op="mean")
+        return dict(zip(losses, mean, strict=True))
+
     def step(self, batch: dict[str, Any], step: int) -> Iterator[tuple[str, dict[str, Tensor], bool]]:
         """Yield one update of every active phase; yields (phase, losses, made).
 
@@ -405,22 +428,28 @@ class _Loop:
             optimizer = self.optimizers[phase]
             scale_learning_rates(optimizer, factor)
             optimizer.zero_grad(set_to_none=True)
-            micro_batches = split(batch, self.train["accumulate"])
+            micro_batches = split(batch, self.parts)
             means: dict[str, Any] = {}
             made = True
-            for micro_batch in micro_batches:
-                with self.fabric.autocast():
-                    losses = self.model.losses(micro_batch, phase, progress)
-                total = sum(losses.values())
-                for term, value in losses.items():
-                    means[term] = means.get(term, 0) + value.detach() / len(micro_batches)
-                if self.may_skip and not self.finite(total):
-                    made = False
-                    break
-                self.fabric.backward(total / len(micro_batches))
+            for i, micro_batch in enumerate(micro_batches, start=1):
+                with self.fabric.no_backward_sync(self.model, enabled=i < len(micro_batches)):
+                    with self.fabric.autocast():
+                        losses = self.model.losses(micro_batch, phase, progress)
+                    total = sum(losses.values())
+                    for term, value in losses.items():
+                        means[term] = means.get(term, 0) + value.detach() / len(micro_batches)
+                    if self.may_skip and not self.finite(total):
+                        made = False
+                        break
+                    self.fabric.backward(total / len(micro_batches) * self.share)
             if made:
                 optimizer.step()
-            yield phase, means, made
+            yield phase, self.together(means), made
+
+
+def part_of(size: int, rank: int, world: int) -> slice:
+    """Return the images of a batch that one of ``world`` processes has; nearly as many for each."""
+    return slice(size * rank // world, size * (rank + 1) // world)
 
 
 def split(batch: dict[str, Any], parts: int) -> list[dict[str, Any]]:

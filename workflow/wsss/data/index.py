@@ -113,6 +113,11 @@ class Dataset:
         """The ids of the images, in order."""
         return [record.id for record in self.records]
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Height and width of the images, in order."""
+        return [(record.height, record.width) for record in self.records]
+
     def _with(self, records: list[Record]) -> Dataset:
         return Dataset(self.name, self.classes, self.root, records)
 
@@ -187,6 +192,30 @@ class Dataset:
         """
         path = self.root / self.record(image_id).image
         return pictures.rgb(pictures.opened(path), path)
+
+    def of_one_size(self, chosen: Sequence[int]) -> list[np.ndarray]:
+        """Read the images at some places in the order, ``H×W×3`` uint8 RGB.
+
+        Raises:
+            WsssError: one cannot be read, or several differ in size; the line names it.
+        """
+        pixels = [self.image(self.records[i].id) for i in chosen]
+        self.check_sizes(chosen, pixels)
+        return pixels
+
+    def check_sizes(self, chosen: Sequence[int], arrays: Sequence[Any]) -> None:
+        """Refuse arrays of images whose sizes are the same by the index, but differ.
+
+        Raises:
+            WsssError: the index does not fit the images; the line names one.
+        """
+        for i, array in zip(chosen, arrays, strict=True):
+            if array.shape != arrays[0].shape:
+                record, first = self.records[i], self.records[chosen[0]]
+                raise WsssError(
+                    f"images '{first.id}' and '{record.id}' are of one size by their index, but not by their files: "
+                    "one changed since; restore it, or run `wsss index` again"
+                )
 
     def mask(self, image_id: str) -> np.ndarray:
         """Read the mask of an image, ``H×W`` uint8: 0 background, c + 1 class, 255 ignore.

@@ -15,7 +15,10 @@ from wsss.plan.written import read
 SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 OWN = PACKAGE.parent.parent / "config.yaml"
 # keys that change no result
-EXECUTION = ("device", "threads", "workers", "loaders", "gpus", "shards", "shard_images", "checkpoint_minutes")
+EXECUTION = (
+    *("device", "threads", "workers", "loaders", "gpus", "shards", "shard_images", "checkpoint_minutes"),
+    *("batch", "deterministic", "compile"),
+)
 
 
 def check(config: Raw, files: Iterable[str | Path]) -> None:

@@ -59,6 +59,12 @@ def kind_of(found: dict[str, Any]) -> tuple[Any, ...]:
     return (found.get("processor"), tuple(found.get("instructions") or ()), found.get("device"), *accelerator)
 
 
+def repeats(found: dict[str, Any]) -> bool:
+    """Tell whether a machine gives the same bytes each time: a CPU does, a GPU with deterministic kernels only."""
+    on_gpu = str(found.get("device", "")).startswith("cuda")
+    return not on_gpu or bool((found.get("torch") or {}).get("deterministic"))
+
+
 def _processor() -> dict[str, Any]:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")

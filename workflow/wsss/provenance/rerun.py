@@ -24,7 +24,7 @@ from wsss.provenance.audit import Audit
 from wsss.provenance.chain import Chain, Link
 from wsss.provenance.content import Broken, Content, key_in, parse
 from wsss.provenance.findings import Finding, clean, listed
-from wsss.provenance.machine import kind_of, machine
+from wsss.provenance.machine import kind_of, machine, repeats
 from wsss.provenance.place import is_key, record_path
 from wsss.stages import STAGES
 
@@ -88,8 +88,8 @@ def _compared(chain: Chain, link: Link, notes: list[str]) -> Iterator[Finding]:
         differing = [file for file in link.content["outputs"] if not _is_same(link, file, key, made)]
         if not differing:
             return
-        if _on_another_machine(link, made) and (close := _closeness(link, chain.place.path(key), made)):
-            notes.append(f"{link.first}: {close}, on another kind of machine")
+        if (why := _may_differ(link, made)) and (close := _closeness(link, chain.place.path(key), made)):
+            notes.append(f"{link.first}: {close}, on {why}")
             return
         text = f"'{link.command}' was run again from its record and made other bytes"
         rests = chain.resting_on([link.key])
@@ -170,14 +170,17 @@ def _counterpart(file: str, out: str, made: Path) -> Path:
     return made if file == out else made / file.removeprefix(f"{out}/")
 
 
-def _on_another_machine(link: Link, made: Path) -> bool:
+def _may_differ(link: Link, made: Path) -> str | None:
+    """Return words for a machine that need not make the recorded bytes; None for one that must."""
     here = machine(str(link.content["machine"].get("device")))
     record = record_path(made)
     try:
         here = parse(record.read_bytes())["machine"]
     except (OSError, Broken):
         here["device"] = link.content["machine"].get("device")
-    return kind_of(here) != kind_of(link.content["machine"])
+    if kind_of(here) != kind_of(link.content["machine"]):
+        return "another kind of machine"
+    return None if repeats(link.content["machine"]) else "a GPU without deterministic kernels"
 
 
 def _closeness(link: Link, recorded: Path, made: Path) -> str | None:

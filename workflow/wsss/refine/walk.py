@@ -20,8 +20,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsss import batches, devices
 from wsss.data.transforms import normalise, to_tensor
-from wsss.devices import for_inference
-from wsss.pool import ahead, mapped
+from wsss.feed import fed
+from wsss.pool import mapped
 from wsss.refine import affinity_net, scored_image
 from wsss.refine.labels import clamp_radius, pool
 from wsss.refine.paths import half_disc
@@ -40,7 +39,6 @@ from wsss.refine.smooth import Smooth, best_labels, pad
 from wsss.stores import Scores
 
 if TYPE_CHECKING:
-    from wsss.data.index import Dataset
     from wsss.job import Given
     from wsss.settings.sections import Settings
 
@@ -152,7 +150,7 @@ def upsample(walked: Tensor, stride: int) -> Tensor:
 
 
 class Walker:
-    """The walk of one image's scores.
+    """The walk of the scores of images.
 
     Args:
         config: the settings; the sections ``walk``, ``affinity`` and ``backbone`` are read.
@@ -166,25 +164,34 @@ class Walker:
 
     def __init__(self, config: Settings, n_classes: int, model_path: str | Path, device: torch.device):
         self.walk, self.n_classes, self.device = config["walk"], n_classes, device
-        self.net = affinity_net.load(config, model_path).to(device)
+        self.net = devices.placed(affinity_net.load(config, model_path), device)
+
+    def padded(self, size: Sequence[int]) -> list[int]:
+        """Return H' and W' of an image of H and W: multiples of the stride."""
+        return [-(-length // self.net.stride) * self.net.stride for length in size]
+
+    def pixels(self, image: np.ndarray) -> Tensor:
+        """Make the network's input ``3×H'×W'`` of an image ``H×W×3`` uint8, which is padded at the right and bottom."""
+        return to_tensor(pad(normalise(image, self.net.backbone.input), self.padded(image.shape[:2]), (0, 0, 0)))
 
     @torch.no_grad()
-    def __call__(self, image: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Compute planes ``(C+1)×H'×W'``, background first.
+    def __call__(self, pixels: Tensor, scores: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Compute planes ``(C+1)×H'×W'`` of each image, background first.
 
-        ``image`` is ``H×W×3`` uint8, ``scores`` are ``C×H×W`` of the present classes. H' and W' are multiples of the
-        stride: the image is padded at the right and bottom.
+        ``pixels`` are ``B×3×H'×W'`` of :meth:`pixels`, ``scores`` for each image ``C×H×W`` of the present classes.
         """
         stride = self.net.stride
-        size = [-(-length // stride) * stride for length in image.shape[:2]]
-        pixels = pad(normalise(image, self.net.backbone.input), size, (0, 0, 0))
-        features = self.net(to_tensor(pixels)[None].to(self.device))
-        planes = label_planes(torch.from_numpy(scores).to(self.device), self.walk["alpha"], self.n_classes)
-        cells = pool(planes, stride)[None]  # 1 K h w
+        features = self.net(pixels.to(self.device, non_blocking=True))
+        planes = [
+            label_planes(torch.from_numpy(each).to(self.device), self.walk["alpha"], self.n_classes) for each in scores
+        ]
+        each = [pool(of_image, stride) for of_image in planes]  # K h w
+        most = max(map(len, each))
+        cells = torch.stack([F.pad(of_image, (0, 0, 0, 0, 0, most - len(of_image))) for of_image in each])  # B K h w
         radius = clamp_radius(self.net.radius, *cells.shape[-2:])
         pairs = affinity_net.pair_affinity(features, radius)
-        walked = random_walk(cells, pairs, radius, self.walk["beta"], self.walk["log_steps"])[0]
-        return upsample(walked, stride).cpu().numpy()
+        walked = random_walk(cells, pairs, radius, self.walk["beta"], self.walk["log_steps"])
+        return [upsample(found[: len(own)], stride).cpu().numpy() for found, own in zip(walked, each, strict=True)]
 
 
 def walk(given: Given) -> Iterator[list[Entry]]:
@@ -192,7 +199,7 @@ def walk(given: Given) -> Iterator[list[Entry]]:
 
     Yields:
         For each image one entry: its id and its pseudo mask ``H×W`` uint8. Masks do not depend on the number of CRF
-        processes.
+        processes. Images of one padded size are computed together, ``given.batch`` of them.
 
     Raises:
         WsssError: scores are missing or do not fit the image (names the image), or the model does not fit.
@@ -200,16 +207,34 @@ def walk(given: Given) -> Iterator[list[Entry]]:
     images, settings = given.images, given.settings
     n_labels = len(images.classes) + 1
     assert given.model is not None
-    walker = Walker(settings, n_labels - 1, given.model, for_inference(given.device)[0])
-    found = _walked(walker, images, Scores(given.scores))
+    walker = Walker(settings, n_labels - 1, given.model, devices.on(given.device))
+    found = _walked(walker, given)
     smooth = Smooth(n_labels, settings["crf"]) if settings["walk"]["crf"] else None
     masks = mapped(smooth, found, given.workers) if smooth else (best_labels(*planes) for planes in found)
     for image_id, mask in zip(images.ids, masks, strict=True):
         yield [(image_id, mask)]
 
 
-def _walked(walker: Walker, images: Dataset, scores: Scores) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+Walked = tuple[np.ndarray, np.ndarray, np.ndarray]  # an image, the label values of its planes, the planes
+Loaded = tuple[list[np.ndarray], list[np.ndarray], Tensor, list[np.ndarray]]  # images, label values, inputs, scores
+
+
+def _walked(walker: Walker, given: Given) -> Iterator[Walked]:
     """Yield each image, the label values of its planes, and the planes after the walk."""
-    with ThreadPoolExecutor(1) as threads:
-        for image, classes, planes in ahead(threads, partial(scored_image, images, scores), images.ids):
-            yield image, np.concatenate([[0], classes]).astype(np.uint8), walker(image, planes)
+    images, scores, where = given.images, Scores(given.scores), walker.device
+    sizes = [tuple(walker.padded(size)) for size in images.sizes]
+    together = batches.of_one_size(sizes, devices.at_once(given.batch, where))
+
+    def load(chosen: list[int]) -> Loaded:
+        read = [scored_image(images, scores, images.records[i].id) for i in chosen]
+        pixels, classes, planes = (list(column) for column in zip(*read, strict=True))
+        inputs = [walker.pixels(image) for image in pixels]
+        images.check_sizes(chosen, inputs)
+        return pixels, classes, torch.stack(inputs), planes
+
+    def computed() -> Iterator[list[Walked]]:
+        for pixels, classes, inputs, planes in fed(load, together, given.loaders):
+            labels = [np.concatenate([[0], values]).astype(np.uint8) for values in classes]
+            yield list(zip(pixels, labels, walker(inputs, planes), strict=True))
+
+    return batches.reordered(together, computed())

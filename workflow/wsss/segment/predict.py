@@ -1,12 +1,12 @@
 """Label maps of images by a trained segmentation network: scales, mirroring, fusion, dense CRF.
 
-K classes with background, H W image size, h w size of a network input.
+B images of one size, V views of an input (with its mirror image 2, else 1), K classes with background, H W image size,
+h w size of a network input.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wsss import batches, devices
 from wsss.backbones.base import resize
 from wsss.data.transforms import multi_scale
-from wsss.devices import for_inference
-from wsss.pool import ahead, mapped
+from wsss.feed import fed
+from wsss.pool import mapped
 from wsss.segment.crf import Refine
 from wsss.segment.models import Segmenter
 from wsss.segment.task import elementwise_max, load_task, scaled
@@ -57,35 +58,41 @@ def pass_logits(net: Segmenter, x: Tensor, size: tuple[int, int], settings: Pred
 
 
 @torch.no_grad()
-def probabilities(net: Segmenter, inputs: list[Tensor], size: tuple[int, int], settings: Predict, loss: Loss) -> Tensor:
-    """Compute the class probabilities of an image from its passes.
+def probabilities(
+    net: Segmenter, inputs: list[Tensor], size: tuple[int, int], settings: Predict, loss: Loss, images: int = 1
+) -> Tensor:
+    """Compute the class probabilities of images from their passes.
 
     ``settings["fusion"]`` is the mean of probabilities, the probabilities of mean logits, or the maximum of
     probabilities, which does not sum to 1.
 
     Args:
         net: the network.
-        inputs: the inputs of the passes, ``1|2×3×h×w``. The second image of a pass is the mirror image of the first.
-        size: height and width of the image.
+        inputs: the inputs of the passes, ``BV×3×h×w``: each image is followed by its mirror image.
+        size: height and width of the images.
         settings: the section ``predict``.
         loss: the section ``deeplab.loss``.
+        images: B.
 
     Returns:
-        Probabilities ``K×H×W``.
+        Probabilities ``B×K×H×W``.
     """
     fusion, device = settings["fusion"], next(net.parameters()).device
 
     def fused(x: Tensor) -> Tensor:
         logits = pass_logits(net, x.to(device, non_blocking=True), size, settings, loss)
-        logits = torch.cat([logits[:1], logits[1:].flip(3)])  # 1|2 K H W
+        return torch.stack([of_views(each) for each in logits.split(len(x) // images)])
+
+    def of_views(logits: Tensor) -> Tensor:
+        logits = torch.cat([logits[:1], logits[1:].flip(3)])  # V K H W
         each = logits if fusion == "logits" else logits.softmax(1)
         return each.amax(0) if fusion == "max" else each.sum(0)
 
-    total = reduce(torch.maximum if fusion == "max" else torch.add, map(fused, inputs))  # K H W
+    total = reduce(torch.maximum if fusion == "max" else torch.add, map(fused, inputs))  # B K H W
     if fusion == "max":
         return total
-    mean = total / sum(len(x) for x in inputs)
-    return mean.softmax(0) if fusion == "logits" else mean
+    mean = total / sum(len(x) // images for x in inputs)
+    return mean.softmax(1) if fusion == "logits" else mean
 
 
 def predict(given: Given) -> Iterator[list[Entry]]:
@@ -93,26 +100,30 @@ def predict(given: Given) -> Iterator[list[Entry]]:
 
     Yields:
         For each image one entry: its id and its label map ``H×W`` uint8. The maps do not depend on the number of CRF
-        processes.
+        processes. Images of one size are computed together, ``given.batch`` of them.
 
     Raises:
         WsssError: the model does not fit the settings.
     """
     images, settings, network = given.images, given.settings["predict"], given.settings["deeplab"]
-    where, autocast = for_inference(given.device, settings["precision"])
+    where, autocast = devices.for_inference(given.device, settings["precision"])
     assert given.model is not None
-    net = load_task(network, len(images.classes), given.model).net.to(where)
+    net = devices.placed(load_task(network, len(images.classes), given.model).net, where)
+    together = batches.of_one_size(images.sizes, devices.at_once(given.batch, where))
 
-    def load(image_id: str) -> tuple[np.ndarray, list[Tensor]]:
-        image = images.image(image_id)
-        return image, multi_scale(image, settings["scales"], settings["flip"], net.input, settings["antialias"])
+    def load(chosen: list[int]) -> tuple[list[np.ndarray], list[Tensor]]:
+        pixels, how = images.of_one_size(chosen), (net.input, settings["antialias"])
+        each = [multi_scale(image, settings["scales"], settings["flip"], *how) for image in pixels]
+        return pixels, [torch.cat(of_scale) for of_scale in zip(*each, strict=True)]
 
-    def predicted() -> Iterator[tuple[np.ndarray, Tensor]]:
-        for image, inputs in ahead(threads, load, images.ids):
-            yield image, probabilities(net, inputs, image.shape[:2], settings, network["loss"])
+    def computed() -> Iterator[list[tuple[np.ndarray, Tensor]]]:
+        for pixels, inputs in fed(load, together, given.loaders, pin=where.type == "cuda"):
+            found = probabilities(net, inputs, pixels[0].shape[:2], settings, network["loss"], len(pixels))
+            yield list(zip(pixels, found, strict=True))
 
-    with autocast, ThreadPoolExecutor(1) as threads:
-        labels = _label_maps(predicted(), settings["crf"], given.workers)
+    with autocast:
+        predicted = batches.reordered(together, computed())
+        labels = _label_maps(predicted, settings["crf"], given.workers)
         for image_id, label in zip(images.ids, labels, strict=True):
             yield [(image_id, label)]
 

@@ -1,0 +1,89 @@
+"""What a network is fed with, made beside it: by threads, or by processes that a GPU need not wait for."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from wsss.children import Watched, start_child
+from wsss.errors import WsssError
+from wsss.pool import ahead
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def start_loader(parent: int, _: int) -> None:
+    """Prepare a loader process: it works in one thread and ends with its parent."""
+    torch.set_num_threads(1)
+    start_child(parent)
+
+
+def want_of_memory(loaders: int) -> str:
+    """Return the words for what to do when a loader process died."""
+    return (
+        "probably for want of memory, or of shared memory (df /dev/shm); ask for more memory, or for fewer loader "
+        f"processes than {loaders} (--loaders, or snakemake --config loaders=...), and run it again to go on"
+    )
+
+
+class _Made(Dataset[Any], Generic[Item, Result]):
+    def __init__(self, job: Callable[[Item], Result], items: Sequence[Item]):
+        self.job, self.items = job, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Result | WsssError:
+        """Return a result, or its error: raised in a loader process, it would come with torch's traceback."""
+        try:
+            return self.job(self.items[index])
+        except WsssError as error:
+            return WsssError(str(error))
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def fed(
+    job: Callable[[Item], Result], items: Sequence[Item], loaders: int = 0, threads: int = 1, pin: bool = False
+) -> Iterator[Result]:
+    """Yield ``job(item)`` of every item, in order, made a few items ahead.
+
+    Args:
+        job: the function.
+        items: the items.
+        loaders: number of processes that work. With 0 there are ``threads`` of this process, which share its GIL with
+            the network's. It changes no result.
+        threads: their number.
+        pin: put tensors into memory that a GPU reads without waiting.
+
+    Raises:
+        ChildDied: a process died.
+        WsssError: the first one that ``job`` raised.
+    """
+    if not loaders:
+        with ThreadPoolExecutor(threads) as executor:
+            yield from ahead(executor, job, items)
+        return
+    loader = DataLoader(
+        _Made(job, items),
+        batch_size=None,
+        num_workers=loaders,
+        collate_fn=_as_it_is,
+        worker_init_fn=functools.partial(start_loader, os.getpid()),
+        pin_memory=pin,
+        multiprocessing_context="fork",  # ``job`` need not be pickled; CUDA is not touched there
+    )
+    with Watched("a process that loads images", want_of_memory(loaders)):
+        for made in loader:
+            if isinstance(made, WsssError):
+                raise made
+            yield made
