@@ -52,8 +52,9 @@ def test_a_stage_with_a_name_of_two_words_is_followed_down(make_plan):
     wanted = plan.metrics("shapes", "seam", "baseline", 0, "irn_instances")
     assert wanted.endswith("measure/irn_instances_measured.json")
     found = stages(missing(plan, [wanted]))
-    once = dict.fromkeys(("cam", "irn_marks", "irn_train", "irn_instances", "measure"), 1)
-    assert found == {"train": 2, **once}  # where it starts, and its own
+    once = dict.fromkeys(("irn_train", "irn_instances", "measure"), 1)
+    both = dict.fromkeys(("cam", "irn_marks"), 2)  # IRNet learns from all training images, measured or not
+    assert found == {"train": 2, **both, **once}  # where it starts, and its own
     (measured,) = [job for job in missing(plan, [wanted]) if job.stage == "measure"]
     assert (measured.measured, measured.part) == ("irn_instances", "measured")
 
@@ -141,8 +142,8 @@ def test_networks_that_start_at_random_are_named(make_plan):
 def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):
     plan = make_plan()
     text = told(plan, "shapes", "seam_table2")
-    assert "3 trainings       500 steps over 8,000 images; pretraining: classifier; seam: baseline, seam;" in text
-    assert "4 localizations   960 images" in text
+    assert "3 trainings       700 steps over 16,000 images; pretraining: classifier; seam:" in text, text
+    assert "4 localizations   480 images" in text
     assert "none of it has run" in text
 
     home = plan.home("shapes", "aeft", "aeft", 0, "train")  # another method: says nothing
@@ -151,18 +152,18 @@ def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):
     make_file(home / "record.json", json.dumps(record))
     assert "none of it has run" in told(plan, "shapes", "seam_table2")
 
-    home = plan.home("shapes", "seam", "baseline", 0, "train")  # its 100 steps in 300 s, then lost; it starts from 300
+    home = plan.home("shapes", "seam", "baseline", 0, "train")  # its 200 steps in 300 s, then lost
     record["config"] = plan.stage_config("shapes", "seam", "baseline", 0, "train")
     record |= {"seconds": 300.0, "outputs": {f"{home}/model.pt": ""}}
     make_file(home / "record.json", json.dumps(record))
     text = " ".join(told(plan, "shapes", "seam_table2").split())
-    assert "About 20 min, one job after the other, at the pace of earlier runs on elsewhere." in text
+    assert "About 5 min, one job after the other, at the pace of earlier runs on elsewhere." in text
     assert text.endswith("not measured yet: localizations (cam, seam), measurements (cam), trainings (seam).")
 
 
 def test_sizes_come_from_the_index_or_are_known_or_are_not(make_plan):
     plan = make_plan()
-    assert plan.sizes("shapes") == {"train": 240, "measured": 240, "val": 80, "rest": 0}
+    assert plan.sizes("shapes") == {"train": 400, "measured": 120, "val": 80, "rest": 280}
     assert plan.sizes("voc12") == {"train": 10582, "measured": 1464, "val": 1449, "rest": 9118}
     make_file(plan.data("voc12") / "index.csv", "id,split\na,train;train_aug\nb,train_aug\nc,val\n")
     assert plan.sizes("voc12") == {"train": 2, "measured": 1, "val": 1, "rest": 1}

@@ -190,7 +190,7 @@ def test_numbers_of_a_training_are_checked_before_it(make_plan, over, message):
 
 def test_the_images_of_every_role_are_in_a_list(make_plan):
     plan = make_plan(datasets=shapes(splits={"train": "train", "measured": "train", "val": "vla"}))
-    with pytest.raises(WsssError, match=r"split in datasets\.shapes\.splits\.val 'vla': choose one of train, val"):
+    with pytest.raises(WsssError, match=r"split in datasets\.shapes\.splits\.val 'vla': choose one of icons, measured, train, val"):
         plan.check("shapes")
 
 
@@ -342,8 +342,18 @@ def test_a_paper_file_with_an_unknown_key_is_named(make_plan):
         make_plan({**PAPER, "tables": {"t": {**PAPER["tables"]["t"], "captoin": "x"}}})
 
 
+def test_pretraining_has_images_of_its_own(make_plan):
+    plan = make_plan()
+    assert plan.stage_config("shapes", *PRETRAINING, 0, "train")["dataset"]["splits"]["train"] == "icons"
+    assert plan.stage_config("shapes", "a", "first", 0, "train")["dataset"]["splits"]["train"] == "train"
+    plan.config["datasets"]["shapes"]["pretraining"]["images"] = "icnos"
+    with pytest.raises(WsssError, match=r"split in datasets\.shapes\.pretraining\.images 'icnos': choose one of icons,"):
+        plan.check("shapes")
+
+
 def test_pseudo_label_images_split_into_measured_ones_and_the_rest(make_plan):
     plan = make_plan(shards=2)
+    plan.config["datasets"]["shapes"]["splits"] = {"train": "train", "measured": "train", "val": "val"}
     assert plan.parts("shapes", "train") == ["measured"]
     assert plan.parts("voc12", "train") == ["measured", "rest"]
     home = plan.home("shapes", "a", "first", 0, "cam")
@@ -354,7 +364,8 @@ def test_pseudo_label_images_split_into_measured_ones_and_the_rest(make_plan):
 
 def test_shards_that_are_there_stay_when_another_number_is_configured(make_plan, tmp_path):
     results = str(tmp_path / "results")
-    whole, cut = make_plan(results=results), make_plan(results=results, shards=3)
+    known = {"results": results, "datasets": shapes(splits={"train": "train", "measured": "train", "val": "val"})}
+    whole, cut = make_plan(**known), make_plan(**known, shards=3)
     cam, crf = (Path(whole.home("shapes", "a", "first", 0, stage)) for stage in ("cam", "crf"))
     assert len(cut.shards(cam, "cam", "shapes", "train")) == 3
     cam.mkdir(parents=True)
