@@ -17,6 +17,7 @@ READS = (
     "report/templates/table.md.j2",
     "report/templates/table.tex.j2",
     "report/templates/table.html.j2",
+    "report/templates/parts.html.j2",
     "report/templates/style.css.j2",
 )
 MEASURED = ("run", "stage", "metric", "class", "at", "images")  # keys of a cell that say what was measured
