@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.container import BarContainer
+from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -54,14 +54,22 @@ def _abscissa(axis: Axes) -> str:
 def _series(axis: Axes) -> Series:
     """Collect the points of a panel's labelled lines and marks; those of one label are one series."""
     found: Series = {}
-    labels = {line: line.get_label() for line in axis.lines}
-    labels |= {container.lines[0]: container.get_label() for container in axis.containers if hasattr(container, "lines")}
-    for line, label in labels.items():
-        if isinstance(line, Line2D) and not str(label).startswith("_"):
-            xs, ys = found.setdefault(str(label), ([], []))
+    for label, line in [*_lines(axis), *_marks_with_spread(axis)]:
+        if not label.startswith("_"):
+            xs, ys = found.setdefault(label, ([], []))
             xs += np.ravel(np.asarray(line.get_xdata(), float)).tolist()
             ys += np.ravel(np.asarray(line.get_ydata(), float)).tolist()
     return found
+
+
+def _lines(axis: Axes) -> list[tuple[str, Line2D]]:
+    return [(str(line.get_label()), line) for line in axis.lines]
+
+
+def _marks_with_spread(axis: Axes) -> list[tuple[str, Line2D]]:
+    """Return the marks that have a bar for their spread; their label is that of mark and bar together."""
+    both = [one for one in axis.containers if isinstance(one, ErrorbarContainer)]
+    return [(str(one.get_label()), one.lines[0]) for one in both if one.lines[0] is not None]
 
 
 def _sentence(texts: list[str]) -> str:

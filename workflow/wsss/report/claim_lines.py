@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 from wsss.report.drawing import CellSpec, ClaimsDrawing
 from wsss.report.judging import MARKS, NOT_RUN, RULE, VERDICTS, Judged, JudgedClaim, in_words
@@ -127,12 +128,14 @@ def notes(drawing: ClaimsDrawing, judged: list[JudgedClaim]) -> list[str]:
 
 def _computed(drawing: ClaimsDrawing) -> list[CellSpec]:
     """List the sides of comparisons that have a run."""
-    return [cell for row in drawing["rows"] for cell in row["cells"] if cell.get("metrics")]
+    sides = chain.from_iterable(row["cells"] for row in drawing["rows"])
+    return [side for side in sides if side.get("metrics")]
 
 
 def _made(drawing: ClaimsDrawing, judged: list[JudgedClaim], computed: list[CellSpec]) -> str:
     """Say on which data and with how many seeds ours was made, and what was selected for it."""
-    seeds = sorted({len(one.differences) for claim in judged for one in claim.comparisons} - {0})
+    comparisons = chain.from_iterable(claim.comparisons for claim in judged)
+    seeds = sorted({len(one.differences) for one in comparisons} - {0})
     if not seeds:
         return "Ours: no claim can be judged here."
     plural = "" if seeds == [1] else "s"

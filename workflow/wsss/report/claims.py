@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from wsss.files import write_text
+from wsss.report.alone import write_alone
 from wsss.report.claim_lines import grouped, notes, plot_says
 from wsss.report.drawing import CellSpec, ClaimsDrawing
 from wsss.report.forest import forest
@@ -41,14 +42,17 @@ def write_claims(drawing: ClaimsDrawing, out_dir: Path) -> None:
     write_text(Path(out_dir) / "table.csv", frame(drawing, judged).to_csv(index=False, lineterminator="\n"))
     for name in ("md", "tex", "html"):
         write_text(Path(out_dir) / f"table.{name}", template(f"claims.{name}.j2").render(content))
-    write_figure(lambda: forest(judged), Path(out_dir), plot_says(judged))
+    says = write_figure(lambda: forest(judged), Path(out_dir), plot_says(judged))
+    write_alone(drawing["title"], drawing["caption"], says, Path(out_dir))
 
 
 def frame(drawing: ClaimsDrawing, judged: list[JudgedClaim]) -> pd.DataFrame:
     """Return one line per comparison: the claim, the two sides, the numbers as they are printed, the files."""
-    comparisons = [(claim, one) for claim in judged for one in claim.comparisons]
-    rows = zip(comparisons, drawing["rows"], strict=True)
-    return pd.DataFrame([_record(claim, one, row["cells"]) for (claim, one), row in rows])
+    lines, rows = [], iter(drawing["rows"])
+    for claim in judged:
+        for one in claim.comparisons:
+            lines.append(_record(claim, one, next(rows)["cells"]))
+    return pd.DataFrame(lines)
 
 
 def _record(claim: JudgedClaim, one: Judged, sides: list[CellSpec]) -> dict[str, str]:

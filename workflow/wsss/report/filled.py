@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections import Counter
 from pathlib import Path
@@ -18,7 +17,7 @@ from wsss.provenance.state import content_digest
 from wsss.report import words
 from wsss.report.badges import WORDS
 from wsss.report.cells import MARKS
-from wsss.report.embedding import inline, links
+from wsss.report.embedding import links, webp
 from wsss.report.judging import in_words
 from wsss.report.reading import is_shown
 
@@ -127,7 +126,7 @@ def _picture(entry: Entry, out: Path) -> Picture:
     folder = Path(entry["folder"])
     with Image.open(folder / "figure.png") as image:
         says = str(image.info.get("Description", ""))
-        data = _smaller(image)
+        data = webp(image)
     drawing = read_json(folder / "record.json").get("config") or {}
     return {
         "data": data,
@@ -135,10 +134,3 @@ def _picture(entry: Entry, out: Path) -> Picture:
         "whole": links([folder / "figure.pdf"], out).get("figure.pdf", ""),
         "drawn": drawing.get("kind") != "grid",
     }
-
-
-def _smaller(image: Image.Image) -> str:
-    """Turn a figure into inline WebP."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, format="WEBP", quality=90)
-    return inline(buffer.getvalue(), "webp")

@@ -88,7 +88,14 @@ def _subheads(kinds: list[str]) -> list[str]:
 
 
 def _line(drawing: TableDrawing, grid: Grid, i: int, reasons: Reasons) -> Line:
-    """Write one row."""
+    """Write one row.
+
+    Args:
+        drawing: the drawing of the table.
+        grid: its cells as they are printed.
+        i: the row.
+        reasons: letters for missing verdicts.
+    """
     row, values = grid.rows[i], list[Value]()
     for j, (place, kind) in enumerate(zip(grid.places[i], grid.kinds, strict=True)):
         values += _values(place, kind, _number_of(drawing, i, j), reasons, grid.worded)

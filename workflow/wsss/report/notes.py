@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from wsss.report.cells import MARKS, RULE, Cell
 from wsss.report.drawing import CellSpec, Row, TableDrawing, row_name
@@ -129,7 +130,12 @@ def _has_run(row: Row) -> bool:
 
 def _asked(row: Row) -> str:
     """Spell the results that a row shows; equal rows are equal texts."""
-    return repr([[spec.get(key) for key in ONE_RUN] for spec in row["cells"]])
+    return repr([_result(spec) for spec in row["cells"]])
+
+
+def _result(spec: CellSpec) -> list[Any]:
+    """Return what says which result a cell shows."""
+    return [spec.get(key) for key in ONE_RUN]
 
 
 def _computed(drawing: TableDrawing) -> Iterator[CellSpec]:

@@ -64,8 +64,10 @@ def as_svg(draw: Callable[[], Figure], font_size: float | None = None) -> Svg:
     return Svg(buffer.getvalue(), says)
 
 
-def write_figure(draw: Callable[[], Figure], out_dir: Path, says: str = "") -> None:
-    """Draw in the common style and write ``figure.pdf`` and ``figure.png``, which say in words what they show.
+def write_figure(draw: Callable[[], Figure], out_dir: Path, says: str = "") -> str:
+    """Draw in the common style, write ``figure.pdf`` and ``figure.png``, and return in words what they show.
+
+    Both files hold these words, too.
 
     Args:
         draw: makes the figure.
@@ -83,3 +85,4 @@ def write_figure(draw: Callable[[], Figure], out_dir: Path, says: str = "") -> N
             with atomic(out_dir / f"figure.{suffix}") as temporary:
                 figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
         plt.close(figure)
+    return says
