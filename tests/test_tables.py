@@ -14,8 +14,8 @@ from toys import metrics_file
 from wsss.errors import WsssError
 from wsss.plan import Plan, drawings, targets
 from wsss.report.cells import Cell, read_cell
-from wsss.report.notes import Reasons, nth_letter
 from wsss.report.filled import verdicts
+from wsss.report.notes import Reasons, nth_letter
 from wsss.report.rendering import html, latex
 from wsss.report.tables import write_table
 
