@@ -128,8 +128,9 @@ def test_figures_are_the_same_bytes_again(world, tmp_path):
     drawing = drawings.figure(plan, "shapes", "aeft", "chart")
     for folder in ("a", "b"):
         draw_figure(drawing, tmp_path / folder)
-    for name in ("figure.png", "figure.pdf"):
+    for name in ("figure.png", "figure.pdf", "figure.html"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert re.search(r'alt="[^"]+ reported: \d+ from [^"]+"', (tmp_path / "a/figure.html").read_text())
 
 
 def test_the_chart_of_test_values_needs_no_run(world):
