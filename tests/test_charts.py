@@ -1,4 +1,4 @@
-"""Names in charts: told apart, and none over another."""
+"""Names in charts: told apart, and none over another. What a chart says in words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.text import Text
 
+from wsss.report.alternatives import describe
 from wsss.report.drawing import row_name
 from wsss.report.placement import write_names
 
@@ -32,3 +33,28 @@ def test_rows_of_one_label_are_told_apart_by_their_words():
     rows = [{"label": "CAM", "attributes": {"of": "ACR"}}, {"label": "SEAM", "attributes": {"er": "✓"}}, {"label": "x"}]
     assert [row_name(row) for row in rows] == ["CAM (ACR)", "SEAM", "x"]
     assert row_name({"label": "", "attributes": {"aggregation": "A", "level2": "✓"}}) == "A"
+
+
+def test_a_chart_says_in_words_what_it_shows():
+    figure, (curve, bars) = plt.subplots(1, 2)
+    curve.plot([0, 0.5, 1], [20, 45.04, 30], label="CAM")
+    curve.plot([0, 1], [0, 1])  # without a label: no series
+    curve.set(xlabel="threshold", ylabel="mIoU (%)")
+    bars.bar([0, 1], [91, 12.34], label="CRF")
+    bars.set_xticks([0, 1], ["cat", "dog"])
+    bars.set_ylabel("IoU (%)")
+    says = describe(figure)
+    plt.close(figure)
+    assert says == (
+        "mIoU (%) over threshold. CAM: 20 at 0, 30 at 1, highest 45 at 0.5. Bars of IoU (%). CRF: cat 91.0, dog 12.3."
+    )
+
+
+def test_a_grid_of_pictures_names_its_columns():
+    figure, axes = plt.subplots(2, 4)
+    for i, axis in enumerate(axes.flat):
+        axis.imshow(np.zeros((2, 2)))
+        axis.set_title(("image", "class\nmaps")[i % 2] if i < 4 else "")  # two blocks side by side
+    says = describe(figure)
+    plt.close(figure)
+    assert says == "4 images, each as: image, class maps."

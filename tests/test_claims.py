@@ -377,9 +377,10 @@ def test_a_claim_that_fails_is_as_prominent_as_one_that_holds(plan, tmp_path):
     assert f"Rule: {RULE}." in markdown.replace("\\", "")
     assert "3 seeds. Background thresholds and CRF exponents were selected on the ground truth" in markdown
     html = (tmp_path / "out/table.html").read_text(encoding="utf-8")
-    boxes = re.findall(r"<b>(\d)</b> ([a-z ]+)</span>", html)
+    boxes = re.findall(r"<b>(\d)</b> <span [^>]*>.</span> ([a-z ]+)</span>", html)
     assert boxes == [("1", "holds"), ("1", "does not hold"), ("0", "undecided"), ("0", "not run")]
-    assert html.count("<table") == 2  # one for each verdict, alike
+    assert html.count("<table") == 1  # all verdicts alike
+    assert "The interval, +3.90 to +6.77, is wholly inside what is claimed: above 0." in html
     latex = (tmp_path / "out/table.tex").read_text(encoding="utf-8")
     assert latex.count(r"\begin{") == latex.count(r"\end{") == 1
     assert all((tmp_path / "out" / name).stat().st_size > 4000 for name in ("figure.pdf", "figure.png"))

@@ -128,8 +128,9 @@ def test_figures_are_the_same_bytes_again(world, tmp_path):
     drawing = drawings.figure(plan, "shapes", "aeft", "chart")
     for folder in ("a", "b"):
         draw_figure(drawing, tmp_path / folder)
-    for name in ("figure.png", "figure.pdf"):
+    for name in ("figure.png", "figure.pdf", "figure.html"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert re.search(r'alt="[^"]+ reported: \d+ from [^"]+"', (tmp_path / "a/figure.html").read_text())
 
 
 def test_the_chart_of_test_values_needs_no_run(world):
@@ -190,18 +191,18 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
     text = out.read_text()
     assert 'href="#seam_table2"' in text
     assert "made: 4 not comparable" in text
-    assert re.search(r"<td>seam_<wbr>table7</td>.*needs pretraining/classifier", text)
+    assert re.search(r"<code>seam_<wbr>table7</code></td>.*needs pretraining/classifier", text)
     assert text.count("data:image/webp;base64,") == 2
     assert text.count("Ours: data set shapes.</p>") == 1  # below curves, not below a chart of reported values
     assert text.count("data:image/svg+xml;base64,") == 3  # losses of two networks, the plot of claims
-    assert re.findall(r"<b>(\d+)</b> ([a-z ]+)</span>", text)[0][1] == "hold"
-    assert text.index("Forest plot") < text.index("claims: undecided</h3>") < text.index("claims: not run</h3>")
-    assert text.index("claims: not run</h3>") < text.index('id="tables"')
+    assert re.findall(r"<b>(\d+)</b> <span [^>]*>✓</span> ([a-z ]+)</span>", text)[0][1] == "hold"
+    assert text.index("Forest plot") < text.index("claims: not run</summary>") < text.index('id="results"')
+    assert text.index('id="results"') < text.index('id="seam_table2"') < text.index('id="waiting"')
     assert ">pretraining/classifier: classifier" in re.sub(r"<span.*?</span>", "", text)
     assert 'name="viewport"' in text
     assert "line 98" in text
     assert "line 50" not in text
-    assert not re.search(r'src="(?!data:)|<script|<link|://', text)  # nothing comes from elsewhere
+    assert not re.search(r'src="(?!data:)|<script[^>]|<link|://', text)  # nothing comes from elsewhere
     links = set(re.findall(r'href="([^#"]+)"', text))
     assert {"../tables/seam_table2/table.csv", "../seam/baseline/seed0/train/losses.csv"} <= links
     assert "<p>seam/gradcam: <a" in text

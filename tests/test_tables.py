@@ -14,8 +14,8 @@ from toys import metrics_file
 from wsss.errors import WsssError
 from wsss.plan import Plan, drawings, targets
 from wsss.report.cells import Cell, read_cell
+from wsss.report.filled import verdicts
 from wsss.report.notes import Reasons, nth_letter
-from wsss.report.page import verdicts
 from wsss.report.rendering import html, latex
 from wsss.report.tables import write_table
 
@@ -148,7 +148,7 @@ def test_csv_holds_every_cell_with_its_files(table, tmp_path):
     assert rows[0]["attributes"] == "network: VGG16"
     assert rows[0]["points"] == "threshold 0.25"
     assert rows[0]["metrics"].endswith("one_cam.json")
-    assert verdicts(rows) == "1 reproduced, 1 partly, 1 not, 1 not reported"
+    assert verdicts(rows) == "1 reproduced, 1 partly, 1 not reproduced, 1 not reported"
 
 
 def test_markdown_explains_every_mark(table, tmp_path):
@@ -209,7 +209,7 @@ def test_html_escapes_and_scrolls(table, tmp_path):
     write_table(table, tmp_path)
     text = (tmp_path / "table.html").read_text()
     assert "three &lt;3" in text
-    assert '<div class="wide">' in text
+    assert '<div class="wide" tabindex="0"' in text
     assert 'name="viewport"' in text
     assert text.count("<tr>") == text.count("</tr>") == 6
 

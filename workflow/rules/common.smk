@@ -30,8 +30,9 @@ PYTHON = "python" if DeploymentMethod.CONDA in DEPLOYED else quoted(sys.executab
 PACKAGE = quoted(Path(workflow.current_basedir).parent)
 # how it is computed stands here, not in the commands: a change of it makes nothing stale
 shell.prefix(
-    # a signal to all processes of a job is for its command to answer: the shell outlives it
-    f"set -euo pipefail; trap : TERM INT; export PYTHONPATH={PACKAGE};"
+    # a signal to all processes of a job is for its command to answer: the shell outlives it; the chart of run times in
+    # Snakemake's report is logarithmic, and a job shorter than a tick of file times has 0 seconds there, which empties it
+    f"set -euo pipefail; sleep .02; trap : TERM INT; export PYTHONPATH={PACKAGE};"
     f' wsss() {{{{ {PYTHON} -m wsss.cli "$@"; }}}};'
     f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']};"
     f" BATCH={config['batch']}; DETERMINISTIC={'--deterministic' * config['deterministic']};"

@@ -58,8 +58,9 @@ rule judge:
             labels={"claims": "{word}", "data set": "{dataset}"},
         ),
         pdf=f"{RESULTS}/{{dataset}}/claims/{{word}}/figure.pdf",
-        png=report(
-            f"{RESULTS}/{{dataset}}/claims/{{word}}/figure.png",
+        png=f"{RESULTS}/{{dataset}}/claims/{{word}}/figure.png",
+        plot=report(
+            f"{RESULTS}/{{dataset}}/claims/{{word}}/figure.html",
             caption="../report/figure.rst",
             category="Claims",
             labels={"claims": "{word}", "data set": "{dataset}"},
@@ -114,14 +115,15 @@ rule table:
 
 
 rule figure:
-    """One figure as PDF and PNG."""
+    """One figure as PDF, PNG and HTML."""
     input:
         drawing=f"{RESULTS}/{{dataset}}/figures/{{word}}/config.yaml",
         files=drawn_from("figures"),
     output:
         pdf=f"{RESULTS}/{{dataset}}/figures/{{word}}/figure.pdf",
-        png=report(
-            f"{RESULTS}/{{dataset}}/figures/{{word}}/figure.png",
+        png=f"{RESULTS}/{{dataset}}/figures/{{word}}/figure.png",
+        html=report(
+            f"{RESULTS}/{{dataset}}/figures/{{word}}/figure.html",
             caption="../report/figure.rst",
             category="Figures",
             labels={"figure": "{word}", "data set": "{dataset}"},

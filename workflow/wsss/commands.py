@@ -267,7 +267,7 @@ def _judge(args: Namespace) -> None:
 
 @command("figure", DRAWING, Argument("--inputs", "files it draws", IN, True, (), False), OUTPUT)
 def _figure(args: Namespace) -> None:
-    """Draw one figure as PDF and PNG."""
+    """Draw one figure as PDF, PNG and HTML."""
     from wsss.report.figures import draw_figure
 
     draw_figure(read_yaml(args.drawing), Path(args.out))

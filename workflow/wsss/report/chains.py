@@ -55,7 +55,14 @@ def add_chains(entries: list[Made], out: Path) -> None:
 
 
 def _chains(lineage: Lineage, entry: Made, cells: list[dict[str, str]], out: Path) -> Iterator[NumberChain]:
-    """Follow the numbers of a table that were computed."""
+    """Follow the numbers of a table that were computed.
+
+    Args:
+        lineage: the chains of all tables.
+        entry: the table.
+        cells: what its table.csv says.
+        out: the page.
+    """
     for number, cell in enumerate(cells):
         steps, seeds = lineage.of(Path(entry["folder"], "record.json"), number, cell) if cell["ours"] else ([], 0)
         if steps:

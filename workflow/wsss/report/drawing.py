@@ -129,6 +129,8 @@ class FigureDrawing(TypedDict, total=False):
 
     Args:
         kind: the kind of figure.
+        title: its title.
+        caption: its caption.
         series: curves or groups of bars.
         metrics_shown: metrics of curves, one column of panels each.
         log: make ordinates of what is no percentage logarithmic.
@@ -141,6 +143,8 @@ class FigureDrawing(TypedDict, total=False):
     """
 
     kind: str
+    title: str
+    caption: str
     series: list[Series]
     metrics_shown: list[str]
     log: bool

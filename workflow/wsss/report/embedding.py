@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 from pathlib import Path
+
+from PIL import Image
 
 from wsss.report.outline import Links
 
@@ -23,3 +26,10 @@ def links(paths: list[Path], out: Path) -> Links:
 def inline(data: bytes, kind: str) -> str:
     """Write a picture as an address that holds it. ``kind`` is its type, as ``webp``."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def webp(image: Image.Image) -> str:
+    """Write a picture as an address that holds it as WebP, which is smaller than PNG."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, format="WEBP", quality=90)
+    return inline(buffer.getvalue(), "webp")

@@ -1,10 +1,11 @@
-"""Figures as PDF (vector, fonts embedded) and PNG, one drawing function per kind."""
+"""Figures as PDF (vector, fonts embedded), PNG and HTML, one drawing function per kind."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from wsss.registry import Registry, load
+from wsss.report.alone import write_alone
 from wsss.report.drawing import FigureDrawing
 from wsss.report.style import write_figure
 
@@ -18,6 +19,7 @@ KINDS: Registry[str] = {
 
 
 def draw_figure(drawing: FigureDrawing, out_dir: Path) -> None:
-    """Draw a figure (``plan.drawings.figure``) and write ``figure.pdf`` and ``figure.png`` into ``out_dir``."""
+    """Draw a figure (``plan.drawings.figure``) and write ``figure.{pdf,png,html}`` into ``out_dir``."""
     draw = load(KINDS, drawing["kind"], "kind of figure")
-    write_figure(lambda: draw(drawing), Path(out_dir))
+    says = write_figure(lambda: draw(drawing), Path(out_dir))
+    write_alone(drawing["title"], drawing["caption"], says, Path(out_dir))

@@ -83,36 +83,82 @@ def _limits(claims: list[JudgedClaim]) -> tuple[float, float]:
 
 
 def _draw(axis: Axes, y: float, claim: JudgedClaim, limits: tuple[float, float]) -> None:
-    """Draw one claim: its sentence, the decisive comparison, ticks for the others, the verdict."""
+    """Draw one claim: its sentence, the decisive comparison, ticks for the others, the verdict.
+
+    Args:
+        axis: the axis.
+        y: its row.
+        claim: the claim.
+        limits: the ends of the axis.
+    """
     look, one = LOOKS[claim.verdict], claim.weakest
     axis.axhline(y, color="#eeeeee", linewidth=0.6, zorder=0)
-    if claim.direction in ("equal", "at_least"):  # the zone that the claim allows
-        most = MARGIN if claim.direction == "equal" else limits[1]
-        axis.plot([-MARGIN, most], [y, y], **ZONE, zorder=0)
+    _zone(axis, y, claim.direction, limits[1])
     if one.reported is not None:
         axis.plot(one.reported, y, **{**REPORTED, "markersize": 4.5})
-    for other in claim.comparisons:
-        if other is not one and other.mean is not None:
-            axis.plot(other.mean, y, marker="|", color=LOOKS[other.verdict]["color"], markersize=5, linestyle="")
+    _others(axis, y, claim)
     if one.interval is not None:
         _interval(axis, y, one.interval, limits, look["color"])
     if one.mean is not None:
         axis.plot(one.mean, y, linestyle="", markersize=4, zorder=3, **look)
     _write(axis, "\n".join(_wrapped(claim)), (0, y), 8 - LEFT * 72, linespacing=0.95)
-    number = f" ({sum(c.verdict == claim.verdict for c in claim.comparisons)} of {len(claim.comparisons)})"
-    several = len(claim.comparisons) > 1 and claim.verdict in (FAILS, UNDECIDED)
-    verdict = f"{MARKS[claim.verdict]} {claim.verdict}"
-    _write(axis, verdict + (number if several else ""), (1, y), 4, color=look["color"])
+    _write(axis, _verdict(claim), (1, y), 4, color=look["color"])
+
+
+def _zone(axis: Axes, y: float, direction: str, end: float) -> None:
+    """Draw where the difference may lie, if that does not begin at 0.
+
+    Args:
+        axis: the axis.
+        y: the row of the claim.
+        direction: the direction of the claim.
+        end: the right end of the axis.
+    """
+    if direction in ("equal", "at_least"):
+        most = MARGIN if direction == "equal" else end
+        axis.plot([-MARGIN, most], [y, y], **ZONE, zorder=0)
+
+
+def _others(axis: Axes, y: float, claim: JudgedClaim) -> None:
+    """Draw a tick for each comparison that does not decide."""
+    for other in claim.comparisons:
+        if other is not claim.weakest and other.mean is not None:
+            axis.plot(other.mean, y, marker="|", color=LOOKS[other.verdict]["color"], markersize=5, linestyle="")
+
+
+def _verdict(claim: JudgedClaim) -> str:
+    """Write the verdict by mark and word, and how many comparisons have it where it is not that of all."""
+    text = f"{MARKS[claim.verdict]} {claim.verdict}"
+    if len(claim.comparisons) == 1 or claim.verdict not in (FAILS, UNDECIDED):
+        return text
+    alike = [one for one in claim.comparisons if one.verdict == claim.verdict]
+    return f"{text} ({len(alike)} of {len(claim.comparisons)})"
 
 
 def _write(axis: Axes, text: str, at: tuple[float, float], offset: float, **look: Any) -> None:
-    """Write a text beside the axis: ``at`` is a fraction of its width and a row, ``offset`` is in points."""
+    """Write a text beside the axis.
+
+    Args:
+        axis: the axis.
+        text: the text.
+        at: a fraction of the axis's width, and a row.
+        offset: points to the right of that.
+        look: what else matplotlib is told.
+    """
     place: dict[str, Any] = {"xytext": (offset, 0), "textcoords": "offset points"}
     axis.annotate(text, at, xycoords=("axes fraction", "data"), va="center", fontsize=TEXT, **place, **look)
 
 
 def _interval(axis: Axes, y: float, interval: tuple[float, float], limits: tuple[float, float], color: str) -> None:
-    """Draw an interval, with an arrow where it goes on beyond the axis."""
+    """Draw an interval, with an arrow where it goes on beyond the axis.
+
+    Args:
+        axis: the axis.
+        y: the row of the claim.
+        interval: the interval.
+        limits: the ends of the axis.
+        color: the colour of the verdict.
+    """
     ends = np.clip(interval, *limits)
     axis.plot(ends, [y, y], color=color, linewidth=1.2, zorder=2)
     for end, wanted, mark in zip(ends, interval, ("<", ">"), strict=True):

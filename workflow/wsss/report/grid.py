@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 from wsss.report.cells import Cell
@@ -54,7 +55,7 @@ class Grid:
 
     def cells(self) -> list[Cell]:
         """Return all cells, row by row."""
-        return [place.cell for line in self.places for place in line]
+        return [place.cell for place in chain.from_iterable(self.places)]
 
     @cached_property
     def kinds(self) -> list[str]:

@@ -23,6 +23,11 @@ ZONES = {  # direction -> between what the difference lies if the claim is true,
     "at_least": (-MARGIN, math.inf),
     "equal": (-MARGIN, MARGIN),
 }
+PLACES = {  # direction -> words for it
+    **dict.fromkeys(("above", "below", "rising", "falling"), "above 0"),
+    "at_least": f"above −{MARGIN:g}",
+    "equal": f"between −{MARGIN:g} and {MARGIN:g}",
+}
 RULE = (
     f"a difference is that of two results of one seed, and its {LEVEL:.0%} interval is that of the mean over seeds "
     "(Student's t). A claim holds if the whole interval lies where the claim puts the difference: above 0; for what is "
@@ -80,6 +85,18 @@ class Judged:
         if low > least and high < most:
             return HOLDS
         return FAILS if high < least or low > most else UNDECIDED
+
+    @property
+    def reason(self) -> str:
+        """Why the verdict is what it is."""
+        if not self.differences:
+            return self.missing or "not computed"
+        if self.interval is None:
+            return "one seed has no interval and decides nothing"
+        low, high = self.interval
+        where = {HOLDS: "wholly inside", FAILS: "wholly outside", UNDECIDED: "not wholly inside"}[self.verdict]
+        interval = f"{low:+.2f} to {high:+.2f}".replace("-", "−")
+        return f"the interval, {interval}, is {where} what is claimed: {PLACES[self.direction]}"
 
     @property
     def room(self) -> float:

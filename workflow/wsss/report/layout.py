@@ -13,17 +13,26 @@ from wsss.report.notes import Reasons, notes
 NONE = "–"
 
 
-class Line(NamedTuple):
-    """A row of the view: its label, its words and its values as texts.
+class Value(NamedTuple):
+    """A value of the view.
 
     Args:
-        cells: for each value its place in table.csv, counted from 0, if it is one of ours; else None.
+        text: the value, or the mark or letter of a verdict.
+        verdict: the verdict, or the reason why there is none, where the text stands for one.
+        number: its place in table.csv, counted from 0, if it is a number of ours.
     """
+
+    text: str
+    verdict: str = ""
+    number: int | None = None
+
+
+class Line(NamedTuple):
+    """A row of the view: its label, its words and its values."""
 
     label: str
     attributes: list[str]
-    values: list[str]
-    cells: list[int | None]
+    values: list[Value]
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,9 @@ class View:
         heads: the text of each head and how many columns are below it.
         subheads: one per value column.
         lines: the rows.
-        notes: sentences below.
+        notes: sentences below, with those that explain marks and letters.
+        plain_notes: sentences below where verdicts are words.
+        reasons: the letter of each reason for a missing verdict.
     """
 
     attributes: list[str]
@@ -43,6 +54,8 @@ class View:
     subheads: list[str]
     lines: list[Line]
     notes: list[str]
+    plain_notes: list[str]
+    reasons: dict[str, str]
 
 
 def view(drawing: TableDrawing, cells: list[list[Cell]]) -> View:
@@ -59,7 +72,9 @@ def view(drawing: TableDrawing, cells: list[list[Cell]]) -> View:
         heads=list(zip(labels, widths, strict=True)),
         subheads=_subheads(grid.kinds),
         lines=lines,
-        notes=notes(drawing, grid, reasons),
+        notes=notes(drawing, grid, reasons, grid.worded),
+        plain_notes=notes(drawing, grid, Reasons(), worded=True),
+        reasons=reasons.letters,
     )
 
 
@@ -73,33 +88,47 @@ def _subheads(kinds: list[str]) -> list[str]:
 
 
 def _line(drawing: TableDrawing, grid: Grid, i: int, reasons: Reasons) -> Line:
-    """Write one row."""
-    row, values, cells = grid.rows[i], list[str](), list[int | None]()
+    """Write one row.
+
+    Args:
+        drawing: the drawing of the table.
+        grid: its cells as they are printed.
+        i: the row.
+        reasons: letters for missing verdicts.
+    """
+    row, values = grid.rows[i], list[Value]()
     for j, (place, kind) in enumerate(zip(grid.places[i], grid.kinds, strict=True)):
-        values += _texts(place, kind, reasons, grid.worded)
-        in_paper = (j, i) if drawing.get("transpose") else (i, j)
-        number = in_paper[0] * len(drawing["columns"]) + in_paper[1]
-        cells += [number if shown == "ours" and place.cell.values else None for shown in SHOWN[kind]]
-    return Line(row.label, [row.words.get(key, "") for key, _ in grid.attributes], values, cells)
+        values += _values(place, kind, _number_of(drawing, i, j), reasons, grid.worded)
+    return Line(row.label, [row.words.get(key, "") for key, _ in grid.attributes], values)
 
 
-def _texts(place: Place, kind: str, reasons: Reasons, worded: bool) -> list[str]:
-    """Write one cell: the texts that its kind of column shows.
+def _number_of(drawing: TableDrawing, i: int, j: int) -> int:
+    """Return the place in table.csv of what is printed in row ``i`` and column ``j``."""
+    row, column = (j, i) if drawing.get("transpose") else (i, j)
+    return row * len(drawing["columns"]) + column
+
+
+def _values(place: Place, kind: str, number: int, reasons: Reasons, worded: bool) -> list[Value]:
+    """Write one cell: the values that its kind of column shows.
 
     Args:
         place: the cell.
         kind: the kind of its column.
+        number: its place in table.csv.
         reasons: letters for missing verdicts.
         worded: write verdicts as words, not as marks.
     """
     cell = place.cell
-    reported = _number(cell.reported, cell.reported_spread, place.decimals)
-    ours = _number(cell.mean, cell.spread, place.own_decimals)
+    reported = Value(_number(cell.reported, cell.reported_spread, place.decimals))
     if kind == "quoted":
         return [reported]
+    if not cell.values and kind == "ours":
+        return [Value(f"{NONE} {reasons.letter(cell.verdict)}", cell.verdict)]
+    ours = Value(_number(cell.mean, cell.spread, place.own_decimals), number=number if cell.values else None)
     if kind == "ours":
-        return [ours if cell.values else f"{NONE} {reasons.letter(cell.verdict)}"]
-    return [reported, ours, _difference(place), _verdict(cell.verdict, reasons, worded)]
+        return [ours]
+    verdict = Value(_verdict(cell.verdict, reasons, worded), cell.verdict)
+    return [reported, ours, Value(_difference(place)), verdict]
 
 
 def _difference(place: Place) -> str:

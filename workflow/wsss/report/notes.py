@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from wsss.report.cells import MARKS, RULE, Cell
 from wsss.report.drawing import CellSpec, Row, TableDrawing, row_name
@@ -32,20 +33,21 @@ def nth_letter(index: int) -> str:
     return letter if index < 26 else nth_letter(index // 26 - 1) + letter
 
 
-def notes(drawing: TableDrawing, grid: Grid, reasons: Reasons) -> list[str]:
+def notes(drawing: TableDrawing, grid: Grid, reasons: Reasons, worded: bool) -> list[str]:
     """Write all notes of a table, in order.
 
     Args:
         drawing: the drawing of the table.
         grid: its cells as they are printed.
         reasons: letters for missing verdicts.
+        worded: verdicts are words, not marks.
     """
     return [
         *_ours(drawing, grid),
         *_chosen_epochs(drawing),
         *_data_set(drawing, grid),
         *_one_run(drawing),
-        *_rule(grid),
+        *_rule(grid, worded),
         *_missing_verdicts(reasons),
         *_quoted_columns(grid),
         *_ground_truth(drawing, grid),
@@ -128,7 +130,12 @@ def _has_run(row: Row) -> bool:
 
 def _asked(row: Row) -> str:
     """Spell the results that a row shows; equal rows are equal texts."""
-    return repr([[spec.get(key) for key in ONE_RUN] for spec in row["cells"]])
+    return repr([_result(spec) for spec in row["cells"]])
+
+
+def _result(spec: CellSpec) -> list[Any]:
+    """Return what says which result a cell shows."""
+    return [spec.get(key) for key in ONE_RUN]
 
 
 def _computed(drawing: TableDrawing) -> Iterator[CellSpec]:
@@ -140,11 +147,11 @@ def _computed(drawing: TableDrawing) -> Iterator[CellSpec]:
 # ---- verdicts
 
 
-def _rule(grid: Grid) -> list[str]:
+def _rule(grid: Grid, worded: bool) -> list[str]:
     """State the rule behind the verdicts, after the meaning of the marks."""
     if not any(cell.verdict in MARKS for cell in grid.cells()):
         return []
-    if grid.worded:
+    if worded:
         return [f"Verdict: {RULE}."]
     meaning = ", ".join(f"{mark} {name}" for name, mark in MARKS.items())
     return [f"Verdict: {meaning}. {RULE[0].upper()}{RULE[1:]}."]

@@ -70,11 +70,28 @@ class Protocol(TypedDict):
     points: str
 
 
+class Picture(TypedDict):
+    """A picture on the page.
+
+    Args:
+        data: the picture as data.
+        says: what it shows, in words.
+        whole: the address of the figure as PDF; empty where there is none.
+        drawn: it has no photographs, so that its colours may be turned on a dark page.
+    """
+
+    data: str
+    says: str
+    whole: str
+    drawn: bool
+
+
 class Made(Entry):
     """An entry as the page prints it. A table has its HTML, a figure its picture, claims have both.
 
     Args:
         made: it is there, if perhaps stale.
+        kept: its state in a word.
         verdicts: how the cells of a table came out, in words.
         protocol: how each of its cells was measured.
         worded: rows of the protocol have words beside their label.
@@ -82,11 +99,12 @@ class Made(Entry):
         digest: the content digest of its record; ``wsss audit`` prints the same.
         table: the HTML.
         chains: where each of its numbers comes from.
-        picture: the figure as data.
+        picture: the figure.
         datasets: the data sets of a figure's runs.
     """
 
     made: bool
+    kept: str
     verdicts: str
     protocol: list[Protocol]
     worded: NotRequired[bool]
@@ -94,7 +112,7 @@ class Made(Entry):
     digest: NotRequired[str]
     table: NotRequired[str]
     chains: NotRequired[list[NumberChain]]
-    picture: NotRequired[str]
+    picture: NotRequired[Picture]
     datasets: NotRequired[list[str]]
 
 

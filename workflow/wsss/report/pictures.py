@@ -72,7 +72,7 @@ def draw_grid(drawing: FigureDrawing) -> Figure:
     painters = [_painter(column, dataset) for column in drawing["columns"]]
     blocks = max(1, min(ACROSS // len(painters), len(ids)))
     lines = [ids[i : i + blocks] for i in range(0, len(ids), blocks)]
-    tallest = [max(_aspect(dataset, image_id) for image_id in line) for line in lines]
+    tallest = [_tallest(dataset, line) for line in lines]
     labels = [column["label"] for column in drawing["columns"]]
     sheet, heads = _measures(labels, tallest, blocks)
     figure = plt.figure(figsize=(sheet.width, sheet.height))
@@ -171,9 +171,10 @@ def _argmax(classes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return classes[scores.argmax(0)]
 
 
-def _aspect(dataset: Dataset, image_id: str) -> float:
-    record = dataset.record(image_id)
-    return record.height / record.width
+def _tallest(dataset: Dataset, line: list[str]) -> float:
+    """Return the height of a line's tallest picture over its width."""
+    records = [dataset.record(image_id) for image_id in line]
+    return max(record.height / record.width for record in records)
 
 
 def _reduced(picture: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ DIRECTIONS = (  # best first
     Spot(-0.7, 0.7, "right", "bottom"),
     Spot(-0.7, -0.7, "right", "top"),
 )
-SPOTS = [direction.times(distance) for distance in DISTANCES for direction in DIRECTIONS]
+SPOTS = [direction.times(distance) for distance, direction in product(DISTANCES, DIRECTIONS)]
 
 
 def write_names(axis: Axes, named: list[tuple[str, list[Point]]], marks: list[Point]) -> None:
@@ -86,7 +87,7 @@ def _best_spot(axis: Axes, text: Annotation, own: list[Point], taken: list[Bbox]
         taken: boxes it should not cover.
     """
     inside = axis.bbox.padded(-MARK)
-    places = [(point, spot) for point in own for spot in SPOTS]
+    places = product(own, SPOTS)
 
     def covered(place: tuple[Point, Spot]) -> float:
         _move(text, *place)

@@ -9,7 +9,7 @@ from wsss.provenance.state import changed_output, content_digest
 from wsss.report.cells import Raw
 
 if TYPE_CHECKING:
-    from wsss.report.outline import Entry, Page
+    from wsss.report.outline import Entry, Page, Run
 
 OF_TABLES = ("record.json", "table.csv", "table.html")
 READ = {"tables": OF_TABLES, "figures": ("record.json", "figure.png"), "claims": (*OF_TABLES, "figure.png")}
@@ -36,12 +36,22 @@ def files_read(outline: Raw) -> list[str]:
         if not is_shown(entry):
             continue
         found |= dict.fromkeys(str(Path(entry["folder"], name)) for name in READ[entry["kind"]])
-        for folder in (folder for run in entry["runs"] for folder in run["networks"]):
-            if (losses := Path(folder, "losses.csv")).is_file():
-                found |= dict.fromkeys(str(path) for path in (losses, log_of(folder)) if path.is_file())
+        for run in entry["runs"]:
+            found |= dict.fromkeys(_of_trainings(run))
     for row in page["claims"]["rows"]:
-        found |= dict.fromkeys(path for cell in row["cells"] for path in cell.get("metrics", []))
+        for cell in row["cells"]:
+            found |= dict.fromkeys(cell.get("metrics", []))
     return list(found)
+
+
+def _of_trainings(run: Run) -> list[str]:
+    """Return the loss logs of a run's trained networks, and their logs where there are any."""
+    found: list[str] = []
+    for folder in run["networks"]:
+        losses = Path(folder, "losses.csv")
+        if losses.is_file():
+            found += [str(path) for path in (losses, log_of(folder)) if path.is_file()]
+    return found
 
 
 def log_of(folder: str) -> Path:

@@ -7,6 +7,9 @@ from html import escape
 
 from jinja2 import Environment, PackageLoader, Template
 
+from wsss.report.badges import badge
+from wsss.report.judging import MARKS
+
 CODE = re.compile(r"`([^`]*)`")
 COMMANDS = {char: f"\\{char}" for char in "&%_#${}"} | {
     "\\": r"\textbackslash{}",
@@ -41,6 +44,7 @@ def template(name: str) -> Template:
         keep_trailing_newline=True,
     )
     environment.filters |= {"latex": latex, "html": html, "markdown": markdown}
+    environment.filters |= {"badge": badge, "capital": capital, "mark": MARKS.get}
     return environment.get_template(name)
 
 
@@ -57,3 +61,8 @@ def html(text: str) -> str:
 def markdown(text: str) -> str:
     """Escape what would end a table cell or start emphasis."""
     return text.replace("|", r"\|").replace("*", r"\*").replace("_", r"\_")
+
+
+def capital(text: str) -> str:
+    """Begin a text with a capital letter, and leave the rest as it is."""
+    return text[:1].upper() + text[1:]

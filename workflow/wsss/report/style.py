@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wsss.files import atomic
+from wsss.report.alternatives import describe
 
 WIDTH, HEIGHT = 6.9, 8.6  # inches: the text of a page of a two-column paper, with room for a caption
 # Okabe and Ito's colours, told apart by readers with any colour vision
@@ -44,22 +45,44 @@ def legend(axis: Axes) -> None:
         axis.legend(list(named.values()), list(named), ncols=len(named), loc="lower right", bbox_to_anchor=(1.0, 1.0))
 
 
-def as_svg(draw: Callable[[], Figure], font_size: float | None = None) -> bytes:
+class Svg(NamedTuple):
+    """A figure as SVG, and what it shows in words."""
+
+    data: bytes
+    says: str
+
+
+def as_svg(draw: Callable[[], Figure], font_size: float | None = None) -> Svg:
     """Draw in the common style, as an SVG whose text is text."""
     style = {**STYLE, "svg.fonttype": "none"} | ({"font.size": font_size} if font_size else {})
     buffer = io.BytesIO()
     with plt.rc_context(style):
         figure = draw()
+        says = describe(figure)
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
         plt.close(figure)
-    return buffer.getvalue()
+    return Svg(buffer.getvalue(), says)
 
 
-def write_figure(draw: Callable[[], Figure], out_dir: Path) -> None:
-    """Draw in the common style and write ``figure.pdf`` and ``figure.png`` into ``out_dir``."""
+def write_figure(draw: Callable[[], Figure], out_dir: Path, says: str = "") -> str:
+    """Draw in the common style, write ``figure.pdf`` and ``figure.png``, and return in words what they show.
+
+    Both files hold these words, too.
+
+    Args:
+        draw: makes the figure.
+        out_dir: the folder.
+        says: what it shows; by default what its axes and series say.
+    """
     with plt.rc_context(STYLE):
         figure = draw()
-        for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        says = says or describe(figure)
+        kinds: dict[str, dict[str, Any]] = {
+            "pdf": {"CreationDate": None, "Subject": says},
+            "png": {"Software": None, "Description": says},
+        }
+        for suffix, metadata in kinds.items():
             with atomic(out_dir / f"figure.{suffix}") as temporary:
                 figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
         plt.close(figure)
+    return says

@@ -17,6 +17,7 @@ READS = (
     "report/templates/table.md.j2",
     "report/templates/table.tex.j2",
     "report/templates/table.html.j2",
+    "report/templates/parts.html.j2",
     "report/templates/style.css.j2",
 )
 MEASURED = ("run", "stage", "metric", "class", "at", "images")  # keys of a cell that say what was measured
@@ -28,7 +29,7 @@ CSV_FIELDS = [
 
 def write_table(drawing: TableDrawing, out_dir: Path) -> None:
     """Fill the drawing of a table (``plan.drawings.table``) and write ``table.{csv,md,tex,html}`` into ``out_dir``."""
-    cells = [[read_cell(spec) for spec in row["cells"]] for row in drawing["rows"]]
+    cells = [list(map(read_cell, row["cells"])) for row in drawing["rows"]]
     for name, text in texts(drawing, cells).items():
         write_text(Path(out_dir) / name, text)
 

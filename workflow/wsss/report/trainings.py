@@ -14,9 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from wsss.report import words
 from wsss.report.embedding import inline, links
-from wsss.report.outline import Links, Made, Network, Run
+from wsss.report.outline import Links, Made, Network, Picture, Run
 from wsss.report.reading import log_of
-from wsss.report.style import as_svg
+from wsss.report.style import Svg, as_svg
 
 POINTS = 120  # of a loss curve
 LAST = 12  # lines of a log that are part of the page
@@ -41,7 +41,7 @@ class Training:
         others: the other runs whose own it is.
         files: links to its files.
         logs: links to the logs of each run in ``anchors``.
-        losses: its loss curves as data; empty where there are none.
+        losses: its loss curves; None where there are none.
         last: the last lines of its log.
     """
 
@@ -56,7 +56,7 @@ class Training:
     others: list[str] = field(default_factory=list)
     files: Links = field(default_factory=dict)
     logs: dict[str, Links] = field(default_factory=dict)
-    losses: str = ""
+    losses: Picture | None = None
     last: str = ""
 
 
@@ -109,7 +109,9 @@ def _complete(training: Training, out: Path) -> None:
     for name in training.anchors:
         if of_run := _logs(training.runs[name], out):
             training.logs[name] = of_run
-    training.losses = _losses(folder / "losses.csv")
+    if drawn := _losses(folder / "losses.csv"):
+        says = f"Losses of {training.name}, {training.what}. {drawn.says}"
+        training.losses = {"data": inline(drawn.data, "svg+xml"), "says": says, "whole": "", "drawn": True}
     if log.is_file():
         training.last = "\n".join(log.read_text(encoding="utf-8").splitlines()[-LAST:])
 
@@ -126,18 +128,18 @@ def _logs(places: list[str], out: Path) -> Links:
 # ---- losses
 
 
-def _losses(path: Path) -> str:
-    """Draw loss curves, one per phase and term, as an inline SVG; nothing where official weights were read."""
+def _losses(path: Path) -> Svg | None:
+    """Draw loss curves, one per phase and term; nothing where official weights were read."""
     curves = _curves(path)
     if not curves:
-        return ""
+        return None
 
     def figure() -> Figure:
         drawn, axis = plt.subplots(figsize=(5.5, 2.2))
         _draw(axis, curves)
         return drawn
 
-    return inline(as_svg(figure, font_size=8), "svg+xml")
+    return as_svg(figure, font_size=8)
 
 
 def _draw(axis: Axes, curves: Curves) -> None:

@@ -73,7 +73,14 @@ class Look:
 
 @functools.cache
 def _method(config: str, n_classes: int, model: str, stamp: int) -> Any:
-    """Return a model, read once for all columns that show it."""
+    """Return a model, read once for all columns that show it.
+
+    Args:
+        config: the settings as JSON.
+        n_classes: the number of classes.
+        model: its file.
+        stamp: when that was written; another file of this name is read anew.
+    """
     return load_method(json.loads(config), n_classes, model)
 
 

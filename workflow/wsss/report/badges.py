@@ -1,0 +1,43 @@
+"""Verdicts as a page shows them: a mark, a word, a colour, and the reason behind them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from wsss.report.cells import MARKS
+
+MISSING = "–"  # the mark of a verdict that there is not
+WORDS = {"not": "not reproduced"}  # words that stand alone, where those of cells do not
+GROUNDS = {  # how a verdict begins that is none -> its word
+    "not comparable": "not comparable",
+    "not reported": "not reported",
+    "quoted": "quoted",
+    "no value in": "no value",
+    "no value reported": "no value",
+}
+
+
+class Badge(NamedTuple):
+    """A verdict on a page.
+
+    Args:
+        mark: its mark, which tells it from others without colour.
+        word: its word.
+        look: the class of its colour.
+        reason: why there is no verdict; empty where there is one.
+    """
+
+    mark: str
+    word: str
+    look: str
+    reason: str = ""
+
+
+def badge(verdict: str) -> Badge:
+    """Return the badge of a cell's verdict, or of the reason why there is none."""
+    if verdict in MARKS:
+        return Badge(MARKS[verdict], WORDS.get(verdict, verdict), verdict)
+    for start, word in GROUNDS.items():
+        if verdict.startswith(start):
+            return Badge(MISSING, word, "none", verdict)
+    return Badge(MISSING, "not computed", "none", verdict)

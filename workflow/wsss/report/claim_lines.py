@@ -1,0 +1,162 @@
+"""Judged claims as lines of a table, and the sentences beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+
+from wsss.report.drawing import CellSpec, ClaimsDrawing
+from wsss.report.judging import MARKS, NOT_RUN, RULE, VERDICTS, Judged, JudgedClaim, in_words
+from wsss.report.notes import selection
+
+NONE = "–"
+RATIOS = ("under", "over")  # metrics that are no percentage
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table of claims: a claim (``says``), or one of its several comparisons.
+
+    Args:
+        says: the sentence of the claim; empty for a comparison of it.
+        compared: what is compared.
+        verdict: mark and word.
+        reported, ours, interval, seeds: numbers as texts.
+        source: where the claim stands.
+        key: the verdict alone, by which it is coloured.
+        reason: why the verdict is what it is.
+        paper: the paper's name in the configuration.
+    """
+
+    says: str
+    compared: str
+    verdict: str
+    reported: str = ""
+    ours: str = ""
+    interval: str = ""
+    seeds: str = ""
+    source: str = ""
+    key: str = ""
+    reason: str = ""
+    paper: str = ""
+
+
+def plot_says(judged: list[JudgedClaim]) -> str:
+    """Say what a forest plot of claims shows."""
+    counts = in_words([claim.verdict for claim in judged])
+    return f"Forest plot of {len(judged)} claims, the reported difference and ours with its interval: {counts}."
+
+
+def grouped(judged: list[JudgedClaim]) -> list[tuple[str, list[Line]]]:
+    """(verdict, lines) of every verdict that claims have, in one order; each is laid out alike."""
+    found: dict[str, list[Line]] = {verdict: [] for verdict in VERDICTS}
+    for claim in judged:
+        found[claim.verdict] += lines_of(claim)
+    return [(verdict, lines) for verdict, lines in found.items() if lines]
+
+
+def lines_of(claim: JudgedClaim) -> list[Line]:
+    """Return the lines of a claim: one, or where it has several comparisons one for it and one for each."""
+    if len(claim.comparisons) == 1:
+        return [headline(claim)]
+    weakest = claim.weakest
+    reason = f"{_compared(weakest, '')}: {weakest.reason}"
+    whole = Line(claim.says, "", _marked(claim.verdict), source=_source(claim), key=claim.verdict, reason=reason)
+    return [whole, *(_part(one) for one in claim.comparisons)]
+
+
+def headline(claim: JudgedClaim) -> Line:
+    """Return a claim in one line: of several comparisons the one that decides."""
+    one, number = claim.weakest, len(claim.comparisons)
+    return Line(
+        says=claim.says,
+        compared=_compared(one, f", weakest of {number}" if number > 1 and not one.missing else ""),
+        verdict=_marked(claim.verdict),
+        **_numbers(one),
+        source=_source(claim),
+        key=claim.verdict,
+        reason=one.reason,
+        paper=claim.name.partition("/")[0],
+    )
+
+
+def _part(one: Judged) -> Line:
+    """Return the line of one of several comparisons."""
+    return Line("", _compared(one, ""), _marked(one.verdict), **_numbers(one), key=one.verdict, reason=one.reason)
+
+
+def _marked(verdict: str) -> str:
+    return f"{MARKS[verdict]} {verdict}"
+
+
+def _source(claim: JudgedClaim) -> str:
+    return f"{claim.paper}, {claim.source}"
+
+
+def _compared(one: Judged, more: str) -> str:
+    """Name the two sides, then ``more``, then why they were not compared."""
+    text = one.label.replace(" - ", " − ") + more
+    return f"{text} ({one.missing})" if one.missing else text
+
+
+def _numbers(one: Judged) -> dict[str, str]:
+    """Write the numbers of a comparison."""
+    return {
+        "reported": signed(one.reported),
+        "ours": signed(one.mean),
+        "interval": NONE if one.interval is None else f"{signed(one.interval[0])} to {signed(one.interval[1])}",
+        "seeds": str(len(one.differences)) if one.differences else NONE,
+    }
+
+
+def signed(value: float | None) -> str:
+    """Write a difference in points: ``+2.47``."""
+    return NONE if value is None else f"{value:+.2f}".replace("-", "−")
+
+
+def notes(drawing: ClaimsDrawing, judged: list[JudgedClaim]) -> list[str]:
+    """List the sentences that a reader needs beside the numbers."""
+    computed = _computed(drawing)
+    return [
+        _made(drawing, judged, computed),
+        *_ratios(computed),
+        *_data_set(drawing, computed),
+        f"Rule: {RULE}.",
+        *_not_run(judged),
+    ]
+
+
+def _computed(drawing: ClaimsDrawing) -> list[CellSpec]:
+    """List the sides of comparisons that have a run."""
+    sides = chain.from_iterable(row["cells"] for row in drawing["rows"])
+    return [side for side in sides if side.get("metrics")]
+
+
+def _made(drawing: ClaimsDrawing, judged: list[JudgedClaim], computed: list[CellSpec]) -> str:
+    """Say on which data and with how many seeds ours was made, and what was selected for it."""
+    comparisons = chain.from_iterable(claim.comparisons for claim in judged)
+    seeds = sorted({len(one.differences) for one in comparisons} - {0})
+    if not seeds:
+        return "Ours: no claim can be judged here."
+    plural = "" if seeds == [1] else "s"
+    made = f"Ours: data set {drawing['dataset']}, {' or '.join(map(str, seeds))} seed{plural}."
+    return made + selection(computed)
+
+
+def _ratios(computed: list[CellSpec]) -> list[str]:
+    """Explain metrics that are no percentage."""
+    if not any(cell["metric"] in RATIOS for cell in computed):
+        return []
+    return ["Under- and over-activation: missed, or wrongly found, pixels per hundred rightly found ones."]
+
+
+def _data_set(drawing: ClaimsDrawing, computed: list[CellSpec]) -> list[str]:
+    """Repeat the note of the data set, where anything was computed on it."""
+    note = drawing.get("dataset_note")
+    return [note] if note and computed else []
+
+
+def _not_run(judged: list[JudgedClaim]) -> list[str]:
+    if not any(claim.verdict == NOT_RUN for claim in judged):
+        return []
+    return ["Not run: at least one comparison could not be made; the reason stands beside it."]

@@ -1,0 +1,136 @@
+"""What was made of the entries of the report page: a table's HTML and verdicts, a figure as data and in words."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from PIL import Image
+
+from wsss.errors import WsssError
+from wsss.files import read_json
+from wsss.provenance.state import content_digest
+from wsss.report import words
+from wsss.report.badges import WORDS
+from wsss.report.cells import MARKS
+from wsss.report.embedding import links, webp
+from wsss.report.judging import in_words
+from wsss.report.reading import is_shown
+
+if TYPE_CHECKING:
+    from wsss.report.outline import Entry, Made, Picture, Protocol
+
+OF_TABLES, OF_FIGURES = ("table.csv", "table.md", "table.tex"), ("figure.pdf", "figure.png")
+FILES = {"tables": OF_TABLES, "figures": OF_FIGURES, "claims": OF_TABLES + OF_FIGURES}
+STATES = ("made", "stale", "ready to be drawn", "needs")  # how the text of a state begins
+ELSEWHERE = "not on this data set"  # the state of what has another text
+
+
+def filled(entry: Entry, stage_words: dict[str, str], out: Path) -> Made:
+    """Add what was made of an entry: the table's HTML and verdicts, or the figure as data.
+
+    Args:
+        entry: the entry.
+        stage_words: words for the result of each stage.
+        out: the page.
+    """
+    folder = Path(entry["folder"])
+    made = is_shown(entry)
+    found: Made = {**entry, "made": made, "kept": kept(entry["state"]), "verdicts": "", "protocol": []}
+    if not made:
+        return found
+    files = [folder / name for name in (*FILES[entry["kind"]], "config.yaml", "record.json")]
+    found["files"] = links([*files, Path(entry["log"])], out)
+    found["digest"] = content_digest(folder / "record.json")
+    if entry["kind"] != "tables":
+        found["picture"] = _picture(entry, out)
+    if entry["kind"] == "figures":
+        found["datasets"] = list(dict.fromkeys(run["dataset"] for run in entry["runs"]))
+    elif entry["kind"] == "claims":
+        _add_claims(found, folder)
+    else:
+        _add_table(found, folder, stage_words)
+    return found
+
+
+def kept(state: str) -> str:
+    """Return the state in a word: one of ``STATES``, or ``ELSEWHERE``."""
+    return next((word for word in STATES if state.startswith(word)), ELSEWHERE)
+
+
+# ---- tables
+
+
+def _main_of(source: Path) -> str:
+    """Return the part of a table's HTML that the page shows.
+
+    Raises:
+        WsssError: the HTML is not of this version.
+    """
+    found = re.search(r"<main>(.*)</main>", source.read_text(encoding="utf-8"), re.DOTALL)
+    if found is None:
+        raise WsssError(f"{source}: not a table of this version; delete it and make it again")
+    return found[1]
+
+
+def _add_claims(entry: Made, folder: Path) -> None:
+    """Add the HTML of claims, and how many have each verdict."""
+    entry["table"] = _main_of(folder / "table.html")
+    verdicts_ = pd.read_csv(folder / "table.csv").drop_duplicates("claim")["claim_verdict"]
+    entry["verdicts"] = in_words(list(verdicts_))
+
+
+def _add_table(entry: Made, folder: Path, stage_words: dict[str, str]) -> None:
+    """Add a table's HTML, and its verdicts and protocol from its CSV."""
+    with (folder / "table.csv").open(newline="", encoding="utf-8") as stream:
+        cells = list(csv.DictReader(stream))
+    entry["table"] = _main_of(folder / "table.html")
+    entry["verdicts"] = verdicts(cells)
+    entry["protocol"] = [_measured(cell, stage_words) for cell in cells if cell["ours"]]
+    entry["worded"] = any(cell["attributes"] for cell in entry["protocol"])
+
+
+def verdicts(cells: list[dict[str, str]]) -> str:
+    """Count how the cells of a table that were computed came out, in words: ``3 reproduced, 1 not reproduced``."""
+    counted = Counter(cell["verdict"].partition(":")[0] for cell in cells if cell["ours"])
+    if set(counted) == {"not reported"}:
+        return f"{counted.total()} values, none reported to compare with"
+    order = [*MARKS, *(name for name in counted if name not in MARKS)]
+    texts = [f"{counted[name]} {WORDS.get(name, name)}" for name in order if counted[name]]
+    return ", ".join(texts) or "nothing could be computed"
+
+
+def _measured(cell: dict[str, str], stage_words: dict[str, str]) -> Protocol:
+    """Say how a cell was measured: run, stage, images, operating point."""
+    return {
+        "row": cell["row"],
+        "attributes": cell["attributes"],
+        "column": cell["column"],
+        "run": cell["run"],
+        "result": stage_words[cell["stage"]],
+        "metric": words.metric(cell["metric"], cell["class"]),
+        "images": words.IMAGES[cell["images"]],
+        "points": words.points(cell["points"]),
+    }
+
+
+# ---- figures
+
+
+def _picture(entry: Entry, out: Path) -> Picture:
+    """Read a figure: its picture, what it says of itself, and where its whole is."""
+    folder = Path(entry["folder"])
+    with Image.open(folder / "figure.png") as image:
+        says = str(image.info.get("Description", ""))
+        data = webp(image)
+    drawing = read_json(folder / "record.json").get("config") or {}
+    return {
+        "data": data,
+        "says": f"{entry['title']}. {says or entry['caption']}",
+        "whole": links([folder / "figure.pdf"], out).get("figure.pdf", ""),
+        "drawn": drawing.get("kind") != "grid",
+    }
