@@ -33,14 +33,14 @@ PACKAGE = quoted(Path(workflow.current_basedir).parent)
 # how it is computed stands here, not in the commands: a change of it makes nothing stale
 shell.prefix(
     # a signal to all processes of a job is for its command to answer: the shell outlives it
-    f"set -euo pipefail; trap : TERM INT; export PYTHONPATH={PACKAGE};"
+    f"set -euo pipefail; trap : TERM INT; export PYTHONPATH={PACKAGE} WSSS_TEMPORARY='{' '.join(config['temporary'])}';"
     f' wsss() {{{{ {PYTHON} -m wsss.cli "$@"; }}}};'
     f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']}; "
 )
 
 from wsss import cluster
 from wsss.errors import WsssError
-from wsss.plan import Plan, configuration, cost, drawings, jobs, requests, targets
+from wsss.plan import Plan, configuration, cost, drawings, extent, jobs, requests, targets, usage
 from wsss.stages import (
     IN_SHARDS,
     MEASURED,
@@ -97,6 +97,12 @@ def job(w, stage, file):
 def suffix(stage):
     """Suffix of a stage's shards."""
     return SUFFIXES[STAGES[stage].makes]
+
+
+def result(stage):
+    """Pattern of a stage's shards, temporary ones if they are configured so."""
+    path = f"{HOME}/{stage}/{SHARD}.{suffix(stage)}"
+    return temp(path) if STAGES[stage].makes in config["temporary"] else path
 
 
 def same_shard(stage):
@@ -236,6 +242,14 @@ def announce_cost():
             logger.info(f"\n{text}\n")
 
 
+def check_disk():
+    """Refuse to start on a cluster what does not fit the disk."""
+    names = targets.named(plan, DATASET, workflow.dag_settings.targets)
+    left = cost.missing(plan, DATASET, names)
+    counts = {name: cost.sizes(plan, name) for name in {job.dataset for job in left}}
+    extent.check_disk(plan, left, counts)
+
+
 def stop_waiting():
     """Cancel Snakemake's timers for another look for work: its process would not end before they do."""
     for thread in threading.enumerate():
@@ -244,7 +258,9 @@ def stop_waiting():
 
 
 def it_is_over(state):
-    """On a cluster, run what its site wants to be run at the end."""
+    """On a cluster, say what was asked for and what was used, and run what its site wants to be run at the end."""
+    if "ON_CLUSTER" in globals() and (path := usage.write_efficiency(plan, DATASET)):
+        print(f"What jobs asked for and used: {path}")
     if "SITE" in globals():
         cluster.at_end(SITE, state)
 

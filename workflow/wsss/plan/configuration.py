@@ -15,7 +15,17 @@ from wsss.plan.resolve import PACKAGE
 SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 OWN = PACKAGE.parent.parent / "config.yaml"
 # keys that change no result
-EXECUTION = ("device", "threads", "workers", "loaders", "gpus", "shards", "shard_images", "checkpoint_minutes")
+EXECUTION = (
+    "device",
+    "threads",
+    "workers",
+    "loaders",
+    "gpus",
+    "shards",
+    "shard_images",
+    "checkpoint_minutes",
+    "temporary",
+)
 
 
 def check(config: Raw, files: Iterable[str | Path]) -> None:

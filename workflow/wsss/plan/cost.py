@@ -57,7 +57,7 @@ def _counted(index: Path) -> Counts:
 
 def describe(plan: Plan, dataset: str, asked: list[str]) -> str:
     """Describe the work left for these targets, as a short block of lines; empty if nothing has to be computed."""
-    from wsss.plan import extent  # they count with what is below
+    from wsss.plan import extent, usage  # they count with what is below
     from wsss.plan.rates import time_of
 
     jobs = missing(plan, dataset, asked)
@@ -75,6 +75,8 @@ def describe(plan: Plan, dataset: str, asked: list[str]) -> str:
     if size := extent.describe(plan, jobs, counts):
         lines += _wrapped(size, 2)
     lines += _wrapped(time_of(plan, jobs, counts), 2)
+    if hours := usage.gpu_hours(plan, jobs, counts):
+        lines += _wrapped(hours, 2)
     if random := at_random(plan, jobs):
         lines += _wrapped(f"These start at random, since no weights are given (see stand_ins): {', '.join(random)}.", 2)
     return "\n".join(lines)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections import Counter
+from pathlib import Path
 
+from wsss.errors import WsssError
 from wsss.files import read_yaml
 from wsss.plan.cost import Counts, amount, config_of
 from wsss.plan.jobs import Job
@@ -37,4 +40,26 @@ def describe(plan: Plan, jobs: list[Job], counts: dict[str, Counts]) -> str | No
     needed = gigabytes(plan, jobs, counts)
     if needed < 1:
         return None
-    return f"With --profile slurm that is {submissions(jobs)} submissions. Scores take about {needed:,.0f} GB of disk."
+    words = f"With --profile slurm that is {submissions(jobs)} submissions. Scores take about {needed:,.0f} GB of disk"
+    kept = "" if "scores" not in plan.config.get("temporary", ()) else ", of which most are deleted on the way"
+    return f"{words}{kept}; {free_gigabytes(plan.results):,.0f} GB are free."
+
+
+def free_gigabytes(folder: Path) -> float:
+    """Return the free disk below a folder that may not be there yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free / 1e9
+
+
+def check_disk(plan: Plan, jobs: list[Job], counts: dict[str, Counts]) -> None:
+    """Compare the disk that the scores of jobs take with what is free.
+
+    Raises:
+        WsssError: it is not enough, and no result is temporary.
+    """
+    needed, free = gigabytes(plan, jobs, counts), free_gigabytes(plan.results)
+    if needed > free and not plan.config.get("temporary"):
+        raise WsssError(
+            f"{plan.results}: {free:,.0f} GB are free, and scores take {needed:,.0f} GB; put results elsewhere "
+            "(--config results=...), or set temporary: [scores]"
+        )
