@@ -110,8 +110,8 @@ class Case:
     def clear(self) -> None:
         shutil.rmtree(self.out)
 
-    def run(self, *config: str, **more) -> Run:
-        options = ("--configfile", str(self.workflow.folder / "long.yaml"))
+    def run(self, *config: str, options: tuple[str, ...] = (), **more) -> Run:
+        options = ("--configfile", str(self.workflow.folder / "long.yaml"), *options)
         self.runs.append(Run(self.workflow, f"{TRAIN}/model.pt", *config, options=options, **more))
         return self.runs[-1]
 
@@ -180,7 +180,7 @@ def test_a_training_that_is_preempted_goes_on(case):
 @on_toy
 def test_a_training_that_is_longer_than_its_partition_allows_goes_on(case):
     """It asks for no more than the limit, is warned, writes a checkpoint and is submitted again."""
-    run = case.run(site="cpu_partition: short\nwarn_minutes: 1.6")
+    run = case.run(site="cpu_partition: short\nwarn_minutes: 1.2", options=("--retries", "30"))
     wait_for(lambda: case.steps_done() > 20, PATIENCE)
     (job,) = running()
     assert "TimeLimit=00:02:00" in ask("scontrol", "show", "job", job)
