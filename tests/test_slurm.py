@@ -98,7 +98,7 @@ class Case:
     def __init__(self, workflow):
         self.workflow, self.out = workflow, workflow.folder / TRAIN
         self.runs: list[Run] = []
-        self.steps = "overrides: {train: {steps: 3000}}"
+        self.steps = "overrides: {train: {steps: 2000}}"
         (workflow.folder / "long.yaml").write_text(self.steps)
         workflow("--configfile", "long.yaml", "--", f"{TRAIN}/model.pt")
         self.expected = self.bytes()
