@@ -2,7 +2,9 @@
 import os
 
 ON_CLUSTER = f"{workflow.basedir}/../slurm/voc12.yaml"
-os.environ["WSSS_PROFILES"] = workflow.basedir  # where the commands are that submit jobs
+os.environ["WSSS_PROFILES"] = (
+    workflow.basedir
+)  # where the commands are that submit jobs
 
 
 include: "../Snakefile"

@@ -40,7 +40,17 @@ shell.prefix(
 
 from wsss import cluster
 from wsss.errors import WsssError
-from wsss.plan import Plan, configuration, cost, drawings, extent, jobs, requests, targets, usage
+from wsss.plan import (
+    Plan,
+    configuration,
+    cost,
+    drawings,
+    extent,
+    jobs,
+    requests,
+    targets,
+    usage,
+)
 from wsss.stages import (
     IN_SHARDS,
     MEASURED,
