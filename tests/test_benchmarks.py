@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SIZES = {
     "audit": "--images 20",
     "crf": "--images 2 --height 48 --width 64",
+    "dry_run": "--dataset shapes --targets seam_table2",
     "methods": "--backbone tiny --crop 32 --batch 2 --methods cam --warmup 1 --steps 1 --repeats 1",
     "pamr": "--images 2 --height 48 --width 64",
     "record": "--jobs 2 --megabytes 1",

@@ -11,7 +11,7 @@ import yaml
 
 from wsss import cluster, devices
 from wsss.errors import WsssError
-from wsss.plan import Plan, extent, requests, usage
+from wsss.plan import Plan, cost, extent, requests, usage
 from wsss.plan.outlook import Outlook
 from wsss.stages import IN_SHARDS, TRAINED
 
@@ -99,10 +99,11 @@ def test_a_site_that_cannot_be_used_is_told_before_the_first_job(monkeypatch):
 
 
 def test_what_does_not_fit_the_disk_is_refused_unless_it_is_temporary(plan, one_line, monkeypatch):
-    monkeypatch.setattr(extent, "gigabytes", lambda plan, jobs, counts: 1e9)
-    one_line(lambda: extent.check_disk(plan, [], {}), "GB are free", "1,000,000,000 GB", "temporary: [scores]")
+    monkeypatch.setattr(extent, "gigabytes", lambda work: 1e9)
+    work = cost.Work(plan, "voc12", [])
+    one_line(lambda: extent.check_disk(work), "GB are free", "1,000,000,000 GB", "temporary: [scores]")
     plan.config["temporary"] = ["scores"]
-    extent.check_disk(plan, [], {})
+    extent.check_disk(work)
     assert extent.free_gigabytes(plan.results / "not" / "there") > 0
 
 
@@ -127,7 +128,7 @@ def test_temporary_scores_are_gone_in_the_end_and_the_audit_says_so(workflow):
     assert list(rows) == ["train", "cam", "measure"]
     assert (rows["train"]["jobs"], rows["train"]["attempts"]) == ("2", "2")
     assert 0 < int(rows["train"]["peak_mb"]) < int(rows["train"]["asked_mb"])
-    assert usage.gpu_hours(plan, [], {"shapes": {}}) == ""  # nothing has run on a GPU
+    assert usage.gpu_hours(cost.Work(plan, "shapes", ["seam_table2"])) == ""  # nothing has run on a GPU
 
 
 def test_gpu_hours_follow_records_of_gpus(plan, monkeypatch):
@@ -136,7 +137,8 @@ def test_gpu_hours_follow_records_of_gpus(plan, monkeypatch):
     record = {"machine": {"device": "cuda:0"}, "seconds": 3600.0, "config": config, "outputs": {}}
     monkeypatch.setattr(usage, "_records", lambda plan, dataset: [(Path("record.json"), record)])
     monkeypatch.setattr(usage, "_job_of_record", lambda plan, path, record: job)
-    counts = {"voc12": {"train": 10582}}
-    assert usage.gpu_hours(plan, [job, job], counts) == "GPU hours, at the pace of earlier runs on GPUs: seam 2.0."
+    work = cost.Work(plan, "voc12", [])
+    work.jobs, work.counts = [job, job], {"voc12": {"train": 10582}}
+    assert usage.gpu_hours(work) == "GPU hours, at the pace of earlier runs on GPUs: seam 2.0."
     record["machine"]["device"] = "cpu"
-    assert usage.gpu_hours(plan, [job], counts) == ""
+    assert usage.gpu_hours(work) == ""

@@ -38,6 +38,10 @@ def stages(found: list[jobs.Job]) -> dict[str, int]:
     return {stage: counted[stage] for stage in STAGES if counted[stage]}
 
 
+def told(plan: Plan, dataset: str, *asked: str) -> str:
+    return cost.describe(cost.Work(plan, dataset, asked))
+
+
 def missing(plan: Plan, paths: list[str]) -> list[jobs.Job]:
     return Outlook(plan).missing(paths)
 
@@ -65,7 +69,7 @@ def test_these_are_the_jobs_that_snakemake_plans(workflow, dataset):
             make_file(workflow.folder / name["weights"])
     available = targets.available(plan, dataset)
     planned = workflow.jobs("--config", "shards=3", "results=nothing", f"dataset={dataset}", "--", *available)
-    ours = stages(cost.missing(plan, dataset, available))
+    ours = stages(cost.Work(plan, dataset, available).jobs)
     assert ours == {rule: n for rule, n in planned.items() if rule in STAGES and rule != "index"}
     assert ours["train"] > 30
 
@@ -109,34 +113,34 @@ def test_only_what_is_missing_counts_and_what_lies_below_it(make_plan):
     assert stages(missing(plan, wanted)) == {"measure": 1}
     for job in Outlook(plan).jobs(wanted):
         make_file(job.folder(plan) / job.file)
-    assert cost.describe(plan, "shapes", ["seam_table2"]) == ""
+    assert told(plan, "shapes", "seam_table2") == ""
     for stage in ("train", "cam"):
         settings = plan.stage_config("shapes", "seam", "seam", 0, stage)
         make_file(plan.home("shapes", "seam", "seam", 0, stage) / "config.yaml", yaml.safe_dump(settings))
-    assert cost.describe(plan, "shapes", ["seam_table2"]) == ""
+    assert told(plan, "shapes", "seam_table2") == ""
     longer = make_plan(overrides={"train": {"steps": 7}})
-    assert "1 training        7 steps" in cost.describe(longer, "shapes", ["seam_table2"])
+    assert "1 training        7 steps" in told(longer, "shapes", "seam_table2")
 
 
 def test_networks_that_start_at_random_are_named(make_plan):
-    assert "at random" not in cost.describe(make_plan(), "shapes", ["overview_refinement", "occse_table1"])
+    assert "at random" not in told(make_plan(), "shapes", "overview_refinement", "occse_table1")
     shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
     stand_ins = {**shapes["stand_ins"], "resnet18": {}, "vgg16": {}}
     plan = make_plan(datasets={"shapes": {**shapes, "companions": {}, "stand_ins": stand_ins}})
-    text = " ".join(cost.describe(plan, "shapes", ["eader_alpha"]).split())
+    text = " ".join(told(plan, "shapes", "eader_alpha").split())
     assert text.endswith("These start at random, since no weights are given (see stand_ins): resnet18 (trainings).")
     assert "start at random, since no weights are given (see stand_ins): vgg16 (trainings)." in " ".join(
-        cost.describe(plan, "shapes", ["occse_table1"]).split()
+        told(plan, "shapes", "occse_table1").split()
     )
     make_file(plan.home("shapes", "occse", "ordinary_vgg16", 0, "train") / "model.pt")  # OC-CSE's VGG16 is this one
-    text = cost.describe(plan, "shapes", ["occse_table1"])
+    text = told(plan, "shapes", "occse_table1")
     assert "occse_vgg16" in text
     assert "at random" not in text
 
 
 def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):
     plan = make_plan()
-    text = cost.describe(plan, "shapes", ["seam_table2"])
+    text = told(plan, "shapes", "seam_table2")
     assert "3 trainings       500 steps over 8,000 images; pretraining: classifier; seam: baseline, seam;" in text
     assert "4 localizations   960 images" in text
     assert "none of it has run" in text
@@ -145,26 +149,26 @@ def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):
     record = {"seconds": 500.0, "machine": {"host": "elsewhere"}, "outputs": {f"{home}/model.pt": ""}}
     record["config"] = plan.stage_config("shapes", "aeft", "aeft", 0, "train")
     make_file(home / "record.json", json.dumps(record))
-    assert "none of it has run" in cost.describe(plan, "shapes", ["seam_table2"])
+    assert "none of it has run" in told(plan, "shapes", "seam_table2")
 
     home = plan.home("shapes", "seam", "baseline", 0, "train")  # its 100 steps in 300 s, then lost; it starts from 300
     record["config"] = plan.stage_config("shapes", "seam", "baseline", 0, "train")
     record |= {"seconds": 300.0, "outputs": {f"{home}/model.pt": ""}}
     make_file(home / "record.json", json.dumps(record))
-    text = " ".join(cost.describe(plan, "shapes", ["seam_table2"]).split())
+    text = " ".join(told(plan, "shapes", "seam_table2").split())
     assert "About 20 min, one job after the other, at the pace of earlier runs on elsewhere." in text
     assert text.endswith("not measured yet: localizations (cam, seam), measurements (cam), trainings (seam).")
 
 
 def test_sizes_come_from_the_index_or_are_known_or_are_not(make_plan):
     plan = make_plan()
-    assert cost.sizes(plan, "shapes") == {"train": 240, "measured": 240, "val": 80, "rest": 0}
-    assert cost.sizes(plan, "voc12") == {"train": 10582, "measured": 1464, "val": 1449, "rest": 9118}
+    assert plan.sizes("shapes") == {"train": 240, "measured": 240, "val": 80, "rest": 0}
+    assert plan.sizes("voc12") == {"train": 10582, "measured": 1464, "val": 1449, "rest": 9118}
     make_file(plan.data("voc12") / "index.csv", "id,split\na,train;train_aug\nb,train_aug\nc,val\n")
-    assert cost.sizes(plan, "voc12") == {"train": 2, "measured": 1, "val": 1, "rest": 1}
+    assert plan.sizes("voc12") == {"train": 2, "measured": 1, "val": 1, "rest": 1}
     plan.config["datasets"]["mine"] = {**plan.dataset("voc12"), "published": False, "seeds": [0]}
-    assert cost.sizes(plan, "mine") == {}
-    assert "as many images as the index will have" in cost.describe(plan, "mine", ["seam_table2"])
+    assert plan.sizes("mine") == {}
+    assert "as many images as the index will have" in told(plan, "mine", "seam_table2")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,6 @@ import sys
 import threading
 from pathlib import Path
 
-import yaml
-
 sys.path.insert(0, str(Path(workflow.current_basedir).parent))
 os.environ.setdefault(
     "WSSS_SNAKEMAKE", shlex.join(sys.argv)
@@ -51,6 +49,7 @@ from wsss.plan import (
     targets,
     usage,
 )
+from wsss.plan.written import as_yaml
 from wsss.stages import (
     IN_SHARDS,
     MEASURED,
@@ -184,6 +183,7 @@ def learns(stage):
 # ---- targets
 
 
+FOLDERS = targets.folders(plan, DATASET)
 DRAWN_FILES = {
     "tables": ("table.csv", "table.md", "table.tex", "table.html", "record.json"),
     "figures": ("figure.pdf", "figure.png", "record.json"),
@@ -193,10 +193,9 @@ DRAWN_FILES["claims"] = (*DRAWN_FILES["tables"][:-1], *DRAWN_FILES["figures"])
 
 def files_of(names):
     """All files of tables, figures and claims, by name."""
-    folders = [targets.folders(plan, DATASET)[name] for name in names]
     return [
         f"{folder}/{file}"
-        for folder in folders
+        for folder in (FOLDERS[name] for name in names)
         for file in DRAWN_FILES[Path(folder).parent.name]
     ]
 
@@ -218,15 +217,16 @@ def drawn_from(kind):
 
     def files(w):
         announce_cost()
-        return drawings.inputs(drawing(w, kind))
+        return drawings.inputs(drawing(w.dataset, kind, w.word))
 
     return files
 
 
-def drawing(w, kind):
-    """Return all that decides the table, figure or claims that the wildcards name."""
-    target = targets.Target.of(kind, w.word)
-    return drawings.drawing(plan, w.dataset, kind, target.paper, target.name)
+@functools.cache
+def drawing(dataset, kind, word):
+    """Return all that decides a table, a figure or claims on a data set."""
+    target = targets.Target.of(kind, word)
+    return drawings.drawing(plan, dataset, kind, target.paper, target.name)
 
 
 def said_of(kind, key):
@@ -244,20 +244,19 @@ def announce_cost():
     """Say what is missing for the targets of this command, once, and before any of it starts."""
     if workflow.is_main_process:  # and no job of it, on a cluster
         names = targets.named(plan, DATASET, workflow.dag_settings.targets)
-        if lacking := cost.lacking(plan, DATASET, names):
+        work = cost.Work(plan, DATASET, names)
+        if lacking := work.lacking():
             raise WorkflowError(
                 f"weights are missing: {', '.join(lacking)}; see README, Weights"
             )
-        if text := cost.describe(plan, DATASET, names):
+        if text := cost.describe(work):
             logger.info(f"\n{text}\n")
 
 
 def check_disk():
     """Refuse to start on a cluster what does not fit the disk."""
     names = targets.named(plan, DATASET, workflow.dag_settings.targets)
-    left = cost.missing(plan, DATASET, names)
-    counts = {name: cost.sizes(plan, name) for name in {job.dataset for job in left}}
-    extent.check_disk(plan, left, counts)
+    extent.check_disk(cost.Work(plan, DATASET, names))
 
 
 def stop_waiting():
@@ -277,8 +276,9 @@ def it_is_over(state):
 
 def where_results_are():
     """The last thing a run says."""
-    folders = targets.folders(plan, DATASET).values()
-    made = [folder for folder in folders if Path(folder, "record.json").is_file()]
+    made = [
+        folder for folder in FOLDERS.values() if Path(folder, "record.json").is_file()
+    ]
     lines = ["", "Done."]
     if made:
         lines = [

@@ -11,7 +11,7 @@ rule configure_data:
     conda:
         ENV
     params:
-        text=lambda w: yaml.safe_dump(plan.data_config(w.dataset)),
+        text=lambda w: as_yaml(plan.data_config(w.dataset)),
     shell:
         "printf %s {params.text:q} > {output:q}"
 
@@ -44,7 +44,7 @@ use rule configure_data as configure_test with:
     log:
         f"{RESULTS}/logs/{{dataset}}/configure_test.log",
     params:
-        text=lambda w: yaml.safe_dump(plan.test_config(w.dataset)),
+        text=lambda w: as_yaml(plan.test_config(w.dataset)),
 
 
 use rule index as index_test with:

@@ -37,7 +37,7 @@ rule configure_drawing:
     conda:
         ENV
     params:
-        text=lambda w: yaml.safe_dump(drawing(w, w.kind)),
+        text=lambda w: as_yaml(drawing(w.dataset, w.kind, w.word)),
     shell:
         "printf %s {params.text:q} > {output:q}"
 
@@ -155,7 +155,7 @@ rule configure_page:
     conda:
         ENV
     params:
-        text=yaml.safe_dump(configuration.of_results(config)),
+        text=as_yaml(configuration.of_results(config)),
     shell:
         "printf %s {params.text:q} > {output:q}"
 

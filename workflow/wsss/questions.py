@@ -91,8 +91,9 @@ def _cost(args: Namespace) -> None:
 
     plan, dataset = _plan(args)
     names = targets.chosen(plan, dataset, args.names) or targets.default(plan, dataset)
-    print(cost.describe(plan, dataset, names) or "Nothing has to be computed.", flush=True)
-    if lacking := cost.lacking(plan, dataset, names):
+    work = cost.Work(plan, dataset, names)
+    print(cost.describe(work) or "Nothing has to be computed.", flush=True)
+    if lacking := work.lacking():
         raise WsssError(f"weights are missing: {', '.join(lacking)}; see README, Weights")
 
 

@@ -2,13 +2,70 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from wsss.plan import papers
 from wsss.plan.datasets import has_objects
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
+from wsss.plan.runs import Run
 from wsss.stages import STAGES, sections
 
 NO_SERVER = "test masks are not public: the VOC server measures what `wsss submission` packs"
+NAMED = 3  # settings that are named before they are counted
+
+
+class Result(NamedTuple):
+    """The result of a stage of a run, over all seeds."""
+
+    plan: Plan
+    run: Run
+    stage: str
+
+    def missing(self, images: str) -> str | None:
+        """Say why this result is not measured on the images of a role; None if it is."""
+        dataset, paper, _ = self.run
+        if images == "test":
+            return NO_SERVER
+        if paper not in self.plan.papers:
+            return f"paper {paper} is not among those configured"
+        of_objects = STAGES[self.stage].makes == "instances"
+        if of_objects and not has_objects(self.plan.dataset(dataset)):
+            return f"data set {dataset} has no masks of objects"
+        return None
+
+    def metrics(self, images: str) -> list[str]:
+        """List the metrics files, one per seed."""
+        seeds = self.plan.dataset(self.run.dataset)["seeds"]
+        return [self.plan.metrics(*self.run, seed, self.stage, images) for seed in seeds]
+
+    def chosen(self) -> str | None:
+        """Describe the epochs of the classifier out of which the one that this rests on was chosen on masks."""
+        config = self.plan.resolve(*self.run)
+        train = config["train"]
+        if "train" not in sections(self.stage, config) or train["select"] == "last":
+            return None
+        last = train["epochs"]
+        looked_at = {*range(train["select_from"] + 1, last + 1, train["select_every"]), last}
+        return f"epochs {', '.join(map(str, sorted(looked_at)))} of {last}"
+
+    def not_comparable(self) -> str | None:
+        """Say why this cannot be compared with the reported result: other images, or other settings than released."""
+        dataset = self.run.dataset
+        if not self.plan.dataset(dataset).get("published"):
+            return f"data set {dataset}, backbone {self._network()}"
+        changed = self.plan.departures(*self.run)
+        if not changed:
+            return None
+        text = f"other settings than the paper's: {', '.join(changed[:NAMED])}"
+        rest = len(changed) - NAMED
+        return f"{text} and {rest} more" if rest > 0 else text
+
+    def _network(self) -> str:
+        """Name the network that makes this."""
+        config = self.plan.resolve(*self.run)
+        section = config["deeplab"] if self.stage == "predict" else config
+        return str(section["backbone"]["name"])
 
 
 def companion(plan: Plan, dataset: str, spec: Raw) -> tuple[str, str | None]:
@@ -26,46 +83,24 @@ def companion(plan: Plan, dataset: str, spec: Raw) -> tuple[str, str | None]:
 
 
 def with_metrics(plan: Plan, dataset: str, paper: str, cell: Raw) -> Raw:
-    """Return a cell with the metrics files of its run, one per seed, or with the reason why it has none."""
+    """Give a cell the metrics files of its run, one per seed, or the reason why it has none.
+
+    Args:
+        plan: the plan.
+        dataset: the data set that the table is made for.
+        paper: the paper that the cell is in.
+        cell: the settings of the cell.
+    """
     if not cell.get("run"):
         return cell
-    owner, run = papers.owner_of(cell["run"], paper)
     measured, missing = companion(plan, dataset, cell)
-    if missing is None and cell["images"] == "test":
-        missing = NO_SERVER
-    if missing is None and owner not in plan.papers:
-        missing = f"paper {owner} is not among those configured"
-    if missing is None and STAGES[cell["stage"]].makes == "instances" and not has_objects(plan.dataset(measured)):
-        missing = f"data set {measured} has no masks of objects"
+    result = Result(plan, Run(measured, *papers.owner_of(cell["run"], paper)), cell["stage"])
+    missing = missing or result.missing(cell["images"])
     if missing:
         return {**cell, "missing": missing}
-    stage, seeds = cell["stage"], plan.dataset(measured)["seeds"]
-    files = [plan.metrics(measured, owner, run, seed, stage, cell["images"]) for seed in seeds]
-    found = {**cell, "run": f"{owner}/{run}", "dataset": measured, "metrics": files}
-    if why := _not_comparable(plan, measured, owner, run, stage):
+    found = {**cell, "run": result.run.word, "dataset": measured, "metrics": result.metrics(cell["images"])}
+    if why := result.not_comparable():
         found["not_comparable"] = why
-    if chosen := _chosen(plan, measured, owner, run, stage):
-        found["chosen"] = chosen
+    if epochs := result.chosen():
+        found["chosen"] = epochs
     return found
-
-
-def _chosen(plan: Plan, dataset: str, paper: str, run: str, stage: str) -> str | None:
-    """Tell the epochs of the classifier out of which the one that a result rests on was chosen on masks."""
-    config = plan.resolve(dataset, paper, run)
-    train = config["train"]
-    if "train" not in sections(stage, config) or train["select"] == "last":
-        return None
-    first, every, last = train["select_from"] + 1, train["select_every"], train["epochs"]
-    return f"epochs {', '.join(map(str, sorted({*range(first, last + 1, every), last})))} of {last}"
-
-
-def _not_comparable(plan: Plan, dataset: str, paper: str, run: str, stage: str) -> str | None:
-    """Say why a result cannot be compared with the reported one: other images, or other settings than released."""
-    if not plan.dataset(dataset).get("published"):
-        config = plan.resolve(dataset, paper, run)
-        network = (config["deeplab"] if stage == "predict" else config)["backbone"]["name"]
-        return f"data set {dataset}, backbone {network}"
-    if changed := plan.departures(dataset, paper, run):
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        return f"other settings than the paper's: {', '.join(changed[:3])}{more}"
-    return None

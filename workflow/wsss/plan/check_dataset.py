@@ -27,22 +27,29 @@ def check_dataset(name: str, spec: Raw, overrides: Raw, specs: dict[str, Raw]) -
     """
     where = f"datasets.{name}"
     runs = _runs(specs)
-    settings = [*_settings_of_methods(), presets.presets(), runs, overrides, *_own(spec)]
+    settings = [*map(resolve.method_settings, resolve.methods()), presets.presets(), runs, overrides, *_own(spec)]
     networks = list(_networks(settings))
-    _known(spec, "stand_ins", {network["name"] for network in networks if network.get("name")}, where)
-    _known(spec, "methods", resolve.methods(), where)
-    _known(spec, "runs", runs, where)
+    known: dict[str, Iterable[str]] = {
+        "stand_ins": {network["name"] for network in networks if network.get("name")},
+        "methods": resolve.methods(),
+        "runs": runs,
+    }
+    for key, names in known.items():
+        for entry in spec.get(key, {}):
+            choose(dict.fromkeys(names), entry, f"name in {where}.{key}")
     for role, split in spec["splits"].items():
         choose(_lists(spec), split, f"split in {where}.splits.{role}")
-    keys = {key: None for network in networks for key in network}
-    for network, entry in spec.get("stand_ins", {}).items():
+    _check_keys(spec.get("stand_ins", {}), networks, where)
+
+
+def _check_keys(stand_ins: Raw, networks: list[Raw], where: str) -> None:
+    """Check the keys of networks that take the place of others."""
+    known: dict[str, None] = {}
+    for network in networks:
+        known |= dict.fromkeys(network)
+    for network, entry in stand_ins.items():
         for key in entry:
-            choose(keys, key, f"key of {where}.stand_ins.{network}")
-
-
-def _known(spec: Raw, key: str, names: Iterable[str], where: str) -> None:
-    for entry in spec.get(key, {}):
-        choose(dict.fromkeys(names), entry, f"name in {where}.{key}")
+            choose(known, key, f"key of {where}.stand_ins.{network}")
 
 
 def _runs(specs: dict[str, Raw]) -> Raw:
@@ -57,10 +64,6 @@ def _runs(specs: dict[str, Raw]) -> Raw:
 def _own(spec: Raw) -> list[Raw]:
     """Return the parts of a data set's entry that hold settings."""
     return [spec.get(key, {}) for key in ("overrides", "pretraining", "methods", "runs")]
-
-
-def _settings_of_methods() -> list[Raw]:
-    return [resolve.method_settings(method) for method in resolve.methods()]
 
 
 def _lists(spec: Raw) -> Raw:

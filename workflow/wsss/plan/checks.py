@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from wsss.errors import WsssError
-from wsss.files import read_yaml
 from wsss.plan import claims, papers
 from wsss.plan.layers import Keys, Raw, line_of
+from wsss.plan.written import read
 from wsss.stages import DRAWN, MEASURED
 
 METRICS = ("miou", "precision", "recall", "under", "over", "iou", "precision_fg", "recall_fg", "map")
@@ -28,87 +29,134 @@ NEEDS = {  # kind of figure -> what it must say
 }
 
 
+@dataclass(frozen=True)
+class Paper:
+    """A paper file among others.
+
+    Args:
+        name: the paper.
+        specs: the configured paper files, by name.
+        folder: the folder that they are in.
+    """
+
+    name: str
+    specs: dict[str, Raw]
+    folder: Path
+
+    @property
+    def spec(self) -> Raw:
+        """The contents of this paper's file."""
+        return self.specs[self.name]
+
+    def runs_of(self, owner: str) -> Raw:
+        """Return the runs of a paper that is configured, or only has a file; none of one that has neither."""
+        if owner in self.specs:
+            return dict(self.specs[owner]["runs"])
+        path = self.folder / f"{owner}.yaml"
+        return dict(read(path)["runs"]) if path.is_file() else {}
+
+
+@dataclass(frozen=True)
 class Place:
     """A table, figure or claim of a paper file. Its errors name the file, the table, figure or claim, and the line."""
 
-    def __init__(self, paper: str, specs: dict[str, Raw], folder: Path, kind: str, name: str):
-        self.paper, self.specs, self.folder = paper, specs, folder
-        self.title = f"{kind.removesuffix('s')} {name}"
-        self.keys = (kind, name)
+    paper: Paper
+    kind: str
+    name: str
 
     def wrong(self, message: str, *keys: str | int) -> WsssError:
         """Return the error for the entry at ``keys`` of this table, figure or claim."""
-        line = line_of(self.folder / f"{self.paper}.yaml", (*self.keys, *keys))
-        return WsssError(f"{self.paper}.yaml, {self.title}: {message} (line {line})")
+        file = f"{self.paper.name}.yaml"
+        line = line_of(self.paper.folder / file, (self.kind, self.name, *keys))
+        return WsssError(f"{file}, {self.kind.removesuffix('s')} {self.name}: {message} (line {line})")
 
     def one_of(self, value: str, known: Iterable[str], kind: str, keys: Keys) -> None:
-        """Refuse a name that is not known; ``kind`` is the word for one of them."""
+        """Refuse a name that is not known.
+
+        Args:
+            value: the name.
+            known: the names that are.
+            kind: the word for one of them.
+            keys: where the name stands in this table, figure or claim.
+        """
         names = list(known)
         if value not in names:
             raise self.wrong(f"unknown {kind} '{value}': choose one of {', '.join(names)}", *keys)
 
     def run(self, run: str, keys: Keys) -> None:
         """Refuse a run that exists neither in a configured paper nor in the file of another."""
-        owner, name = papers.owner_of(run, self.paper)
-        path = self.folder / f"{owner}.yaml"
-        spec = self.specs.get(owner) or (read_yaml(path) if path.is_file() else {"runs": {}})
-        if name not in spec["runs"]:
-            known = f"choose one of {', '.join(spec['runs'])}" if spec["runs"] else f"there is no paper '{owner}'"
-            raise self.wrong(f"unknown run '{run}': {known}", *keys)
+        owner, name = papers.owner_of(run, self.paper.name)
+        known = self.paper.runs_of(owner)
+        if name not in known:
+            cure = f"choose one of {', '.join(known)}" if known else f"there is no paper '{owner}'"
+            raise self.wrong(f"unknown run '{run}': {cure}", *keys)
 
 
-def check(paper: str, specs: dict[str, Raw], folder: Path) -> None:
+def check(name: str, specs: dict[str, Raw], folder: Path) -> None:
     """Check all tables, figures and claims of one paper.
 
     Raises:
         WsssError: the first finding, with file and line.
     """
-    for name, table in specs[paper]["tables"].items():
-        _table(table, Place(paper, specs, folder, "tables", name))
-    for name, figure in specs[paper].get("figures", {}).items():
-        place = Place(paper, specs, folder, "figures", name)
-        if name in specs[paper]["tables"]:
+    paper = Paper(name, specs, folder)
+    tables, figures = paper.spec["tables"], paper.spec.get("figures", {})
+    for table in tables:
+        _table(tables[table], Place(paper, "tables", table))
+    for figure in figures:
+        place = Place(paper, "figures", figure)
+        if figure in tables:
             raise place.wrong("a table has this name, too; both would be asked for in the same words")
-        _figure(figure, place)
-    for name, claim in specs[paper].get("claims", {}).items():
-        _claim(claim, Place(paper, specs, folder, "claims", name))
+        _figure(figures[figure], place)
+    for claim, said in paper.spec.get("claims", {}).items():
+        _claim(said, Place(paper, "claims", claim))
     for kind in ("tables", "figures"):
-        if claims.NAME in specs[paper].get(kind, {}):
-            raise Place(paper, specs, folder, kind, claims.NAME).wrong("is the word for the paper's claims: rename it")
+        if claims.NAME in paper.spec.get(kind, {}):
+            raise Place(paper, kind, claims.NAME).wrong("is the word for the paper's claims: rename it")
 
 
 # ---- tables
 
 
 def _table(table: Raw, place: Place) -> None:
+    for i in range(len(table["rows"])):
+        _row(table, i, place)
+        for j in range(len(table["columns"])):
+            _cell(table, (i, j), place)
+
+
+def _row(table: Raw, i: int, place: Place) -> None:
+    """Check the names that row ``i`` gives values for."""
+    row = table["rows"][i]
     columns = [column["key"] for column in table["columns"]]
     attributes = [attribute["key"] for attribute in table.get("attributes", [])]
-    for i, row in enumerate(table["rows"]):
-        for key in row.get("attributes", {}):
-            place.one_of(key, attributes, "attribute", ("rows", i, "attributes", key))
-        for kind in ("reported", "spread", "cells"):
-            for key in row.get(kind, {}):
-                place.one_of(key, columns, "column", ("rows", i, kind, key))
-        for j in range(len(columns)):
-            _cell(table, i, j, place)
+    for key in row.get("attributes", {}):
+        place.one_of(key, attributes, "attribute", ("rows", i, "attributes", key))
+    for kind in ("reported", "spread", "cells"):
+        for key in row.get(kind, {}):
+            place.one_of(key, columns, "column", ("rows", i, kind, key))
 
 
-def _said_at(table: Raw, i: int, j: int, key: str) -> tuple[str | int, ...]:
+def _cell(table: Raw, at: tuple[int, int], place: Place) -> None:
+    """Check the cell at (row, column)."""
+    cell = papers.cell(table["rows"][at[0]], table["columns"][at[1]])
+    said: dict[str, Keys] = {key: _said_at(table, at, key) for key in ("stage", "metric", "at")}
+    _measured(cell, place, said)
+    if cell.get("run"):
+        place.run(cell["run"], _said_at(table, at, "run"))
+    elif "reported" in cell and not (cell.get("literature") or cell.get("missing")):
+        message = "a reported value without a run needs literature (its source) or missing (why)"
+        raise place.wrong(message, *_said_at(table, at, "reported"))
+
+
+def _said_at(table: Raw, at: tuple[int, int], key: str) -> tuple[str | int, ...]:
     """Return the place of a cell's setting: in the cell itself, in its row, or in its column."""
+    i, j = at
     row, column = table["rows"][i], table["columns"][j]
     if key in row.get("cells", {}).get(column["key"], {}):
         return ("rows", i, "cells", column["key"], key)
-    return ("columns", j, key) if key in column and key not in row else ("rows", i, key)
-
-
-def _cell(table: Raw, i: int, j: int, place: Place) -> None:
-    cell = papers.cell(table["rows"][i], table["columns"][j])
-    _measured(cell, place, {key: _said_at(table, i, j, key) for key in ("stage", "metric", "at")})
-    if cell.get("run"):
-        place.run(cell["run"], _said_at(table, i, j, "run"))
-    elif "reported" in cell and not (cell.get("literature") or cell.get("missing")):
-        message = "a reported value without a run needs literature (its source) or missing (why)"
-        raise place.wrong(message, *_said_at(table, i, j, "reported"))
+    if key in column and key not in row:
+        return ("columns", j, key)
+    return ("rows", i, key)
 
 
 def _measured(cell: Raw, place: Place, said: dict[str, Keys]) -> None:
@@ -150,27 +198,28 @@ def _figure(figure: Raw, place: Place) -> None:
         if key not in figure:
             raise place.wrong(f"kind {figure['kind']} needs '{key}'")
     for kind in ("series", "columns"):
-        for i, entry in enumerate(figure.get(kind, [])):
-            _shown(entry, figure["kind"], (kind, i), place)
+        for i in range(len(figure.get(kind, []))):
+            _shown(figure, (kind, i), place)
     if "table" in figure:
         _of_table(figure, place)
 
 
-def _shown(entry: Raw, kind: str, at: tuple[str, int], place: Place) -> None:
-    """Check a curve or a column of pictures."""
+def _shown(figure: Raw, at: tuple[str, int], place: Place) -> None:
+    """Check the curve or the column of pictures at (``series`` or ``columns``, number)."""
+    entry = figure[at[0]][at[1]]
     stage = entry.get("stage", "cam")
     place.one_of(stage, DRAWN, "stage", (*at, "stage"))
     if "run" in entry:
         place.run(entry["run"], (*at, "run"))
     elif entry.get("kind") not in ("image", "truth"):
         raise place.wrong(f"column '{entry['label']}' needs a run", *at)
-    if kind == "threshold_curve" and stage != "cam":
+    if figure["kind"] == "threshold_curve" and stage != "cam":
         raise place.wrong(f"stage {stage} has no thresholds; they are of stage cam", *at, "stage")
 
 
 def _of_table(figure: Raw, place: Place) -> None:
     """Check a figure that is drawn from a table's columns."""
-    tables = place.specs[place.paper]["tables"]
+    tables = place.paper.spec["tables"]
     place.one_of(figure["table"], tables, "table", ("table",))
     columns = [column["key"] for column in tables[figure["table"]]["columns"]]
     for key in ("column", "x", "y"):

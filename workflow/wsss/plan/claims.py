@@ -6,6 +6,8 @@ positive difference speaks for the claim.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from wsss.plan import papers
 from wsss.plan.cells import with_metrics
 from wsss.plan.layers import Keys, Raw
@@ -39,8 +41,11 @@ def _short(plan: Plan, paper: str) -> str:
 
 def members(plan: Plan, paper: str) -> list[tuple[str, str, Raw]]:
     """(paper, name, claim) of every claim of a paper, or of all."""
-    chosen = plan.papers if paper == ALL else [paper]
-    return [(owner, name, claim) for owner in chosen for name, claim in plan.papers[owner].get("claims", {}).items()]
+    found = []
+    for owner in plan.papers if paper == ALL else [paper]:
+        for name, claim in plan.papers[owner].get("claims", {}).items():
+            found.append((owner, name, claim))
+    return found
 
 
 # ---- comparisons
@@ -48,30 +53,40 @@ def members(plan: Plan, paper: str) -> list[tuple[str, str, Raw]]:
 
 def sides(claim: Raw) -> list[tuple[Keys, str | Raw, Raw]]:
     """(place in the claim, what is written there, settings of a cell) of every side, in order."""
-    written: list[tuple[Keys, str | Raw]] = [(("runs", i), side) for i, side in enumerate(claim.get("runs", []))]
+    found = []
+    for keys, side in _written(claim):
+        found.append((keys, side, _cell(claim, side)))
+    return found
+
+
+def _written(claim: Raw) -> Iterator[tuple[Keys, str | Raw]]:
+    """Yield (place in the claim, what is written there) of every side."""
+    for i, side in enumerate(claim.get("runs", [])):
+        yield ("runs", i), side
     for i, pair in enumerate(claim.get("pairs", [])):
-        written += [(("pairs", i, j), side) for j, side in enumerate(pair)]
-    return [(keys, side, _cell(claim, side)) for keys, side in written]
+        for j, side in enumerate(pair):
+            yield ("pairs", i, j), side
 
 
 def comparisons(claim: Raw) -> list[tuple[Raw, Raw]]:
     """Return the two sides of every comparison, as the settings of cells."""
     cells = [cell for *_, cell in sides(claim)]
-    direction = claim["direction"]
     if "pairs" in claim:
         found = list(zip(cells[::2], cells[1::2], strict=True))
-    elif direction in ("rising", "falling"):
+    elif claim["direction"] in ("rising", "falling"):
         found = list(zip(cells[1:], cells[:-1], strict=True))
     else:
         found = [(cells[0], other) for other in cells[1:]]
-    return found if direction in IN_ORDER else [(second, first) for first, second in found]
+    if claim["direction"] in IN_ORDER:
+        return found
+    return [(second, first) for first, second in found]
 
 
 def reported(claim: Raw) -> list[float | None]:
     """Return the reported difference of every comparison; None where the text has none."""
-    said, number = claim.get("reported"), len(comparisons(claim))
+    said = claim.get("reported")
     if said is None:
-        return [None] * number
+        return [None] * len(comparisons(claim))
     return list(said) if isinstance(said, list) else [said]
 
 
@@ -84,29 +99,29 @@ def _cell(claim: Raw, side: str | Raw) -> Raw:
 
 def _label(cell: Raw) -> str:
     """Return a side in the words of the paper file: ``baseline``, or ``baseline crf`` for what is not a class map."""
-    return str(cell["run"]) if cell["stage"] == "cam" else f"{cell['run']} {cell['stage']}"
+    if cell["stage"] == "cam":
+        return str(cell["run"])
+    return f"{cell['run']} {cell['stage']}"
 
 
 # ---- on a data set
 
 
 def drawing(plan: Plan, dataset: str, paper: str, so_far: bool = False) -> Raw:
-    """Return the claims of a paper, or of all. A row is a comparison; its cells are the two sides.
+    """Resolve the claims of a paper, or of all. A row is a comparison; its cells are the two sides.
 
-    With ``so_far``, or where the configuration says so, these are the files that are there and up to date.
+    Args:
+        plan: the plan.
+        dataset: the data set on which they are judged.
+        paper: the paper, or ``ALL``.
+        so_far: take the files alone that are there and up to date, as the configuration may say, too.
     """
-    data, head = plan.dataset(dataset), about(plan, paper)
+    data = plan.dataset(dataset)
     claims, rows = [], []
     for owner, name, claim in members(plan, paper):
-        word = f"{owner}/{name}"
-        claims.append(
-            {
-                "claim": word,
-                "paper": _short(plan, owner),
-                **{key: claim[key] for key in ("says", "source", "direction")},
-            }
-        )
-        rows += _rows(plan, dataset, owner, word, claim)
+        head = {"claim": f"{owner}/{name}", "paper": _short(plan, owner)}
+        claims.append({**head, **{key: claim[key] for key in ("says", "source", "direction")}})
+        rows += _rows(plan, dataset, owner, name)
     _drop_repeated(rows, claims, dataset)
     if so_far or plan.config.get("claims") == SO_FAR:
         keep_what_is_there(plan, rows)
@@ -117,31 +132,53 @@ def drawing(plan: Plan, dataset: str, paper: str, so_far: bool = False) -> Raw:
         "dataset": dataset,
         "dataset_note": data.get("note"),
         "seeds": data["seeds"],
-        **head,
+        **about(plan, paper),
         "claims": claims,
         "columns": [COLUMN],
         "rows": rows,
     }
 
 
-def _rows(plan: Plan, dataset: str, paper: str, word: str, claim: Raw) -> list[Raw]:
-    """Return the comparisons of a claim, with files or with the reason why there are none."""
+def _rows(plan: Plan, dataset: str, paper: str, name: str) -> list[Raw]:
+    """Return the comparisons of a claim, with files or with the reason why there are none.
+
+    Args:
+        plan: the plan.
+        dataset: the data set.
+        paper: the paper that makes the claim.
+        name: the claim.
+    """
+    claim = plan.papers[paper]["claims"][name]
     found = []
-    for (first, second), value in zip(comparisons(claim), reported(claim), strict=True):
-        label = f"{_label(first)} - {_label(second)}"
-        cells = [_side(with_metrics(plan, dataset, paper, cell)) for cell in (first, second)]
-        row: Raw = {"claim": word, "label": label, "reported": value, "cells": cells}
-        if why := next((cell["missing"] for cell in cells if "missing" in cell), None):
-            row = _missing(row, why)
-        elif _measured(cells[0]) == _measured(cells[1]):
-            row = _missing(row, f"both sides are one run on data set {dataset}")
-        found.append(row)
+    for pair, value in zip(comparisons(claim), reported(claim), strict=True):
+        cells = [_side(with_metrics(plan, dataset, paper, cell)) for cell in pair]
+        row: Raw = {
+            "claim": f"{paper}/{name}",
+            "label": " - ".join(map(_label, pair)),
+            "reported": value,
+            "cells": cells,
+        }
+        why = _obstacle(cells, dataset)
+        found.append(_missing(row, why) if why else row)
     return found
+
+
+def _obstacle(cells: list[Raw], dataset: str) -> str | None:
+    """Say why two sides cannot be compared."""
+    for cell in cells:
+        if "missing" in cell:
+            return str(cell["missing"])
+    first, second = map(_measured, cells)
+    return f"both sides are one run on data set {dataset}" if first == second else None
 
 
 def _side(cell: Raw) -> Raw:
     """Drop the word on how a side compares with what is reported: differences are compared."""
-    return {key: value for key, value in cell.items() if key != "not_comparable"}
+    return _without(cell, "not_comparable")
+
+
+def _without(cell: Raw, key: str) -> Raw:
+    return {name: value for name, value in cell.items() if name != key}
 
 
 def _measured(cell: Raw) -> tuple[object, ...]:
@@ -151,7 +188,7 @@ def _measured(cell: Raw) -> tuple[object, ...]:
 
 def _missing(row: Raw, why: str) -> Raw:
     """Return a comparison that is not made: it reads no files."""
-    cells = [{key: value for key, value in cell.items() if key != "metrics"} for cell in row["cells"]]
+    cells = [_without(cell, "metrics") for cell in row["cells"]]
     return {**row, "missing": why, "cells": cells}
 
 
@@ -159,14 +196,21 @@ def _drop_repeated(rows: list[Raw], claims: list[Raw], dataset: str) -> None:
     """Count a claim once where a data set's stand-ins make it the same as an earlier one."""
     seen: dict[object, str] = {}
     for claim in claims:
-        at = [i for i, row in enumerate(rows) if row["claim"] == claim["claim"]]
-        if any("missing" in rows[i] for i in at):
+        word = claim["claim"]
+        at = [i for i, row in enumerate(rows) if row["claim"] == word]
+        own = [rows[i] for i in at]
+        if any("missing" in row for row in own):
             continue
-        key = (claim["direction"], *(_measured(cell) for i in at for cell in rows[i]["cells"]))
-        first = seen.setdefault(key, claim["claim"])
-        if first != claim["claim"]:
+        first = seen.setdefault((claim["direction"], *_all_measured(own)), word)
+        if first != word:
             for i in at:
                 rows[i] = _missing(rows[i], f"on data set {dataset} the same runs as {first}")
+
+
+def _all_measured(rows: list[Raw]) -> Iterator[tuple[object, ...]]:
+    """Yield what each side of comparisons is read from."""
+    for row in rows:
+        yield from map(_measured, row["cells"])
 
 
 # ---- what has been computed
@@ -176,13 +220,17 @@ def keep_what_is_there(plan: Plan, rows: list[Raw]) -> None:
     """Keep of each comparison the seeds for which both sides are there and up to date."""
     outlook = Outlook(plan)
     for i, row in enumerate(rows):
-        if "missing" in row:
-            continue
-        first, second = row["cells"]
-        pairs = list(zip(first["metrics"], second["metrics"], strict=True))
-        there = [pair for pair in pairs if not outlook.missing(list(pair))]
-        if not there:
-            rows[i] = _missing(row, "not computed")
-            continue
-        for cell, paths in zip(row["cells"], zip(*there, strict=True), strict=True):
-            cell["metrics"] = list(paths)
+        if "missing" not in row:
+            rows[i] = _so_far(outlook, row)
+
+
+def _so_far(outlook: Outlook, row: Raw) -> Raw:
+    """Return a comparison with the seeds for which both sides are there; say so where there are none."""
+    first, second = row["cells"]
+    pairs = zip(first["metrics"], second["metrics"], strict=True)
+    there = [pair for pair in pairs if not outlook.missing(list(pair))]
+    if not there:
+        return _missing(row, "not computed")
+    of_first, of_second = zip(*there, strict=True)
+    cells = [{**first, "metrics": list(of_first)}, {**second, "metrics": list(of_second)}]
+    return {**row, "cells": cells}

@@ -205,8 +205,9 @@ def _registered() -> frozenset[str]:
     """Collect all names in all registries of the package."""
     names: set[str] = set()
     for path in ROOT.rglob("*.py"):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        names |= set(_read(".".join((PACKAGE, *parts)).removesuffix(".__init__")).registered)
+        if "Registry[" in path.read_text(encoding="utf-8"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            names |= set(_read(".".join((PACKAGE, *parts)).removesuffix(".__init__")).registered)
     return frozenset(names)
 
 

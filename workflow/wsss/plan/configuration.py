@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from wsss.files import read_yaml
 from wsss.plan.layers import Layer, Raw, overlay
 from wsss.plan.papers import check_schema
 from wsss.plan.plan import Plan
 from wsss.plan.resolve import PACKAGE
+from wsss.plan.written import read
 
 SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 OWN = PACKAGE.parent.parent / "config.yaml"
@@ -34,9 +34,9 @@ def check(config: Raw, files: Iterable[str | Path]) -> None:
     Raises:
         WsssError: the first finding, in one line.
     """
-    schema = read_yaml(SCHEMA)
+    schema = read(SCHEMA)
     for path in files:
-        check_schema(read_yaml(path), _without_required(schema), path)
+        check_schema(read(path), _without_required(schema), path)
     check_schema(config, schema, "configuration")
 
 
@@ -54,10 +54,10 @@ def of_results(config: Raw) -> Raw:
 
 def load_plan(config_path: str | Path | None = None) -> Plan:
     """Return the plan of a configuration file on top of the project's own, checked as the workflow checks it."""
-    config, files = read_yaml(OWN), [OWN]
+    config, files = read(OWN), [OWN]
     if config_path:
         path = Path(config_path)
-        given = Layer(str(path), read_yaml(path), (path,))
+        given = Layer(str(path), read(path), (path,))
         config = overlay(config, given, new_keys=True)
         files.append(path)
     check(config, files)

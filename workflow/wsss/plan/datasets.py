@@ -16,11 +16,10 @@ TEST_LISTS = {"test": "test.txt"}
 
 def index_config(name: str, spec: Raw, results: Path) -> Raw:
     """Return the settings of a data set's index. Without a folder of the user's own, VOC comes from the download."""
-    options = dict(spec["options"])
-    downloaded = _downloaded(spec, options)
+    downloaded = _downloaded(spec, spec["options"])
+    config = {"name": name, "builder": spec["builder"], "splits": spec["splits"], **spec["options"]}
     if downloaded:
-        options["root"] = str(results / "downloads" / "voc12")
-    config = {"name": name, "builder": spec["builder"], "splits": spec["splits"], **options}
+        config["root"] = str(results / "downloads" / "voc12")
     return _completed(config, downloaded)
 
 
@@ -43,11 +42,19 @@ def test_options(name: str, spec: Raw) -> Raw:
 
 
 def source(name: str, spec: Raw, results: Path, test: bool = False) -> list[str]:
-    """Return the marker of the download that a data set, or its test images, needs; none where a folder is given."""
+    """Return the marker of the download that a data set needs; none where a folder is given.
+
+    Args:
+        name: the data set.
+        spec: its entry in the configuration.
+        results: the folder of results.
+        test: ask for that of its test images instead.
+    """
     options = {"root": ".", **test_options(name, spec)} if test else spec["options"]
     if not _downloaded(spec, options):
         return []
-    return [str(results / "downloads" / ("voc2012-test" if test else "voc12") / ".complete")]
+    folder = "voc2012-test" if test else "voc12"
+    return [str(results / "downloads" / folder / ".complete")]
 
 
 def absent(name: str, spec: Raw) -> str | None:
@@ -82,9 +89,11 @@ def _completed(config: Raw, downloaded: bool) -> Raw:
 
     The lists, label tables and annotations of a download cannot change.
     """
-    found = None if downloaded else _digest_of_sources(json.dumps(config))
-    beside = {"sources": found} if found else {}
-    return {**config, "stage": "index", "code": stage_code("index", config), **beside}
+    found = {**config, "stage": "index", "code": stage_code("index", config)}
+    sources = None if downloaded else _digest_of_sources(json.dumps(config))
+    if sources:
+        found["sources"] = sources
+    return found
 
 
 @functools.cache

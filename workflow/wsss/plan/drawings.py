@@ -10,21 +10,32 @@ from wsss.plan.cells import companion, with_metrics
 from wsss.plan.code import digest_of
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
+from wsss.plan.runs import Run
 
 ENTRY_POINTS = {
     "tables": "wsss.report.tables:write_table",
     "figures": "wsss.report.figures:draw_figure",
     "claims": "wsss.report.claims:write_claims",
 }
+WITH_EXPONENTS = ("crf", "pamr")  # stages of which a picture shows one exponent; the metrics say which
 
 
 def drawing(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> Raw:
-    """Everything that decides what is made of a ``kind`` (tables, figures, claims): contents and digest of its code."""
+    """Return everything that decides what is drawn: contents, and the digest of the code that draws them.
+
+    Args:
+        plan: the plan.
+        dataset: the data set that it is drawn for.
+        kind: tables, figures or claims.
+        paper: the paper.
+        name: the table or figure; claims have the name ``claims``.
+    """
     if kind == "claims":
         found = claims.drawing(plan, dataset, paper)
     else:
         choose(plan.papers, paper, "paper")
-        found = {"tables": table, "figures": figure}[kind](plan, dataset, paper, name)
+        resolve = {"tables": table, "figures": figure}[kind]
+        found = resolve(plan, dataset, paper, name)
     return {**found, "code": digest_of([ENTRY_POINTS[kind]], found)}
 
 
@@ -32,18 +43,27 @@ def drawing(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> Raw:
 
 
 def table(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
-    """Resolve a table. Each cell with a run carries ``metrics``, one file per seed."""
+    """Resolve a table. Each cell with a run carries ``metrics``, one file per seed.
+
+    Args:
+        plan: the plan.
+        dataset: the data set.
+        paper: the paper.
+        name: the table.
+    """
     spec = plan.papers[paper]
     about = choose(spec["tables"], name, f"table of {paper}")
     rows = []
     for row, cells in papers.rows(spec, name):
-        found = {"label": row["label"], "attributes": row.get("attributes", {}), "note": row.get("note")}
-        rows.append({**found, "cells": [with_metrics(plan, dataset, paper, cell) for cell in cells]})
-    head = {key: about.get(key) for key in ("title", "caption", "note", "transpose")}
+        head = {"label": row["label"], "attributes": row.get("attributes", {}), "note": row.get("note")}
+        rows.append({**head, "cells": [with_metrics(plan, dataset, paper, cell) for cell in cells]})
     return {
         "name": name,
         **_common(plan, dataset, paper),
-        **head,
+        "title": about.get("title"),
+        "caption": about.get("caption"),
+        "note": about.get("note"),
+        "transpose": about.get("transpose"),
         "attributes": about.get("attributes", []),
         "columns": [{"key": column["key"], "label": column["label"]} for column in about["columns"]],
         "rows": rows,
@@ -72,46 +92,83 @@ def figure(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
     Curves and bars (``series``) carry ``metrics`` as table cells do. Columns of pictures with a run carry ``files``:
     the shards of a stage over the images, first seed. With a run and a ``kind`` they carry the run's ``model`` and its
     ``config``. Figures of a table carry its ``rows`` with the cells they show.
+
+    Args:
+        plan: the plan.
+        dataset: the data set that the figure is drawn for; it may show the one beside it.
+        paper: the paper.
+        name: the figure.
     """
     spec = choose(plan.papers[paper].get("figures", {}), name, f"figure of {paper}")
     on, _ = companion(plan, dataset, spec)
     drawn = {"name": name, **_common(plan, on, paper), **spec}
     if "table" in spec:
-        drawn |= _rows_of_table(plan, on, paper, spec)
+        drawn |= _cut(table(plan, on, paper, spec["table"]), spec)
     if "series" in spec:
-        entries = [papers.cell({}, {"key": "", **entry}) | entry for entry in spec["series"]]
-        drawn["series"] = [with_metrics(plan, on, paper, entry) for entry in entries]
+        drawn["series"] = [with_metrics(plan, on, paper, _curve(entry)) for entry in spec["series"]]
     if "columns" in spec:
-        images = spec.get("images", "measured")
-        drawn["columns"] = [_with_files(plan, on, paper, entry, images) for entry in spec["columns"]]
-        drawn["data"] = str(plan.data(on))
-        drawn["images_of"] = plan.dataset(on)["splits"][images]
+        drawn |= _pictures(plan, on, paper, spec)
     return drawn
 
 
-def _rows_of_table(plan: Plan, dataset: str, paper: str, spec: Raw) -> Raw:
-    """Return the columns of a table that a figure shows, and its rows with their cells in these columns."""
-    of = table(plan, dataset, paper, spec["table"])
-    keys = [column["key"] for column in of["columns"]]
+def _curve(entry: Raw) -> Raw:
+    """Complete a curve with the settings of a cell that it does not say."""
+    return papers.cell({}, {"key": "", **entry}) | entry
+
+
+def _cut(drawn: Raw, spec: Raw) -> Raw:
+    """Cut a table to the columns that a figure shows."""
+    keys = [column["key"] for column in drawn["columns"]]
     at = [keys.index(spec[key]) for key in ("column", "x", "y") if key in spec]
-    rows = [{**row, "cells": [row["cells"][i] for i in at]} for row in of["rows"]]
-    return {"columns_shown": [of["columns"][i] for i in at], "rows": rows}
+    rows = []
+    for row in drawn["rows"]:
+        rows.append({**row, "cells": [row["cells"][i] for i in at]})
+    return {"columns_shown": [drawn["columns"][i] for i in at], "rows": rows}
 
 
-def _with_files(plan: Plan, dataset: str, paper: str, entry: Raw, images: str) -> Raw:
-    """Give a column of pictures the files it is drawn from."""
-    if "run" not in entry:
-        return entry
-    owner, run = papers.owner_of(entry["run"], paper)
-    which = (dataset, owner, run, plan.dataset(dataset)["seeds"][0])
+def _pictures(plan: Plan, dataset: str, paper: str, spec: Raw) -> Raw:
+    """Resolve a grid of pictures: its columns, and the images that it shows.
+
+    Args:
+        plan: the plan.
+        dataset: the data set.
+        paper: the paper.
+        spec: the figure's entry in the paper file.
+    """
+    images = spec.get("images", "measured")
+    columns = []
+    for entry in spec["columns"]:
+        if "run" in entry:
+            run = Run(dataset, *papers.owner_of(entry["run"], paper))
+            columns.append({**entry, **_files_of_column(plan, run, entry, images)})
+        else:
+            columns.append(entry)
+    return {
+        "columns": columns,
+        "data": str(plan.data(dataset)),
+        "images_of": plan.dataset(dataset)["splits"][images],
+    }
+
+
+def _files_of_column(plan: Plan, run: Run, entry: Raw, images: str) -> Raw:
+    """Return what a column of pictures is drawn from.
+
+    Args:
+        plan: the plan.
+        run: its run.
+        entry: the column's entry in the paper file.
+        images: the role of the images.
+    """
+    seed = plan.dataset(run.dataset)["seeds"][0]
     if "kind" in entry:
-        model = str(plan.home(*which, "train") / "model.pt")
-        return {**entry, "model": model, "config": plan.stage_config(*which, "cam")}
+        model = plan.home(*run, seed, "train") / "model.pt"
+        return {"model": str(model), "config": plan.stage_config(*run, seed, "cam")}
     stage = entry.get("stage", "cam")
-    drawn = {**entry, "stage": stage, "files": plan.shards(plan.home(*which, stage), stage, dataset, images)}
-    if stage in ("crf", "pamr"):  # which exponent to show
-        drawn["metrics"] = [plan.metrics(*which, stage, images)]
-    return drawn
+    home = plan.home(*run, seed, stage)
+    found: Raw = {"stage": stage, "files": plan.shards(home, stage, run.dataset, images)}
+    if stage in WITH_EXPONENTS:
+        found["metrics"] = [plan.metrics(*run, seed, stage, images)]
+    return found
 
 
 # ---- what a drawing reads
@@ -119,8 +176,10 @@ def _with_files(plan: Plan, dataset: str, paper: str, entry: Raw, images: str) -
 
 def entries(drawn: Raw) -> list[Raw]:
     """Return the cells of a table or of a figure's rows, the sides of claims, the curves, the columns of pictures."""
-    cells = [cell for row in drawn.get("rows", []) for cell in row["cells"]]
-    return [*cells, *drawn.get("series", []), *drawn.get("columns", [])]
+    found: list[Raw] = []
+    for row in drawn.get("rows", []):
+        found += row["cells"]
+    return [*found, *drawn.get("series", []), *drawn.get("columns", [])]
 
 
 def files(entry: Raw) -> list[str]:
@@ -131,26 +190,49 @@ def files(entry: Raw) -> list[str]:
 
 def inputs(drawn: Raw) -> list[str]:
     """Return every file a drawing reads, sorted."""
-    found = {str(Path(drawn["data"]) / "index.csv")} if "data" in drawn else set()
+    found: set[str] = set()
+    if "data" in drawn:
+        found.add(str(Path(drawn["data"]) / "index.csv"))
     for entry in entries(drawn):
-        found |= set(files(entry))
+        found.update(files(entry))
     return sorted(found)
 
 
+# ---- before it is drawn
+
+
 def about(plan: Plan, kind: str, paper: str, name: str) -> Raw:
-    """Return a drawing's entry in its paper file; of claims their title and caption."""
+    """Return a drawing's entry in its paper file; of claims their title and caption.
+
+    Args:
+        plan: the plan.
+        kind: tables, figures or claims.
+        paper: the paper.
+        name: the table or figure.
+    """
     if kind == "claims":
         return claims.about(plan, paper)
-    return dict(choose(choose(plan.papers, paper, "paper")[kind], name, f"one of the {kind} of {paper}"))
+    spec = choose(plan.papers, paper, "paper")
+    return dict(choose(spec[kind], name, f"one of the {kind} of {paper}"))
 
 
 def obstacle(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> str | None:
-    """Say why a drawing cannot be made for a data set. (Tables can: their cells say what is missing.)"""
+    """Say why a drawing cannot be made for a data set. (Tables can: their cells say what is missing.)
+
+    Args:
+        plan: the plan.
+        dataset: the data set.
+        kind: tables, figures or claims.
+        paper: the paper.
+        name: the table or figure.
+    """
     spec = about(plan, kind, paper, name)
     if why := companion(plan, dataset, spec)[1]:
         return why
-    for entry in spec.get("series", []) + spec.get("columns", []) if kind == "figures" else []:
-        owner = papers.owner_of(entry["run"], paper)[0] if "run" in entry else paper
+    if kind != "figures":
+        return None
+    for entry in (*spec.get("series", []), *spec.get("columns", [])):
+        owner, _ = papers.owner_of(entry.get("run", ""), paper)
         if owner not in plan.papers:
             return f"paper {owner} is not among those configured"
     return None

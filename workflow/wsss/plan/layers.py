@@ -6,7 +6,6 @@ strongest layer that says the faulty value, with its file and line.
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -70,9 +69,10 @@ def blame(layers: Iterable[Layer], path: Keys, message: str) -> WsssError:
 
 
 def overlay(base: Raw, layer: Layer, *, new_keys: bool = False) -> Raw:
-    """Copy ``base`` and put a layer on top.
+    """Put a layer on top of ``base``, which stays as it is.
 
-    Mappings merge key by key. All else is replaced, also schedules, which are mappings from epochs.
+    Mappings merge key by key. All else is replaced, also schedules, which are mappings from epochs. What the layer does
+    not touch is shared with ``base``, so settings are never changed in place.
 
     Args:
         base: the settings so far.
@@ -86,7 +86,7 @@ def overlay(base: Raw, layer: Layer, *, new_keys: bool = False) -> Raw:
 
 
 def _merged(base: Raw, over: Raw, layer: Layer, path: tuple[str | int, ...], new_keys: bool) -> Raw:
-    merged = copy.deepcopy(base)
+    merged = dict(base)
     for key, value in over.items():
         here = (*path, key)
         if key not in base and not new_keys:
@@ -96,7 +96,7 @@ def _merged(base: Raw, over: Raw, layer: Layer, path: tuple[str | int, ...], new
         if _merges(base.get(key), value):
             merged[key] = _merged(base[key], value, layer, here, new_keys)
         else:
-            merged[key] = copy.deepcopy(value)
+            merged[key] = value
     return merged
 
 

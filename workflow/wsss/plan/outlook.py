@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from wsss.files import read_yaml
 from wsss.plan.jobs import Job, inputs, job_of
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
+from wsss.plan.written import read
 
 
 class Outlook:
@@ -116,4 +116,4 @@ class Outlook:
 def differs(folder: Path, configured: Callable[[], Raw]) -> bool:
     """Tell whether the ``config.yaml`` in a folder says something else than what decides its results now."""
     written = folder / "config.yaml"
-    return written.is_file() and bool(read_yaml(written) != configured())
+    return written.is_file() and bool(read(written) != configured())

@@ -9,15 +9,16 @@ So a table that varies one thing says that one thing, where it is shortest to sa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 
 from wsss.errors import WsssError, choose
-from wsss.files import read_yaml
 from wsss.plan.layers import Raw, line_of
 from wsss.plan.resolve import PACKAGE
+from wsss.plan.written import read
 from wsss.stages import WITH_SCORES, default_images
 
 CELL_KEYS = (
@@ -47,13 +48,13 @@ def load(names: list[str], folder: str | Path) -> dict[str, Raw]:
     from wsss.plan import checks  # it reads cells, and so this module
 
     present = {path.stem: path for path in Path(folder).glob("*.yaml")}
-    specs = {}
+    schema, specs = read(SCHEMA), {}
     for name in names:
         path = choose(present, name, "paper")
         if "_" in name:
             raise WsssError(f"{path}: rename it without '_', which ends the paper's name in the names of its tables")
-        specs[name] = read_yaml(path)
-        check_schema(specs[name], read_yaml(SCHEMA), path)
+        specs[name] = read(path)
+        check_schema(specs[name], schema, path)
     for name in specs:
         checks.check(name, specs, Path(folder))
     return specs
@@ -85,6 +86,13 @@ def rows(spec: Raw, table: str) -> list[tuple[Raw, list[Raw]]]:
         cells = [cell(row, column) for column in about["columns"]]
         found.append((row, cells))
     return found
+
+
+def cells(spec: Raw) -> Iterator[Raw]:
+    """Yield the cells of all tables of a paper."""
+    for table in spec["tables"]:
+        for _, found in rows(spec, table):
+            yield from found
 
 
 def cell(row: Raw, column: Raw) -> Raw:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import socket
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from wsss import stages
 from wsss.files import read_json
-from wsss.plan.cost import Counts, amount, config_of
+from wsss.plan.cost import Work, amount, config_of
 from wsss.plan.jobs import Job, job_of
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
+from wsss.plan.sizes import Counts
 from wsss.stages import STAGES
 
-Kind = tuple[str, ...]
+Kind = tuple[str, ...]  # stage, method or network, and all else that decides the time of a step or an image
 
 
 def kind_of(job: Job, config: Raw) -> Kind:
-    """Name the kind of a job: stage, method or network, and all else that decides the time of a step or an image."""
+    """Return the kind of a job. Jobs of one kind take the same time per step or image."""
     batch = str(stages.training(job.stage, config)["batch_size"]) if job.trains else ""
     return (job.stage, *_words(job, config), batch, job.dataset)
 
@@ -27,28 +29,58 @@ def _words(job: Job, config: Raw) -> tuple[str, ...]:
     if job.stage in ("train", "cam"):
         return config["method"]["name"], config["backbone"]["name"]
     if job.stage in ("deeplab", "predict"):
-        return str(config["deeplab"]["model"]), str(config["deeplab"]["backbone"]["name"])
-    return (job.measured if job.stage == "measure" else "",)
+        network = config["deeplab"]
+        return str(network["model"]), str(network["backbone"]["name"])
+    if job.stage == "measure":
+        return (job.measured,)
+    return ("",)
 
 
-def rates(plan: Plan, counts: dict[str, Counts]) -> tuple[dict[Kind, float], set[str]]:
-    """Measure seconds per training step or per image, by kind, from the records of earlier jobs; and list the hosts."""
-    seconds: dict[Kind, float] = defaultdict(float)
-    units: dict[Kind, int] = defaultdict(int)
-    hosts = set()
+def _units(job: Job, config: Raw, counts: Counts) -> int | None:
+    """Count what a job does one after the other: steps of a training, else images; None where that is unknown."""
+    steps, images = amount(job, config, counts)
+    return steps or images
+
+
+class Pace:
+    """The seconds that earlier jobs took per training step or image, by kind, and the hosts on which they ran."""
+
+    def __init__(self) -> None:
+        self.hosts: set[str] = set()
+        self._seconds: dict[Kind, float] = defaultdict(float)
+        self._units: dict[Kind, int] = defaultdict(int)
+
+    def learn(self, plan: Plan, path: Path, counts: Counts) -> None:
+        """Add the record of a job at ``path``, if it is of one that can be compared."""
+        record = read_json(path)
+        job = _job_of_record(plan, path, record)
+        done = _units(job, record["config"], counts) if job else None
+        if job and done:
+            kind = kind_of(job, record["config"])
+            self._seconds[kind] += record["seconds"]
+            self._units[kind] += done
+            self.hosts.add(record["machine"]["host"])
+
+    def knows(self, kind: Kind) -> bool:
+        """Tell whether a job of this kind has run."""
+        return kind in self._units
+
+    def seconds(self, kind: Kind, units: int) -> float:
+        """Estimate the time of a job of a kind that is known."""
+        return units * self._seconds[kind] / self._units[kind]
+
+    def where(self) -> str:
+        """Name the hosts."""
+        return "this machine" if self.hosts == {socket.gethostname()} else ", ".join(sorted(self.hosts))
+
+
+def measure(plan: Plan, counts: dict[str, Counts]) -> Pace:
+    """Measure the pace of earlier jobs on data sets, whose numbers of images are given, from their records."""
+    pace = Pace()
     for dataset, known in counts.items():
         for path in sorted(plan.results.glob(f"{dataset}/*/*/seed*/*/*record.json")):
-            record = read_json(path)
-            job = _job_of_record(plan, path, record)
-            if job is None:
-                continue
-            steps, images = amount(job, record["config"], known)
-            if done := steps or images:
-                kind = kind_of(job, record["config"])
-                seconds[kind] += record["seconds"]
-                units[kind] += done
-                hosts.add(record["machine"]["host"])
-    return {kind: seconds[kind] / units[kind] for kind in units}, hosts
+            pace.learn(plan, path, known)
+    return pace
 
 
 def _job_of_record(plan: Plan, path: Path, record: Raw) -> Job | None:
@@ -60,29 +92,35 @@ def _job_of_record(plan: Plan, path: Path, record: Raw) -> Job | None:
     return None
 
 
-def time_of(plan: Plan, jobs: list[Job], counts: dict[str, Counts]) -> str:
+# ---- in words
+
+
+def time_of(work: Work) -> str:
     """Estimate the time that jobs take, as a sentence, or say why that cannot be done."""
-    known, hosts = rates(plan, counts)
-    seconds, unknown = 0.0, defaultdict[str, dict[str, None]](dict)
-    for job in jobs:
-        config = config_of(plan, job)
-        steps, images = amount(job, config, counts[job.dataset])
-        kind, units = kind_of(job, config), steps or images
-        if kind in known and units is not None:
-            seconds += known[kind] * units
+    pace = measure(work.plan, work.counts)
+    seconds = 0.0
+    unknown: dict[str, dict[str, None]] = defaultdict(dict)  # stage -> what tells its jobs apart
+    for job in work.jobs:
+        config = config_of(work.plan, job)
+        kind, units = kind_of(job, config), _units(job, config, work.counts[job.dataset])
+        if units is not None and pace.knows(kind):
+            seconds += pace.seconds(kind, units)
         else:
             unknown[job.stage][kind[1]] = None
     if not seconds:
         return "The time for that is not known, since none of it has run here yet."
-    where = "this machine" if hosts == {socket.gethostname()} else ", ".join(sorted(hosts))
-    text = f"About {duration(seconds)}, one job after the other, at the pace of earlier runs on {where}."
-    rest = [_named(stage, list(of)) for stage, of in unknown.items()]
-    return text + (f" Not counted, because not measured yet: {', '.join(rest)}." if rest else "")
+    text = f"About {duration(seconds)}, one job after the other, at the pace of earlier runs on {pace.where()}."
+    if unknown:
+        rest = ", ".join(_named(stage, words) for stage, words in unknown.items())
+        text += f" Not counted, because not measured yet: {rest}."
+    return text
 
 
-def _named(stage: str, of: list[str]) -> str:
-    words = [word for word in of if word]
-    return STAGES[stage].many + (f" ({', '.join(words)})" if words else "")
+def _named(stage: str, words: Iterable[str]) -> str:
+    """Name the jobs of a stage, with what tells them apart."""
+    told = ", ".join(word for word in words if word)
+    many = STAGES[stage].many
+    return f"{many} ({told})" if told else many
 
 
 def duration(seconds: float) -> str:
@@ -90,4 +128,6 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from wsss import stages
-from wsss.files import read_yaml
 from wsss.plan import papers
 from wsss.plan.layers import Raw
 from wsss.plan.resolve import PACKAGE, method_of, method_settings, paper_layer, resolve
+from wsss.plan.written import read
 
 PAPERS = PACKAGE.parent / "papers"
 BEHIND = {  # stage -> the module at whose top its departures stand
@@ -124,7 +124,7 @@ def _attribute(head: str, word: str) -> str:
 def _chain(run: str, paper: str, stage: str) -> tuple[str, str]:
     """Return the stages that make a result, the first one first, and where the departures of each are numbered."""
     owner, name = papers.owner_of(run, paper)
-    said = read_yaml(PAPERS / f"{owner}.yaml")["runs"][name]
+    said = read(PAPERS / f"{owner}.yaml")["runs"][name]
     config = resolve(method_of(said), [paper_layer(f"{owner}.yaml, run {name}", said, None, ())])
     found: dict[str, None] = {}
 
@@ -172,7 +172,7 @@ def _networks() -> Iterator[str]:
     """Yield the presets of segmentation networks, and their departures."""
     path = PACKAGE / "segment" / "presets.yaml"
     yield from ("## Segmentation networks", "")
-    for preset in read_yaml(path):
+    for preset in read(path):
         yield from (f"### Preset `{preset}`", "", *settings(path, (preset,)), "")
     yield from _listed(BEHIND["deeplab"])
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import csv
 import functools
 import math
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from wsss.files import read_json
-from wsss.plan import cost
 from wsss.plan.jobs import shards_of
 from wsss.plan.plan import Plan
 from wsss.plan.resolve import PACKAGE
@@ -22,12 +22,36 @@ SMALL = 3000  # MB of a job on the drawn data sets
 SMALL_MINUTES = 30
 
 
+@dataclass(frozen=True)
+class Need:
+    """A row of the table: what one job of a rule needs at the papers' sizes."""
+
+    mb: float
+    mb_per_1000_images: float
+    mb_per_process: float
+    mb_per_process_and_class: float
+    minutes: float
+    seconds_per_image: float
+
+    def megabytes(self, images: int, labels: int, processes: int) -> int:
+        """Return the memory of a job: for a data set of so many images and labels, in so many processes."""
+        per_process = self.mb_per_process + self.mb_per_process_and_class * labels
+        return math.ceil(self.mb + self.mb_per_1000_images * images / 1000 + per_process * processes)
+
+    def whole_minutes(self, images: float) -> int:
+        """Return the run time of a job that works on so many images."""
+        return math.ceil(self.minutes + self.seconds_per_image * images / 60)
+
+
 @functools.cache
-def table() -> dict[str, dict[str, float]]:
+def table() -> dict[str, Need]:
     """Return the rows, by rule."""
+    columns = [field.name for field in fields(Need)]
+    found = {}
     with TABLE.open(newline="", encoding="utf-8") as stream:
-        rows = {row.pop("rule"): row for row in csv.DictReader(stream)}
-    return {rule: {key: float(row[key]) for key in row if key != "known_from"} for rule, row in rows.items()}
+        for row in csv.DictReader(stream):
+            found[row["rule"]] = Need(*(float(row[column]) for column in columns))
+    return found
 
 
 def megabytes(plan: Plan, rule: str, dataset: str, processes: int = 0, attempt: int = 1) -> int:
@@ -41,11 +65,11 @@ def megabytes(plan: Plan, rule: str, dataset: str, processes: int = 0, attempt: 
         attempt: 1 for the first try.
     """
     if is_small(plan, dataset):
-        return SMALL * min(attempt, 2)
-    row, labels = table()[rule], classes(plan, dataset) + 1
-    per_process = row["mb_per_process"] + row["mb_per_process_and_class"] * labels
-    found = row["mb"] + row["mb_per_1000_images"] * images(plan, dataset) / 1000 + per_process * processes
-    return math.ceil(found) * min(attempt, 2)
+        found = SMALL
+    else:
+        labels = classes(plan, dataset) + 1
+        found = table()[rule].megabytes(images(plan, dataset), labels, processes)
+    return found * min(attempt, 2)
 
 
 def minutes(plan: Plan, rule: str, dataset: str, shard: str = "", attempt: int = 1, trains: bool = False) -> int:
@@ -61,13 +85,13 @@ def minutes(plan: Plan, rule: str, dataset: str, shard: str = "", attempt: int =
         attempt: 1 for the first try.
         trains: the job trains a network.
     """
-    row, factor = table()[rule], 1 if trains else attempt
+    need, longer = table()[rule], 1 if trains else attempt
     if is_small(plan, dataset):
-        return int(min(row["minutes"], SMALL_MINUTES)) * (2 if trains else factor)
+        most = int(min(need.minutes, SMALL_MINUTES))
+        return most * (2 if trains else longer)
     part = shard.partition("-")[0]
-    counts = cost.sizes(plan, dataset)
-    worked_on = counts.get(part, images(plan, dataset)) / shards_of(shard)
-    return math.ceil(row["minutes"] + row["seconds_per_image"] * worked_on / 60) * factor
+    worked_on = plan.sizes(dataset).get(part, images(plan, dataset)) / shards_of(shard)
+    return need.whole_minutes(worked_on) * longer
 
 
 def is_small(plan: Plan, dataset: str) -> bool:
@@ -78,7 +102,7 @@ def is_small(plan: Plan, dataset: str) -> bool:
 @functools.cache
 def images(plan: Plan, dataset: str) -> int:
     """Count the images of a data set, as far as it is known."""
-    counts = cost.sizes(plan, dataset)
+    counts = plan.sizes(dataset)
     return counts.get("train", 0) + counts.get("val", 0)
 
 

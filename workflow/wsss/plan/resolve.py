@@ -9,6 +9,7 @@ replaced as the data set says. At last every value is checked.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,9 @@ from typing import Any
 
 from wsss import stages
 from wsss.errors import WsssError
-from wsss.files import read_yaml
 from wsss.plan.layers import Layer, Raw, blame, overlay
 from wsss.plan.references import is_reference
+from wsss.plan.written import read
 from wsss.segment import presets
 from wsss.settings.check import check
 
@@ -27,27 +28,35 @@ PIXEL_KEYS = {"crop", "long_side", "translation"}  # sizes that shrink with the 
 
 
 @functools.cache
-def _package_yaml(name: str) -> Raw:
-    return read_yaml(PACKAGE / name)
-
-
-def methods() -> list[str]:
+def methods() -> tuple[str, ...]:
     """Return the names of all methods: those with a settings file."""
-    return sorted(path.stem for path in (PACKAGE / "methods").glob("*.yaml"))
+    return tuple(sorted(path.stem for path in (PACKAGE / "methods").glob("*.yaml")))
+
+
+@functools.cache
+def _package_layer(name: str) -> Layer:
+    """Return the layer that a file of the package is."""
+    path = PACKAGE / name
+    return Layer(path.name, read(path), (path,))
 
 
 def _own_layers(method: str) -> list[Layer]:
     """Return the layers that the package itself has for a method."""
     if method not in methods():
         raise WsssError(f"unknown method '{method}': choose one of {', '.join(methods())}")
-    names = ("defaults.yaml", f"methods/{method}.yaml")
-    return [Layer(Path(name).name, _package_yaml(name), (PACKAGE / name,)) for name in names]
+    return [_package_layer("defaults.yaml"), _package_layer(f"methods/{method}.yaml")]
 
 
 def method_settings(method: str) -> Raw:
     """Put the released settings of ``method`` on top of the defaults."""
+    return copy.deepcopy(_released(method))
+
+
+@functools.cache
+def _released(method: str) -> Raw:
+    """Return the released settings of a method, which all runs share."""
     defaults, own = _own_layers(method)
-    settings = overlay(overlay({}, defaults, new_keys=True), own, new_keys=True)
+    settings = overlay(defaults.says or {}, own, new_keys=True)
     return {**settings, "method": {"name": method, **settings.get("method", {})}}
 
 
@@ -85,13 +94,13 @@ def resolve(method: str, layers: Sequence[Layer], pixels: float = 1.0, networks:
     Raises:
         WsssError: an unknown key or a wrong value; names the layer that says it.
     """
-    config = method_settings(method)
+    config = _released(method)
     for layer in layers:
         config = overlay(config, layer)
     every = [*_own_layers(method), *layers]
     _refuse_references(config, every)
-    config["crf"]["alphas"] = learnable(config["crf"]["alphas"], config["affinity"])
-    config = stand_in(shrink(_with_preset(config, every), pixels), networks or {})
+    config = _with_preset(_with_learnable(config), every)
+    config = stand_in(shrink(config, pixels), networks or {})
     for finding in check(config):
         raise blame(every, finding.path, finding.message)
     return config
@@ -99,24 +108,28 @@ def resolve(method: str, layers: Sequence[Layer], pixels: float = 1.0, networks:
 
 def _with_preset(config: Raw, layers: list[Layer]) -> Raw:
     """Complete DeepLab's settings by the preset they name; for an unknown one the error names the layer."""
-    if config["deeplab"]["preset"] not in presets.presets():
-        known = ", ".join(presets.presets())
-        raise blame(layers, ("deeplab", "preset"), f"is '{config['deeplab']['preset']}': choose one of {known}")
+    preset, known = config["deeplab"]["preset"], presets.presets()
+    if preset not in known:
+        raise blame(layers, ("deeplab", "preset"), f"is '{preset}': choose one of {', '.join(known)}")
     return presets.resolve(config)
 
 
 def _refuse_references(config: Raw, layers: list[Layer]) -> None:
     """Refuse another run as official weights, which are a file; a training may start from another run."""
     for name in stages.TRAINED:
-        if name != "deeplab" and is_reference(stages.official_weights(name, config)):
-            section = stages.STAGES[name].sections[-1]
-            path = ("train", "weights") if name == "train" else (section, "train", "weights")
-            raise blame(layers, path, "takes a file of official weights, not another run: use train.start")
+        if name == "deeplab" or not is_reference(stages.official_weights(name, config)):
+            continue
+        path: tuple[str, ...] = ("train", "weights")
+        if name != "train":
+            path = (stages.STAGES[name].sections[-1], *path)
+        raise blame(layers, path, "takes a file of official weights, not another run: use train.start")
 
 
-def learnable(alphas: list[float], affinity: Raw) -> list[float]:
+def _with_learnable(config: Raw) -> Raw:
     """Add to the CRF's exponents the two that AffinityNet learns from, which a data set's own list may lack."""
-    return sorted({*alphas, affinity["low_alpha"], affinity["high_alpha"]})
+    crf, affinity = config["crf"], config["affinity"]
+    alphas = sorted({*crf["alphas"], affinity["low_alpha"], affinity["high_alpha"]})
+    return {**config, "crf": {**crf, "alphas": alphas}}
 
 
 def shrink(value: Any, factor: float) -> Any:
@@ -153,6 +166,8 @@ def stand_in(value: Any, table: Raw) -> Any:
 
 def _replaced(backbone: Raw, entry: Raw) -> Raw:
     """Put a stand-in over one network's mapping. Weights that a run trained stay."""
-    kept = {"weights": backbone["weights"]} if is_reference(backbone.get("weights")) else {}
     same = entry.get("name", backbone["name"]) == backbone["name"]
-    return {**(backbone if same else dict.fromkeys(backbone)), **entry, **kept}
+    found = {**(backbone if same else dict.fromkeys(backbone)), **entry}
+    if is_reference(backbone.get("weights")):
+        found["weights"] = backbone["weights"]
+    return found

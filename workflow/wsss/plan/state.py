@@ -10,9 +10,10 @@ from wsss.plan.layers import Raw
 from wsss.plan.outlook import Outlook, differs
 from wsss.plan.papers import owner_of
 from wsss.plan.plan import Plan
+from wsss.plan.runs import Run
 from wsss.plan.targets import Target
 from wsss.provenance.state import changed_input, changed_output
-from wsss.stages import DRAWN, MEASURED, STAGES
+from wsss.stages import DRAWN, MEASURED, STAGES, TRAINED
 
 NAMED = 3  # runs that a state names before it counts
 
@@ -21,7 +22,8 @@ def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str, str]]:
     """(word, kind, title, state) of all claims, tables and figures."""
     found = []
     for entry in entries(plan, dataset):
-        found.append((entry["name"], entry["kind"].removesuffix("s"), entry["title"], entry["state"]))
+        kind = entry["kind"].removesuffix("s")
+        found.append((entry["name"], kind, entry["title"], entry["state"]))
     return found
 
 
@@ -38,22 +40,26 @@ def entries(plan: Plan, dataset: str) -> list[Raw]:
 def _entry(outlook: Outlook, dataset: str, target: Target) -> Raw:
     plan, (paper, kind, name) = outlook.plan, target
     about = drawings.about(plan, kind, paper, name)
-    entry = {
+    folder = targets.folder(plan, dataset, target)
+    obstacle = drawings.obstacle(plan, dataset, kind, paper, name)
+    now = {"runs": [], "state": obstacle} if obstacle else _now(outlook, dataset, target)
+    return {
         "name": target.word,
         "kind": kind,
         "paper": paper,
         "title": about["title"],
         "caption": about["caption"],
-        "folder": targets.folder(plan, dataset, target),
+        "folder": folder,
         "log": str(plan.results / "logs" / dataset / kind / f"{target.word}.log"),
-        "runs": [],
-        "state": drawings.obstacle(plan, dataset, kind, paper, name),
+        **now,
     }
-    if entry["state"] is None:
-        drawing = drawings.drawing(plan, dataset, kind, paper, name)
-        entry["state"] = state(outlook, dataset, Path(entry["folder"]), drawing)
-        entry["runs"] = _runs(outlook, drawing)
-    return entry
+
+
+def _now(outlook: Outlook, dataset: str, target: Target) -> Raw:
+    """Return the state of a target that can be made, and the runs that it rests on."""
+    drawing = drawings.drawing(outlook.plan, dataset, target.kind, target.paper, target.name)
+    folder = Path(targets.folder(outlook.plan, dataset, target))
+    return {"runs": _runs(outlook, drawing), "state": state(outlook, dataset, folder, drawing)}
 
 
 def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
@@ -61,28 +67,41 @@ def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
 
     Claims come first: those of all papers before everything, those of a paper before its tables.
     """
+    if target.paper == claims.ALL:
+        return -1, -1, 0
+    at = list(plan.papers).index(target.paper)
     if target.kind == "claims":
-        return (list(plan.papers).index(target.paper) if target.paper else -1), -1, 0
-    tables = list(plan.papers[target.paper]["tables"])
-    table = target.name
-    if target.kind == "figures":
-        table = drawings.about(plan, target.kind, target.paper, target.name).get("table", "")
-    at = tables.index(table) if table in tables else len(tables)
-    return list(plan.papers).index(target.paper), at, int(target.kind == "figures")
+        return at, -1, 0
+    if target.kind == "tables":
+        return at, _place_of_table(plan, target.paper, target.name), 0
+    shown = drawings.about(plan, target.kind, target.paper, target.name).get("table", "")
+    return at, _place_of_table(plan, target.paper, shown), 1
+
+
+def _place_of_table(plan: Plan, paper: str, table: str) -> int:
+    """Return the place of a table in its paper; behind all for a name that is none."""
+    tables = list(plan.papers[paper]["tables"])
+    return tables.index(table) if table in tables else len(tables)
 
 
 def page(plan: Plan, dataset: str) -> Raw:
     """Return the contents of the page: papers, claims as far as computed, targets and their states, words of stages."""
-    papers = {name: {key: spec.get(key) for key in ("title", "citation", "note")} for name, spec in plan.papers.items()}
-    shown = {name: stage.result for name, stage in STAGES.items() if stage.trains or name in (*DRAWN, *MEASURED)}
-    so_far = claims.drawing(plan, dataset, claims.ALL, so_far=True)
+    papers = {}
+    for name, spec in plan.papers.items():
+        papers[name] = {key: spec.get(key) for key in ("title", "citation", "note")}
     return {
         "dataset": dataset,
         "papers": papers,
-        "claims": so_far,
+        "claims": claims.drawing(plan, dataset, claims.ALL, so_far=True),
         "entries": entries(plan, dataset),
-        "stage_words": shown,
+        "stage_words": _words_of_stages(),
     }
+
+
+def _words_of_stages() -> dict[str, str]:
+    """Return the words for the results of all stages that the page speaks of."""
+    shown = {*TRAINED, *DRAWN, *MEASURED}
+    return {name: stage.result for name, stage in STAGES.items() if name in shown}
 
 
 # ---- states
@@ -93,30 +112,54 @@ def state(outlook: Outlook, dataset: str, folder: Path, drawing: Raw) -> str:
 
     A large file older than the record is not read again: this is asked often, and of gigabytes. ``wsss audit`` reads
     all.
+
+    Args:
+        outlook: the jobs that are still to do.
+        dataset: the data set that the target is made for.
+        folder: where it is written.
+        drawing: what it is made from.
     """
     inputs = drawings.inputs(drawing)
-    if not (folder / "record.json").is_file():
-        jobs = outlook.missing(inputs)
-        return f"needs {_names(jobs, dataset)}" if jobs else "ready to be drawn"
+    if (folder / "record.json").is_file():
+        why = _stale(outlook, dataset, folder, drawing)
+        return f"stale: {why}" if why else "made"
+    jobs = outlook.missing(inputs)
+    return f"needs {_names(jobs, dataset)}" if jobs else "ready to be drawn"
+
+
+def _stale(outlook: Outlook, dataset: str, folder: Path, drawing: Raw) -> str | None:
+    """Say why a target that has been made would come out differently now; None if it would not.
+
+    Args:
+        outlook: the jobs that are still to do.
+        dataset: the data set that the target is made for.
+        folder: where it is written.
+        drawing: what it is made from.
+    """
+    inputs, record = drawings.inputs(drawing), folder / "record.json"
     if jobs := outlook.changed(inputs):
-        return f"stale: other settings or code of {_names(jobs, dataset)}"
+        return f"other settings or code of {_names(jobs, dataset)}"
     if differs(folder, lambda: drawing):
-        return "stale: its entry in the paper, or the code that draws it, has changed"
-    record = folder / "record.json"
+        return "its entry in the paper, or the code that draws it, has changed"
     if why := changed_output(record) or changed_input(record):
-        return f"stale: {why}"
+        return why
     if jobs := outlook.missing(inputs):
-        return f"stale: {_names(jobs, dataset)} has to be computed again"
-    return "made"
+        return f"{_names(jobs, dataset)} has to be computed again"
+    return None
 
 
 def _names(jobs: list[Job], dataset: str) -> str:
     """Name the runs of jobs, or a few of them."""
-    names: dict[str, None] = {}
-    for job in jobs:
-        names[f"{job.paper}/{job.run}" + (f" on {job.dataset}" if job.dataset != dataset else "")] = None
-    found = list(names)
-    return ", ".join(found[:NAMED]) + (f" and {len(found) - NAMED} more" if len(found) > NAMED else "")
+    found = list(dict.fromkeys(_name(job, dataset) for job in jobs))
+    named = ", ".join(found[:NAMED])
+    rest = len(found) - NAMED
+    return f"{named} and {rest} more" if rest > 0 else named
+
+
+def _name(job: Job, dataset: str) -> str:
+    """Name the run of a job, and its data set if that is another."""
+    run = f"{job.paper}/{job.run}"
+    return run if job.dataset == dataset else f"{run} on {job.dataset}"
 
 
 # ---- runs
@@ -127,26 +170,23 @@ def _runs(outlook: Outlook, drawing: Raw) -> list[Raw]:
 
     Networks are keyed by their folders. Those that a run's own network starts or learns from come first.
     """
-    found: dict[tuple[str, str, str], Raw] = {}
+    found: dict[Run, Raw] = {}
     for entry in drawings.entries(drawing):
-        if "run" not in entry or not drawings.files(entry):
-            continue
-        owner, run = owner_of(entry["run"], drawing["paper"])
-        which = (str(entry.get("dataset", drawing["dataset"])), owner, run)
-        about = found.setdefault(which, _run(outlook.plan, *which))
-        for job in outlook.jobs(drawings.files(entry)):
-            if job.trains and job.seed == about["seeds"][0]:
-                folder = str(job.folder(outlook.plan))
-                about["networks"][folder] = _network(outlook.plan, job, (owner, run))
+        files = drawings.files(entry)
+        if files and "run" in entry:
+            run = Run(entry.get("dataset", drawing["dataset"]), *owner_of(entry["run"], drawing["paper"]))
+            about = found.setdefault(run, _run(outlook.plan, run))
+            about["networks"].update(_networks(outlook, run, files))
     return list(found.values())
 
 
-def _run(plan: Plan, dataset: str, paper: str, run: str) -> Raw:
-    config, seeds = plan.resolve(dataset, paper, run), plan.dataset(dataset)["seeds"]
-    logs = plan.results / "logs" / dataset / paper / run
+def _run(plan: Plan, run: Run) -> Raw:
+    """Describe a run, without its networks."""
+    config, seeds = plan.resolve(*run), plan.dataset(run.dataset)["seeds"]
+    logs = plan.results / "logs" / run.dataset / run.word
     return {
-        "run": f"{paper}/{run}",
-        "dataset": dataset,
+        "run": run.word,
+        "dataset": run.dataset,
         "method": config["method"]["name"],
         "backbone": config["backbone"]["name"],
         "seeds": seeds,
@@ -155,8 +195,18 @@ def _run(plan: Plan, dataset: str, paper: str, run: str) -> Raw:
     }
 
 
-def _network(plan: Plan, job: Job, run: tuple[str, str]) -> Raw:
+def _networks(outlook: Outlook, run: Run, files: list[str]) -> dict[str, Raw]:
+    """Describe the networks of the first seed that files come from, by their folders."""
+    plan, found = outlook.plan, {}
+    first = plan.dataset(run.dataset)["seeds"][0]
+    for job in outlook.jobs(files):
+        if job.trains and job.seed == first:
+            found[str(job.folder(plan))] = _network(plan, job, run)
+    return found
+
+
+def _network(plan: Plan, job: Job, run: Run) -> Raw:
     """Describe a trained network, and tell whether it is that of ``run`` itself."""
     config = plan.resolve(job.dataset, job.paper, job.run)
-    own = plan.owner(job.dataset, *run, job.stage) == (job.paper, job.run)
+    own = plan.owner(job.dataset, run.paper, run.name, job.stage) == (job.paper, job.run)
     return {"stage": job.stage, "method": config["method"]["name"], "backbone": config["backbone"]["name"], "own": own}

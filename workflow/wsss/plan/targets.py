@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,12 +35,22 @@ class Target(NamedTuple):
 
 def every(plan: Plan) -> list[Target]:
     """Return all claims, tables and figures of the configured papers, also those that cannot be made."""
-    found = [Target(claims.ALL, "claims", claims.NAME)] if claims.members(plan, claims.ALL) else []
-    for paper, spec in plan.papers.items():
-        found += [Target(paper, "claims", claims.NAME)] if spec.get("claims") else []
-        found += [Target(paper, "tables", name) for name in spec["tables"]]
-        found += [Target(paper, "figures", name) for name in spec.get("figures", {})]
+    found = []
+    if claims.members(plan, claims.ALL):
+        found.append(Target(claims.ALL, "claims", claims.NAME))
+    for paper in plan.papers:
+        found += _of_paper(plan, paper)
     return found
+
+
+def _of_paper(plan: Plan, paper: str) -> Iterator[Target]:
+    """Yield the claims, tables and figures of a paper."""
+    spec = plan.papers[paper]
+    if spec.get("claims"):
+        yield Target(paper, "claims", claims.NAME)
+    for kind in ("tables", "figures"):
+        for name in spec.get(kind, {}):
+            yield Target(paper, kind, name)
 
 
 def folder(plan: Plan, dataset: str, target: Target) -> str:
@@ -50,10 +60,11 @@ def folder(plan: Plan, dataset: str, target: Target) -> str:
 
 def available(plan: Plan, dataset: str) -> dict[str, Target]:
     """Return the targets that can be made for a data set, by their words."""
-    found = [
-        target for target in every(plan) if obstacle(plan, dataset, target.kind, target.paper, target.name) is None
-    ]
-    return {target.word: target for target in found}
+    found = {}
+    for target in every(plan):
+        if obstacle(plan, dataset, target.kind, target.paper, target.name) is None:
+            found[target.word] = target
+    return found
 
 
 def folders(plan: Plan, dataset: str) -> dict[str, str]:
@@ -101,12 +112,15 @@ def default(plan: Plan, dataset: str) -> list[str]:
 
     It is what ``targets`` of the configuration says, else those of the data set's whose papers are configured.
     """
-    asked = plan.config.get("targets")
-    if asked:
-        return chosen(plan, dataset, [asked] if isinstance(asked, str) else asked)
-    own = plan.dataset(dataset).get("targets", EVERYTHING)
-    names = [own] if isinstance(own, str) else own
-    return chosen(plan, dataset, [name for name in names if paper_of(name) in {*plan.papers, EVERYTHING, claims.NAME}])
+    if asked := plan.config.get("targets"):
+        return chosen(plan, dataset, _as_list(asked))
+    known = {*plan.papers, EVERYTHING, claims.NAME}
+    own = _as_list(plan.dataset(dataset).get("targets", EVERYTHING))
+    return chosen(plan, dataset, [word for word in own if paper_of(word) in known])
+
+
+def _as_list(words: str | list[str]) -> list[str]:
+    return [words] if isinstance(words, str) else words
 
 
 def named(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
@@ -117,7 +131,12 @@ def named(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
         return default(plan, dataset)
     known = words(plan, dataset)
     found = [text for text in texts if text in known]
+    return chosen(plan, dataset, [*found, *_with_files(plan, dataset, texts)])
+
+
+def _with_files(plan: Plan, dataset: str, texts: list[str]) -> Iterator[str]:
+    """Yield the targets among whose files one of ``texts`` is."""
+    asked = {parent for text in texts for parent in Path(text).parents}
     for word, place in folders(plan, dataset).items():
-        if any(Path(place) in Path(text).parents for text in texts):
-            found.append(word)
-    return chosen(plan, dataset, found)
+        if Path(place) in asked:
+            yield word

@@ -12,13 +12,12 @@ from typing import Any
 
 from wsss.files import read_json, write_text
 from wsss.plan import requests
-from wsss.plan.cost import amount, config_of
-from wsss.plan.jobs import Job
+from wsss.plan.cost import Work, amount, config_of
 from wsss.plan.plan import Plan
 from wsss.plan.rates import Kind, _job_of_record, kind_of
+from wsss.plan.sizes import Counts
 from wsss.stages import STAGES
 
-Counts = dict[str, int]  # images of each part
 COLUMNS = (
     "rule",
     "jobs",
@@ -32,18 +31,18 @@ COLUMNS = (
 )  # child: the largest one
 
 
-def gpu_hours(plan: Plan, jobs: Iterable[Job], counts: dict[str, Counts]) -> str:
+def gpu_hours(work: Work) -> str:
     """Estimate GPU hours by paper as a sentence, from records of jobs that ran on a GPU; empty without any."""
-    pace = _pace_on_gpus(plan, counts)
+    pace = _pace_on_gpus(work.plan, work.counts)
     if not pace:
         return ""
     hours: dict[str, float] = defaultdict(float)
     unknown = 0
-    for job in jobs:
+    for job in work.jobs:
         if not STAGES[job.stage].network:
             continue
-        config = config_of(plan, job)
-        steps, images = amount(job, config, counts[job.dataset])
+        config = config_of(work.plan, job)
+        steps, images = amount(job, config, work.counts[job.dataset])
         kind, units = kind_of(job, config), steps or images
         if kind in pace and units is not None:
             hours[job.paper] += pace[kind] * units / 3600
@@ -60,14 +59,14 @@ def _pace_on_gpus(plan: Plan, counts: dict[str, Counts]) -> dict[Kind, float]:
     units: dict[Kind, int] = defaultdict(int)
     for dataset, known in counts.items():
         for path, record in _records(plan, dataset):
-            machine = record["machine"]
-            job = _job_of_record(plan, path, record) if str(machine["device"]).startswith("cuda") else None
+            device = str(record["machine"].get("device"))
+            job = _job_of_record(plan, path, record) if device.startswith("cuda") else None
             if job is None:
                 continue
             steps, images = amount(job, record["config"], known)
             if done := steps or images:
                 kind = kind_of(job, record["config"])
-                seconds[kind] += record["seconds"] * len(str(machine["device"]).split(", "))
+                seconds[kind] += record["seconds"] * len(device.split(", "))
                 units[kind] += done
     return {kind: seconds[kind] / units[kind] for kind in units}
 

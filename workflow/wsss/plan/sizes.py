@@ -1,0 +1,57 @@
+"""The number of images of a data set: counted in its index, or, before there is one, as far as it is known."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections import defaultdict
+from pathlib import Path
+
+from wsss.plan.layers import Raw
+
+Counts = dict[str, int]  # images of each part, or of each split
+PUBLISHED = {  # images of the lists that are downloaded, or expected, but not indexed yet
+    "voc": {"train": 1464, "val": 1449, "trainval": 2913, "train_aug": 10582},
+    "coco": {"train": 82081, "val": 40137},
+}
+
+
+def sizes(spec: Raw, index: Path) -> Counts:
+    """Count the images of each part (``measured``, ``rest``, ``val``) and of ``train``; unknown parts are left out.
+
+    Args:
+        spec: the data set's entry in the configuration.
+        index: the table of its images, if it has been made.
+    """
+    counts = _splits(spec, index)
+    found = {}
+    for role, split in spec["splits"].items():
+        if split in counts:
+            found[role] = counts[split]
+    if "train" in found and "measured" in found:
+        found["rest"] = found["train"] - found["measured"]
+    return found
+
+
+def _splits(spec: Raw, index: Path) -> Counts:
+    """Count the images of each split."""
+    if index.is_file():
+        status = index.stat()
+        return _counted(index, status.st_mtime_ns, status.st_size)
+    if spec["builder"] == "shapes":
+        options = spec["options"]
+        return {"train": options["train"], "val": options["val"]}
+    if spec.get("published"):
+        return PUBLISHED.get(spec["builder"], {})
+    return {}
+
+
+@functools.lru_cache(maxsize=16)
+def _counted(index: Path, changed: int, size: int) -> Counts:
+    """Count the images of each split in an index. It is read once, unless it changes."""
+    members: dict[str, set[str]] = defaultdict(set)
+    with index.open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            for split in row["split"].split(";"):
+                members[split].add(row["id"])
+    return {split: len(ids) for split, ids in members.items()}

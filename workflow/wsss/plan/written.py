@@ -1,0 +1,34 @@
+"""Settings as YAML: how they are written beside results, and read again to be compared with those of today.
+
+Both are done for every stage of every run before a workflow starts, so libyaml does them where it is there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wsss.files import read_text, read_yaml
+
+Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def as_yaml(value: Any) -> str:
+    """Write settings as YAML, in the same bytes with and without libyaml: other bytes would make results stale."""
+    text = str(yaml.dump(value, Dumper=Dumper))
+    return yaml.safe_dump(value) if "\\" in text else text  # libyaml breaks lines elsewhere in texts with escapes
+
+
+def read(path: str | Path) -> Any:
+    """Read a YAML file, as ``files.read_yaml`` does.
+
+    Raises:
+        WsssError: there is no such file, or it is not YAML.
+    """
+    try:
+        return yaml.load(read_text(path), Loader=Loader)
+    except (FileNotFoundError, yaml.YAMLError):
+        return read_yaml(path)  # which says what is wrong, and where
