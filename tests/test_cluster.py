@@ -116,7 +116,7 @@ def test_temporary_scores_are_gone_in_the_end_and_the_audit_says_so(workflow):
     assert (workflow.folder / metrics).is_file()
     assert list(folder.glob("seam/*/seed0/cam/*.record.json"))
     assert not list(folder.rglob("*.npz"))
-    assert "Nothing to be done" in workflow("-n", *ask).stderr
+    assert "Nothing to be done" in workflow("-n", *ask).stdout
     audit = workflow.wsss("audit", metrics)
     assert audit.returncode == 0, audit.stdout
     assert "1 temporary files are gone" in audit.stdout
