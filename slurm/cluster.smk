@@ -40,6 +40,7 @@ if workflow.is_main_process:
 onstart:
     try:
         cluster.check(SITE, config["gpus"])
+        check_disk()
         if cancelled := cluster.cancel_orphans(os.getcwd()):
             logger.info(
                 f"Cancelled, left by a controller that was lost: jobs {', '.join(cancelled)}. Trainings go on from their checkpoints."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import yaml
 
 from wsss import cluster, devices
 from wsss.errors import WsssError
-from wsss.plan import Plan, requests
+from wsss.plan import Plan, cost, extent, requests, usage
+from wsss.plan.outlook import Outlook
 from wsss.stages import IN_SHARDS, TRAINED
 
 ROOT = Path(__file__).parent.parent
@@ -94,3 +96,49 @@ def test_a_site_that_cannot_be_used_is_told_before_the_first_job(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(WsssError, match="sbatch: not found; start the workflow on a login node"):
         cluster.check(cluster.Site(), 0)
+
+
+def test_what_does_not_fit_the_disk_is_refused_unless_it_is_temporary(plan, one_line, monkeypatch):
+    monkeypatch.setattr(extent, "gigabytes", lambda work: 1e9)
+    work = cost.Work(plan, "voc12", [])
+    one_line(lambda: extent.check_disk(work), "GB are free", "1,000,000,000 GB", "temporary: [scores]")
+    plan.config["temporary"] = ["scores"]
+    extent.check_disk(work)
+    assert extent.free_gigabytes(plan.results / "not" / "there") > 0
+
+
+@pytest.mark.workflow
+def test_temporary_scores_are_gone_in_the_end_and_the_audit_says_so(workflow):
+    metrics = "brief/shapes/seam/baseline/seed0/measure/cam_measured.json"
+    ask = ("--config", "results=brief", "temporary=['scores']", "--", metrics)
+    workflow(*ask)
+    folder = workflow.folder / "brief/shapes"
+    assert (workflow.folder / metrics).is_file()
+    assert list(folder.glob("seam/*/seed0/cam/*.record.json"))
+    assert not list(folder.rglob("*.npz"))
+    assert "Nothing to be done" in workflow("-n", *ask).stdout
+    audit = workflow.wsss("audit", metrics)
+    assert audit.returncode == 0, audit.stdout
+    assert "1 temporary files are gone" in audit.stdout
+
+    config = yaml.safe_load((workflow.folder / "config.yaml").read_text())
+    plan = Plan({**config, "results": str(workflow.folder / "brief")})
+    with usage.write_efficiency(plan, "shapes").open() as stream:
+        rows = {row["rule"]: row for row in csv.DictReader(stream)}
+    assert list(rows) == ["train", "cam", "measure"]
+    assert (rows["train"]["jobs"], rows["train"]["attempts"]) == ("2", "2")
+    assert 0 < int(rows["train"]["peak_mb"]) < int(rows["train"]["asked_mb"])
+    assert usage.gpu_hours(cost.Work(plan, "shapes", ["seam_table2"])) == ""  # nothing has run on a GPU
+
+
+def test_gpu_hours_follow_records_of_gpus(plan, monkeypatch):
+    job = next(job for job in Outlook(plan).jobs([plan.metrics("voc12", "seam", "seam", 0, "cam")]) if job.trains)
+    config = plan.stage_config("voc12", "seam", "seam", 0, "train")
+    record = {"machine": {"device": "cuda:0"}, "seconds": 3600.0, "config": config, "outputs": {}}
+    monkeypatch.setattr(usage, "_records", lambda plan, dataset: [(Path("record.json"), record)])
+    monkeypatch.setattr(usage, "_job_of_record", lambda plan, path, record: job)
+    work = cost.Work(plan, "voc12", [])
+    work.jobs, work.counts = [job, job], {"voc12": {"train": 10582}}
+    assert usage.gpu_hours(work) == "GPU hours, at the pace of earlier runs on GPUs: seam 2.0."
+    record["machine"]["device"] = "cpu"
+    assert usage.gpu_hours(work) == ""

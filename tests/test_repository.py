@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 
 PYTHON = "3.11"  # of the conda environment
+PYTHONS = ("3.11", "3.12", "3.13")  # that pyproject.toml admits
 
 
 def locked(python: str) -> dict[str, str]:
@@ -48,18 +49,27 @@ def test_the_conda_environment_has_the_locks_pins():
     assert pins == {name: locked(PYTHON)[name] for name in pins}
 
 
-def test_the_conda_environment_can_be_solved(tmp_path):
+def test_the_pythons_that_are_admitted_are_the_ones_that_are_solved():
+    admitted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert admitted == f">={PYTHONS[0]},<3.{int(PYTHONS[-1].rpartition('.')[2]) + 1}"
+    assert PYTHON in PYTHONS
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_locks_pins_can_be_solved(tmp_path, python):
+    """Those of the conda environment are the ones of its Python."""
     uv = shutil.which("uv", path=f"{ROOT}/.tools/bin:{os.environ['PATH']}")
     if uv is None:
         pytest.skip("uv is not here")
+    pins = {name: locked(python)[name] for name in conda_pins()}
     wanted = tmp_path / "requirements.in"
-    wanted.write_text("".join(f"{name}=={version}\n" for name, version in conda_pins().items()))
-    command = [uv, "pip", "compile", "--quiet", "--no-header", "--python-version", PYTHON, str(wanted)]
+    wanted.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()))
+    command = [uv, "pip", "compile", "--quiet", "--no-header", "--python-version", python, str(wanted)]
     result = subprocess.run(command, capture_output=True, text=True)
     if "Failed to fetch" in result.stderr or "Could not connect" in result.stderr:
         pytest.skip("the package index cannot be reached")
     assert result.returncode == 0, result.stderr
-    assert "numpy==" in result.stdout
+    assert f"numpy=={pins['numpy']}" in result.stdout
 
 
 def test_the_readme_starts_with_two_commands_that_make_knows():

@@ -24,8 +24,10 @@ from wsss.files import sha256
 pytestmark = pytest.mark.slurm
 
 METRICS = "results/shapes/seam/baseline/seed0/measure/cam_measured.json"
+TABLE = "seam_table2"
 TRAIN = "results/shapes/pretraining/classifier/seed0/train"
 MINUTES = 60  # seconds
+PATIENCE = 30 * MINUTES  # a guard against hanging, also on a machine that is busy
 QUICK = ("--slurm-init-seconds-before-status-checks", "5", "--jobs", "8")
 SMALL = ("dataset=shapes", "gpus=0", "threads=1", "workers=1", "loaders=2", "shards=2")
 
@@ -72,7 +74,7 @@ class Run:
     def said(self) -> str:
         return self._log.read_text()
 
-    def end(self, seconds: float = 5 * MINUTES) -> int:
+    def end(self, seconds: float = PATIENCE) -> int:
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -96,7 +98,7 @@ class Case:
     def __init__(self, workflow):
         self.workflow, self.out = workflow, workflow.folder / TRAIN
         self.runs: list[Run] = []
-        self.steps = "overrides: {train: {steps: 1200}}"
+        self.steps = "overrides: {train: {steps: 2000}}"
         (workflow.folder / "long.yaml").write_text(self.steps)
         workflow("--configfile", "long.yaml", "--", f"{TRAIN}/model.pt")
         self.expected = self.bytes()
@@ -108,14 +110,13 @@ class Case:
     def clear(self) -> None:
         shutil.rmtree(self.out)
 
-    def run(self, *config: str, **more) -> Run:
-        options = ("--configfile", str(self.workflow.folder / "long.yaml"))
+    def run(self, *config: str, options: tuple[str, ...] = (), **more) -> Run:
+        options = ("--configfile", str(self.workflow.folder / "long.yaml"), *options)
         self.runs.append(Run(self.workflow, f"{TRAIN}/model.pt", *config, options=options, **more))
         return self.runs[-1]
 
     def steps_done(self) -> int:
-        log = self.out / ".losses.0.csv"
-        return len(log.read_text().splitlines()) if log.exists() else 0
+        return lines(self.out / ".losses.0.csv")
 
     def events(self) -> list[str]:
         return [json.loads(line)["event"] for line in (self.out / "attempts.jsonl").read_text().splitlines()]
@@ -169,7 +170,7 @@ def test_a_job_without_the_gpu_it_asked_for_fails_and_is_tried_on_another_node(c
 @on_toy
 def test_a_training_that_is_preempted_goes_on(case):
     run = case.run(site="cpu_partition: scavenge")
-    wait_for(lambda: case.steps_done() > 20)
+    wait_for(lambda: case.steps_done() > 20, PATIENCE)
     ask("sbatch", "-p", "main", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 5")
     case.check(run)
     assert case.events().count("started") == 2
@@ -179,8 +180,8 @@ def test_a_training_that_is_preempted_goes_on(case):
 @on_toy
 def test_a_training_that_is_longer_than_its_partition_allows_goes_on(case):
     """It asks for no more than the limit, is warned, writes a checkpoint and is submitted again."""
-    run = case.run(site="cpu_partition: short\nwarn_minutes: 1.6")
-    wait_for(lambda: case.steps_done() > 20)
+    run = case.run(site="cpu_partition: short\nwarn_minutes: 1.2", options=("--retries", "30"))
+    wait_for(lambda: case.steps_done() > 20, PATIENCE)
     (job,) = running()
     assert "TimeLimit=00:02:00" in ask("scontrol", "show", "job", job)
     case.check(run)
@@ -190,7 +191,7 @@ def test_a_training_that_is_longer_than_its_partition_allows_goes_on(case):
 @on_toy
 def test_a_controller_that_is_killed_and_started_again_cancels_what_it_left(case):
     lost = case.run()
-    wait_for(lambda: case.steps_done() > 20)
+    wait_for(lambda: case.steps_done() > 20, PATIENCE)
     os.killpg(lost.process.pid, signal.SIGKILL)
     lost.process.wait()
     (orphan,) = running()
@@ -205,7 +206,7 @@ def test_a_controller_that_is_killed_and_started_again_cancels_what_it_left(case
 def test_a_node_that_is_cut_off_and_its_successor_do_not_write_both(case):
     """The node's daemon is gone, its job lives on. Slurm starts the job anew elsewhere, where it waits."""
     run = case.run()
-    wait_for(lambda: case.steps_done() > 20)
+    wait_for(lambda: case.steps_done() > 20, PATIENCE)
     ((_, node),) = running().items()
     cluster.leave_node(node)
     case.check(run)
@@ -215,7 +216,7 @@ def test_a_node_that_is_cut_off_and_its_successor_do_not_write_both(case):
 @on_toy
 def test_a_node_that_crashes_is_replaced(case):
     run = case.run("checkpoint_minutes=0.05")
-    wait_for(lambda: case.steps_done() > 20)
+    wait_for(lambda: case.steps_done() > 20, PATIENCE)
     ((job, node),) = running().items()
     cluster.crash(node, job)
     case.check(run)
@@ -235,3 +236,48 @@ def test_two_controllers_with_one_folder_of_results_take_turns(case, tmp_path):
     for run in runs:
         assert run.end() == 0, run.said()
     assert case.events().count("started") == 1
+
+
+@on_toy
+def test_tables_made_through_every_fault_are_those_of_a_local_run(workflow):
+    """From nothing to a table, in shards on two nodes; a node crashes, jobs are preempted, the controller is killed."""
+    home = workflow.folder / "results"
+    shutil.rmtree(home)
+    (workflow.folder / "longer.yaml").write_text("overrides: {train: {steps: 300}}")
+    options = ("--configfile", str(workflow.folder / "longer.yaml"))
+    workflow(*options, "--", TABLE)
+    kept = (
+        "tables/*/table.*",
+        "*/*/seed0/measure/*measured.json",
+        "*/*/seed0/train/model.pt",
+        "*/*/seed0/train/losses.csv",
+    )
+    expected = digests(home / "shapes", kept)
+    assert len(expected) > 10
+    shutil.rmtree(home)
+
+    run = Run(workflow, TABLE, "checkpoint_minutes=0.05", "shards=3", site="cpu_partition: scavenge", options=options)
+    trains = home / "shapes/pretraining/classifier/seed0/train/.losses.0.csv"
+    wait_for(lambda: lines(trains) > 20, PATIENCE)
+    ((job, node),) = running().items()
+    cluster.crash(node, job)
+    wait_for(lambda: any(lines(log) > 20 for log in home.glob("shapes/seam/*/seed0/train/.losses.0.csv")), PATIENCE)
+    ask("sbatch", "-p", "main", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 5")
+    cluster.start_node(node)
+    wait_for(lambda: list(home.glob("shapes/seam/*/seed0/cam/measured-*.npz")), PATIENCE)
+    os.killpg(run.process.pid, signal.SIGKILL)
+    run.process.wait()
+    workflow("--unlock", "--", TABLE)
+    run = Run(workflow, TABLE, "shards=3", site="cpu_partition: main", options=options)
+    assert run.end() == 0, run.said()
+    assert digests(home / "shapes", kept) == expected
+    assert workflow.wsss("audit", TABLE).returncode == 0
+
+
+def lines(file: Path) -> int:
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def digests(folder: Path, patterns: tuple[str, ...]) -> dict[str, str]:
+    found = sorted(file for pattern in patterns for file in folder.glob(pattern))
+    return {str(file.relative_to(folder)): sha256(file) for file in found}

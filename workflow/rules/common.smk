@@ -32,7 +32,7 @@ PACKAGE = quoted(Path(workflow.current_basedir).parent)
 shell.prefix(
     # a signal to all processes of a job is for its command to answer: the shell outlives it; the chart of run times in
     # Snakemake's report is logarithmic, and a job shorter than a tick of file times has 0 seconds there, which empties it
-    f"set -euo pipefail; sleep .02; trap : TERM INT; export PYTHONPATH={PACKAGE};"
+    f"set -euo pipefail; sleep .02; trap : TERM INT; export PYTHONPATH={PACKAGE} WSSS_TEMPORARY='{' '.join(config['temporary'])}';"
     f' wsss() {{{{ {PYTHON} -m wsss.cli "$@"; }}}};'
     f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']};"
     f" BATCH={config['batch']}; DETERMINISTIC={'--deterministic' * config['deterministic']};"
@@ -43,7 +43,17 @@ shell.prefix(
 
 from wsss import cluster
 from wsss.errors import WsssError
-from wsss.plan import Plan, configuration, cost, drawings, jobs, requests, targets
+from wsss.plan import (
+    Plan,
+    configuration,
+    cost,
+    drawings,
+    extent,
+    jobs,
+    requests,
+    targets,
+    usage,
+)
 from wsss.plan.written import as_yaml
 from wsss.stages import (
     IN_SHARDS,
@@ -101,6 +111,12 @@ def job(w, stage, file):
 def suffix(stage):
     """Suffix of a stage's shards."""
     return SUFFIXES[STAGES[stage].makes]
+
+
+def result(stage):
+    """Pattern of a stage's shards, temporary ones if they are configured so."""
+    path = f"{HOME}/{stage}/{SHARD}.{suffix(stage)}"
+    return temp(path) if STAGES[stage].makes in config["temporary"] else path
 
 
 def same_shard(stage):
@@ -242,6 +258,12 @@ def announce_cost():
             logger.info(f"\n{text}\n")
 
 
+def check_disk():
+    """Refuse to start on a cluster what does not fit the disk."""
+    names = targets.named(plan, DATASET, workflow.dag_settings.targets)
+    extent.check_disk(cost.Work(plan, DATASET, names))
+
+
 def stop_waiting():
     """Cancel Snakemake's timers for another look for work: its process would not end before they do."""
     for thread in threading.enumerate():
@@ -250,14 +272,18 @@ def stop_waiting():
 
 
 def it_is_over(state):
-    """On a cluster, run what its site wants to be run at the end."""
+    """On a cluster, say what was asked for and what was used, and run what its site wants to be run at the end."""
+    if "ON_CLUSTER" in globals() and (path := usage.write_efficiency(plan, DATASET)):
+        print(f"What jobs asked for and used: {path}")
     if "SITE" in globals():
         cluster.at_end(SITE, state)
 
 
 def where_results_are():
     """The last thing a run says."""
-    made = [folder for folder in FOLDERS.values() if Path(folder, "record.json").is_file()]
+    made = [
+        folder for folder in FOLDERS.values() if Path(folder, "record.json").is_file()
+    ]
     lines = ["", "Done."]
     if made:
         lines = [

@@ -33,7 +33,7 @@ for stage in IN_SHARDS:
             scores=same_shard(stage),
             model=model(stage),
         output:
-            result=f"{HOME}/{stage}/{SHARD}.{suffix(stage)}",
+            result=result(stage),
             record=f"{HOME}/{stage}/{SHARD}.record.json",
         log:
             f"{LOG}/{stage}_{SHARD}.log",

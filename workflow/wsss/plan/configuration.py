@@ -17,7 +17,7 @@ OWN = PACKAGE.parent.parent / "config.yaml"
 # keys that change no result
 EXECUTION = (
     *("device", "threads", "workers", "loaders", "gpus", "shards", "shard_images", "checkpoint_minutes"),
-    *("batch", "deterministic", "compile"),
+    *("batch", "deterministic", "compile", "temporary"),
 )
 
 

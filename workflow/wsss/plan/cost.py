@@ -120,7 +120,7 @@ def _amount_of_training(settings: Any, counts: Counts) -> tuple[int | None, int 
 
 def describe(work: Work) -> str:
     """Describe work as a short block of lines; empty if nothing has to be computed."""
-    from wsss.plan import extent, rates  # they count with what is above
+    from wsss.plan import extent, rates, usage  # they count with what is above
 
     if not work.jobs:
         return ""
@@ -130,6 +130,7 @@ def describe(work: Work) -> str:
             lines += _stage_lines(work, jobs)
     lines += _wrapped(extent.describe(work), 2)
     lines += _wrapped(rates.time_of(work), 2)
+    lines += _wrapped(usage.gpu_hours(work), 2)
     if names := work.at_random():
         text = f"These start at random, since no weights are given (see stand_ins): {', '.join(names)}."
         lines += _wrapped(text, 2)

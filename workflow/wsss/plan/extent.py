@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
+from wsss.errors import WsssError
 from wsss.plan.cost import Work, amount, config_of
 from wsss.plan.jobs import Job
 from wsss.plan.requests import TABLE
@@ -43,9 +46,33 @@ def gigabytes(work: Work) -> float:
 
 
 def describe(work: Work) -> str:
-    """Describe submissions and disk in two sentences; empty where it all fits on any machine."""
+    """Describe submissions and disk; empty where it all fits on any machine."""
     needed = gigabytes(work)
     if needed < 1:
         return ""
     number = submissions(work.jobs)
-    return f"With --profile slurm that is {number} submissions. Scores take about {needed:,.0f} GB of disk."
+    kept = ", of which most are deleted on the way" if "scores" in work.plan.config.get("temporary", ()) else ""
+    return (
+        f"With --profile slurm that is {number} submissions. Scores take about {needed:,.0f} GB of disk{kept}; "
+        f"{free_gigabytes(work.plan.results):,.0f} GB are free."
+    )
+
+
+def free_gigabytes(folder: Path) -> float:
+    """Return the free disk below a folder that may not be there yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free / 1e9
+
+
+def check_disk(work: Work) -> None:
+    """Compare the disk that the scores of jobs take with what is free.
+
+    Raises:
+        WsssError: it is not enough, and no result is temporary.
+    """
+    needed, free = gigabytes(work), free_gigabytes(work.plan.results)
+    if needed > free and not work.plan.config.get("temporary"):
+        raise WsssError(
+            f"{work.plan.results}: {free:,.0f} GB are free, and scores take {needed:,.0f} GB; put results elsewhere "
+            "(--config results=...), or set temporary: [scores]"
+        )

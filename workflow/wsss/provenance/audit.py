@@ -14,6 +14,7 @@ from wsss.provenance.chain import Chain
 from wsss.provenance.findings import Finding
 from wsss.provenance.hashes import Hasher
 from wsss.provenance.place import Place, makers_of
+from wsss.stages import STAGES
 
 
 @dataclass
@@ -96,6 +97,7 @@ def audit(
     _recompute(found)
     if code:
         _compare_code(found)
+    _set_apart_temporary(found)
     found.findings += _anchor(found, expect)
     found.findings = unique(found.findings)
     found.read = hasher.read
@@ -152,6 +154,23 @@ def _compare_code(found: Audit) -> None:
         found.findings += checks.todays_code(found.chain)
     except ImportError as error:
         found.left_out.append(f"code was not compared: {error.name} is not installed")
+
+
+def _set_apart_temporary(found: Audit) -> None:
+    """Turn files that are gone, and were said to be temporary when they were made, from findings into one line."""
+    gone = {finding.place for finding in found.findings if finding.kind == "missing" and _is_temporary(found, finding)}
+    if gone:
+        found.findings = [finding for finding in found.findings if finding.place not in gone]
+        found.left_out.append(
+            f"{len(gone)} temporary files are gone, as configured: their digests rest on records alone"
+        )
+
+
+def _is_temporary(found: Audit, finding: Finding) -> bool:
+    maker = found.chain.links.get(found.chain.makers.get(finding.place, ""))
+    if maker is None or maker.command not in STAGES:
+        return False
+    return STAGES[maker.command].makes in (maker.content["machine"].get("temporary") or ())
 
 
 def _anchor(found: Audit, expect: str | None) -> Iterable[Finding]:

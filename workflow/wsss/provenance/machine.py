@@ -18,6 +18,7 @@ SLURM = (
 )
 SWITCHES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED")
 SNAKEMAKE = "WSSS_SNAKEMAKE"  # environment: Snakemake's own command line
+TEMPORARY = "WSSS_TEMPORARY"  # environment: kinds of results that are deleted once nothing needs them any more
 SETS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "pydensecrf": "pydensecrf2", "dateutil": "python-dateutil"}
 
@@ -40,6 +41,7 @@ def machine(device: str) -> dict[str, Any]:
         "threads_asked": os.environ.get("WSSS_THREADS"),
         "slurm": {name: os.environ[name] for name in SLURM if name in os.environ},
         "snakemake": os.environ.get(SNAKEMAKE),
+        "temporary": os.environ.get(TEMPORARY, "").split(),
         "folder": os.getcwd(),
         "torch": _torch(),
     }

@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# Delete jobs of Kubernetes: cancel.sh NAME...
+exec kubectl delete job --wait=false "$@"
