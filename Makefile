@@ -16,7 +16,7 @@ lint: env
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/snakefmt --check Snakefile workflow/rules slurm
+	.venv/bin/snakefmt --check Snakefile workflow/Snakefile workflow/rules slurm
 	.venv/bin/snakemake --lint > /dev/null || .venv/bin/snakemake --lint
 
 env: .venv/.complete

@@ -40,7 +40,7 @@ class Workflow:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        for name in ("Snakefile", "config.yaml", "workflow", "slurm", "profiles", "envs"):
+        for name in ("Snakefile", "config.yaml", "pyproject.toml", "workflow", "slurm", "profiles", "envs", "config"):
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, folder / name)

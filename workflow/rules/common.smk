@@ -1,15 +1,16 @@
 # Shared by the files beside it: the plan, path patterns, resources.
 import difflib
 import functools
-import os
 import shlex
 import sys
 import threading
-from pathlib import Path
+import tomllib
+from importlib import metadata
 
 import yaml
+from packaging.requirements import Requirement
 
-sys.path.insert(0, str(Path(workflow.current_basedir).parent))
+sys.path.insert(0, f"{PROJECT}/workflow")
 os.environ.setdefault(
     "WSSS_SNAKEMAKE", shlex.join(sys.argv)
 )  # for the records of jobs, also under Slurm
@@ -22,6 +23,26 @@ if DeploymentMethod.APPTAINER in DEPLOYED:
     )
 
 
+PLANNED_WITH = {"jsonschema", "numpy", "pillow", "pydantic", "pyyaml"}
+
+
+def lacking():
+    """The packages that pyproject.toml names and this Python lacks: those of jobs only where jobs run in it, too."""
+    project = tomllib.loads(Path(PROJECT, "pyproject.toml").read_text(encoding="utf-8"))
+    names = {Requirement(text).name for text in project["project"]["dependencies"]}
+    if DeploymentMethod.CONDA in DEPLOYED:
+        names &= PLANNED_WITH
+    there = {found.name.lower().replace("_", "-") for found in metadata.distributions()}
+    return sorted(name for name in names - there if not name.startswith("snakemake"))
+
+
+if missing := lacking():
+    raise WorkflowError(
+        f"the Python of this Snakemake, {sys.executable}, lacks {', '.join(missing)}; "
+        f"install the project there (python -m pip install {shlex.quote(str(PROJECT))}), or use that of `make env`"
+    )
+
+
 def quoted(path):
     """Quote a path for the shell. Snakemake reads braces as names, so they are doubled."""
     return shlex.quote(str(path)).replace("{", "{{").replace("}", "}}")
@@ -29,12 +50,12 @@ def quoted(path):
 
 # jobs run this clone, in the Python that snakemake runs in, or in that of envs/wsss.yaml with --sdm conda
 PYTHON = "python" if DeploymentMethod.CONDA in DEPLOYED else quoted(sys.executable)
-PACKAGE = quoted(Path(workflow.current_basedir).parent)
+PACKAGE = quoted(f"{PROJECT}/workflow")
 # how it is computed stands here, not in the commands: a change of it makes nothing stale
 shell.prefix(
     # a signal to all processes of a job is for its command to answer: the shell outlives it
-    f"set -euo pipefail; trap : TERM INT; export PYTHONPATH={PACKAGE};"
-    f' wsss() {{{{ {PYTHON} -m wsss.cli "$@"; }}}};'
+    "set -euo pipefail; trap : TERM INT;"
+    f' wsss() {{{{ PYTHONPATH={PACKAGE} {PYTHON} -m wsss.cli "$@"; }}}};'
     f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']}; "
 )
 
@@ -52,8 +73,8 @@ from wsss.stages import (
 )
 
 try:
-    configuration.check(config, workflow.configfiles)
-    plan = Plan(config, files=workflow.configfiles)
+    configuration.check(config, CONFIG_FILES)
+    plan = Plan(config, files=CONFIG_FILES)
     plan.check(config["dataset"])
     MADE_BY_DEFAULT = targets.default(plan, config["dataset"])
 except WsssError as error:
@@ -168,6 +189,13 @@ def learns(stage):
 # ---- targets
 
 
+def describe(name, text):
+    """Give a rule its line in `snakemake --list`. A workflow around this one may have it under another name, or not."""
+    for its_rule in workflow.modifier.rules:
+        if its_rule.name == known_as(name):
+            its_rule.docstring = text
+
+
 DRAWN_FILES = {
     "tables": ("table.csv", "table.md", "table.tex", "table.html", "record.json"),
     "figures": ("figure.pdf", "figure.png", "record.json"),
@@ -201,7 +229,7 @@ def drawn_from(kind):
     """
 
     def files(w):
-        announce_cost()
+        announce_cost(w.word if IS_MODULE else None)
         return drawings.inputs(drawing(w, kind))
 
     return files
@@ -224,10 +252,11 @@ def said_of(kind, key):
 
 
 @functools.cache
-def announce_cost():
-    """Say what is missing for the targets of this command, once, and before any of it starts."""
+def announce_cost(word):
+    """Say what is missing, once, and before any of it starts: for a target, or for all targets of this command."""
     if workflow.is_main_process:  # and no job of it, on a cluster
-        names = targets.named(plan, DATASET, workflow.dag_settings.targets)
+        asked = workflow.dag_settings.targets
+        names = [word] if word else targets.named(plan, DATASET, asked)
         if lacking := cost.lacking(plan, DATASET, names):
             raise WorkflowError(
                 f"weights are missing: {', '.join(lacking)}; see README, Weights"

@@ -56,7 +56,7 @@ for stage in IN_SHARDS:
             " --part {wildcards.part} --shard {wildcards.i}/{wildcards.n}"
             f" --out {{output.result:q}} --device $DEVICE --workers {{params.workers}} {TEE}"
 
-    workflow.get_rule(stage).docstring = STAGES[stage].help
+    describe(stage, STAGES[stage].help)
 
 
 for stage in TRAINED:
@@ -93,4 +93,4 @@ for stage in TRAINED:
             " --weights {input.weights:q}"
             f" --out {{params.out:q}} --device $DEVICE --loaders $LOADERS --checkpoint-minutes $CHECKPOINT_MINUTES {TEE}"
 
-    workflow.get_rule(stage).docstring = STAGES[stage].help
+    describe(stage, STAGES[stage].help)
