@@ -20,8 +20,9 @@ import pytest
 import yaml
 from PIL import Image
 from provenance_files import read, rewrite
+from toys import photograph, write_csv
 
-from wsss.stores import Scores
+from wsss.stores import Scores, png_bytes
 
 pytestmark = pytest.mark.workflow
 
@@ -312,6 +313,7 @@ def test_without_test_images_a_submission_says_what_to_do(workflow):
         (["--config", "datset=shapes"], "configuration: top level: Additional properties are not allowed ('datset'"),
         (["--configfile", "wrong.yaml"], "wrong.yaml: datasets.shapes: Additional properties are not allowed ('pixel'"),
         (["--config", "device=cuda:0"], "configuration: device: 'cuda:0' does not match"),
+        (["--config", 'datasets={"shapes": {"seeds": [0, 1]}}'], "is read as text throughout: write it into a file"),
         (["--config", "dataset=nowhere"], "unknown data set 'nowhere'"),
         (["--config", 'papers=["nobody"]'], "unknown paper 'nobody': choose one of acr, aeft,"),
         (["seam_tabel2"], "no table, figure, claims or paper is called 'seam_tabel2': did you mean seam_table2?"),
@@ -354,3 +356,34 @@ def test_bad_input_stops_before_training(workflow, tmp_path):
     assert "a.jpg" in result.stdout + result.stderr
     assert "rule train:" not in result.stdout + result.stderr
     assert not list((workflow.folder / "results/broken").rglob("model.pt"))
+
+
+def test_masks_that_will_be_missed_are_said_before_anything_runs(workflow, tmp_path):
+    """The split that is measured needs its masks, also where a builder would do without them."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for k, image_id in enumerate("abcd"):
+        photograph(40, 32, k).save(tmp_path / "images" / f"{image_id}.png")
+    write_csv(tmp_path / "labels.csv", [["id", "labels"], *([i, ("hen", "goose")[k % 2]] for k, i in enumerate("abcd"))])
+    (tmp_path / "train.txt").write_text("a\nb\n")
+    (tmp_path / "val.txt").write_text("c\nd\n")
+    options = {"root": str(tmp_path), "lists": {"train": "train.txt", "val": "val.txt"}, "masks": "masks"}
+    options |= {"classes": ["hen", "goose"], "unmasked": ["train", "val"]}
+    spec = {"builder": "folder", "options": options, "seeds": [0]}
+    spec |= {"splits": {"train": "train", "measured": "train", "val": "val"}}
+    farm = workflow.folder / "farm.yaml"
+    farm.write_text(json.dumps({"dataset": "farm", "datasets": {"farm": spec}}))
+    stopped = workflow("-n", "--configfile", "farm.yaml", "--", "seam_table2", check=False)
+    assert stopped.returncode != 0
+    said = "data set 'farm': 2 images of its split 'train' have no mask (a, b), and seam_table2"
+    assert said in stopped.stdout + stopped.stderr
+    for k, image_id in enumerate("ab"):
+        (tmp_path / "masks" / f"{image_id}.png").write_bytes(png_bytes(np.full((32, 40), 1 + k, np.uint8)))
+    assert workflow.jobs("--configfile", "farm.yaml", "--", "seam_table2")["measure"] == 4
+    assert "'val' have no mask (c, d)" in workflow("-n", "--configfile", "farm.yaml", "--", "seam", check=False).stdout
+
+
+def test_the_end_names_what_there_is_and_no_more(workflow):
+    said = workflow("--config", "results=fresh", "--", "fresh/shapes/data/index.csv").stdout
+    assert "Done." in said
+    assert "so far" not in said

@@ -261,6 +261,8 @@ def announce_cost(word):
             raise WorkflowError(
                 f"weights are missing: {', '.join(lacking)}; see README, Weights"
             )
+        if fault := cost.unmeasurable(plan, DATASET, names):
+            raise WorkflowError(fault)
         if text := cost.describe(plan, DATASET, names):
             logger.info(f"\n{text}\n")
 

@@ -42,8 +42,13 @@ def configuration_of_module(given):
     return own
 
 
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+moved = workflow.modifier.path_modifier
+if IS_MODULE and (moved.prefix or moved.modifies_prefixes):
+    raise WorkflowError(
+        "prefix and replace_prefix would move some files of this workflow and not others: set 'results' in its config"
+    )
 PROJECT = project_folder()
 OWN_CONFIG = f"{PROJECT}/config.yaml"
-IS_MODULE = not workflow.modifier.is_main_snakefile()
 known_as = workflow.modifier.modify_rulename  # the name of a rule in the workflow around this one
 CONFIG_FILES = [OWN_CONFIG] if IS_MODULE else workflow.configfiles

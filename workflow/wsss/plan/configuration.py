@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from wsss.errors import WsssError
 from wsss.files import read_yaml
 from wsss.plan.layers import Layer, Raw, overlay
 from wsss.plan.papers import check_schema
@@ -14,6 +16,7 @@ from wsss.plan.resolve import PACKAGE
 
 SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 OWN = PACKAGE.parent.parent / "config.yaml"
+IN_A_FILE = "--config key={...} is read as text throughout: write it into a file and say --configfile my.yaml"
 # keys that change no result
 EXECUTION = ("device", "threads", "workers", "loaders", "gpus", "shards", "shard_images", "checkpoint_minutes")
 
@@ -27,7 +30,12 @@ def check(config: Raw, files: Iterable[str | Path]) -> None:
     schema = read_yaml(SCHEMA)
     for path in files:
         check_schema(read_yaml(path), _without_required(schema), path)
-    check_schema(config, schema, "configuration")
+    try:
+        check_schema(config, schema, "configuration")
+    except WsssError as error:
+        if re.search(r"'(-?[\d.]+|true|false|null)' is not of type", str(error)):
+            raise WsssError(f"{error}; {IN_A_FILE}") from None
+        raise
 
 
 def _without_required(value: Any) -> Any:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from wsss import stages
+from wsss.data.truth import without_mask
+from wsss.errors import some
 from wsss.plan import drawings, targets
 from wsss.plan.jobs import Job, inputs, job_of
 from wsss.plan.layers import Raw
@@ -99,6 +101,20 @@ def lacking(plan: Plan, dataset: str, asked: list[str]) -> list[str]:
         if job.trains:
             read |= {path for path in inputs(plan, job) if job_of(plan, path) is None}
     return sorted(path for path in read if not Path(path).is_file())
+
+
+def unmeasurable(plan: Plan, dataset: str, asked: list[str]) -> str | None:
+    """Say which images would be measured before these targets can be written, and have no mask."""
+    roles = {(job.dataset, job.part) for job in missing(plan, dataset, asked) if job.stage == "measure"}
+    for name, role in sorted(roles):
+        split = plan.dataset(name)["splits"][role]
+        if ids := without_mask(plan.data_config(name), split):
+            return (
+                f"data set '{name}': {len(ids)} images of its split '{split}' have no mask ({some(ids)}), and "
+                f"{some(asked)} compares results with the masks of '{split}'; add them, name a split that has masks as "
+                f"'{role}' in datasets.{name}.splits, or ask for other targets"
+            )
+    return None
 
 
 def at_random(plan: Plan, jobs: list[Job]) -> list[str]:
