@@ -14,6 +14,7 @@ test: env lint
 
 lint: env
 	.venv/bin/ruff check .
+	.venv/bin/ruff check --preview --select PLW1514 workflow benchmarks slurm
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/snakefmt --check Snakefile workflow/Snakefile workflow/rules slurm

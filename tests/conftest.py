@@ -121,7 +121,8 @@ def mistaken_paper(tmp_path) -> Callable[[str, str, str, str], None]:
 
 @pytest.fixture(scope="session")
 def workflow(tmp_path_factory) -> Workflow:
-    return Workflow(tmp_path_factory.mktemp("clone"))
+    """A clone in a folder whose name holds what shells and Snakemake read as something else."""
+    return Workflow(tmp_path_factory.mktemp('a clone\'s "{x}" für $HOME'))
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ rule summary:
     shell: "echo '{config}' > {{output}}"
 
 module wsss:
-    snakefile: "{clone}/{snakefile}"
+    snakefile: {snakefile!r}
     {config_line}
 
 use rule * from wsss{as_what}
@@ -44,7 +44,7 @@ class Importer:
     """A workflow of somebody else, in a folder of its own, that uses ours as a module."""
 
     def __init__(self, folder: Path, clone: Path):
-        self.folder, self.clone = folder, clone
+        self.folder, self.clone, self.snakefile = folder, clone, f"{clone}/Snakefile"
         self.env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
 
     def write(self, text: str, config: dict | None = None, name: str = "Snakefile") -> None:
@@ -77,7 +77,7 @@ def importer(tmp_path, workflow: Workflow) -> Importer:
 )
 def test_another_workflow_uses_its_rules(importer, as_what, config_line, snakefile):
     text = OF_ITS_OWN.format(
-        clone=importer.clone, as_what=as_what, config_line=config_line, snakefile=snakefile, config=""
+        as_what=as_what, config_line=config_line, snakefile=f"{importer.clone}/{snakefile}", config=""
     )
     head = 'configfile: "its.yaml"\n' if config_line else ""
     importer.write(head + text, {"samples": "its own", "ours": SMALL})
@@ -97,13 +97,15 @@ def test_another_workflow_uses_its_rules(importer, as_what, config_line, snakefi
 
 
 def test_a_module_that_moves_its_files_is_told_how_to(importer):
-    importer.write(f'module wsss:\n    snakefile: "{importer.clone}/Snakefile"\n    prefix: "below"\n\nuse rule * from wsss\n')
+    importer.write(
+        f'module wsss:\n    snakefile: {importer.snakefile!r}\n    prefix: "below"\n\nuse rule * from wsss\n'
+    )
     assert "set 'results' in its config" in importer("-n", check=False)
 
 
 def test_a_wrong_value_in_a_modules_configuration_is_named(importer):
-    text = f'module wsss:\n    snakefile: "{importer.clone}/Snakefile"\n    config: {{"device": "tpu"}}\n\nuse rule * from wsss\n'
-    importer.write(text)
+    config = '    config: {"device": "tpu"}\n'
+    importer.write(f"module wsss:\n    snakefile: {importer.snakefile!r}\n{config}\nuse rule * from wsss\n")
     assert "configuration: device: 'tpu' does not match" in importer("-n", check=False)
 
 
@@ -160,7 +162,7 @@ def test_snakedeploy_makes_a_project_that_runs(tmp_path, importer, github, bare)
 
 
 def test_a_snakemake_that_lacks_the_packages_says_so(importer, bare):
-    importer.write(f'include: "{importer.clone}/Snakefile"\n')
+    importer.write(f"include: {importer.snakefile!r}\n")
     said = importer("-n", check=False, python=str(bare / "bin/python"))
     assert re.search(r"lacks .*scipy.*torch.*; install the project there \(python -m pip install ", said)
     assert "/bare/bin/python" in said

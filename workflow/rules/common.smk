@@ -42,6 +42,12 @@ if missing := lacking():
         f"install the project there (python -m pip install {shlex.quote(str(PROJECT))}), or use that of `make env`"
     )
 
+if sys.getfilesystemencoding() != "utf-8" and not str(config).isascii():
+    raise WorkflowError(
+        f"the locale says that names of files are in {sys.getfilesystemencoding()}, and the configuration has letters "
+        "beyond ASCII: type PYTHONUTF8=1 before snakemake"
+    )
+
 
 def quoted(path):
     """Quote a path for the shell. Snakemake reads braces as names, so they are doubled."""
@@ -55,7 +61,7 @@ PACKAGE = quoted(f"{PROJECT}/workflow")
 shell.prefix(
     # a signal to all processes of a job is for its command to answer: the shell outlives it
     "set -euo pipefail; trap : TERM INT;"
-    f' wsss() {{{{ PYTHONPATH={PACKAGE} {PYTHON} -m wsss.cli "$@"; }}}};'
+    f' wsss() {{{{ PYTHONUTF8=1 PYTHONPATH={PACKAGE} {PYTHON} -m wsss.cli "$@"; }}}};'
     f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']}; "
 )
 

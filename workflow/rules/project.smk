@@ -50,5 +50,7 @@ if IS_MODULE and (moved.prefix or moved.modifies_prefixes):
     )
 PROJECT = project_folder()
 OWN_CONFIG = f"{PROJECT}/config.yaml"
-known_as = workflow.modifier.modify_rulename  # the name of a rule in the workflow around this one
+known_as = (
+    workflow.modifier.modify_rulename
+)  # the name of a rule in the workflow around this one
 CONFIG_FILES = [OWN_CONFIG] if IS_MODULE else workflow.configfiles

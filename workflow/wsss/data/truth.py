@@ -29,7 +29,9 @@ def without_mask(config: Options, split: str) -> list[str]:
         root = voc_folder(config["root"]) if config["builder"] == "voc" else Path(config["root"])
         masks = pictures_in(root, folder, (".png",)) if folder else Found()
         ids = Ids(masks.files)
-        names = read_list(inside(root / LISTS if config["builder"] == "voc" else root, config["lists"][split]), ids.known)
+        names = read_list(
+            inside(root / LISTS if config["builder"] == "voc" else root, config["lists"][split]), ids.known
+        )
     except (WsssError, OSError, KeyError, TypeError, AttributeError):
         return []
     return [name for name in names if ids.find(name) not in masks.files]
