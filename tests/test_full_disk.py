@@ -23,7 +23,7 @@ def train(folder: Path, *before: str) -> subprocess.CompletedProcess:
 @pytest.fixture
 def inputs(tmp_path) -> Path:
     """A folder with the inputs of a training."""
-    Training(tmp_path, steps=4, out="first").end()
+    Training(tmp_path, steps=4, out="first").process.wait(600)
     return tmp_path
 
 

@@ -15,7 +15,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from wsss.data.drawing import BADGES, SCENES, Body, background, paint_object
 from wsss.data.index import Dataset
-from wsss.data.settings import ROLES, Options, known
+from wsss.data.settings import Options, known
 from wsss.data.voc import read_voc
 from wsss.errors import WsssError
 from wsss.files import write_text
@@ -98,7 +98,7 @@ def build(config: Options, out_dir: Path) -> Dataset:
 
     Options: ``seed``, ``train`` and ``val`` (numbers of images), ``size`` (pixels per side), ``classes`` (a number; 6).
     """
-    settings = known(config, ("seed", "train", "val", "size"), {"classes": 6, **ROLES})
+    settings = known(config, ("seed", "train", "val", "size"), {"classes": 6, "splits": None})
     n = settings["classes"]
     if not 2 <= n <= len(BADGES):
         raise WsssError(f"data set '{config['name']}': classes is {n}; there are badges for 2 to {len(BADGES)}")
