@@ -95,7 +95,7 @@ LOG = f"{RESULTS}/logs/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
 OF_A_RUN = [name for name in STAGES if name != "index"]
 # a cluster that ends a job, or Ctrl-C, tells all its processes: the log must outlive what writes a checkpoint first
 TEE = "2>&1 | (trap '' TERM INT; exec tee {log:q})"
-ENV = "../../envs/wsss.yaml"
+ENV = f"{PROJECT}/envs/wsss.yaml".replace("{", "{{").replace("}", "}}")
 
 
 wildcard_constraints:
