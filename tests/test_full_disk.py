@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ from wsss.provenance import ledger
 def train(folder: Path, *before: str) -> subprocess.CompletedProcess:
     paths = ("--config", "config.yaml", "--data", "data", "--out", "out")
     command = [*before, sys.executable, "-m", "wsss.cli", "train", *paths, "--device", "cpu"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture
