@@ -197,9 +197,9 @@ def learns(stage):
 
 def describe(name, text):
     """Give a rule its line in `snakemake --list`. A workflow around this one may have it under another name, or not."""
-    for its_rule in workflow.modifier.rules:
-        if its_rule.name == known_as(name):
-            its_rule.docstring = text
+    for each in workflow.modifier.rules:
+        if each.name == known_as(name):
+            each.docstring = text
 
 
 DRAWN_FILES = {
