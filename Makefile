@@ -14,9 +14,10 @@ test: env lint
 
 lint: env
 	.venv/bin/ruff check .
+	.venv/bin/ruff check --preview --select PLW1514 workflow benchmarks slurm
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/snakefmt --check Snakefile workflow/rules slurm profiles
+	.venv/bin/snakefmt --check Snakefile workflow/Snakefile workflow/rules slurm profiles
 	.venv/bin/snakemake --lint > /dev/null || .venv/bin/snakemake --lint
 
 env: .venv/.complete

@@ -4,12 +4,19 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-configfile: f"{workflow.current_basedir}/config.yaml"
+include: "workflow/rules/project.smk"
+
+
+configfile: OWN_CONFIG
 
 
 if "ON_CLUSTER" in globals():  # slurm/cluster.smk names it
 
     configfile: ON_CLUSTER
+
+
+if IS_MODULE:
+    config = configuration_of_module(config)
 
 
 report: "workflow/report/workflow.rst"
@@ -19,7 +26,7 @@ include: "workflow/rules/common.smk"
 
 
 rule all:
-    default_target: True
+    """What is made when no target is named, and the page that shows it."""
     input:
         files_of(MADE_BY_DEFAULT),
         f"{RESULTS}/{DATASET}/report/index.html",

@@ -40,7 +40,7 @@ class Workflow:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        for name in ("Snakefile", "config.yaml", "workflow", "slurm", "profiles", "envs"):
+        for name in ("Snakefile", "config.yaml", "pyproject.toml", "workflow", "slurm", "profiles", "envs", "config"):
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, folder / name)
@@ -121,7 +121,8 @@ def mistaken_paper(tmp_path) -> Callable[[str, str, str, str], None]:
 
 @pytest.fixture(scope="session")
 def workflow(tmp_path_factory) -> Workflow:
-    return Workflow(tmp_path_factory.mktemp("clone"))
+    """A clone in a folder whose name holds what shells and Snakemake read as something else."""
+    return Workflow(tmp_path_factory.mktemp('a clone\'s "{x}" für $HOME'))
 
 
 @pytest.fixture(scope="session")

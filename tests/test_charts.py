@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 from matplotlib.text import Text
+from toys import metrics_file
 
 from wsss.report.alternatives import describe
+from wsss.report import charts
 from wsss.report.drawing import row_name
+from wsss.report.fonts import families, unwritable
 from wsss.report.placement import write_names
+from wsss.report.style import STYLE
 
 
 def test_names_of_close_points_do_not_meet():
@@ -58,3 +66,35 @@ def test_a_grid_of_pictures_names_its_columns():
     says = describe(figure)
     plt.close(figure)
     assert says == "4 images, each as: image, class maps."
+
+
+@pytest.mark.parametrize("n", [2, 21, 200])
+def test_names_of_classes_do_not_meet(tmp_path, n):
+    classes = ["background", *(f"long class name {i}" for i in range(1, n))]
+    path = Path(metrics_file(tmp_path / "cam.json", 0.5))
+    content = json.loads(path.read_text())
+    content["classes"] = classes
+    content["points"]["best"]["iou"] = np.linspace(0, 1, n).tolist()
+    path.write_text(json.dumps(content))
+    series = [{"label": label, "at": "best", "metrics": [str(path)]} for label in ("CAM", "SEAM")]
+    with plt.rc_context(STYLE):
+        figure = charts.class_bars({"series": series})
+        figure.draw_without_rendering()
+    shown, heights = [], []
+    for axis in figure.axes:
+        boxes = [Text.get_window_extent(label) for label in axis.get_xticklabels()]
+        height = axis.get_xticklabels()[0].get_fontsize() * figure.dpi / 72
+        middles = [(box.x0 + box.x1) / 2 if n > 40 else box.x1 for box in boxes]
+        apart = height if n > 8 else max(box.width for box in boxes)
+        assert np.diff(middles).min() >= 0.9 * apart
+        shown += [label.get_text() for label in axis.get_xticklabels()]
+        heights += [bar.get_height() for bar in axis.containers[0]]
+    plt.close(figure)
+    assert shown == classes
+    assert heights == pytest.approx(np.linspace(0, 100, n).tolist())
+
+
+def test_a_name_that_no_font_can_write_is_found():
+    assert families()[0] == "DejaVu Sans"
+    assert unwritable(["Kätzchen", "кот", "γάτα"]) == []
+    assert unwritable(["cat", "\U000f0000"]) == ["\U000f0000"]  # of no font: for private use

@@ -382,3 +382,13 @@ def test_annotations_that_no_mask_can_be_painted_from(tmp_path, change, words):
     refused(settings, tmp_path, "instances_val.json", *words)
     (root / "annotations" / "instances_val.json").write_text("{")
     refused(settings, tmp_path, "instances_val.json", "restore the file of annotations")
+
+
+def test_an_image_that_would_take_too_much_memory_is_refused_until_asked_for(farm, tmp_path):
+    root, settings = farm
+    Image.new("RGB", (4000, 2500)).save(root / "images" / "q.png")
+    Image.fromarray(np.full((2500, 4000), 2, np.uint8)).save(root / "masks" / "q.png")
+    refused(settings, tmp_path, "1 images have more than 8 million pixels", "'q' is 4000x2500", "'megapixels'")
+    large = indexed(settings | {"megapixels": 10}, tmp_path)
+    assert (large.record("q").width, large.record("q").height) == (4000, 2500)
+    refused(settings | {"megapixels": "many"}, tmp_path, "'megapixels' must be a number")

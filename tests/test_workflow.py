@@ -20,8 +20,9 @@ import pytest
 import yaml
 from PIL import Image
 from provenance_files import read, rewrite
+from toys import photograph, write_csv
 
-from wsss.stores import Scores
+from wsss.stores import Scores, png_bytes
 
 pytestmark = pytest.mark.workflow
 
@@ -79,22 +80,34 @@ def test_every_target_has_a_plan(workflow):
 
 
 def test_official_weights_take_the_place_of_a_training(workflow):
-    """A trained model, exported as an official file and read in another run, gives the same class maps."""
+    """A trained model, exported as an official file and read in another run, gives the same class maps.
+
+    The file and the folder of results may have any names.
+    """
+    official = "its authors' weights (äöü).pth"
     metrics = "shapes/seam/baseline/seed0/measure/cam_measured.json"
     workflow("--", f"results/{metrics}")
     trained = (f"{BASELINE}/train/config.yaml", f"{BASELINE}/train/model.pt")
     export = ("export-weights", "--config", trained[0], "--data", "results/shapes/data", "--model", trained[1])
-    assert workflow.wsss(*export, "--out", "official.pth").returncode == 0
-    official = ("--config", "results=again", "overrides={'train': {'weights': 'official.pth'}}")
-    workflow(*official, "--", f"again/{metrics}")
-    points = [json.loads((workflow.folder / folder / metrics).read_text())["points"] for folder in ("results", "again")]
+    assert workflow.wsss(*export, "--out", official).returncode == 0
+    (workflow.folder / "official.yaml").write_text(
+        yaml.safe_dump({"results": "my results; again", "overrides": {"train": {"weights": official}}})
+    )
+    workflow("--configfile", "official.yaml", "--", f"my results; again/{metrics}")
+    assert not (workflow.folder / "my").exists()
+    points = [
+        json.loads((workflow.folder / folder / metrics).read_text())["points"]
+        for folder in ("results", "my results; again")
+    ]
     assert points[0] == points[1]
-    record = json.loads((workflow.folder / "again" / metrics).parents[1].joinpath("train/record.json").read_text())
-    assert str(workflow.folder / "official.pth") in record["external"]
-    assert record["config"]["train"]["weights"] == "official.pth"
-    assert workflow.wsss("audit", f"again/{metrics}").returncode == 0
-    (workflow.folder / "official.pth").write_bytes(b"another file")
-    assert workflow.wsss("audit", f"again/{metrics}").returncode == 1
+    record = json.loads(
+        (workflow.folder / "my results; again" / metrics).parents[1].joinpath("train/record.json").read_text()
+    )
+    assert str(workflow.folder / official) in record["external"]
+    assert record["config"]["train"]["weights"] == official
+    assert workflow.wsss("audit", f"my results; again/{metrics}").returncode == 0
+    (workflow.folder / official).write_bytes(b"another file")
+    assert workflow.wsss("audit", f"my results; again/{metrics}").returncode == 1
 
 
 def test_a_job_that_a_cluster_ends_goes_on_from_its_checkpoint(workflow):
@@ -239,6 +252,24 @@ def test_other_numbers_of_threads_and_processes_run_nothing_again(made):
     assert made.jobs("--config", "threads=2", "workers=1", "loaders=2", "shards=3") == {}
 
 
+def test_another_locale_changes_nothing(made, tmp_path, monkeypatch):
+    """Texts are UTF-8, whatever the locale says."""
+    name = "en_US.ISO-8859-1"
+    compiled = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(tmp_path / name)]
+    if shutil.which("localedef") is None or subprocess.run(compiled, capture_output=True).returncode:
+        pytest.skip("no locales can be made here")
+    monkeypatch.setattr(made, "env", made.env | {"LOCPATH": str(tmp_path), "LC_ALL": name, "PYTHONUTF8": "0"})
+    code = "import sys; print(sys.getfilesystemencoding())"
+    found = subprocess.run([sys.executable, "-c", code], env=made.env, capture_output=True, text=True)
+    assert found.stdout.strip() == "iso8859-1"
+    assert made.jobs() == {}
+    made("--config", "results=elsewhere", "--", "elsewhere/shapes/data/index.csv")
+    index = [made.folder / folder / "shapes/data/index.csv" for folder in ("results", "elsewhere")]
+    assert index[0].read_bytes() == index[1].read_bytes()
+    said = made("-n", "--config", "results=Ergebniß", check=False)
+    assert "PYTHONUTF8=1" in said.stdout + said.stderr
+
+
 def test_measuring_otherwise_does_not_train_again(made):
     (made.folder / "other.yaml").write_text("overrides: {measure: {fixed: 0.3}}")
     jobs = made.jobs("--configfile", "other.yaml", "--", "seam_table2")
@@ -312,7 +343,10 @@ def test_without_test_images_a_submission_says_what_to_do(workflow):
         (["--config", "datset=shapes"], "configuration: top level: Additional properties are not allowed ('datset'"),
         (["--configfile", "wrong.yaml"], "wrong.yaml: datasets.shapes: Additional properties are not allowed ('pixel'"),
         (["--config", "device=cuda:0"], "configuration: device: 'cuda:0' does not match"),
+        (["--config", 'datasets={"shapes": {"seeds": [0, 1]}}'], "is read as text throughout: write it into a file"),
         (["--config", "dataset=nowhere"], "unknown data set 'nowhere'"),
+        (["--config", 'datasets={"a;touch stray;b": {}}'], "datasets: 'a;touch stray;b' does not match"),
+        (["--config", 'results="a{x}"'], "results: 'a{x}' does not match"),
         (["--config", 'papers=["nobody"]'], "unknown paper 'nobody': choose one of acr, aeft,"),
         (["seam_tabel2"], "no table, figure, claims or paper is called 'seam_tabel2': did you mean seam_table2?"),
         (["--configfile", "lacking.yaml", "--", "seam_table2"], "weights are missing: nowhere/resnet38d.params; see"),
@@ -354,3 +388,36 @@ def test_bad_input_stops_before_training(workflow, tmp_path):
     assert "a.jpg" in result.stdout + result.stderr
     assert "rule train:" not in result.stdout + result.stderr
     assert not list((workflow.folder / "results/broken").rglob("model.pt"))
+
+
+def test_masks_that_will_be_missed_are_said_before_anything_runs(workflow, tmp_path):
+    """The split that is measured needs its masks, also where a builder would do without them."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for k, image_id in enumerate("abcd"):
+        photograph(40, 32, k).save(tmp_path / "images" / f"{image_id}.png")
+    write_csv(
+        tmp_path / "labels.csv", [["id", "labels"], *([i, ("hen", "goose")[k % 2]] for k, i in enumerate("abcd"))]
+    )
+    (tmp_path / "train.txt").write_text("a\nb\n")
+    (tmp_path / "val.txt").write_text("c\nd\n")
+    options = {"root": str(tmp_path), "lists": {"train": "train.txt", "val": "val.txt"}, "masks": "masks"}
+    options |= {"classes": ["hen", "goose"], "unmasked": ["train", "val"]}
+    spec = {"builder": "folder", "options": options, "seeds": [0]}
+    spec |= {"splits": {"train": "train", "measured": "train", "val": "val"}}
+    farm = workflow.folder / "farm.yaml"
+    farm.write_text(json.dumps({"dataset": "farm", "datasets": {"farm": spec}}))
+    stopped = workflow("-n", "--configfile", "farm.yaml", "--", "seam_table2", check=False)
+    assert stopped.returncode != 0
+    said = "data set 'farm': 2 images of its split 'train' have no mask (a, b), and seam_table2"
+    assert said in stopped.stdout + stopped.stderr
+    for k, image_id in enumerate("ab"):
+        (tmp_path / "masks" / f"{image_id}.png").write_bytes(png_bytes(np.full((32, 40), 1 + k, np.uint8)))
+    assert workflow.jobs("--configfile", "farm.yaml", "--", "seam_table2")["measure"] == 4
+    assert "'val' have no mask (c, d)" in workflow("-n", "--configfile", "farm.yaml", "--", "seam", check=False).stdout
+
+
+def test_the_end_names_what_there_is_and_no_more(workflow):
+    said = workflow("--config", "results=fresh", "--", "fresh/shapes/data/index.csv").stdout
+    assert "Done." in said
+    assert "so far" not in said

@@ -1,13 +1,15 @@
 # Shared by the files beside it: the plan, path patterns, resources.
 import difflib
 import functools
-import os
 import shlex
 import sys
 import threading
-from pathlib import Path
+import tomllib
+from importlib import metadata
 
-sys.path.insert(0, str(Path(workflow.current_basedir).parent))
+from packaging.requirements import Requirement
+
+sys.path.insert(0, f"{PROJECT}/workflow")
 os.environ.setdefault(
     "WSSS_SNAKEMAKE", shlex.join(sys.argv)
 )  # for the records of jobs, also under Slurm
@@ -20,6 +22,32 @@ if DeploymentMethod.APPTAINER in DEPLOYED:
     )
 
 
+PLANNED_WITH = {"jsonschema", "numpy", "pillow", "pydantic", "pyyaml"}
+
+
+def lacking():
+    """The packages that pyproject.toml names and this Python lacks: those of jobs only where jobs run in it, too."""
+    project = tomllib.loads(Path(PROJECT, "pyproject.toml").read_text(encoding="utf-8"))
+    names = {Requirement(text).name for text in project["project"]["dependencies"]}
+    if DeploymentMethod.CONDA in DEPLOYED:
+        names &= PLANNED_WITH
+    there = {found.name.lower().replace("_", "-") for found in metadata.distributions()}
+    return sorted(name for name in names - there if not name.startswith("snakemake"))
+
+
+if missing := lacking():
+    raise WorkflowError(
+        f"the Python of this Snakemake, {sys.executable}, lacks {', '.join(missing)}; "
+        f"install the project there (python -m pip install {shlex.quote(str(PROJECT))}), or use that of `make env`"
+    )
+
+if sys.getfilesystemencoding() != "utf-8" and not str(config).isascii():
+    raise WorkflowError(
+        f"the locale says that names of files are in {sys.getfilesystemencoding()}, and the configuration has letters "
+        "beyond ASCII: type PYTHONUTF8=1 before snakemake"
+    )
+
+
 def quoted(path):
     """Quote a path for the shell. Snakemake reads braces as names, so they are doubled."""
     return shlex.quote(str(path)).replace("{", "{{").replace("}", "}}")
@@ -27,13 +55,14 @@ def quoted(path):
 
 # jobs run this clone, in the Python that snakemake runs in, or in that of envs/wsss.yaml with --sdm conda
 PYTHON = "python" if DeploymentMethod.CONDA in DEPLOYED else quoted(sys.executable)
-PACKAGE = quoted(Path(workflow.current_basedir).parent)
+PACKAGE = quoted(f"{PROJECT}/workflow")
 # how it is computed stands here, not in the commands: a change of it makes nothing stale
 shell.prefix(
     # a signal to all processes of a job is for its command to answer: the shell outlives it; the chart of run times in
     # Snakemake's report is logarithmic, and a job shorter than a tick of file times has 0 seconds there, which empties it
-    f"set -euo pipefail; sleep .02; trap : TERM INT; export PYTHONPATH={PACKAGE} WSSS_TEMPORARY='{' '.join(config['temporary'])}';"
-    f' wsss() {{{{ {PYTHON} -m wsss.cli "$@"; }}}};'
+    "set -euo pipefail; sleep .02; trap : TERM INT;"
+    f" export WSSS_TEMPORARY='{' '.join(config['temporary'])}';"
+    f' wsss() {{{{ PYTHONUTF8=1 PYTHONPATH={PACKAGE} {PYTHON} -m wsss.cli "$@"; }}}};'
     f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']};"
     f" BATCH={config['batch']}; DETERMINISTIC={'--deterministic' * config['deterministic']};"
     f" COMPILE={'--compile' * config['compile']};"
@@ -66,8 +95,8 @@ from wsss.stages import (
 )
 
 try:
-    configuration.check(config, workflow.configfiles)
-    plan = Plan(config, files=workflow.configfiles)
+    configuration.check(config, CONFIG_FILES)
+    plan = Plan(config, files=CONFIG_FILES)
     plan.check(config["dataset"])
     MADE_BY_DEFAULT = targets.default(plan, config["dataset"])
 except WsssError as error:
@@ -82,7 +111,7 @@ LOG = f"{RESULTS}/logs/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
 OF_A_RUN = [name for name in STAGES if name != "index"]
 # a cluster that ends a job, or Ctrl-C, tells all its processes: the log must outlive what writes a checkpoint first
 TEE = "2>&1 | (trap '' TERM INT; exec tee {log:q})"
-ENV = "../../envs/wsss.yaml"
+ENV = f"{PROJECT}/envs/wsss.yaml".replace("{", "{{").replace("}", "}}")
 
 
 wildcard_constraints:
@@ -189,6 +218,13 @@ def learns(stage):
 
 
 FOLDERS = targets.folders(plan, DATASET)
+def describe(name, text):
+    """Give a rule its line in `snakemake --list`. A workflow around this one may have it under another name, or not."""
+    for each in workflow.modifier.rules:
+        if each.name == known_as(name):
+            each.docstring = text
+
+
 DRAWN_FILES = {
     "tables": ("table.csv", "table.md", "table.tex", "table.html", "record.json"),
     "figures": ("figure.pdf", "figure.png", "record.json"),
@@ -221,7 +257,8 @@ def drawn_from(kind):
     """
 
     def files(w):
-        announce_cost()
+        is_ours = workflow.default_target == known_as("all")  # and no other workflow's
+        announce_cost(None if is_ours else w.word)
         return drawings.inputs(drawing(w.dataset, kind, w.word))
 
     return files
@@ -245,15 +282,18 @@ def said_of(kind, key):
 
 
 @functools.cache
-def announce_cost():
-    """Say what is missing for the targets of this command, once, and before any of it starts."""
+def announce_cost(word):
+    """Say what is missing, once, and before any of it starts: for a target, or for all targets of this command."""
     if workflow.is_main_process:  # and no job of it, on a cluster
-        names = targets.named(plan, DATASET, workflow.dag_settings.targets)
+        asked = workflow.dag_settings.targets
+        names = [word] if word else targets.named(plan, DATASET, asked)
         work = cost.Work(plan, DATASET, names)
         if lacking := work.lacking():
             raise WorkflowError(
                 f"weights are missing: {', '.join(lacking)}; see README, Weights"
             )
+        if fault := work.unmeasurable():
+            raise WorkflowError(fault)
         if text := cost.describe(work):
             logger.info(f"\n{text}\n")
 

@@ -62,6 +62,7 @@ for paper, run in plan.submissions():
             submitted(paper, run),
         localrule: True
 
-    workflow.get_rule(f"submission_{paper}_{run}").docstring = (
-        f"Test images segmented by {paper}/{run}, packed for the VOC server"
+    describe(
+        f"submission_{paper}_{run}",
+        f"Test images segmented by {paper}/{run}, packed for the VOC server",
     )

@@ -10,18 +10,20 @@ for word, names in targets.words(plan, DATASET).items():
             files_of(names),
         localrule: True
 
-    workflow.get_rule(word).docstring = targets.meaning_of(plan, word)
+    describe(word, targets.meaning_of(plan, word))
 
 
-rule unknown:
-    """What is asked for by any other word: says so."""
-    input:
-        no_such_target,
-    output:
-        "{word}",
-    wildcard_constraints:
-        word="[^/.]+",
-    localrule: True
+if not IS_MODULE:  # a file without a suffix may be made by the workflow around it
+
+    rule unknown:
+        """What is asked for by any other word: says so."""
+        input:
+            no_such_target,
+        output:
+            "{word}",
+        wildcard_constraints:
+            word="[^/.]+",
+        localrule: True
 
 
 rule configure_drawing:

@@ -57,7 +57,7 @@ for stage in IN_SHARDS:
             f" --out {{output.result:q}} --device $DEVICE --workers {{params.workers}}"
             f" --loaders $LOADERS --batch $BATCH $DETERMINISTIC {TEE}"
 
-    workflow.get_rule(stage).docstring = STAGES[stage].help
+    describe(stage, STAGES[stage].help)
 
 
 for stage in TRAINED:
@@ -95,4 +95,4 @@ for stage in TRAINED:
             f" --out {{params.out:q}} --device $DEVICE --loaders $LOADERS --checkpoint-minutes $CHECKPOINT_MINUTES"
             f" $DETERMINISTIC $COMPILE {TEE}"
 
-    workflow.get_rule(stage).docstring = STAGES[stage].help
+    describe(stage, STAGES[stage].help)

@@ -12,7 +12,7 @@ import wsss.questions
 from wsss.arguments import COMMANDS, IN, OUT, Command
 from wsss.children import end_with
 from wsss.errors import ChildDied, WsssError
-from wsss.files import read_yaml
+from wsss.files import no_room, read_yaml
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,6 +80,14 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if not no_room(error):
+            raise
+        where = os.path.abspath((_paths(entry, args, OUT) or ["."])[0])
+        cure = "make room and run it again; what was complete is kept, and a training goes on from its checkpoint"
+        line = f"wsss {entry.name}: {where}: no room is left on the disk, or in your quota: {cure}"
+        print(line, file=sys.stderr, flush=True)
+        sys.exit(WsssError.exit_code)
 
 
 def _limit_threads() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -31,6 +32,21 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OF_WRITERS = ("PytorchStreamWriter failed", "iostream error")  # what torch says in place of the system's error
+
+
+def no_room(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that it came from, is that a disk or a quota is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in OF_WRITERS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from pycocotools import mask as coco_masks
 
 from wsss.data.index import Dataset
-from wsss.data.settings import ROLES, Options, known, roles_of
+from wsss.data.settings import SHARED, Options, known, megapixels_of, roles_of
 from wsss.data.verify import Entry, indexed
 from wsss.errors import Problems, WsssError
 from wsss.files import atomic
@@ -140,9 +140,10 @@ def build(config: Options, out_dir: Path) -> Dataset:
         root: folder with the images' folders and ``annotations``. Images are read where they are.
         sets: split -> set, such as train2014: images in ``<set>``, annotations in ``annotations/instances_<set>.json``.
         unannotated: splits whose images without any annotation are kept, as negatives.
+        megapixels: size above which an image is refused, in millions of pixels; 8.
     """
     optional = {"sets": {"train": "train2014", "val": "val2014"}, "unannotated": []}
-    settings = known(config, ("root",), {**optional, **ROLES})
+    settings = known(config, ("root",), {**optional, **SHARED})
     if unknown := set(settings["unannotated"]) - set(settings["sets"]):
         known_splits = ", ".join(settings["sets"])
         raise WsssError(f"data set '{config['name']}': unannotated: {min(unknown)} is none of {known_splits}")
@@ -160,7 +161,7 @@ def build(config: Options, out_dir: Path) -> Dataset:
             raise WsssError(f"{path}: its categories differ from those of the set before; use sets of one release")
         names = found
         entries += of_set
-    return indexed(config["name"], names, root, entries, roles=roles_of(settings))
+    return indexed(config["name"], names, root, entries, roles=roles_of(settings), megapixels=megapixels_of(settings))
 
 
 def _of_set(

@@ -7,7 +7,7 @@ from pathlib import Path
 from wsss.data import labels as read
 from wsss.data.ids import Found, Ids, check_match, pictures_in
 from wsss.data.index import Dataset
-from wsss.data.settings import ROLES, Options, known, lists_of, names_of, roles_of, text_of
+from wsss.data.settings import SHARED, Options, known, lists_of, megapixels_of, names_of, roles_of, text_of
 from wsss.data.verify import Entry, indexed
 from wsss.data.voc import inside, listed
 from wsss.errors import WsssError
@@ -23,11 +23,12 @@ def build(config: Options, out_dir: Path) -> Dataset:
         lists: split -> text file of ids.
         masks: folder of PNGs with 0 background, c + 1 class, 255 ignore; or null.
         unmasked: splits whose images need no mask.
+        megapixels: size above which an image is refused, in millions of pixels; 8.
         classes: names in the order of the mask values; null: the columns of the CSV or, if there are no masks, the
             names in it, sorted.
     """
     optional: Options = {"images": "images", "labels": "labels.csv", "masks": None, "unmasked": [], "classes": None}
-    settings = known(config, ("root", "lists"), {**optional, **ROLES})
+    settings = known(config, ("root", "lists"), {**optional, **SHARED})
     root = Path(settings["root"])
     given = names_of(settings, "classes")
     table = inside(root, text_of(settings, "labels"))
@@ -59,4 +60,4 @@ def build(config: Options, out_dir: Path) -> Dataset:
             )
         entries.append(Entry(image_id, images.files[image_id], mask, tuple(of_image), labels.get(image_id)))
     findings += images.twice + masks.twice
-    return indexed(config["name"], classes, root, entries, findings, roles_of(settings))
+    return indexed(config["name"], classes, root, entries, findings, roles_of(settings), megapixels_of(settings))

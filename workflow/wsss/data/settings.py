@@ -9,7 +9,8 @@ from wsss.data import classes, splits
 from wsss.errors import WsssError
 
 Options = Mapping[str, Any]
-ROLES: dict[str, Any] = {"splits": None}  # an option of all builders: role -> split
+# of all builders: role -> split, and the size of an image, in millions of pixels, above which it is refused
+SHARED: dict[str, Any] = {"splits": None, "megapixels": 8}
 
 
 def known(config: Options, required: tuple[str, ...], optional: Options) -> dict[str, Any]:
@@ -37,6 +38,18 @@ def known(config: Options, required: tuple[str, ...], optional: Options) -> dict
 def roles_of(settings: Options) -> Mapping[str, str]:
     """The split of each role: as given, or those that are called like a role."""
     return settings["splits"] or splits.ROLES
+
+
+def megapixels_of(settings: Options) -> float:
+    """Return the size of the largest image that is taken, in millions of pixels.
+
+    Raises:
+        WsssError: it is no positive number.
+    """
+    value = settings["megapixels"]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise _unfit(settings, "megapixels", "a number of millions of pixels", value)
+    return float(value)
 
 
 def text_of(settings: Options, key: str) -> str:

@@ -21,7 +21,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from wsss.data.drawing import BADGES, SCENES, Appearance, Body, background, paint_object
 from wsss.data.index import Dataset
-from wsss.data.settings import ROLES, Options, known
+from wsss.data.settings import Options, known
 from wsss.data.voc import read_voc
 from wsss.errors import WsssError
 from wsss.files import write_text
@@ -158,7 +158,7 @@ def build(config: Options, out_dir: Path) -> Dataset:
         icons: number of images of the split ``icons``, which show one object each and have no masks; 0.
         icon_size: pixels per side of these.
     """
-    settings = known(config, ("seed", "train", "val", "size"), {**OPTIONAL, **ROLES})
+    settings = known(config, ("seed", "train", "val", "size"), {**OPTIONAL, "splits": None})
     n = settings["classes"]
     if not 2 <= n <= len(BADGES):
         raise WsssError(f"data set '{config['name']}': classes is {n}; there are badges for 2 to {len(BADGES)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sys
 from collections import Counter, defaultdict
@@ -17,7 +18,7 @@ import numpy as np
 from wsss.data import classes as of_classes
 from wsss.data import masks, pictures, splits
 from wsss.data.index import SEPARATOR, Dataset, Record
-from wsss.errors import Problems, WsssError
+from wsss.errors import Problems, WsssError, some
 from wsss.stores import IGNORE
 
 UNLABELLED = "test"  # images of this split alone need no labels: those of a benchmark's test set are not public
@@ -42,6 +43,7 @@ def indexed(
     entries: Iterable[Entry],
     found: Iterable[str] = (),
     roles: Mapping[str, str] = splits.ROLES,
+    megapixels: float = math.inf,
 ) -> Dataset:
     """Check every entry and turn it into a record. What is odd, but no fault, is said on stderr, one line each.
 
@@ -50,6 +52,7 @@ def indexed(
         entries: one per image.
         found: faults that the builder has found before.
         roles: role -> split, of ``train``, ``measured`` and ``val``.
+        megapixels: the size above which an image is a fault, in millions of pixels.
 
     Raises:
         Problems: all faults at once, each with its file or id: an image that cannot be decoded, a mask of another size
@@ -62,6 +65,7 @@ def indexed(
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow and hashlib release the interpreter lock
         checked = list(pool.map(lambda entry: _checked(entry, folder, list(classes)), all_entries))
     findings += [finding for of_entry in checked for finding in of_entry.findings]
+    findings += _too_large([of_entry.record for of_entry in checked if of_entry.record], megapixels)
     if not all_entries and not findings:
         findings = ["it has no image"]
     records = [of_entry.record for of_entry in checked if of_entry.record]
@@ -118,6 +122,19 @@ def _labels(entries: list[Entry], classes: Sequence[str]) -> list[str]:
         more = f" (nor in {len(ids) - 1} other images)" if len(ids) > 1 else ""
         findings.append(f"{ids[0]}: label '{name}' is no class{more}; {of_classes.advice(name, classes)}")
     return findings
+
+
+def _too_large(records: list[Record], megapixels: float) -> list[str]:
+    """Say in one line which images would take more memory than is expected of a machine."""
+    large = [record for record in records if record.width * record.height > megapixels * 1e6]
+    if not large:
+        return []
+    most = max(large, key=lambda record: record.width * record.height)
+    return [
+        f"{len(large)} images have more than {megapixels:g} million pixels ({some([record.id for record in large])}; "
+        f"'{most.id}' is {most.width}x{most.height}), and refinement takes about a GiB of memory for each 2 million: "
+        "scale them and their masks down, or set the option 'megapixels' to what your machine has memory for"
+    ]
 
 
 class _Checked(NamedTuple):

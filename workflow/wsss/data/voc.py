@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from wsss.data import labels as read
 from wsss.data.classes import advice
 from wsss.data.ids import Ids, check_match, pictures_in, read_list
 from wsss.data.index import Dataset
-from wsss.data.settings import ROLES, Options, known, lists_of, names_of, roles_of
+from wsss.data.settings import SHARED, Options, known, lists_of, megapixels_of, names_of, roles_of
 from wsss.data.splits import ROLES as ROLES_OF_SPLITS
 from wsss.data.verify import UNLABELLED, Entry, indexed
 from wsss.errors import WsssError
@@ -107,6 +108,7 @@ def read_voc(
     instances: str | None = None,
     unmasked: Sequence[str] = (),
     roles: Mapping[str, str] = ROLES_OF_SPLITS,
+    megapixels: float = math.inf,
 ) -> Dataset:
     """Index the images of ``lists`` in the folder ``root``. The other arguments are the options of ``build``."""
     pictures = pictures_in(root, IMAGES).files
@@ -137,7 +139,7 @@ def read_voc(
         )
         for i, of_image in splits.items()
     ]
-    return indexed(name, classes, root, entries, findings, roles)
+    return indexed(name, classes, root, entries, findings, roles, megapixels)
 
 
 def build(config: Options, out_dir: Path) -> Dataset:
@@ -151,10 +153,12 @@ def build(config: Options, out_dir: Path) -> Dataset:
         masks: folder of PNGs, or null.
         instances: folder of PNGs whose values are objects, or null. Not every image needs one.
         unmasked: splits whose images need no mask.
+        megapixels: size above which an image is refused, in millions of pixels; 8.
     """
     optional: Options = {"labels": "auto", "masks": "SegmentationClass", "instances": None, "unmasked": []}
-    settings = known(config, ("root", "lists"), {**optional, "classes": None, **ROLES})
+    settings = known(config, ("root", "lists"), {**optional, "classes": None, **SHARED})
     options = {key: settings[key] for key in ("labels", "masks", "instances")}
     options |= {"unmasked": names_of(settings, "unmasked"), "roles": roles_of(settings)}
+    options |= {"megapixels": megapixels_of(settings)}
     names = names_of(settings, "classes") or CLASSES
     return read_voc(config["name"], names, voc_folder(settings["root"]), lists_of(settings), **options)

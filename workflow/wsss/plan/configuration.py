@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from wsss.errors import WsssError
 from wsss.plan.layers import Layer, Raw, overlay
 from wsss.plan.papers import check_schema
 from wsss.plan.plan import Plan
@@ -14,6 +16,7 @@ from wsss.plan.written import read
 
 SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 OWN = PACKAGE.parent.parent / "config.yaml"
+IN_A_FILE = "--config key={...} is read as text throughout: write it into a file and say --configfile my.yaml"
 # keys that change no result
 EXECUTION = (
     *("device", "threads", "workers", "loaders", "gpus", "shards", "shard_images", "checkpoint_minutes"),
@@ -30,7 +33,12 @@ def check(config: Raw, files: Iterable[str | Path]) -> None:
     schema = read(SCHEMA)
     for path in files:
         check_schema(read(path), _without_required(schema), path)
-    check_schema(config, schema, "configuration")
+    try:
+        check_schema(config, schema, "configuration")
+    except WsssError as error:
+        if re.search(r"'(-?[\d.]+|true|false|null)' is not of type", str(error)):
+            raise WsssError(f"{error}; {IN_A_FILE}") from None
+        raise
 
 
 def _without_required(value: Any) -> Any:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from wsss import stages
+from wsss.data.truth import without_mask
+from wsss.errors import some
 from wsss.plan import drawings, targets
 from wsss.plan.jobs import Job, inputs, job_of
 from wsss.plan.layers import Raw
@@ -50,6 +52,18 @@ class Work:
                 read.update(inputs(self.plan, job))
         weights = [path for path in read if job_of(self.plan, path) is None]
         return sorted(path for path in weights if not Path(path).is_file())
+
+    def unmeasurable(self) -> str | None:
+        """Say which images would be measured, and have no mask."""
+        for name, role in sorted({(job.dataset, job.part) for job in self.of_stage("measure")}):
+            split = self.plan.dataset(name)["splits"][role]
+            if ids := without_mask(self.plan.data_config(name), split):
+                return (
+                    f"data set '{name}': {len(ids)} images of its split '{split}' have no mask ({some(ids)}), and "
+                    f"{some(self.asked)} compares results with the masks of '{split}'; add them, name a split that has "
+                    f"masks as '{role}' in datasets.{name}.splits, or ask for other targets"
+                )
+        return None
 
     def at_random(self) -> list[str]:
         """List the networks that start from random weights, by stage, without those of a data set's pretraining."""

@@ -7,6 +7,7 @@ write to the same one.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from datetime import UTC, datetime
@@ -44,7 +45,19 @@ def note(event: str, **more: Any) -> None:
 
 
 def append(ledger: str | Path, event: str, **more: Any) -> None:
-    """Add a line to a ledger."""
+    """Add a line to a ledger, all of it or, on a full disk, nothing.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     line = {"event": event, "time": datetime.now(UTC).isoformat(timespec="seconds"), "process": os.getpid(), **more}
-    with Path(ledger).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line, sort_keys=True) + "\n")
+    data = (json.dumps(line, sort_keys=True) + "\n").encode()
+    with Path(ledger).open("ab", buffering=0) as stream:
+        before = os.fstat(stream.fileno()).st_size
+        try:
+            whole = stream.write(data) == len(data)
+        except OSError:
+            whole = False
+        if not whole:
+            os.ftruncate(stream.fileno(), before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(ledger))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -14,6 +15,7 @@ from wsss.errors import WsssError
 from wsss.files import read_json
 from wsss.report.cells import operating_point, read_cell
 from wsss.report.drawing import FigureDrawing, Series, row_name
+from wsss.report.fonts import say_unwritable
 from wsss.report.style import OURS, REPORTED, WIDTH, legend
 
 PERCENT = {"miou", "precision", "recall", "iou"}
@@ -27,6 +29,8 @@ AXIS = {
 }
 LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]  # told apart without colour
 MANY = 8  # classes, from which on their names are written at an angle
+IN_A_ROW = 40  # classes; more would stand closer than a line of small text is high
+SMALL = 7  # points
 GROUP = 0.8  # of the distance between classes: the width of a class's bars together
 
 
@@ -117,20 +121,35 @@ def _sweep(paths: list[str], name: str) -> tuple[list[float], np.ndarray]:
 
 
 def class_bars(drawing: FigureDrawing) -> Figure:
-    """Draw the IoU of each class, one group of bars per class."""
+    """Draw the IoU of each class, one group of bars per class; more than ``IN_A_ROW`` classes in several rows."""
     series = drawing["series"]
     classes = read_json(series[0]["metrics"][0])["classes"]
-    figure, axis = plt.subplots(figsize=(WIDTH, 2.4))
-    width = GROUP / len(series)
-    for i, entry in enumerate(series):
-        offset = (i - (len(series) - 1) / 2) * width  # of the bar from the middle of its class
-        at = np.arange(len(classes)) + offset
-        axis.bar(at, _ious(entry), width, label=entry["label"])
+    say_unwritable(classes)
+    values = [_ious(entry) for entry in series]
+    rows = math.ceil(len(classes) / IN_A_ROW)
+    in_a_row = math.ceil(len(classes) / rows)
+    figure, axes = plt.subplots(rows, figsize=(WIDTH, 2.4 * rows), squeeze=False, sharey=True)
+    for row, axis in enumerate(axes[:, 0]):
+        part = slice(row * in_a_row, (row + 1) * in_a_row)
+        _bars(axis, classes[part], [iou[part] for iou in values], [entry["label"] for entry in series])
+        if rows > 1:
+            axis.set_xlim(-0.5, in_a_row - 0.5)
+            axis.tick_params(axis="x", rotation=90, labelsize=SMALL)
+    axes[0, 0].legend(ncols=len(series), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    if rows > 1:
+        figure.tight_layout()
+    return figure
+
+
+def _bars(axis: Axes, classes: list[str], values: list[np.ndarray], labels: list[str]) -> None:
+    """Draw the values of some classes, one group of bars per class and one bar per series."""
+    width = GROUP / len(values)
+    for i, (iou, label) in enumerate(zip(values, labels, strict=True)):
+        offset = (i - (len(values) - 1) / 2) * width  # of the bar from the middle of its class
+        axis.bar(np.arange(len(classes)) + offset, iou, width, label=label)
     many = len(classes) > MANY
     axis.set_xticks(range(len(classes)), classes, rotation=45 if many else 0, ha="right" if many else "center")
     axis.set_ylabel(AXIS["iou"])
-    axis.legend(ncols=len(series), loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return figure
 
 
 def _ious(series: Series) -> np.ndarray:

@@ -17,11 +17,13 @@ from matplotlib.figure import Figure
 
 from wsss.files import atomic
 from wsss.report.alternatives import describe
+from wsss.report.fonts import families
 
 WIDTH, HEIGHT = 6.9, 8.6  # inches: the text of a page of a two-column paper, with room for a caption
 # Okabe and Ito's colours, told apart by readers with any colour vision
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#F0E442"]
 STYLE: dict[Any, Any] = {
+    "font.family": families(),
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

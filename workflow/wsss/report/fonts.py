@@ -1,0 +1,38 @@
+"""Fonts for names in any script: one that is installed stands behind the usual one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
+
+from wsss.errors import some
+
+USUAL = "DejaVu Sans"  # which matplotlib brings
+WIDE = (  # fonts with the letters of Chinese, Japanese and Korean, as systems have them
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK TC", "Noto Sans CJK KR", "Source Han Sans", "IPAexGothic",
+    "IPAGothic", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Arial Unicode MS", "Unifont",
+)  # fmt: skip
+
+
+def families() -> list[str]:
+    """List the fonts to write with: the usual one, then those that are installed."""
+    there = set(font_manager.fontManager.get_font_names())
+    return [USUAL, *(name for name in WIDE if name in there)]
+
+
+def unwritable(names: Iterable[str]) -> list[str]:
+    """List the names with a letter that no font at hand has."""
+    letters: set[int] = set()
+    for family in families():
+        letters |= set(FT2Font(font_manager.findfont(family)).get_charmap())
+    return [name for name in names if any(ord(letter) not in letters for letter in name)]
+
+
+def say_unwritable(names: Iterable[str]) -> None:
+    """Say on stderr, in one line, which names figures cannot write."""
+    if found := unwritable(names):
+        line = f"figures show boxes in place of letters of {some(found)}: install a font that has them, as {WIDE[0]}"
+        print(line, file=sys.stderr)
