@@ -11,8 +11,8 @@ import pytest
 from matplotlib.text import Text
 from toys import metrics_file
 
-from wsss.report.alternatives import describe
 from wsss.report import charts
+from wsss.report.alternatives import describe
 from wsss.report.drawing import row_name
 from wsss.report.fonts import families, unwritable
 from wsss.report.placement import write_names

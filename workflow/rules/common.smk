@@ -218,6 +218,8 @@ def learns(stage):
 
 
 FOLDERS = targets.folders(plan, DATASET)
+
+
 def describe(name, text):
     """Give a rule its line in `snakemake --list`. A workflow around this one may have it under another name, or not."""
     for each in workflow.modifier.rules:
