@@ -20,7 +20,8 @@ from wsss.plan import papers
 ROOT = Path(__file__).parent.parent
 TINY = {  # the smallest thing that goes through every stage
     "builder": "shapes",
-    "options": {"seed": 1, "train": 12, "val": 6, "size": 64},
+    "options": {"seed": 1, "train": 12, "val": 6, "size": 64, "icons": 8, "icon_size": 32},
+    "splits": {"train": "train", "measured": "train", "val": "val"},
     "pixels": 0.125,
     "seeds": [0],
 }
