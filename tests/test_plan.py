@@ -349,9 +349,7 @@ def test_pretraining_has_images_of_its_own(make_plan):
     assert plan.stage_config("shapes", *PRETRAINING, 0, "train")["dataset"]["splits"]["train"] == "icons"
     assert plan.stage_config("shapes", "a", "first", 0, "train")["dataset"]["splits"]["train"] == "train"
     plan.config["datasets"]["shapes"]["pretraining"]["images"] = "icnos"
-    with pytest.raises(
-        WsssError, match=r"split in datasets\.shapes\.pretraining\.images 'icnos'"
-    ):
+    with pytest.raises(WsssError, match=r"split in datasets\.shapes\.pretraining\.images 'icnos'"):
         plan.check("shapes")
 
 

@@ -218,7 +218,7 @@ def test_a_number_of_processes_that_is_none(made, command, number, capsys):
     assert line == f"wsss {command}: --workers {number}: give a number of processes, 1 or more"
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:0", "cpu:2", "auto:1", ""])
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:0", "cpu:0", "auto:1", ""])
 @pytest.mark.parametrize("command", MODELS)
 def test_a_device_that_is_none(made, command, device, capsys):
     line = refused(capsys, lambda: run(made, command, "out.npz", device=device))

@@ -8,29 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
-import torch
 from torch.utils.data import DataLoader, Dataset
 
-from wsss.children import Watched, start_child
+from wsss.children import Watched
 from wsss.errors import WsssError
+from wsss.loaders import start_loader, want_of_memory
 from wsss.pool import ahead
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def start_loader(parent: int, _: int) -> None:
-    """Prepare a loader process: it works in one thread and ends with its parent."""
-    torch.set_num_threads(1)
-    start_child(parent)
-
-
-def want_of_memory(loaders: int) -> str:
-    """Return the words for what to do when a loader process died."""
-    return (
-        "probably for want of memory, or of shared memory (df /dev/shm); ask for more memory, or for fewer loader "
-        f"processes than {loaders} (--loaders, or snakemake --config loaders=...), and run it again to go on"
-    )
 
 
 class _Made(Dataset[Any], Generic[Item, Result]):

@@ -34,8 +34,8 @@ from wsss.backbones.models import save_model, save_state
 from wsss.backbones.weights import import_weights, load_whole
 from wsss.children import Watched
 from wsss.errors import Stopped, WsssError
-from wsss.feed import start_loader, want_of_memory
 from wsss.files import digest, write_json
+from wsss.loaders import start_loader, want_of_memory
 from wsss.loss_log import LossLog
 from wsss.progress import bar
 from wsss.provenance import ledger
