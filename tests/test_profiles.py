@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import Workflow
 
 ROOT = Path(__file__).parent.parent
 BATCH = Path(__file__).parent / "batch"
@@ -54,6 +55,12 @@ class Batch:
             assert time.monotonic() < deadline
             time.sleep(0.2)
         return state
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Workflow:
+    """A clone in a folder with a plain name: cluster-generic hands paths to a shell as they are."""
+    return Workflow(tmp_path_factory.mktemp("plain"))
 
 
 @pytest.fixture(params=KINDS)
@@ -116,17 +123,17 @@ def test_they_group_jobs_as_slurms_profile_does():
 @has_plugin
 @pytest.mark.workflow
 @pytest.mark.parametrize("kind", KINDS)
-def test_jobs_go_through_a_profile(workflow, tmp_path, kind):
+def test_jobs_go_through_a_profile(plain, tmp_path, kind):
     """An index and a training as jobs of a batch system, whose records and model are as those of a local run."""
-    assert _run(workflow, tmp_path, kind, Batch(kind, tmp_path).env) == _local(workflow)
+    assert _run(plain, tmp_path, kind, Batch(kind, tmp_path).env) == _local(plain)
 
 
 @has_plugin
 @pytest.mark.workflow
 @pytest.mark.slurm
 @pytest.mark.skipif(shutil.which("qsub") is None, reason="slurm-wlm-torque is not installed")
-def test_jobs_go_through_the_commands_of_pbs_on_a_real_cluster(workflow, tmp_path):
-    assert _run(workflow, tmp_path, "pbs", dict(os.environ)) == _local(workflow)
+def test_jobs_go_through_the_commands_of_pbs_on_a_real_cluster(plain, tmp_path):
+    assert _run(plain, tmp_path, "pbs", dict(os.environ)) == _local(plain)
 
 
 def _run(workflow, folder: Path, kind: str, environment: dict[str, str]) -> bytes:

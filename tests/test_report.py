@@ -49,7 +49,10 @@ def world(tmp_path_factory):
     shapes["options"] = {"seed": 1, "train": 6, "val": 4, "size": 64}
     tiny = shapes["stand_ins"]["resnet38d"]
     shapes["stand_ins"].update({name: dict(tiny) for name in ("resnet18", "resnet101")})
-    shapes["methods"] = {**shapes["methods"], "acr": {"method": {"unet_depth": 4, "unet_width": 8}}}
+    shapes["methods"] = {
+        **shapes["methods"],
+        "acr": {"train": {"crop": 224}, "method": {"unet_depth": 4, "unet_width": 8}},
+    }
     plan = Plan(config, ROOT / "workflow" / "papers")
     build_data(plan.data_config("shapes"), plan.data("shapes"))
     return plan, Dataset.load(plan.data("shapes"))

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 
 PYTHON = "3.11"  # of the conda environment
-PYTHONS = ("3.11", "3.12", "3.13")  # that pyproject.toml admits
+PYTHONS = ("3.11", "3.12")
 
 
 def locked(python: str) -> dict[str, str]:

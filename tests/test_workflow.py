@@ -296,7 +296,8 @@ def test_an_archive_for_the_test_server_of_images_that_came_later(workflow):
     workflow("--", "results/shapes/data/index.csv")
     voc = shutil.copytree(workflow.folder / "results/shapes/data/VOC", workflow.folder / "voc")
     options = {"root": str(voc), "images": "JPEGImages", "labels": "image_labels.csv", "masks": "SegmentationClass"}
-    lists = {split: f"ImageSets/Segmentation/{split}.txt" for split in ("train", "val")}
+    options["unmasked"] = ["icons"]
+    lists = {split: f"ImageSets/Segmentation/{split}.txt" for split in ("train", "val", "icons")}
     shapes = yaml.safe_load((workflow.folder / "config.yaml").read_text())["datasets"]["shapes"]
     mine = {**shapes, "builder": "folder", "options": {**options, "lists": lists}}
     target = "results/mine/seam/baseline/seed0/measure/predict_val.json"
@@ -367,6 +368,8 @@ def test_bad_input_stops_before_training(workflow, tmp_path):
     """A folder data set with a truncated image: the index names it, and no training job starts."""
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a whole file")
+    (tmp_path / "masks").mkdir()
+    photograph(8, 8).convert("L").save(tmp_path / "masks/a.png")
     (tmp_path / "labels.csv").write_text("id,cat\na,1\n")
     (tmp_path / "train.txt").write_text("a\n")
     config = {
@@ -374,7 +377,7 @@ def test_bad_input_stops_before_training(workflow, tmp_path):
         "datasets": {
             "broken": {
                 "builder": "folder",
-                "options": {"root": str(tmp_path), "lists": {"train": "train.txt"}},
+                "options": {"root": str(tmp_path), "lists": {"train": "train.txt"}, "masks": "masks"},
                 "splits": {"train": "train", "measured": "train", "val": "train"},
                 "seeds": [0],
                 "targets": ["seam_table2"],
