@@ -93,7 +93,7 @@ def test_another_workflow_uses_its_rules(importer, as_what, config_line, snakefi
     index = (importer.folder / "results/shapes/data/index.csv").read_text(encoding="utf-8")
     assert (importer.folder / "copy.csv").read_text(encoding="utf-8") == index
     assert (importer.folder / "summary").is_file()
-    assert len(index.splitlines()) == 1 + TINY["options"]["train"] + TINY["options"]["val"]
+    assert len(index.splitlines()) == 1 + sum(TINY["options"][split] for split in ("train", "val", "icons"))
 
 
 def test_a_module_that_moves_its_files_is_told_how_to(importer):
