@@ -45,13 +45,13 @@ def conda(tmp_path) -> Path:
 
 
 @pytest.mark.workflow
-def test_with_conda_jobs_run_in_its_environment_whatever_comes_first_on_the_path(workflow, conda):
+def test_with_conda_jobs_run_in_its_environment_whatever_comes_first_on_the_path(plain, conda):
     first = f"{conda}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**workflow.env, "PATH": first, "REAL_PYTHON": sys.executable}
+    environment = {**plain.env, "PATH": first, "REAL_PYTHON": sys.executable}
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--sdm", "conda", "--config", "results=of_conda"]
     result = subprocess.run(
         [*command, "--", "of_conda/shapes/data/index.csv"],
-        cwd=workflow.folder,
+        cwd=plain.folder,
         env=environment,
         capture_output=True,
         text=True,

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Workflow
 
 ROOT = Path(__file__).parent.parent
 BATCH = Path(__file__).parent / "batch"
@@ -55,12 +54,6 @@ class Batch:
             assert time.monotonic() < deadline
             time.sleep(0.2)
         return state
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> Workflow:
-    """A clone in a folder with a plain name: cluster-generic hands paths to a shell as they are."""
-    return Workflow(tmp_path_factory.mktemp("plain"))
 
 
 @pytest.fixture(params=KINDS)
