@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py                               # results in benchmarks/gpu.json; go on where it stopped
     python benchmarks/gpu.py --into docs/benchmarks.md     # put them there, too
-    python benchmarks/gpu.py --device cpu --sizes small --out /tmp/gpu.json
+    python benchmarks/gpu.py --device cpu --sizes small --out gpu.json
 
 The most valuable measurements come first. Each is written as soon as it is made, and none starts after ``--minutes``.
 The same command goes on with those that are missing; one that failed is kept with its reason, and tried again.

@@ -56,20 +56,6 @@ def quoted(path):
 # jobs run this clone, in the Python that snakemake runs in, or in that of envs/wsss.yaml with --sdm conda
 PYTHON = "python" if DeploymentMethod.CONDA in DEPLOYED else quoted(sys.executable)
 PACKAGE = quoted(f"{PROJECT}/workflow")
-# how it is computed stands here, not in the commands: a change of it makes nothing stale
-shell.prefix(
-    # a signal to all processes of a job is for its command to answer: the shell outlives it; the chart of run times in
-    # Snakemake's report is logarithmic, and a job shorter than a tick of file times has 0 seconds there, which empties it
-    "set -euo pipefail; sleep .02; trap : TERM INT;"
-    f" export WSSS_TEMPORARY='{' '.join(config['temporary'])}';"
-    f' wsss() {{{{ PYTHONUTF8=1 PYTHONPATH={PACKAGE} {PYTHON} -m wsss.cli "$@"; }}}};'
-    f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']};"
-    f" BATCH={config['batch']}; DETERMINISTIC={'--deterministic' * config['deterministic']};"
-    f" COMPILE={'--compile' * config['compile']};"
-    # a cluster gives each job its GPUs; of those of this machine each job takes its own
-    f" export WSSS_CLAIM_GPUS={int(not workflow.remote_exec)}; "
-)
-
 from wsss import cluster
 from wsss.errors import WsssError
 from wsss.plan import (
@@ -101,6 +87,20 @@ try:
     MADE_BY_DEFAULT = targets.default(plan, config["dataset"])
 except WsssError as error:
     raise WorkflowError(str(error))
+
+# how it is computed stands here, not in the commands: a change of it makes nothing stale
+shell.prefix(
+    # a signal to all processes of a job is for its command to answer: the shell outlives it; the chart of run times in
+    # Snakemake's report is logarithmic, and a job shorter than a tick of file times has 0 seconds there, which empties it
+    "set -euo pipefail; sleep .02; trap : TERM INT;"
+    f" export WSSS_TEMPORARY='{' '.join(config['temporary'])}';"
+    f' wsss() {{{{ PYTHONUTF8=1 PYTHONPATH={PACKAGE} {PYTHON} -m wsss.cli "$@"; }}}};'
+    f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']};"
+    f" BATCH={config['batch']}; DETERMINISTIC={'--deterministic' * config['deterministic']};"
+    f" COMPILE={'--compile' * config['compile']};"
+    # a cluster gives each job its GPUs; of those of this machine each job takes its own
+    f" export WSSS_CLAIM_GPUS={int(not workflow.remote_exec)}; "
+)
 
 DATASET = config["dataset"]
 RESULTS = config["results"]

@@ -175,4 +175,4 @@ def told_what_lacks_kernels() -> Iterator[None]:
         if not torch.are_deterministic_algorithms_enabled() or "deterministic" not in str(error):
             raise
         line = str(error).splitlines()[0].partition(". You can")[0]
-        raise WsssError(f"{line}; compute without --deterministic (snakemake --config deterministic=false)") from None
+        raise WsssError(f"{line}; compute without --deterministic (snakemake --config deterministic=False)") from None

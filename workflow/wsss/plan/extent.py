@@ -68,10 +68,10 @@ def check_disk(work: Work) -> None:
     """Compare the disk that the scores of jobs take with what is free.
 
     Raises:
-        WsssError: it is not enough, and no result is temporary.
+        WsssError: it is not enough, and scores are not temporary.
     """
     needed, free = gigabytes(work), free_gigabytes(work.plan.results)
-    if needed > free and not work.plan.config.get("temporary"):
+    if needed > free and "scores" not in work.plan.config.get("temporary", ()):
         raise WsssError(
             f"{work.plan.results}: {free:,.0f} GB are free, and scores take {needed:,.0f} GB; put results elsewhere "
             "(--config results=...), or set temporary: [scores]"

@@ -53,7 +53,7 @@ class Pace:
     def learn(self, plan: Plan, path: Path, counts: Counts) -> None:
         """Add the record of a job at ``path``, if it is of one that can be compared."""
         record = read_json(path)
-        job = _job_of_record(plan, path, record)
+        job = job_of_record(plan, path, record)
         done = _units(job, record["config"], counts) if job else None
         if job and done:
             kind = kind_of(job, record["config"])
@@ -83,7 +83,7 @@ def measure(plan: Plan, counts: dict[str, Counts]) -> Pace:
     return pace
 
 
-def _job_of_record(plan: Plan, path: Path, record: Raw) -> Job | None:
+def job_of_record(plan: Plan, path: Path, record: Raw) -> Job | None:
     """Find the job that left a record, by the model, the shard or the metrics beside it."""
     for output in record["outputs"]:
         name = Path(output)

@@ -14,7 +14,7 @@ from wsss.files import read_json, write_text
 from wsss.plan import requests
 from wsss.plan.cost import Work, amount, config_of
 from wsss.plan.plan import Plan
-from wsss.plan.rates import Kind, _job_of_record, kind_of
+from wsss.plan.rates import Kind, job_of_record, kind_of
 from wsss.plan.sizes import Counts
 from wsss.stages import STAGES
 
@@ -60,7 +60,7 @@ def _pace_on_gpus(plan: Plan, counts: dict[str, Counts]) -> dict[Kind, float]:
     for dataset, known in counts.items():
         for path, record in _records(plan, dataset):
             device = str(record["machine"].get("device"))
-            job = _job_of_record(plan, path, record) if device.startswith("cuda") else None
+            job = job_of_record(plan, path, record) if device.startswith("cuda") else None
             if job is None:
                 continue
             steps, images = amount(job, record["config"], known)
