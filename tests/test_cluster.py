@@ -136,7 +136,7 @@ def test_gpu_hours_follow_records_of_gpus(plan, monkeypatch):
     config = plan.stage_config("voc12", "seam", "seam", 0, "train")
     record = {"machine": {"device": "cuda:0"}, "seconds": 3600.0, "config": config, "outputs": {}}
     monkeypatch.setattr(usage, "_records", lambda plan, dataset: [(Path("record.json"), record)])
-    monkeypatch.setattr(usage, "_job_of_record", lambda plan, path, record: job)
+    monkeypatch.setattr(usage, "job_of_record", lambda plan, path, record: job)
     work = cost.Work(plan, "voc12", [])
     work.jobs, work.counts = [job, job], {"voc12": {"train": 10582}}
     assert usage.gpu_hours(work) == "GPU hours, at the pace of earlier runs on GPUs: seam 2.0."
