@@ -22,11 +22,12 @@ from torch import nn
 from wsss.data.index import Dataset, Record
 from wsss.errors import Stopped, WsssError
 from wsss.files import read_json, sha256
+from wsss.loaders import collate
 from wsss.methods import build
 from wsss.plan.layers import Layer, overlay
 from wsss.plan.resolve import method_settings
 from wsss.schedule import Schedule
-from wsss.train import Choice, Training, _checkpoint, collate, fit, poly, split, start_from
+from wsss.train import Choice, Training, _checkpoint, fit, poly, split, start_from
 
 TRAIN = {
     "weights": None,

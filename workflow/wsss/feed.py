@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from wsss.children import Watched
 from wsss.errors import WsssError
-from wsss.loaders import start_loader, want_of_memory
+from wsss.loaders import result_or_error, start_loader, want_of_memory
 from wsss.pool import ahead
 
 Item = TypeVar("Item")
@@ -27,11 +27,7 @@ class _Made(Dataset[Any], Generic[Item, Result]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> Result | WsssError:
-        """Return a result, or its error: raised in a loader process, it would come with torch's traceback."""
-        try:
-            return self.job(self.items[index])
-        except WsssError as error:
-            return WsssError(str(error))
+        return result_or_error(self.job, self.items[index])
 
 
 def _as_it_is(value: Any) -> Any:

@@ -14,13 +14,11 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, cast
 
 import numpy as np
@@ -35,12 +33,13 @@ from wsss.backbones.weights import import_weights, load_whole
 from wsss.children import Watched
 from wsss.errors import Stopped, WsssError
 from wsss.files import digest, write_json
-from wsss.loaders import start_loader, want_of_memory
+from wsss.loaders import Loaded, collate, start_loader, want_of_memory
 from wsss.loss_log import LossLog
 from wsss.progress import bar
 from wsss.provenance import ledger
 from wsss.schedule import Progress, Schedule
 from wsss.scored import Choice, Scored
+from wsss.stopping import OnStop
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -125,38 +124,6 @@ class Training(NamedTuple):
 def poly(step: int, steps: float, power: float) -> float:
     """Compute the learning rate factor ``(1 - step / steps)^power``; from ``steps`` on it stays at its last value."""
     return (1 - min(step, steps - 1) / steps) ** power
-
-
-Sample = Mapping[str, Any]
-
-
-class _Loaded(torch.utils.data.Dataset["Sample | WsssError"]):
-    def __init__(self, samples: Samples, seed: int):
-        self.samples, self.seed = samples, seed
-
-    def __getitem__(self, key: tuple[int, int, int]) -> Sample | WsssError:
-        """Return a sample, or its error: raised in a loader process, it would come with torch's traceback."""
-        step, slot, index = key
-        try:
-            return self.samples.get(index, np.random.default_rng([self.seed, step, slot]))
-        except WsssError as error:
-            return WsssError(str(error))
-
-
-def collate(samples: list[Sample | WsssError]) -> dict[str, Any] | WsssError:
-    """Stack tensors and arrays; other values (ids) become lists. Of samples with an error, the first error."""
-    good: list[Sample] = []
-    for sample in samples:
-        if isinstance(sample, WsssError):
-            return sample
-        good.append(sample)
-    return {key: _column([sample[key] for sample in good]) for key in good[0]}
-
-
-def _column(values: list[Any]) -> Tensor | list[Any]:
-    if isinstance(values[0], torch.Tensor | np.ndarray):
-        return torch.stack([torch.as_tensor(value) for value in values])
-    return values
 
 
 def build_optimizer(groups: list[ParameterGroup], settings: sections.Optimizer) -> Optimizer:
@@ -379,7 +346,7 @@ class _Loop:
             batches.append(part or batch[:1])  # the last of an epoch may be too few for all: then it counts nothing
             shares.append(len(part) * world / len(batch))
         loader = DataLoader(
-            _Loaded(samples, self.seed),
+            Loaded(samples, self.seed),
             batch_sampler=batches,
             num_workers=processes,
             collate_fn=collate,
@@ -484,31 +451,3 @@ def _resume(path: Path, task: nn.Module, optimizers: dict[str, Optimizer], setti
     for phase, optimizer in optimizers.items():
         optimizer.load_state_dict(state["optimizers"][phase])
     return int(state["step"])
-
-
-class OnStop:
-    """True after SIGTERM or SIGINT, so that the loop can finish its step and write a checkpoint first.
-
-    A second Ctrl-C is not waited with.
-    """
-
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    def __bool__(self) -> bool:
-        return self._asked
-
-    def __enter__(self) -> OnStop:
-        self._before = [signal.signal(number, self._ask) for number in self.SIGNALS]
-        return self
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._asked = True
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, before in zip(self.SIGNALS, self._before, strict=True):
-            signal.signal(number, before)

@@ -1,0 +1,34 @@
+"""Signals that ask a training to end: it finishes its step first."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+
+
+class OnStop:
+    """True after SIGTERM or SIGINT, so that the loop can finish its step and write a checkpoint first.
+
+    A second Ctrl-C is not waited with.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __bool__(self) -> bool:
+        return self._asked
+
+    def __enter__(self) -> OnStop:
+        self._before = [signal.signal(number, self._ask) for number in self.SIGNALS]
+        return self
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, before in zip(self.SIGNALS, self._before, strict=True):
+            signal.signal(number, before)
