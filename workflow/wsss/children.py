@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -9,6 +10,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 
@@ -16,7 +19,7 @@ from wsss.errors import ChildDied, WsssError
 from wsss.provenance import ledger
 
 PR_SET_PDEATHSIG = 1  # sys/prctl.h
-LOOK_EVERY = 1.0  # seconds
+LOOK_EVERY = 0.05  # seconds; a child that dies before the first look is never known
 SOON = 2.0  # seconds within which a child that broke a connection is dead
 PATIENCE = 20.0  # seconds between the death of a child and the end of its parent, which may hang on it
 
@@ -33,6 +36,20 @@ def start_child(parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with(parent)
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Start children in this block that no SIGTERM or SIGINT reaches, also before :func:`start_child`.
+
+    What comes for this process meanwhile reaches it at the end of the block.
+    """
+    resource_tracker.ensure_running()  # it lets signals through again when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with(parent: int) -> None:

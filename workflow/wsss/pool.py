@@ -11,7 +11,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from wsss.children import start_child
+from wsss.children import signals_held, start_child
 from wsss.errors import WsssError
 
 QUEUED = 3  # items per process that are worked on or waiting to be taken
@@ -30,6 +30,11 @@ def _start(parent: int, job: Callable[[Any], Any]) -> None:
 
 def _work(item: Any) -> Any:
     return _job(item)
+
+
+def _submit(pool: Executor, item: Any) -> Future[Any]:
+    with signals_held():  # a process may start here
+        return pool.submit(_work, item)
 
 
 def mapped(job: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
@@ -52,7 +57,7 @@ def mapped(job: Callable[[Item], Result], items: Iterable[Item], workers: int) -
     context = multiprocessing.get_context("spawn" if "torch" in sys.modules else "fork")
     pool = ProcessPoolExecutor(workers, context, _start, (os.getpid(), job))
     try:
-        yield from in_order((pool.submit(_work, item) for item in items), QUEUED * workers - 1)
+        yield from in_order((_submit(pool, item) for item in items), QUEUED * workers - 1)
     except BrokenProcessPool:
         raise WsssError(f"a process died, probably for want of memory; lower --workers from {workers}") from None
     except BaseException:  # Ctrl-C, or an error: what they work on is of no use any more
