@@ -3,7 +3,8 @@
 The badge of an object shows its class at once. The coat on the far end of its body tells it more faintly: two classes
 share each coat. The middle of the body, its two colours and its outline say nothing. So a classifier learns the badge
 first, and its CAM misses much of the body. One of the two colours is near that of the background, so colour alone does
-not recover the body either. Lengths are pixels unless a comment says otherwise.
+not recover the body either. Fur does: every body has it, whatever its class, and nothing else has. So a network can
+learn what belongs together, as AffinityNet and DeepLab must. Lengths are pixels unless a comment says otherwise.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ COATS: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = (
     lambda along, across: np.sign(np.sin(13 * along) * np.sin(13 * across)),
     lambda along, across: np.sign(np.sin(12 * (along + across))),
 )
-COAT_CONTRAST = 0.10
+COAT_CONTRAST = 0.14
 HIND = -0.15  # the coat begins here on the axis that runs from the body's centre to its badge, in radii
-FUR = 0.06  # deviation of the lightness from pixel to pixel
+FUR = 0.10  # deviation of the lightness from hair to hair
+HAIR = (2.0, 7.0)  # width and length of a hair
 PATCHES = 0.7  # patches of colour per radius
-CAMOUFLAGE = 0.35  # one of a body's two colours goes this share of the way from the background's to a random one
+CAMOUFLAGE = 0.2  # one of a body's two colours goes this share of the way from the background's to a random one
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,15 @@ class Body:
         scale = np.float32(BADGE_RADIUS * self.radius)
         return u / scale, v / scale
 
+    def fur(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw hairs along the body's axis, ``size×size``, of mean 0 and deviation 1."""
+        along, across = self._turned(size, self.x, self.y)
+        n = 4 * size
+        row = (across / HAIR[0]).astype(int) % n
+        place = ((along + rng.uniform(0, HAIR[1], n)[row]) / HAIR[1]).astype(int) % n
+        hairs: np.ndarray = rng.standard_normal((n, n), np.float32)[row, place]
+        return hairs
+
     def _turned(self, size: int, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
         """Compute the place of each pixel from (x, y) along the body's axis and across it, ``size×size``."""
         dx, dy = self.offsets(size, x, y)
@@ -162,7 +173,7 @@ def _sky(size: int, rng: np.random.Generator) -> np.ndarray:
 
 def _water(size: int, rng: np.random.Generator) -> np.ndarray:
     waves = np.sin(np.arange(size)[:, None] * 0.55 + 1.6 * smooth_noise(size, 6, rng))
-    return _shade((0.34, 0.43, 0.50), 0.07 * waves)
+    return _shade((0.36, 0.45, 0.46), 0.05 * waves)
 
 
 def _sand(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -230,7 +241,7 @@ def paint_object(canvas: np.ndarray, body: Body, appearance: Appearance, rng: np
 def _light(size: int, body: Body, rng: np.random.Generator) -> np.ndarray:
     """Draw how much lighter the pixels of a body are than its colours: lit from the upper left, with fur."""
     dx, dy = body.offsets(size, body.x, body.y)
-    return -0.08 * (dx + dy) / body.radius + FUR * rng.standard_normal((size, size))
+    return -0.08 * (dx + dy) / body.radius + FUR * body.fur(size, rng)
 
 
 def _coat(size: int, body: Body, appearance: Appearance) -> np.ndarray:

@@ -135,17 +135,21 @@ class DeepLabV2(Segmenter):
 
 
 class DeepLabV3Plus(Segmenter):
-    """The decoder of segmentation_models_pytorch (smp). It fuses features of images of any size, not only of 16·n."""
+    """The decoder of segmentation_models_pytorch (smp). It fuses features of images of any size, not only of 16·n.
+
+    It is 256 channels wide, as published. Behind a backbone of fewer than 512 it has half of that one's.
+    """
 
     align_corners = True
 
-    def __init__(self, backbone: Backbone, n: int, width: int = 256):
+    def __init__(self, backbone: Backbone, n: int):
         from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder  # takes seconds
 
         super().__init__(backbone)
         stride = backbone.stride
         if backbone.strides["conv3"] != 4 or stride not in (8, 16):
             raise WsssError("deeplab.backbone: DeepLab v3+ needs stride 4 at conv3 and output_stride 8 or 16")
+        width = min(256, backbone.channels["conv6"] // 2)
         rates = [rate * 16 // stride for rate in (6, 12, 18)]
         channels = [3, *(backbone.channels[tap] for tap in TAPS)]
         self.decoder = DeepLabV3PlusDecoder(channels, 5, width, rates, stride, aspp_separable=True, aspp_dropout=0.1)
