@@ -140,7 +140,7 @@ def test_every_claim_resolves_on_every_data_set():
     for dataset in config["datasets"]:
         for word, target in targets.available(plan, dataset).items():
             if target.kind == "claims":
-                drawing = drawings.drawing(plan, dataset, target.kind, target.paper, target.name)
+                drawing = drawings.drawing(plan, dataset, target)
                 assert targets.Target.of("claims", word) == target
                 assert targets.folder(plan, dataset, target) == f"results/{dataset}/claims/{word}"
                 for row in drawing["rows"]:
@@ -288,7 +288,7 @@ VALUES = {"a/first": [0.50, 0.52, 0.51], "a/second": [0.45, 0.47, 0.45], "a/thir
 
 
 def test_differences_are_paired_by_seed(plan):
-    drawing = drawings.drawing(plan, "shapes", "claims", "a", "claims")
+    drawing = drawings.drawing(plan, "shapes", targets.Target("a", "claims", "claims"))
     fill(drawing, VALUES)
     better, order = judge_all(drawing)
     assert better.comparisons[0].label == "first - second crf"
@@ -345,8 +345,8 @@ def test_two_names_of_one_run_are_not_compared_and_one_comparison_counts_once(pl
     drawing = claims.drawing(Plan(plan.config, tmp_path), "shapes", "a")
     fill({"rows": [row for row in drawing["rows"] if "missing" not in row]}, VALUES)
     found = {claim.name: claim for claim in judge_all(drawing)}
-    assert found["a/alike"].missing == "both sides are one run on data set shapes"
-    assert found["a/again"].missing == "on data set shapes the same runs as a/better"
+    assert found["a/alike"].weakest.missing == "both sides are one run on data set shapes"
+    assert found["a/again"].weakest.missing == "on data set shapes the same runs as a/better"
     assert found["a/better"].verdict == HOLDS
 
 
@@ -354,7 +354,7 @@ def test_two_names_of_one_run_are_not_compared_and_one_comparison_counts_once(pl
 
 
 def test_a_claim_that_fails_is_as_prominent_as_one_that_holds(plan, tmp_path):
-    drawing = drawings.drawing(plan, "shapes", "claims", "a", "claims")
+    drawing = drawings.drawing(plan, "shapes", targets.Target("a", "claims", "claims"))
     fill(drawing, VALUES)
     write_claims(drawing, tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out/table.csv").read_text(encoding="utf-8").splitlines()))

@@ -269,16 +269,14 @@ def drawn_from(kind):
 @functools.cache
 def drawing(dataset, kind, word):
     """Return all that decides a table, a figure or claims on a data set."""
-    target = targets.Target.of(kind, word)
-    return drawings.drawing(plan, dataset, kind, target.paper, target.name)
+    return drawings.drawing(plan, dataset, targets.Target.of(kind, word))
 
 
 def said_of(kind, key):
     """Return the title or caption of the table, figure or claims that the wildcards name."""
 
     def text(w):
-        target = targets.Target.of(kind, w.word)
-        return drawings.about(plan, kind, target.paper, target.name)[key]
+        return drawings.about(plan, targets.Target.of(kind, w.word))[key]
 
     return text
 

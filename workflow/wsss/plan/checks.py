@@ -118,6 +118,7 @@ def check(name: str, specs: dict[str, Raw], folder: Path) -> None:
 
 
 def _table(table: Raw, place: Place) -> None:
+    """Check the rows of a table and its cells."""
     for i in range(len(table["rows"])):
         _row(table, i, place)
         for j in range(len(table["columns"])):
@@ -138,21 +139,27 @@ def _row(table: Raw, i: int, place: Place) -> None:
 
 def _cell(table: Raw, at: tuple[int, int], place: Place) -> None:
     """Check the cell at (row, column)."""
-    cell = papers.cell(table["rows"][at[0]], table["columns"][at[1]])
-    said: dict[str, Keys] = {key: _said_at(table, at, key) for key in ("stage", "metric", "at")}
+    i, j = at
+    cell = papers.cell(table["rows"][i], table["columns"][j])
+    said: dict[str, Keys] = {}
+    for key in ("stage", "metric", "at", "run", "reported"):
+        said[key] = _said_at(table, at, key)
     _measured(cell, place, said)
     if cell.get("run"):
-        place.run(cell["run"], _said_at(table, at, "run"))
-    elif "reported" in cell and not (cell.get("literature") or cell.get("missing")):
+        place.run(cell["run"], said["run"])
+        return
+    source = cell.get("literature") or cell.get("missing")
+    if "reported" in cell and not source:
         message = "a reported value without a run needs literature (its source) or missing (why)"
-        raise place.wrong(message, *_said_at(table, at, "reported"))
+        raise place.wrong(message, *said["reported"])
 
 
 def _said_at(table: Raw, at: tuple[int, int], key: str) -> tuple[str | int, ...]:
     """Return the place of a cell's setting: in the cell itself, in its row, or in its column."""
     i, j = at
     row, column = table["rows"][i], table["columns"][j]
-    if key in row.get("cells", {}).get(column["key"], {}):
+    own = row.get("cells", {}).get(column["key"], {})
+    if key in own:
         return ("rows", i, "cells", column["key"], key)
     if key in column and key not in row:
         return ("columns", j, key)
@@ -176,24 +183,40 @@ def _measured(cell: Raw, place: Place, said: dict[str, Keys]) -> None:
 
 
 def _claim(claim: Raw, place: Place) -> None:
+    """Check what the sides of a claim are, and that each comparison can have a reported difference."""
     if ("runs" in claim) == ("pairs" in claim):
         raise place.wrong("needs either runs or pairs")
     if "pairs" in claim and claim["direction"] in ("rising", "falling"):
         raise place.wrong(f"direction {claim['direction']} is an order of runs; pairs have none", "direction")
     for keys, written, cell in claims.sides(claim):
-        own = written if isinstance(written, dict) else {}
-        said: dict[str, Keys] = {key: (*keys, key) if key in own else (key,) for key in ("stage", "metric", "at")}
-        _measured(cell, place, said)
-        place.run(cell["run"], (*keys, "run") if own else keys)
+        _side(written, cell, keys, place)
     number = len(claims.comparisons(claim))
     if len(claims.reported(claim)) != number:
         raise place.wrong(f"has {number} comparisons, so reported needs {number} numbers (null where none)", "reported")
+
+
+def _side(written: str | Raw, cell: Raw, keys: Keys, place: Place) -> None:
+    """Check one side of a claim.
+
+    Args:
+        written: what the paper file says of it: a run, or settings of a cell.
+        cell: all settings of the cell.
+        keys: where it stands in the claim.
+        place: the claim.
+    """
+    own = written if isinstance(written, dict) else {}
+    said: dict[str, Keys] = {}
+    for key in ("stage", "metric", "at"):
+        said[key] = (*keys, key) if key in own else (key,)
+    _measured(cell, place, said)
+    place.run(cell["run"], (*keys, "run") if own else keys)
 
 
 # ---- figures
 
 
 def _figure(figure: Raw, place: Place) -> None:
+    """Check that a figure says what its kind needs, and what it shows."""
     for key in NEEDS[figure["kind"]]:
         if key not in figure:
             raise place.wrong(f"kind {figure['kind']} needs '{key}'")

@@ -45,12 +45,19 @@ def _without_required(value: Any) -> Any:
     """Make a schema for a part of the configuration: a file need not say everything."""
     if not isinstance(value, dict):
         return value
-    return {key: _without_required(inner) for key, inner in value.items() if key != "required"}
+    found = {}
+    for key, inner in value.items():
+        if key != "required":
+            found[key] = _without_required(inner)
+    return found
 
 
 def of_results(config: Raw) -> Raw:
     """Return the part of a configuration that says what is computed, not how."""
-    return {key: value for key, value in config.items() if key not in EXECUTION}
+    found = dict(config)
+    for key in EXECUTION:
+        found.pop(key, None)
+    return found
 
 
 def load_plan(config_path: str | Path | None = None) -> Plan:

@@ -25,13 +25,16 @@ def index_config(name: str, spec: Raw, results: Path) -> Raw:
 
 def test_config(name: str, spec: Raw, results: Path) -> Raw:
     """Return the settings of the index of the test images. It is one apart, so that adding it makes nothing stale."""
-    unknown = ("masks", "instances", "labels") if spec["builder"] == "voc" else ("masks",)
     config = index_config(name, spec, results)
     for key in ("sources", "splits"):
         config.pop(key, None)
-    config |= {**dict.fromkeys(unknown), "lists": TEST_LISTS, **test_options(name, spec)}
-    root = config["root"] or str(results / "downloads" / "voc2012-test")
-    return _completed({**config, "root": root}, downloaded=not config["root"])
+    unknown = ("masks", "instances", "labels") if spec["builder"] == "voc" else ("masks",)
+    config |= dict.fromkeys(unknown)
+    config |= {"lists": TEST_LISTS, **test_options(name, spec)}
+    if config["root"]:
+        return _completed(config, downloaded=False)
+    config["root"] = str(results / "downloads" / "voc2012-test")
+    return _completed(config, downloaded=True)
 
 
 def test_options(name: str, spec: Raw) -> Raw:
@@ -67,7 +70,9 @@ def absent(name: str, spec: Raw) -> str | None:
 
 def has_objects(spec: Raw) -> bool:
     """Tell whether a data set has masks of objects, by which instances are measured."""
-    return spec["builder"] == "shapes" or bool(spec["options"].get("instances"))
+    if spec["builder"] == "shapes":
+        return True
+    return bool(spec["options"].get("instances"))
 
 
 def parts(spec: Raw, *roles: str) -> list[str]:
@@ -81,6 +86,7 @@ def parts(spec: Raw, *roles: str) -> list[str]:
 
 
 def _downloaded(spec: Raw, options: Raw) -> bool:
+    """Tell whether images come from the download: where no folder of the user's own is given."""
     return spec["builder"] == "voc" and options.get("root") is None
 
 

@@ -153,7 +153,7 @@ def expected(plan: Plan, key: str) -> Any:
             return plan.data_config(parts[0])
         if len(parts) == 4 and parts[1] in DRAWINGS:
             target = targets.Target.of(parts[1], parts[2])
-            return drawings.drawing(plan, parts[0], target.kind, target.paper, target.name)
+            return drawings.drawing(plan, parts[0], target)
     except WsssError:  # a run, a paper or a data set that is no longer configured
         return None
     return None
