@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from wsss.errors import WsssError
-from wsss.plan import Plan, drawings, targets
+from wsss.plan import Plan, configuration, drawings, targets
 from wsss.plan.layers import Layer, overlay
 from wsss.plan.plan import PRETRAINING
 from wsss.plan.resolve import method_settings, methods, resolve, shrink, stand_in
@@ -409,3 +409,12 @@ def test_what_a_layer_does_not_touch_is_shared_and_never_changed(make_plan):
     assert plan.resolve("shapes", "a", "first")["train"]["steps"] == 7
     assert plan.resolve("shapes", *PRETRAINING)["backbone"]["weights"] is None
     assert method_settings("cam") == released
+
+
+def test_a_configuration_has_every_key_and_the_one_that_lacks_is_named():
+    own, schema = read(configuration.OWN), read(configuration.SCHEMA)
+    assert set(schema["required"]) == set(schema["properties"]) == set(own)
+    for key in own:
+        rest = {name: value for name, value in own.items() if name != key}
+        with pytest.raises(WsssError, match=f"'{key}' is a required property"):
+            configuration.check(rest, [])
