@@ -1,4 +1,8 @@
-"""``wsss``: every stage of the pipeline as a command, in pipeline order. The rules run exactly these."""
+"""The commands of ``wsss``: those that the workflow runs, in the order of the pipeline, then those that people type.
+
+``wsss targets`` lists what can be made, ``wsss cost`` says what it takes, ``snakemake`` makes it, and ``wsss audit``
+checks it.
+"""
 
 from __future__ import annotations
 

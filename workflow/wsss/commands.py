@@ -29,7 +29,7 @@ WORKERS = Argument("--workers", "processes for work on the CPU", default="1", re
 LOADERS = Argument("--loaders", "processes that load images for a network", default="0", required=False)
 BATCH = Argument(
     "--batch",
-    "images that inference takes at once, or auto: one on a CPU, more on a GPU",
+    "images that a network takes at once, or auto: one on a CPU, four on a GPU",
     default="auto",
     required=False,
 )
@@ -38,11 +38,11 @@ COMPILE = Argument("--compile", "torch.compile a training's backbones", switch=T
 CHECKPOINTS = Argument(
     "--checkpoint-minutes", "minutes between two checkpoints of a training", default="15", required=False
 )
-SCORES = Argument("--scores", "score shards", IN, many=True)
-MODEL = Argument("--model", "model.pt of the step before", IN)
+SCORES = Argument("--scores", "shards of class scores to read", IN, many=True)
+MODEL = Argument("--model", "trained network to use (model.pt)", IN)
 WEIGHTS = Argument("--weights", "models and weight files that the settings name", IN, many=True, required=False)
 METRICS = Argument("--metrics", "metrics files it reads", IN, many=True, required=False)
-DRAWING = Argument("--drawing", "its entry with all runs resolved (config.yaml in its folder)", IN)
+DRAWING = Argument("--drawing", "what it is made from (config.yaml in its folder)", IN)
 
 
 # ---- data
@@ -165,7 +165,7 @@ def _submission(args: Namespace) -> None:
     "measure",
     CONFIG,
     DATA,
-    Argument("--stage", f"stage whose result it is: {', '.join(MEASURED)}"),
+    Argument("--stage", f"stage whose result is measured: {', '.join(MEASURED)}"),
     Argument("--images", "role of the images: measured or val"),
     *(Argument(f"--{kind}", f"{kind[:-1]} shards", IN, True, (), False) for kind in ("scores", "masks", "instances")),
     OUTPUT,
@@ -274,7 +274,7 @@ def _judge(args: Namespace) -> None:
     write_claims(read_yaml(args.drawing), Path(args.out))
 
 
-@command("figure", DRAWING, Argument("--inputs", "files it draws", IN, True, (), False), OUTPUT)
+@command("figure", DRAWING, Argument("--inputs", "files that it draws", IN, True, (), False), OUTPUT)
 def _figure(args: Namespace) -> None:
     """Draw one figure as PDF, PNG and HTML."""
     from wsss.report.figures import draw_figure
