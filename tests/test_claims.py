@@ -320,7 +320,7 @@ def test_what_has_been_computed_can_be_judged_before_the_rest(plan):
     ):
         better, order = judge_all(drawing)
         assert better.comparisons[0].differences == pytest.approx((20.0,))  # of seed 1, which both sides have
-        assert (better.verdict, order.verdict, order.missing) == (UNDECIDED, NOT_RUN, "not computed")
+        assert (better.verdict, order.verdict, order.weakest.missing) == (UNDECIDED, NOT_RUN, "not computed")
         assert drawings.inputs(drawing) == sorted([first[1], second[1]])
     assert set(drawings.inputs(whole)) > set(first)
 
