@@ -208,7 +208,7 @@ def test_a_network_that_only_the_configuration_names_may_have_a_stand_in(make_pl
 
 @pytest.mark.parametrize("method", ["cam", {"name": "cam"}])
 def test_the_method_of_a_run_is_its_papers(make_plan, method):
-    with pytest.raises(WsssError, match=r"configuration, overrides: 'method' names a method: which one a run has"):
+    with pytest.raises(WsssError, match=r"configuration, overrides: 'method' names a method: only the paper says"):
         make_plan(overrides={"method": method}).check("shapes")
 
 

@@ -14,12 +14,13 @@ from wsss.plan.written import read
 from wsss.stages import DRAWN, MEASURED
 
 METRICS = ("miou", "precision", "recall", "under", "over", "iou", "precision_fg", "recall_fg", "map")
-POINTS = {  # operating points of a stage's result; of masks: argmax
-    "cam": r"best|highest|fixed",
-    "crf": r"best|alpha=[0-9.]+",
-    "pamr": r"best|alpha=[0-9.]+",
-    "irn_instances": r"iou=0\.5",
+POINTS = {  # operating points of a stage's result, and words for them
+    "cam": (r"best|highest|fixed", "best, highest or fixed"),
+    "crf": (r"best|alpha=[0-9.]+", "best or alpha=<exponent>"),
+    "pamr": (r"best|alpha=[0-9.]+", "best or alpha=<exponent>"),
+    "irn_instances": (r"iou=0\.5", "iou=0.5"),
 }
+OF_MASKS = ("argmax", "argmax")
 NEEDS = {  # kind of figure -> what it must say
     "grid": ("columns",),
     "threshold_curve": ("series",),
@@ -105,13 +106,13 @@ def check(name: str, specs: dict[str, Raw], folder: Path) -> None:
     for figure in figures:
         place = Place(paper, "figures", figure)
         if figure in tables:
-            raise place.wrong("a table has this name, too; both would be asked for in the same words")
+            raise place.wrong("a table has this name, too, so one word would mean both: rename one of them")
         _figure(figures[figure], place)
     for claim, said in paper.spec.get("claims", {}).items():
         _claim(said, Place(paper, "claims", claim))
     for kind in ("tables", "figures"):
         if claims.NAME in paper.spec.get(kind, {}):
-            raise Place(paper, kind, claims.NAME).wrong("is the word for the paper's claims: rename it")
+            raise Place(paper, kind, claims.NAME).wrong("this name is the word for the paper's claims: choose another")
 
 
 # ---- tables
@@ -172,11 +173,13 @@ def _measured(cell: Raw, place: Place, said: dict[str, Keys]) -> None:
     place.one_of(stage, MEASURED, "stage", said["stage"])
     place.one_of(metric, METRICS, "metric", said["metric"])
     if (metric == "map") != (stage == "irn_instances"):
-        raise place.wrong(f"stage {stage} has no metric '{metric}'", *said["metric"])
+        message = f"stage {stage} has no metric '{metric}': irn_instances has map alone, and no other stage has it"
+        raise place.wrong(message, *said["metric"])
     if metric == "iou" and "class" not in cell:
-        raise place.wrong("metric iou needs a class", *said["metric"])
-    if not re.fullmatch(POINTS.get(stage, "argmax"), cell["at"]):
-        raise place.wrong(f"stage {stage} has no operating point '{cell['at']}'", *said["at"])
+        raise place.wrong("metric iou needs a class: add 'class'", *said["metric"])
+    pattern, words = POINTS.get(stage, OF_MASKS)
+    if not re.fullmatch(pattern, cell["at"]):
+        raise place.wrong(f"stage {stage} has no operating point '{cell['at']}': give {words}", *said["at"])
 
 
 # ---- claims
@@ -185,9 +188,11 @@ def _measured(cell: Raw, place: Place, said: dict[str, Keys]) -> None:
 def _claim(claim: Raw, place: Place) -> None:
     """Check what the sides of a claim are, and that each comparison can have a reported difference."""
     if ("runs" in claim) == ("pairs" in claim):
-        raise place.wrong("needs either runs or pairs")
+        raise place.wrong("needs either runs or pairs, and not both")
     if "pairs" in claim and claim["direction"] in ("rising", "falling"):
-        raise place.wrong(f"direction {claim['direction']} is an order of runs; pairs have none", "direction")
+        raise place.wrong(
+            f"direction {claim['direction']} is an order of runs, not of pairs: choose another", "direction"
+        )
     for keys, written, cell in claims.sides(claim):
         _side(written, cell, keys, place)
     number = len(claims.comparisons(claim))
@@ -235,9 +240,9 @@ def _shown(figure: Raw, at: tuple[str, int], place: Place) -> None:
     if "run" in entry:
         place.run(entry["run"], (*at, "run"))
     elif entry.get("kind") not in ("image", "truth"):
-        raise place.wrong(f"column '{entry['label']}' needs a run", *at)
+        raise place.wrong(f"column '{entry['label']}' needs a run, or the kind image or truth", *at)
     if figure["kind"] == "threshold_curve" and stage != "cam":
-        raise place.wrong(f"stage {stage} has no thresholds; they are of stage cam", *at, "stage")
+        raise place.wrong(f"stage {stage} has no thresholds: leave 'stage' out, since only cam has them", *at, "stage")
 
 
 def _of_table(figure: Raw, place: Place) -> None:

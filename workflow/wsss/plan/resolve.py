@@ -131,7 +131,9 @@ def _refuse_references(config: Raw, layers: list[Layer]) -> None:
         path: tuple[str, ...] = ("train", "weights")
         if name != "train":
             path = (stages.STAGES[name].sections[-1], *path)
-        raise blame(layers, path, "takes a file of official weights, not another run: use train.start")
+        raise blame(
+            layers, path, "takes a file of official weights, not another run: to start from that, use train.start"
+        )
 
 
 def _with_learnable(config: Raw) -> Raw:

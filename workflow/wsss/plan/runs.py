@@ -161,7 +161,7 @@ def _without_method(layer: Layer) -> Layer:
     """Return the layer; refuse one that names a method."""
     method = (layer.says or {}).get("method") or {}
     if isinstance(method, str) or "name" in method:
-        raise layer.wrong(("method",), "names a method: which one a run has is said by its paper alone")
+        raise layer.wrong(("method",), "names a method: only the paper says which one a run has, so leave it out")
     return layer
 
 
