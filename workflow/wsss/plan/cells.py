@@ -36,9 +36,11 @@ class Result(NamedTuple):
 
     def metrics(self, images: str) -> list[str]:
         """List the metrics files, one per seed."""
+        dataset = self.plan.dataset(self.run.dataset)
         found = []
-        for seed in self.plan.dataset(self.run.dataset)["seeds"]:
-            found.append(self.plan.metrics(*self.run, seed, self.stage, images))
+        for seed in dataset["seeds"]:
+            path = self.plan.metrics(*self.run, seed, self.stage, images)
+            found.append(path)
         return found
 
     def chosen(self) -> str | None:
@@ -77,9 +79,10 @@ def companion(plan: Plan, dataset: str, spec: Raw) -> tuple[str, str | None]:
     role = spec.get("companion")
     if role is None:
         return dataset, None
-    beside = plan.dataset(dataset).get("companions", {}).get(role)
-    if beside is None:
+    companions = plan.dataset(dataset).get("companions", {})
+    if role not in companions:
         return dataset, f"no {role} data set beside {dataset}"
+    beside = companions[role]
     return beside, plan.absent(beside)
 
 
@@ -95,11 +98,15 @@ def with_metrics(plan: Plan, dataset: str, paper: str, cell: Raw) -> Raw:
     if not cell.get("run"):
         return cell
     measured, missing = companion(plan, dataset, cell)
-    result = Result(plan, Run(measured, *papers.owner_of(cell["run"], paper)), cell["stage"])
+    run = Run(measured, *papers.owner_of(cell["run"], paper))
+    result = Result(plan, run, cell["stage"])
     missing = missing or result.missing(cell["images"])
     if missing:
         return {**cell, "missing": missing}
-    found = {**cell, "run": result.run.word, "dataset": measured, "metrics": result.metrics(cell["images"])}
+    found = dict(cell)
+    found["run"] = run.word
+    found["dataset"] = measured
+    found["metrics"] = result.metrics(cell["images"])
     if why := result.not_comparable():
         found["not_comparable"] = why
     if epochs := result.chosen():

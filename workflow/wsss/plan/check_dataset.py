@@ -27,10 +27,13 @@ def check_dataset(name: str, spec: Raw, overrides: Raw, specs: dict[str, Raw]) -
     """
     where = f"datasets.{name}"
     methods, runs = resolve.methods(), _runs(specs)
-    released = [resolve.method_settings(method) for method in methods]
-    networks = list(_networks([*released, presets.presets(), runs, overrides, *_own(spec)]))
-    named = {network["name"] for network in networks if network.get("name")}
-    known: dict[str, Iterable[str]] = {"stand_ins": named, "methods": methods, "runs": runs}
+    settings = [*map(resolve.method_settings, methods), presets.presets(), runs, overrides]
+    networks = list(_networks(settings + _own(spec)))
+    known: dict[str, Iterable[str]] = {
+        "stand_ins": [network["name"] for network in networks if network.get("name")],
+        "methods": methods,
+        "runs": runs,
+    }
     for key, names in known.items():
         for entry in spec.get(key, {}):
             choose(dict.fromkeys(names), entry, f"name in {where}.{key}")

@@ -36,7 +36,8 @@ class Work:
     def __init__(self, plan: Plan, dataset: str, asked: Iterable[str]):
         self.plan = plan
         self.asked = list(asked)
-        self.jobs = Outlook(plan).missing(_read_by(plan, dataset, self.asked))
+        files = _read_by(plan, dataset, self.asked)
+        self.jobs = Outlook(plan).missing(files)
         names = sorted({job.dataset for job in self.jobs})
         self.counts = {name: plan.sizes(name) for name in names}
 
@@ -97,7 +98,9 @@ def _random_networks(stage: str, config: Raw) -> Iterator[str]:
 
 def _empty(settings: Any) -> Iterator[str]:
     """Yield the names of the networks in nested settings that nothing is read into."""
-    if not isinstance(settings, dict) or settings.get("weights") or settings.get("start"):
+    if not isinstance(settings, dict):
+        return
+    if settings.get("weights") or settings.get("start"):
         return
     for key, inner in settings.items():
         if key == "backbone" and inner and not inner.get("weights"):
@@ -146,9 +149,8 @@ def describe(work: Work) -> str:
     for stage in STAGES:
         if jobs := work.of_stage(stage):
             lines += _stage_lines(work, jobs)
-    sentences = (extent.describe(work), rates.time_of(work), usage.gpu_hours(work), _at_random(work))
-    for sentence in sentences:
-        lines += _wrapped(sentence, 2)
+    for sentence_of in (extent.describe, rates.time_of, usage.gpu_hours, _at_random):
+        lines += _wrapped(sentence_of(work), 2)
     return "\n".join(lines)
 
 

@@ -16,8 +16,13 @@ TEST_LISTS = {"test": "test.txt"}
 
 def index_config(name: str, spec: Raw, results: Path) -> Raw:
     """Return the settings of a data set's index. Without a folder of the user's own, VOC comes from the download."""
+    config = {
+        "name": name,
+        "builder": spec["builder"],
+        "splits": spec["splits"],
+        **spec["options"],
+    }
     downloaded = _downloaded(spec, spec["options"])
-    config = {"name": name, "builder": spec["builder"], "splits": spec["splits"], **spec["options"]}
     if downloaded:
         config["root"] = str(results / "downloads" / "voc12")
     return _completed(config, downloaded)
@@ -53,10 +58,11 @@ def source(name: str, spec: Raw, results: Path, test: bool = False) -> list[str]
         results: the folder of results.
         test: ask for that of its test images instead.
     """
-    options = {"root": ".", **test_options(name, spec)} if test else spec["options"]
+    options, folder = spec["options"], "voc12"
+    if test:
+        options, folder = {"root": ".", **test_options(name, spec)}, "voc2012-test"
     if not _downloaded(spec, options):
         return []
-    folder = "voc2012-test" if test else "voc12"
     return [str(results / "downloads" / folder / ".complete")]
 
 
@@ -78,10 +84,12 @@ def has_objects(spec: Raw) -> bool:
 def parts(spec: Raw, *roles: str) -> list[str]:
     """Return the disjoint parts that make up the images of roles; ``train`` is ``measured`` and, if any, ``rest``."""
     splits = spec["splits"]
-    whole_train = ["measured"] if splits["train"] == splits["measured"] else ["measured", "rest"]
+    of_train = ["measured"]
+    if splits["train"] != splits["measured"]:
+        of_train.append("rest")
     found: list[str] = []
     for role in roles:
-        found += whole_train if role == "train" else [role]
+        found += of_train if role == "train" else [role]
     return found
 
 

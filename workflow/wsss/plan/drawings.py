@@ -178,12 +178,16 @@ def _files_of_column(plan: Plan, run: Run, entry: Raw, images: str) -> Raw:
         images: the role of the images.
     """
     seed = plan.dataset(run.dataset)["seeds"][0]
+    found: Raw = {}
     if "kind" in entry:
         home = plan.home(*run, seed, "train")
-        return {"model": str(home / "model.pt"), "config": plan.stage_config(*run, seed, "cam")}
+        found["model"] = str(home / "model.pt")
+        found["config"] = plan.stage_config(*run, seed, "cam")
+        return found
     stage = entry.get("stage", "cam")
     home = plan.home(*run, seed, stage)
-    found: Raw = {"stage": stage, "files": plan.shards(home, stage, run.dataset, images)}
+    found["stage"] = stage
+    found["files"] = plan.shards(home, stage, run.dataset, images)
     if stage in WITH_EXPONENTS:
         found["metrics"] = [plan.metrics(*run, seed, stage, images)]
     return found

@@ -10,6 +10,7 @@ import ast
 import functools
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,10 +30,11 @@ BEHIND = {  # stage -> the module at whose top its departures stand
     "irn_walk": "refine/irn_walk.py",
     "deeplab": "segment/task.py",
 }
+ELSEWHERE = ("backbone", "method", "deeplab", "predict")  # sections that methods and presets give
 KEY = re.compile(r"^(?P<indent> *)(?P<key>[\w\"':.<-]+):(?: (?P<value>.*?))??(?:\s+# (?P<source>.*))?$")
 MORE = re.compile(r"^\s*# (?P<source>.*)$")
 ANCHOR = re.compile(r"^&(\w+)\s*")
-DEPARTURE = re.compile(r"^(D\d+)\s+(.*)$")
+DEPARTURE = re.compile(r"^D(\d+)\s+(.*)$")
 INTRODUCTION = """\
 # Recipes: what each row of the tables follows
 
@@ -45,13 +47,14 @@ its file. A setting without source is what the releases have in common (Refineme
 
 def page(names: list[str]) -> str:
     """Return the page in Markdown, about the papers of these names."""
-    specs = papers.load(names, PAPERS)
     lines = [INTRODUCTION]
     used: dict[str, None] = {}
-    for name, spec in specs.items():
+    for name, spec in papers.load(names, PAPERS).items():
         lines += _paper(name, spec)
         used |= dict.fromkeys(map(method_of, spec["runs"].values()))
-    lines += [*_methods(list(used)), *_behind(), *_networks()]
+    lines += _methods(list(used))
+    lines += _behind()
+    lines += _networks()
     return "\n".join(lines).rstrip()
 
 
@@ -110,7 +113,8 @@ def _table(name: str, spec: Raw, table: str) -> Iterator[str]:
     for row, cells in papers.rows(spec, table):
         shown = _shown(cells)
         label = _label(row, about)
-        lines += [_result(label, name, *key, list(images)) for key, images in shown.items()]
+        for (run, stage), images in shown.items():
+            lines.append(_result(label, name, run, stage, images))
         quoted += not shown
     if lines:
         yield from ("| row | run | shown | made by | departures |", "| --- | --- | --- | --- | --- |", *lines)
@@ -121,18 +125,23 @@ def _table(name: str, spec: Raw, table: str) -> Iterator[str]:
         yield from (about["note"], "")
 
 
-def _shown(cells: list[Raw]) -> dict[tuple[str, str], dict[str, None]]:
+def _shown(cells: list[Raw]) -> dict[tuple[str, str], list[str]]:
     """Return (run, stage) of each result in a row, and the roles of images on which it is shown."""
-    found: dict[tuple[str, str], dict[str, None]] = {}
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for cell in cells:
-        if cell.get("run"):
-            found.setdefault((cell["run"], cell["stage"]), {})[cell["images"]] = None
+        if not cell.get("run"):
+            continue
+        roles = found[cell["run"], cell["stage"]]
+        if cell["images"] not in roles:
+            roles.append(cell["images"])
     return found
 
 
 def _label(row: Raw, about: Raw) -> str:
     """Return the label of a row with the words beside it."""
-    heads = {head["key"]: head["label"] for head in about.get("attributes", [])}
+    heads = {}
+    for head in about.get("attributes", []):
+        heads[head["key"]] = head["label"]
     words = [row["label"]]
     for key, word in row.get("attributes", {}).items():
         words.append(_attribute(heads[key], word))
@@ -209,9 +218,11 @@ def _methods(names: list[str]) -> Iterator[str]:
 def _behind() -> Iterator[str]:
     """Yield the stages behind the classifier: the defaults that methods vary, and their departures."""
     yield from ("## Refinement", "", "Defaults, which the methods above and the runs vary.", "")
-    sections = [name for name in stages.SECTIONS if name not in ("backbone", "method", "deeplab", "predict")]
-    for section in sections:
-        yield from (f"### `{section}`", "", *settings(PACKAGE / "defaults.yaml", (section,)), "")
+    for section in stages.SECTIONS:
+        if section in ELSEWHERE:
+            continue
+        lines = settings(PACKAGE / "defaults.yaml", (section,))
+        yield from (f"### `{section}`", "", *lines, "")
         if section in BEHIND:
             yield from _listed(BEHIND[section])
 
@@ -302,17 +313,17 @@ def _lines(path: Path) -> list[_Line]:
 def departures(file: str) -> list[tuple[str, str]]:
     """(number, text) of the departures in the docstring of a module of the package."""
     module = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
-    found: dict[str, str] = {}
+    found: dict[int, str] = {}
     number = None
     for line in (ast.get_docstring(module) or "").splitlines():
         if match := DEPARTURE.match(line):
-            number, found[match[1]] = match[1], match[2]
-        elif number and line.startswith("    "):
+            number = int(match[1])
+            found[number] = match[2]
+        elif number is not None and line.startswith("    "):
             found[number] += f" {line.strip()}"
         else:
             number = None
-    by_number = sorted(found.items(), key=lambda one: int(one[0].removeprefix("D")))
-    return [(name, re.sub(r"\s+", " ", said)) for name, said in by_number]
+    return [(f"D{at}", re.sub(r"\s+", " ", found[at])) for at in sorted(found)]
 
 
 def _listed(file: str) -> list[str]:

@@ -142,8 +142,16 @@ class _Used:
 
     def cells(self) -> tuple[object, ...]:
         """Return the cells of a line of the table, in the order of ``COLUMNS``, without the rule."""
-        hours, longest = f"{self.seconds / 3600:.2f}", f"{self.longest / 60:.1f}"
-        return self.jobs, self.attempts, hours, longest, self.minutes, self.peak, self.child, self.megabytes
+        return (
+            self.jobs,
+            self.attempts,
+            f"{self.seconds / 3600:.2f}",
+            f"{self.longest / 60:.1f}",
+            self.minutes,
+            self.peak,
+            self.child,
+            self.megabytes,
+        )
 
 
 def _workers(argv: list[str]) -> int:

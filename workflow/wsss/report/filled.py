@@ -36,24 +36,31 @@ def filled(entry: Entry, stage_words: dict[str, str], out: Path) -> Made:
         stage_words: words for the result of each stage.
         out: the page.
     """
-    kind = entry["kind"]
-    found: Made = {**entry, "made": is_shown(entry), "kept": kept(entry["state"]), "verdicts": "", "protocol": []}
+    state = kept(entry["state"])
+    found: Made = {**entry, "made": is_shown(entry), "kept": state, "verdicts": "", "protocol": []}
     if not found["made"]:
         return found
     folder = Path(entry["folder"])
-    names = (*FILES[kind], "config.yaml", "record.json")
-    found["files"] = links([*(folder / name for name in names), Path(entry["log"])], out)
+    found["files"] = links(_files(entry), out)
     found["digest"] = content_digest(folder / "record.json")
-    if kind != "tables":
+    if entry["kind"] != "tables":
         found["picture"] = _picture(entry, out)
-    if kind == "figures":
+    if entry["kind"] == "figures":
         datasets = dict.fromkeys(run["dataset"] for run in entry["runs"])
         found["datasets"] = list(datasets)
-    elif kind == "claims":
+    elif entry["kind"] == "claims":
         _add_claims(found, folder)
     else:
         _add_table(found, folder, stage_words)
     return found
+
+
+def _files(entry: Entry) -> list[Path]:
+    """List the files that the page links to."""
+    folder = Path(entry["folder"])
+    found = [folder / name for name in FILES[entry["kind"]]]
+    found += [folder / "config.yaml", folder / "record.json"]
+    return [*found, Path(entry["log"])]
 
 
 def kept(state: str) -> str:

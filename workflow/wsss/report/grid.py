@@ -8,7 +8,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from wsss.report.cells import Cell
-from wsss.report.drawing import CellSpec, TableDrawing
+from wsss.report.drawing import CellSpec, Row, TableDrawing
 
 SHOWN = {  # kind of column -> what it shows
     "compared": ("reported", "ours", "difference", "verdict"),
@@ -77,24 +77,32 @@ class Grid:
 
 def grid_of(drawing: TableDrawing, cells: list[list[Cell]]) -> Grid:
     """Arrange the cells of a table, which have been read row by row, as they are printed."""
-    rows = [Label(row["label"], row.get("attributes", {})) for row in drawing["rows"]]
+    rows = list(map(_label, drawing["rows"]))
     columns = [Label(column["label"], {}) for column in drawing["columns"]]
     places = _places(drawing, cells)
     if drawing.get("transpose"):
         transposed = [list(line) for line in zip(*places, strict=True)]
         return Grid(columns, rows, [], transposed)
-    attributes = [(head["key"], head["label"]) for head in drawing.get("attributes", [])]
+    heads = drawing.get("attributes", [])
+    attributes = [(head["key"], head["label"]) for head in heads]
     return Grid(rows, columns, attributes, places)
+
+
+def _label(row: Row) -> Label:
+    """Return what stands before a row."""
+    return Label(row["label"], row.get("attributes", {}))
 
 
 def _places(drawing: TableDrawing, cells: list[list[Cell]]) -> list[list[Place]]:
     """Place the cells of a table, row by row."""
     printed = _printed_decimals(drawing, cells)
-    places = []
+    found = []
     for row, line in zip(drawing["rows"], cells, strict=True):
-        specs = row["cells"]
-        places.append([_place(printed, j, specs[j], cell) for j, cell in enumerate(line)])
-    return places
+        places = []
+        for j, cell in enumerate(line):
+            places.append(_place(printed, j, row["cells"][j], cell))
+        found.append(places)
+    return found
 
 
 def _place(printed: dict[tuple[int, str], int], j: int, spec: CellSpec, cell: Cell) -> Place:

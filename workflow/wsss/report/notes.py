@@ -76,7 +76,10 @@ def _seeds(grid: Grid) -> list[int]:
 
 def _made(drawing: TableDrawing, seeds: list[int]) -> str:
     """Say on which data, and with how many seeds, ours was made."""
-    datasets = dict.fromkeys(str(spec.get("dataset", drawing["dataset"])) for spec in _computed(drawing))
+    datasets: dict[str, None] = {}
+    for spec in _computed(drawing):
+        name = spec.get("dataset", drawing["dataset"])
+        datasets[name] = None
     plural = "s" if len(datasets) > 1 else ""
     on = f"data set{plural} {_listed(list(datasets))}"
     counts = " or ".join(map(str, seeds))
