@@ -13,7 +13,7 @@ from wsss.plan import Plan, configuration, drawings, targets
 from wsss.plan.layers import Layer, overlay
 from wsss.plan.plan import PRETRAINING
 from wsss.plan.resolve import method_settings, methods, resolve, shrink, stand_in
-from wsss.plan.written import as_yaml, read
+from wsss.plan.written import as_yaml, read, read_by_hand
 
 ROOT = Path(__file__).parent.parent
 
@@ -418,3 +418,12 @@ def test_a_configuration_has_every_key_and_the_one_that_lacks_is_named():
         rest = {name: value for name, value in own.items() if name != key}
         with pytest.raises(WsssError, match=f"'{key}' is a required property"):
             configuration.check(rest, [])
+
+
+def test_a_key_that_is_given_twice_is_refused_by_line(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("overrides:\n  train: {epochs: 3}\n  train: {batch_size: 4}\n")
+    with pytest.raises(WsssError, match=r"mine\.yaml: 'train' is given twice in one place; keep one .*\(line 3\)"):
+        configuration.check(read(configuration.OWN), [mine])
+    mine.write_text("shared: &shared {epochs: 3}\nother: {<<: *shared, epochs: 4}\n")
+    assert read_by_hand(mine)["other"] == {"epochs": 4}

@@ -12,7 +12,7 @@ from wsss.plan.layers import Layer, Raw, overlay
 from wsss.plan.papers import check_schema
 from wsss.plan.plan import Plan
 from wsss.plan.resolve import PACKAGE
-from wsss.plan.written import read
+from wsss.plan.written import read, read_by_hand
 
 SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 OWN = PACKAGE.parent.parent / "config.yaml"
@@ -32,7 +32,7 @@ def check(config: Raw, files: Iterable[str | Path]) -> None:
     """
     schema = read(SCHEMA)
     for path in files:
-        check_schema(read(path), _without_required(schema), path)
+        check_schema(read_by_hand(path), _without_required(schema), path)
     try:
         check_schema(config, schema, "configuration")
     except WsssError as error:

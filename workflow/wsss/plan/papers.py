@@ -18,7 +18,7 @@ import jsonschema
 from wsss.errors import WsssError, choose
 from wsss.plan.layers import Raw, line_of
 from wsss.plan.resolve import PACKAGE
-from wsss.plan.written import read
+from wsss.plan.written import read, read_by_hand
 from wsss.stages import WITH_SCORES, default_images
 
 CELL_KEYS = (
@@ -54,7 +54,7 @@ def load(names: list[str], folder: str | Path) -> dict[str, Raw]:
         path = choose(present, name, "paper")
         if "_" in name:
             raise WsssError(f"{path}: rename it without '_', which ends the paper's name in the names of its tables")
-        specs[name] = read(path)
+        specs[name] = read_by_hand(path)
         check_schema(specs[name], schema, path)
     for name in specs:
         checks.check(name, specs, Path(folder))

@@ -5,11 +5,13 @@ Both are done for every stage of every run before a workflow starts, so libyaml 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from wsss.errors import WsssError
 from wsss.files import read_text, read_yaml
 
 Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -32,3 +34,31 @@ def read(path: str | Path) -> Any:
         return yaml.load(read_text(path), Loader=Loader)
     except (FileNotFoundError, yaml.YAMLError):
         return read_yaml(path)  # which says what is wrong, and where
+
+
+def read_by_hand(path: str | Path) -> Any:
+    """Read a YAML file that a person has written. A key that is given twice is refused: YAML would take the last one.
+
+    Raises:
+        WsssError: there is no such file, it is not YAML, or a mapping has a key twice.
+    """
+    found = read(path)
+    for key in _repeated(yaml.compose(read_text(path), Loader=Loader)):
+        line = key.start_mark.line + 1
+        raise WsssError(f"{path}: '{key.value}' is given twice in one place; keep one of them (line {line})")
+    return found
+
+
+def _repeated(node: yaml.Node | None) -> Iterator[yaml.Node]:
+    """Yield the keys that a mapping of a document has already."""
+    if isinstance(node, yaml.SequenceNode):
+        for inner in node.value:
+            yield from _repeated(inner)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, value in node.value:
+        if key.value in seen:
+            yield key
+        seen.add(key.value)
+        yield from _repeated(value)
