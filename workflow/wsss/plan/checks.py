@@ -67,9 +67,10 @@ class Place:
 
     def wrong(self, message: str, *keys: str | int) -> WsssError:
         """Return the error for the entry at ``keys`` of this table, figure or claim."""
-        file = f"{self.paper.name}.yaml"
-        line = line_of(self.paper.folder / file, (self.kind, self.name, *keys))
-        return WsssError(f"{file}, {self.kind.removesuffix('s')} {self.name}: {message} (line {line})")
+        file = self.paper.folder / f"{self.paper.name}.yaml"
+        line = line_of(file, (self.kind, self.name, *keys))
+        one = self.kind.removesuffix("s")
+        return WsssError(f"{file.name}, {one} {self.name}: {message} (line {line})")
 
     def one_of(self, value: str, known: Iterable[str], kind: str, keys: Keys) -> None:
         """Refuse a name that is not known.
@@ -100,19 +101,24 @@ def check(name: str, specs: dict[str, Raw], folder: Path) -> None:
         WsssError: the first finding, with file and line.
     """
     paper = Paper(name, specs, folder)
-    tables, figures = paper.spec["tables"], paper.spec.get("figures", {})
-    for table in tables:
-        _table(tables[table], Place(paper, "tables", table))
+    _names(paper)
+    for kind, check_one in (("tables", _table), ("figures", _figure), ("claims", _claim)):
+        for entry, said in paper.spec.get(kind, {}).items():
+            check_one(said, Place(paper, kind, entry))
+
+
+def _names(paper: Paper) -> None:
+    """Check that each table and each figure has a word of its own."""
+    tables = paper.spec["tables"]
+    figures = paper.spec.get("figures", {})
     for figure in figures:
-        place = Place(paper, "figures", figure)
         if figure in tables:
+            place = Place(paper, "figures", figure)
             raise place.wrong("a table has this name, too, so one word would mean both: rename one of them")
-        _figure(figures[figure], place)
-    for claim, said in paper.spec.get("claims", {}).items():
-        _claim(said, Place(paper, "claims", claim))
-    for kind in ("tables", "figures"):
-        if claims.NAME in paper.spec.get(kind, {}):
-            raise Place(paper, kind, claims.NAME).wrong("this name is the word for the paper's claims: choose another")
+    for kind, entries in (("tables", tables), ("figures", figures)):
+        if claims.NAME in entries:
+            place = Place(paper, kind, claims.NAME)
+            raise place.wrong("this name is the word for the paper's claims: choose another")
 
 
 # ---- tables
@@ -249,7 +255,8 @@ def _of_table(figure: Raw, place: Place) -> None:
     """Check a figure that is drawn from a table's columns."""
     tables = place.paper.spec["tables"]
     place.one_of(figure["table"], tables, "table", ("table",))
-    columns = [column["key"] for column in tables[figure["table"]]["columns"]]
+    table = tables[figure["table"]]
+    columns = [column["key"] for column in table["columns"]]
     for key in ("column", "x", "y"):
         if key in figure:
             place.one_of(figure[key], columns, "column", (key,))

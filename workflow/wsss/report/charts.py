@@ -32,6 +32,7 @@ LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]  # told apart without co
 MANY = 8  # classes, from which on their names are written at an angle
 IN_A_ROW = 40  # classes; more would stand closer than a line of small text is high
 SMALL = 7  # points
+ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}  # place of a legend
 GROUP = 0.8  # of the distance between classes: the width of a class's bars together
 
 
@@ -56,7 +57,7 @@ def threshold_curve(drawing: FigureDrawing) -> Figure:
         axis.set_xlabel("background threshold")
     handles, labels = axes[0][0].get_legend_handles_labels()
     columns = min(5, len(labels))
-    figure.legend(handles, labels, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    figure.legend(handles, labels, ncols=columns, **ABOVE)
     figure.tight_layout()
     return figure
 
@@ -64,8 +65,8 @@ def threshold_curve(drawing: FigureDrawing) -> Figure:
 def _panels(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
     """Make the panels of thresholds, ``rows×columns``; one column takes half of the width."""
     width = WIDTH if columns > 1 else WIDTH / 2
-    height = 2.2 * rows + 0.3
-    return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, sharex=True, sharey="col")
+    size = (width, 2.2 * rows + 0.3)
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey="col")
 
 
 def _groups(series: list[Series]) -> dict[str, list[Series]]:
@@ -141,14 +142,15 @@ def class_bars(drawing: FigureDrawing) -> Figure:
     values = np.array([_ious(entry) for entry in series])  # series × classes
     rows = math.ceil(len(classes) / IN_A_ROW)
     in_a_row = math.ceil(len(classes) / rows)
-    figure, axes = plt.subplots(rows, figsize=(WIDTH, 2.4 * rows), squeeze=False, sharey=True)
+    size = (WIDTH, 2.4 * rows)
+    figure, axes = plt.subplots(rows, figsize=size, squeeze=False, sharey=True)
     for row, axis in enumerate(axes[:, 0]):
         part = slice(row * in_a_row, (row + 1) * in_a_row)
         _bars(axis, classes[part], values[:, part], labels)
         if rows > 1:
             axis.set_xlim(-0.5, in_a_row - 0.5)
             axis.tick_params(axis="x", rotation=90, labelsize=SMALL)
-    axes[0, 0].legend(ncols=len(series), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes[0, 0].legend(ncols=len(series), **ABOVE)
     if rows > 1:
         figure.tight_layout()
     return figure
