@@ -18,6 +18,7 @@ ENTRY_POINTS = {
     "figures": "wsss.report.figures:draw_figure",
     "claims": "wsss.report.claims:write_claims",
 }
+AXES = ("column", "x", "y")  # keys of a figure that name a column of its table
 WITH_EXPONENTS = ("crf", "pamr")  # stages of which a picture shows one exponent; the metrics say which
 
 
@@ -135,7 +136,7 @@ def _curve(entry: Raw) -> Raw:
 def _cut(drawn: Raw, spec: Raw) -> Raw:
     """Cut a table to the columns that a figure shows."""
     keys = [column["key"] for column in drawn["columns"]]
-    at = [keys.index(spec[axis]) for axis in ("column", "x", "y") if axis in spec]
+    at = [keys.index(spec[axis]) for axis in AXES if axis in spec]
     rows = []
     for row in drawn["rows"]:
         cells = [row["cells"][i] for i in at]

@@ -56,7 +56,9 @@ class Runs:
 
     def on(self, dataset: str) -> list[Run]:
         """List all runs that can be trained on a data set, in the order of their declaration."""
-        found = [Run(dataset, *PRETRAINING)] if "pretraining" in self.dataset(dataset) else []
+        found = []
+        if "pretraining" in self.dataset(dataset):
+            found.append(Run(dataset, *PRETRAINING))
         for paper, spec in self.papers.items():
             found += [Run(dataset, paper, name) for name in spec["runs"]]
         return found

@@ -102,9 +102,10 @@ def default(plan: Plan, dataset: str) -> list[str]:
     """
     if asked := plan.config.get("targets"):
         return chosen(plan, dataset, _as_list(asked))
+    own = plan.dataset(dataset).get("targets", EVERYTHING)
     known = {*plan.papers, EVERYTHING, claims.NAME}
-    own = _as_list(plan.dataset(dataset).get("targets", EVERYTHING))
-    return chosen(plan, dataset, [word for word in own if paper_of(word) in known])
+    there = [word for word in _as_list(own) if paper_of(word) in known]
+    return chosen(plan, dataset, there)
 
 
 def _as_list(words: str | list[str]) -> list[str]:

@@ -90,8 +90,10 @@ def _main_of(source: Path) -> str:
 def _add_claims(entry: Made, folder: Path) -> None:
     """Add the HTML of claims, and how many have each verdict."""
     entry["table"] = _main_of(folder / "table.html")
-    verdict_of = {line["claim"]: line["claim_verdict"] for line in read_csv(folder / "table.csv")}
-    entry["verdicts"] = in_words(list(verdict_of.values()))
+    found: dict[str, str] = {}
+    for line in read_csv(folder / "table.csv"):
+        found[line["claim"]] = line["claim_verdict"]
+    entry["verdicts"] = in_words(list(found.values()))
 
 
 def _add_table(entry: Made, folder: Path, stage_words: dict[str, str]) -> None:

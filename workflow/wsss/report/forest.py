@@ -31,8 +31,10 @@ FOOT, HEAD = 0.4, 0.35  # inches of the axis below the rows and of the legend ab
 LEAST = 5.0  # points that the axis reaches to either side at least
 FAINT = "#eeeeee"  # the line of a row
 THEIRS: dict[str, Any] = {**REPORTED, "markersize": 4.5}
+OURS: dict[str, Any] = {"linestyle": "", "markersize": 4, "zorder": 3}
 ZONE: dict[str, Any] = {"color": "#dddddd", "linewidth": 5, "solid_capstyle": "butt"}
 TICK: dict[str, Any] = {"marker": "|", "markersize": 5, "linestyle": ""}
+ARROW: dict[str, Any] = {"markersize": 3, "linestyle": "", "clip_on": False, "zorder": 2}
 
 
 def forest(claims: list[JudgedClaim]) -> Figure:
@@ -145,12 +147,12 @@ class _Row:
         self.axis.axhline(self.y, color=FAINT, linewidth=0.6, zorder=0)
         self._zone()
         if one.reported is not None:
-            self.axis.plot(one.reported, self.y, **THEIRS)
+            self._mark(one.reported, THEIRS)
         self._others()
         if one.interval is not None:
-            self._interval(one.interval)
+            self._interval(*one.interval)
         if one.mean is not None:
-            self.axis.plot(one.mean, self.y, linestyle="", markersize=4, zorder=3, **self.look)
+            self._mark(one.mean, {**OURS, **self.look})
         self._texts()
 
     @property
@@ -158,36 +160,46 @@ class _Row:
         """The look of its verdict."""
         return LOOKS[self.claim.verdict]
 
+    def _mark(self, x: float, look: dict[str, Any]) -> None:
+        """Draw a mark."""
+        self.axis.plot(x, self.y, **look)
+
+    def _line(self, left: float, right: float, look: dict[str, Any]) -> None:
+        """Draw a line from ``left`` to ``right``."""
+        self.axis.plot([left, right], [self.y, self.y], **look)
+
     def _zone(self) -> None:
         """Draw where the difference may lie, if that does not begin at 0."""
-        ends = {"equal": MARGIN, "at_least": self.limits[1]}
-        if self.claim.direction in ends:
-            end = ends[self.claim.direction]
-            self.axis.plot([-MARGIN, end], [self.y, self.y], **ZONE, zorder=0)
+        if self.claim.direction == "equal":
+            self._line(-MARGIN, MARGIN, {**ZONE, "zorder": 0})
+        if self.claim.direction == "at_least":
+            self._line(-MARGIN, self.limits[1], {**ZONE, "zorder": 0})
 
     def _others(self) -> None:
         """Draw a tick for each comparison that does not decide."""
         for other in self.claim.comparisons:
-            if other is not self.claim.weakest and other.mean is not None:
-                color = LOOKS[other.verdict]["color"]
-                self.axis.plot(other.mean, self.y, color=color, **TICK)
+            if other is self.claim.weakest or other.mean is None:
+                continue
+            color = LOOKS[other.verdict]["color"]
+            self._mark(other.mean, {**TICK, "color": color})
 
-    def _interval(self, interval: tuple[float, float]) -> None:
+    def _interval(self, low: float, high: float) -> None:
         """Draw an interval, with an arrow where it goes on beyond the axis."""
         color = self.look["color"]
-        left, right = np.clip(interval, *self.limits)
-        self.axis.plot([left, right], [self.y, self.y], color=color, linewidth=1.2, zorder=2)
-        arrow: dict[str, Any] = {"color": color, "markersize": 3, "linestyle": "", "clip_on": False, "zorder": 2}
-        if left != interval[0]:
-            self.axis.plot(left, self.y, marker="<", **arrow)
-        if right != interval[1]:
-            self.axis.plot(right, self.y, marker=">", **arrow)
+        left, right = np.clip((low, high), *self.limits)
+        self._line(left, right, {"color": color, "linewidth": 1.2, "zorder": 2})
+        if left != low:
+            self._mark(left, {**ARROW, "marker": "<", "color": color})
+        if right != high:
+            self._mark(right, {**ARROW, "marker": ">", "color": color})
 
     def _texts(self) -> None:
         """Write the sentence on the left and the verdict on the right."""
+        left, right = (0, self.y), (1, self.y)
         sentence = "\n".join(_wrapped(self.claim))
-        _write(self.axis, sentence, (0, self.y), 8 - LEFT * 72, linespacing=0.95)
-        _write(self.axis, _verdict(self.claim), (1, self.y), 4, color=self.look["color"])
+        _write(self.axis, sentence, left, 8 - LEFT * 72, linespacing=0.95)
+        color = self.look["color"]
+        _write(self.axis, _verdict(self.claim), right, 4, color=color)
 
 
 def _verdict(claim: JudgedClaim) -> str:

@@ -77,14 +77,15 @@ def draw_grid(drawing: FigureDrawing) -> Figure:
     sheet, heads = _measures(labels, tallest, blocks)
     figure = plt.figure(figsize=(sheet.width, sheet.height))
     top = sheet.height - sheet.head
-    for number, (line, tall) in enumerate(zip(lines, sheet.heights, strict=True)):
-        pictures = product(line, zip(heads, painters, strict=True))
-        for k, (image_id, (text, paint)) in enumerate(pictures):
+    for number, line in enumerate(lines):
+        tall = sheet.heights[number]
+        for k, (image_id, j) in enumerate(product(line, range(len(painters)))):
             axis = _axis(figure, sheet, k, len(painters), top, tall)
-            axis.imshow(_reduced(paint(image_id)), interpolation="antialiased")
+            picture = painters[j](image_id)
+            axis.imshow(_reduced(picture), interpolation="antialiased")
             axis.set_axis_off()
             if number == 0:
-                axis.set_title(text, fontsize=7, pad=3, linespacing=1)
+                axis.set_title(heads[j], fontsize=7, pad=3, linespacing=1)
         top -= tall + GAP
     return figure
 

@@ -148,17 +148,25 @@ def _losses(path: Path) -> Svg | None:
 
 
 def _draw(axis: Axes, curves: Curves) -> None:
-    """Draw at most ``POINTS`` points of each curve, each the mean of its part."""
+    """Draw all curves. Their phases are named where there are several."""
     several = len({phase for phase, _ in curves}) > 1
     for (phase, term), curve in curves.items():
-        parts = np.array_split(curve, min(POINTS, len(curve)))
-        steps, values = np.array([part.mean(0) for part in parts]).T
         label = words.loss(term)
-        axis.plot(steps, values, label=f"{label} ({phase})" if several else label, linewidth=1)
+        if several:
+            label = f"{label} ({phase})"
+        steps, values = _thinned(curve)
+        axis.plot(steps, values, label=label, linewidth=1)
     axis.set_xlabel("step")
     axis.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axis.set_ylabel("loss")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _thinned(curve: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps and values of at most ``POINTS`` points, each the mean of its part of a curve."""
+    parts = np.array_split(curve, min(POINTS, len(curve)))
+    steps, values = np.array([part.mean(0) for part in parts]).T
+    return steps, values
 
 
 def _curves(path: Path) -> Curves:
