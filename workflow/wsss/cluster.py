@@ -30,7 +30,7 @@ GONE = 180  # seconds within which a cancelled job is gone
 
 
 class Site(BaseModel):
-    """What a cluster is like: ``slurm/site.yaml``. What is not said there is left to the cluster."""
+    """The properties of a cluster: ``slurm/site.yaml``. What is not said there is left to the cluster."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

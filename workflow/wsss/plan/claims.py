@@ -41,7 +41,7 @@ def _short(plan: Plan, paper: str) -> str:
 
 
 def members(plan: Plan, paper: str) -> list[tuple[str, str, Raw]]:
-    """(paper, name, claim) of every claim of a paper, or of all."""
+    """List (paper, name, claim) of every claim of a paper, or of all."""
     found = []
     for owner in plan.papers if paper == ALL else [paper]:
         own = plan.papers[owner].get("claims", {})
@@ -53,7 +53,7 @@ def members(plan: Plan, paper: str) -> list[tuple[str, str, Raw]]:
 
 
 def sides(claim: Raw) -> list[tuple[Keys, str | Raw, Raw]]:
-    """(place in the claim, what is written there, settings of a cell) of every side, in order."""
+    """List (place in the claim, what is written there, settings of a cell) of every side, in order."""
     found = []
     for keys, side in _written(claim):
         found.append((keys, side, _cell(claim, side)))

@@ -87,7 +87,7 @@ def overlay(base: Raw, layer: Layer, *, new_keys: bool = False) -> Raw:
 
 @dataclass(frozen=True)
 class _Merge:
-    """How a layer is put on top of settings."""
+    """The rules by which a layer is put on top of settings."""
 
     layer: Layer
     new_keys: bool

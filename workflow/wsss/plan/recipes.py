@@ -76,7 +76,7 @@ def _paper(name: str, spec: Raw) -> Iterator[str]:
 
 
 def _own(said: Raw) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of what a run says beyond its method."""
+    """Yield (dotted key, value) of what a run says beyond its method."""
     for section, value in said.items():
         named = section == "method" and not isinstance(value, dict)
         if named or section == "note":
@@ -87,7 +87,7 @@ def _own(said: Raw) -> Iterator[tuple[str, Any]]:
 
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything in nested settings. A schedule, a mapping from epochs, is one value."""
+    """Yield (dotted key, value) of everything in nested settings. A schedule, a mapping from epochs, is one value."""
     if not isinstance(value, dict) or not value or _is_schedule(value):
         yield key, value
         return
@@ -311,7 +311,7 @@ def _lines(path: Path) -> list[_Line]:
 
 @functools.cache
 def departures(file: str) -> list[tuple[str, str]]:
-    """(number, text) of the departures in the docstring of a module of the package."""
+    """List (number, text) of the departures in the docstring of a module of the package."""
     module = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
     found: dict[int, str] = {}
     number = None

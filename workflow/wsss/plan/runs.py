@@ -25,7 +25,7 @@ class Run(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What the configuration calls it: ``<paper>/<run>``."""
+        """The name that the configuration has for it: ``<paper>/<run>``."""
         return f"{self.paper}/{self.name}"
 
     @property

@@ -18,7 +18,7 @@ from wsss.stages import DRAWN, MEASURED, STAGES, TRAINED
 
 
 def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str, str]]:
-    """(word, kind, title, state) of all claims, tables and figures."""
+    """List (word, kind, title, state) of all claims, tables and figures."""
     found = []
     for entry in entries(plan, dataset):
         kind = entry["kind"].removesuffix("s")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Target(NamedTuple):
-    """What a person can ask for.
+    """A table, a figure or claims that a person can ask for.
 
     Args:
         paper: the paper; empty for the claims of all papers.
@@ -20,7 +20,7 @@ class Target(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What a person types: ``seam_table2``, ``claims``."""
+        """The word that a person types: ``seam_table2``, ``claims``."""
         return f"{self.paper}_{self.name}" if self.paper else self.name
 
     @classmethod

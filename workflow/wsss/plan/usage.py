@@ -93,7 +93,7 @@ def _records(plan: Plan, dataset: str) -> Iterator[tuple[Path, Record]]:
 
 @dataclass
 class _Used:
-    """What the jobs of a rule took, and what the first attempts at them ask for.
+    """The resources that the jobs of a rule took, and those that the first attempts at them ask for.
 
     Args:
         jobs: their number.

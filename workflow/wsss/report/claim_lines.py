@@ -48,7 +48,7 @@ def plot_says(judged: list[JudgedClaim]) -> str:
 
 
 def grouped(judged: list[JudgedClaim]) -> list[tuple[str, list[Line]]]:
-    """(verdict, lines) of every verdict that claims have, in one order; each is laid out alike."""
+    """List (verdict, lines) of every verdict that claims have, in one order; each is laid out alike."""
     found = []
     for verdict in VERDICTS:
         lines = []

@@ -103,7 +103,7 @@ class Judged:
 
     @property
     def room(self) -> float:
-        """How far the difference lies inside of where the claim puts it; negative outside."""
+        """The distance of the difference from the edge of where the claim puts it; negative outside."""
         if self.mean is None:
             return math.inf
         low, high = self.interval or (self.mean, self.mean)
@@ -187,7 +187,7 @@ def judge_all(drawing: ClaimsDrawing) -> list[JudgedClaim]:
 
 
 def tally(verdicts: list[str]) -> list[tuple[str, int, str]]:
-    """(verdict, number of claims, words for so many) of every verdict, in one order, also of those that none has."""
+    """List (verdict, number of claims, words for so many) of every verdict, also of those that no claim has."""
     found = []
     for verdict in VERDICTS:
         number = verdicts.count(verdict)

@@ -79,7 +79,7 @@ def view(drawing: TableDrawing, cells: list[list[Cell]]) -> View:
 
 
 def _heads(grid: Grid) -> list[tuple[str, int]]:
-    """(label, columns below it) of each column of the table."""
+    """List (label, columns below it) of each column of the table."""
     found = []
     for column, kind in zip(grid.columns, grid.kinds, strict=True):
         found.append((column.label, len(SHOWN[kind])))
