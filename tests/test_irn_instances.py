@@ -49,7 +49,9 @@ def test_images_together_have_the_instances_of_each_alone():
     dp, cam = two_whirls()
     edge = torch.zeros(20, 40)
     edge[:, 19:21] = 1
-    still = relations(torch.rand(2, 20, 40, generator=torch.Generator().manual_seed(0)), edge.T.reshape(20, 40), [1, 3], (79, 158))
+    still = relations(
+        torch.rand(2, 20, 40, generator=torch.Generator().manual_seed(0)), edge.T.reshape(20, 40), [1, 3], (79, 158)
+    )
     images = [relations(cam, edge, [5], (80, 160), dp), relations(cam[:0], edge, [], (80, 160), dp), still]
     together = irn_instances.detect(images, settings())
     for image, found in zip(images, together, strict=True):

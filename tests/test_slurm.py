@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from commands import wait_for
+from conftest import Workflow
 
 from wsss.files import sha256
 
@@ -125,6 +126,12 @@ class Case:
         assert run.end() == 0, run.said()
         assert self.bytes() == self.expected
         assert self.workflow.wsss("audit", f"{TRAIN}/model.pt").returncode == 0
+
+
+@pytest.fixture(scope="session")
+def workflow(tmp_path_factory) -> Workflow:
+    """A clone in a folder whose name holds what shells read as something else, but no apostrophe."""
+    return Workflow(tmp_path_factory.mktemp('a clone "{x}" für $HOME'))
 
 
 @pytest.fixture(scope="session")

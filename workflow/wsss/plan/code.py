@@ -25,6 +25,7 @@ from wsss.stages import STAGES, Stage
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT.name
 SKIPPED = ("ctx", "kind", "type_comment", "type_ignores", "type_params", "lineno")  # fields that decide nothing
+DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)  # what may hold an import
 YAML = (".yaml", ".yml")
 
@@ -239,10 +240,18 @@ def _text(node: Any) -> str:
         return f"[{','.join(_text(inner) for inner in node)}]"
     if not isinstance(node, ast.AST):
         return repr(node)
+    kind: Any = type(node)
     parts = []
-    for name, value in ast.iter_fields(node):
-        if name in SKIPPED or value is None or value == []:
+    for name in _fields(kind):
+        value = getattr(node, name, None)
+        if value is None or value == []:
             continue
-        documented = name == "body" and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        documented = name == "body" and kind in DOCUMENTED
         parts.append(f"{name}={_text(_without_docstring(value) if documented else value)}")
-    return f"{type(node).__name__}({','.join(parts)})"
+    return f"{kind.__name__}({','.join(parts)})"
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[str, ...]:
+    """Return the fields of a kind of node that decide something."""
+    return tuple(name for name in kind._fields if name not in SKIPPED)

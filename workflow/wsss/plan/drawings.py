@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from wsss.errors import choose
@@ -20,6 +21,7 @@ ENTRY_POINTS = {
 WITH_EXPONENTS = ("crf", "pamr")  # stages of which a picture shows one exponent; the metrics say which
 
 
+@functools.cache
 def drawing(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> Raw:
     """Return everything that decides what is drawn: contents, and the digest of the code that draws them.
 

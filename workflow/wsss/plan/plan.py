@@ -66,18 +66,22 @@ class Plan:
 
         It is written beside the result. Where it differs from what is written there, the result is stale.
         """
-        config = self.resolve(dataset, paper, run)
+        return dict(self._stage_config(Run(dataset, paper, run), int(seed), stage))
+
+    @functools.cache  # noqa: B019  a plan lives as long as the process
+    def _stage_config(self, of: Run, seed: int, stage: str) -> Raw:
+        config = self.runs.resolve(of)
         names = STAGE_ALONE[stage] if stage in STAGE_ALONE else stages.sections(stage, config)
 
         def model(owner: str, other: str) -> str:
-            return str(self.home(dataset, owner, other, seed, "train") / "model.pt")
+            return str(self.home(of.dataset, owner, other, seed, "train") / "model.pt")
 
         own = replace_references({name: config[name] for name in names}, model)
         return {
             "stage": stage,
             "code": stage_code(stage, own),
-            "dataset": {"name": dataset, "splits": self.runs.splits(Run(dataset, paper, run))},
-            "seed": int(seed),
+            "dataset": {"name": of.dataset, "splits": self.runs.splits(of)},
+            "seed": seed,
             **own,
         }
 

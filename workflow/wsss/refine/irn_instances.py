@@ -72,9 +72,7 @@ def detect(images: Sequence[Relations], settings: IrnInstances) -> list[Detectio
     pairs = list(zip(images, groups, strict=True))
     seeds = [(image.cam[:, None] * own).flatten(0, 1) for image, own in pairs]  # K I in class-major order
     walked = irn_walk.propagate_each(seeds, [image.edge for image in images], settings)
-    return [
-        _instances(cells, len(own), image, settings) for cells, (image, own) in zip(walked, pairs, strict=True)
-    ]
+    return [_instances(cells, len(own), image, settings) for cells, (image, own) in zip(walked, pairs, strict=True)]
 
 
 def _instances(walked: Tensor, groups: int, image: Relations, settings: IrnInstances) -> Detections:

@@ -1,6 +1,7 @@
 """Pixel-adaptive mask refinement of class scores, without training (PAMR: Araslanov and Roth, arXiv:2005.08104, 3.3).
 
-B images of one size, C classes of an image, A background exponents, K planes, D dilations, N = 8 D neighbours of a pixel, H W pixels.
+B images of one size, C classes of an image, A background exponents, K planes, D dilations, N = 8 D neighbours of a
+pixel, H W pixels.
 
     score_i <- sum_j w_ij score_j,    w_ij = softmax over j of  -mean over channels c of |I_ic - I_jc| / (0.1 s_ic)
 
@@ -132,9 +133,7 @@ def refined_scores(
     if not (present := [k for k, planes in enumerate(scores) if len(planes)]):
         return found
     colours = [torch.tensor(images[k], device=device).permute(2, 0, 1).contiguous() / 255 for k in present]
-    each = [
-        with_backgrounds(torch.tensor(scores[k], dtype=torch.float32, device=device), alphas) for k in present
-    ]
+    each = [with_backgrounds(torch.tensor(scores[k], dtype=torch.float32, device=device), alphas) for k in present]
     most = max(map(len, each))
     planes = torch.stack([F.pad(own, (0, 0, 0, 0, 0, most - len(own))) for own in each])
     refined = refine(torch.stack(colours), planes, settings)
@@ -174,4 +173,5 @@ def pamr(given: Given) -> Iterator[list[Entry]]:
             yield list(zip(labels, refined_scores(pixels, planes, settings, where), strict=True))
 
     for image_id, (labels, results) in zip(images.ids, batches.reordered(together, computed()), strict=True):
-        yield [(f"{image_id}@{alpha}", labels, planes) for alpha, planes in zip(settings["alphas"], results, strict=True)]
+        pairs = zip(settings["alphas"], results, strict=True)
+        yield [(f"{image_id}@{alpha}", labels, planes) for alpha, planes in pairs]
