@@ -86,11 +86,8 @@ class Samples:
         if self.ends(len(self.times)):
             raise TimeUp
         self.times.append(time.perf_counter())
-        return {
-            "id": str(index),
-            "image": self.images[index],
-            **{key: all_[index] for key, all_ in self.labels.items()},
-        }
+        label = {key: values[index] for key, values in self.labels.items()}
+        return {"id": str(index), "image": self.images[index], **label}
 
 
 class Bench:
@@ -187,7 +184,7 @@ class Bench:
         train = config[name]["train"] | {"precision": args.precision}
         if not args.paper_sizes:
             replace_networks(config, args.backbone)
-            train |= {"crop": args.crop, "batch_size": args.batch}
+            train |= {"crop": 2 * args.crop, "batch_size": args.batch}  # as many cells as a pair needs
         return config | {name: config[name] | {"train": train}}
 
     def new(self) -> Path:

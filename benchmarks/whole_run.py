@@ -1,6 +1,6 @@
 """A run of everything at the papers' sizes to its end, with a stub in place of the computing.
 
-    python benchmarks/whole_run.py                                        # all of VOC 2012 and COCO 2014, on this machine
+    python benchmarks/whole_run.py                                        # all of VOC 2012 and COCO 2014
     python benchmarks/whole_run.py --dataset shapes --targets seam_table2
     python benchmarks/whole_run.py --targets seam_table2 --slurm          # through the Slurm that is here
 
@@ -78,9 +78,8 @@ def main() -> None:
     if args.slurm:
         print(f"{len(STARTED.findall(said))} submissions")
     cpu = used.ru_utime + used.ru_stime
-    print(
-        f"{cpu:.0f} s of CPU time, {1000 * cpu / max(jobs, 1):.0f} ms a job, at most {used.ru_maxrss / 1024:.0f} MiB in a process"
-    )
+    print(f"{cpu:.0f} s of CPU time, {1000 * cpu / max(jobs, 1):.0f} ms a job")
+    print(f"at most {used.ru_maxrss / 1024:.0f} MiB in a process")
     print(f"ratio {jobs / seconds:.2f}")
 
 
