@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from wsss.plan import Plan, configuration, drawings, targets
 from wsss.plan.layers import Layer, overlay
 from wsss.plan.plan import PRETRAINING
 from wsss.plan.resolve import method_settings, methods, resolve, shrink, stand_in
-from wsss.plan.written import as_yaml, read, read_by_hand
+from wsss.plan.written import as_yaml, read, read_by_hand, sections_as_yaml
 
 ROOT = Path(__file__).parent.parent
 
@@ -392,6 +393,14 @@ def test_settings_are_written_in_the_same_bytes_with_and_without_libyaml(make_pl
     values = [plan.stage_config("shapes", "a", "first", 0, stage) for stage in ("train", "walk", "predict", "measure")]
     values.append({"note": "±" + " long texts with other letters than ASCII are broken into lines" * 4})
     assert [as_yaml(value) for value in values] == [yaml.safe_dump(value) for value in values]
+
+
+def test_settings_written_section_by_section_have_the_same_bytes(make_plan):
+    plan = make_plan()
+    for seed, stage in itertools.product((0, 1), ("train", "cam", "walk", "predict", "measure", "train")):
+        config = plan.stage_config("shapes", "a", "first", seed, stage)
+        assert sections_as_yaml(config) == yaml.safe_dump(config)
+    assert sections_as_yaml({"a": 1}) != sections_as_yaml({"a": "1"})  # what is kept is found by name and content
 
 
 def test_a_file_of_settings_that_is_no_yaml_is_named(tmp_path):

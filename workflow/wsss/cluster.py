@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -186,16 +186,19 @@ def ask(*command: str) -> str:
 # ---- before the first job
 
 
-def check(site: Site, gpus: int) -> None:
+def check(site: Site, gpus: int, folders: Iterable[str | Path] = ()) -> None:
     """Look for what would make jobs fail later.
 
     Args:
         site: the cluster.
         gpus: the number of GPUs that a training asks for.
+        folders: those that the commands of jobs name.
 
     Raises:
         WsssError: the first finding.
     """
+    if odd := [str(folder) for folder in folders if "'" in str(folder)]:
+        raise WsssError(f"{odd[0]}: Snakemake cannot name a folder with an apostrophe to a cluster's jobs; rename it")
     if not shutil.which("sbatch"):
         raise WsssError("sbatch: not found; start the workflow on a login node of the cluster")
     if not shutil.which("sacct") and not site.account:

@@ -310,11 +310,19 @@ def _text(node: Any) -> str:
         return f"[{','.join(map(_text, node))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
+    kind: Any = type(node)
     parts = []
-    for name, value in ast.iter_fields(node):
-        if name in SKIPPED or value is None or value == []:
+    for name in _fields(kind):
+        value = getattr(node, name, None)
+        if value is None or value == []:
             continue
-        if name == "body" and isinstance(node, DOCUMENTED):
+        if name == "body" and kind in DOCUMENTED:
             value = _without_docstring(value)
         parts.append(f"{name}={_text(value)}")
-    return f"{type(node).__name__}({','.join(parts)})"
+    return f"{kind.__name__}({','.join(parts)})"
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[str, ...]:
+    """Return the fields of a kind of node that decide something."""
+    return tuple(name for name in kind._fields if name not in SKIPPED)

@@ -66,20 +66,24 @@ class Plan:
 
         It is written beside the result. Where it differs from what is written there, the result is stale.
         """
-        config = self.resolve(dataset, paper, run)
+        return dict(self._stage_config(Run(dataset, paper, run), int(seed), stage))
+
+    @functools.cache  # noqa: B019  a plan lives as long as the process
+    def _stage_config(self, run: Run, seed: int, stage: str) -> Raw:
+        """Collect what decides a stage's result once for all who ask."""
+        config = self.runs.resolve(run)
         sections = STAGE_ALONE[stage] if stage in STAGE_ALONE else stages.sections(stage, config)
         settings = {name: config[name] for name in sections}
 
         def model(owner: str, other: str) -> str:
-            return str(self.home(dataset, owner, other, seed, "train") / "model.pt")
+            return str(self.home(run.dataset, owner, other, seed, "train") / "model.pt")
 
         own = replace_references(settings, model)
-        splits = self.runs.splits(Run(dataset, paper, run))
         return {
             "stage": stage,
             "code": stage_code(stage, own),
-            "dataset": {"name": dataset, "splits": splits},
-            "seed": int(seed),
+            "dataset": {"name": run.dataset, "splits": self.runs.splits(run)},
+            "seed": seed,
             **own,
         }
 

@@ -24,6 +24,20 @@ def as_yaml(value: Any) -> str:
     return yaml.safe_dump(value) if "\\" in text else text  # libyaml breaks lines elsewhere in texts with escapes
 
 
+_sections: dict[tuple[str, str], str] = {}  # what was written of sections, by name and content
+
+
+def sections_as_yaml(value: dict[str, Any]) -> str:
+    """Write settings as :func:`as_yaml` does, but each section once: stages and seeds of runs share most of them."""
+    parts = []
+    for name in sorted(value):
+        key = (name, repr(value[name]))
+        if key not in _sections:
+            _sections[key] = as_yaml({name: value[name]})
+        parts.append(_sections[key])
+    return "".join(parts)
+
+
 def read(path: str | Path) -> Any:
     """Read a YAML file, as ``files.read_yaml`` does.
 
