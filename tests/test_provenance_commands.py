@@ -14,6 +14,7 @@ from provenance_files import flip, read, rewrite
 from wsss.errors import WsssError
 from wsss.provenance.commands import find, run_audit, run_diff, run_sign
 from wsss.provenance.difference import compare
+from wsss.provenance.mend import mend
 from wsss.provenance.rerun import Impossible, command_line, run_again
 
 pytest_plugins = ("provenance_fixtures",)
@@ -225,3 +226,25 @@ def test_the_auditor_needs_three_packages(chain, tmp_path):
 
 
 PACKAGES = ("pyyaml", "numpy", "jsonschema")
+
+
+def test_settings_of_today_that_are_others_are_named_with_what_changed(chain):
+    name = "toy/seam/seam/seed0/walk/config.yaml"
+    today = {**read(chain.path("seam/seam/seed0/walk/measured-0-of-1.record.json"))["config"], "walk": {"beta": 9}}
+    (finding,) = chain.audit(settings={name: today}.get).findings
+    assert (finding.kind, finding.place) == ("settings", "toy/seam/seam/seed0/walk/measured-0-of-1.zip")
+    assert "walk.beta 8 and 9" in finding.line()
+    assert "toy/tables/seam_table2/table.csv" in finding.rests
+    mended = mend(chain.audit(settings={name: today}.get))
+    assert not mended.moved
+    assert "makes it again by itself" in mended.left[0]
+
+
+def test_settings_of_today_that_differ_in_their_digest_of_code_alone_are_no_others(chain):
+    today = {}
+    for path in chain.folder.rglob("*record.json"):
+        content = read(path)
+        key = next(key for key in content["inputs"] if key.endswith("config.yaml"))
+        today[key] = {**content["config"], "code": "0" * 64}
+    assert len(today) == 6
+    assert not chain.audit(settings=today.get).findings

@@ -8,6 +8,7 @@ from typing import Any
 
 from wsss.provenance.audit import Audit
 from wsss.provenance.chain import Link
+from wsss.provenance.checks import changes
 from wsss.provenance.content import hashes, is_settings, portable
 from wsss.provenance.findings import clean, listed
 from wsss.provenance.machine import kind_of
@@ -118,7 +119,7 @@ def _reasons(pair: Pair, one: Audit, other: Audit) -> Iterator[str]:
     first, second = pair.one.content, pair.other.content
     if first["seed"] != second["seed"]:
         yield f"seed {first['seed']} and {second['seed']}"
-    settings = list(_changed(_settings(pair.one), _settings(pair.other)))
+    settings = list(changes(_settings(pair.one), _settings(pair.other)))
     if settings:
         yield f"settings: {listed(settings, SHOWN)}"
     code = [file for file, _ in _changes(first["code"]["files"], second["code"]["files"])]
@@ -144,15 +145,6 @@ def _environment(pair: Pair) -> Iterator[str]:
 def _settings(link: Link) -> Any:
     config = portable(link.content["config"] or {}, link.content["results"])
     return {key: value for key, value in config.items() if key not in ("code", "seed")}
-
-
-def _changed(one: Any, other: Any, key: str = "") -> Iterator[str]:
-    """Yield dotted keys and values of settings that differ."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for name in {**one, **other}:
-            yield from _changed(one.get(name), other.get(name), f"{key}.{name}" if key else str(name))
-    elif one != other:
-        yield f"{key} {str(one)[:40]} and {str(other)[:40]}"
 
 
 def _changes(one: dict[str, str], other: dict[str, str]) -> list[tuple[str, tuple[str | None, str | None]]]:
