@@ -18,9 +18,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,7 +38,7 @@ from wsss.provenance.findings import Finding
 from wsss.provenance.images import listed, root_of_images
 from wsss.provenance.place import is_record
 
-SKIPPED = ("logs", "aside")  # folders of the results that no record is about
+SKIPPED = ("aside",)  # folders of the results that are no results
 GROWING = "attempts.jsonl"  # a ledger may grow
 FORBIDDEN = {"/etc/passwd", "/dev/zero", "/dev/tty", "/proc/kmsg", "/tmp"}  # what hostile records name
 OPENED: set[str] = set()  # by this process
@@ -79,9 +81,11 @@ class Run:
         return self.root / key
 
     def files(self) -> list[str]:
-        """Name all files of the run: results, records, ledgers, settings, images, masks, lists."""
+        """Name all files of the run: results, records, ledgers, settings, images, masks, lists, logs that it shows."""
+        shown = {key for link in self.links() for key in link.content["inputs"]}
         paths = (path.relative_to(self.root) for path in sorted(self.root.rglob("*")) if path.is_file())
-        return [path.as_posix() for path in paths if path.parts[0] not in SKIPPED and len(path.parts) > 1]
+        names = [path.as_posix() for path in paths if path.parts[0] not in SKIPPED and len(path.parts) > 1]
+        return [name for name in names if not name.startswith("logs/") or name in shown]
 
     def look(self, what: str, named: str, **more: object) -> Audit:
         """Audit the harmed run; the harm counts as found if a finding names what it was done to."""
@@ -168,13 +172,17 @@ def damaged_files(run: Run) -> None:
 
 @attack
 def damaged_and_touched(run: Run) -> None:
+    """Give all files the time of now, as ``snakemake --touch`` does, the harmed one as well."""
+    now = time.time()
+    for name in run.files():
+        os.utime(run.path(name), (now, now), follow_symlinks=False)
+    run.clean("all files touched", run.audit())
     for name in kinds_of_files(run):
         if not name.endswith(GROWING):
             with run.kept(name):
                 DAMAGES["append"](run.path(name))
-                for path in run.root.rglob("*.*"):
-                    os.utime(path, follow_symlinks=False)
-                run.look("append, then all files touched", name)
+                os.utime(run.path(name), (now, now))
+                run.look("append, then touched like all others", name)
 
 
 def own_record(run: Run) -> str:
@@ -411,15 +419,18 @@ def random_flips(run: Run, number: int, seed: int) -> None:
             run.look(f"random flips over {len(files)} files, --expect", name, expect=root)
 
 
-def run_all(run: Run, flips: int, seed: int = 0, said: Callable[[str], None] = print) -> dict[str, Tried]:
-    """Try every attack on a copy; between two of them it has to be clean."""
-    for function in ATTACKS:
+def run_all(run: Run, attacks: Sequence[Callable[[Run], None]], said: Callable[[str], None]) -> None:
+    """Try attacks on a copy and say what came of each; after each the copy has to be clean."""
+    told: set[str] = set()
+    for function in attacks:
         function(run)
-        said(f"{function.__name__} done")
+        for tried in run.outcome.values():
+            if tried.what not in told:
+                example = tried.example.replace("|", "\\|")[:160]
+                said(f"| {tried.what} | {tried.number} | {tried.found} | {example} |")
+        told |= set(run.outcome)
         if findings := run.audit().findings:
-            raise SystemExit(f"{function.__name__} left something: {findings[0].line()}")
-    random_flips(run, flips, seed)
-    return run.outcome
+            raise SystemExit(f"{function} left something: {findings[0].line()}")
 
 
 def _remember(event: str, arguments: tuple[object, ...]) -> None:
@@ -429,19 +440,20 @@ def _remember(event: str, arguments: tuple[object, ...]) -> None:
 
 def main() -> None:
     sys.addaudithook(_remember)
+    names = [function.__name__ for function in ATTACKS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", help="a finished target, as results/shapes/report")
-    parser.add_argument("--flips", type=int, default=200)
+    parser.add_argument("--only", nargs="*", default=names, choices=names, help="some attacks alone")
+    parser.add_argument("--flips", type=int, default=200, help="random ones (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="of the random flips")
     args = parser.parse_args()
+    attacks = [function for function in ATTACKS if function.__name__ in args.only]
+    if args.flips:
+        attacks.append(partial(random_flips, number=args.flips, seed=args.seed))
     with copy_of(Path(args.target)) as run:
-        folder = str(run.root)
-        outcome = run_all(run, args.flips, args.seed, lambda text: print(text, file=sys.stderr))
-    print("| attack | tried | found and named | as |\n| --- | ---: | ---: | --- |")
-    for tried in outcome.values():
-        example = tried.example.replace(folder, "results").replace("|", "\\|")[:160]
-        print(f"| {tried.what} | {tried.number} | {tried.found} | {example} |")
-    missed = [f"{tried.what}: {name}" for tried in outcome.values() for name in tried.missed]
+        print("| attack | tried | found and named | as |\n| --- | ---: | ---: | --- |", flush=True)
+        run_all(run, attacks, partial(print, flush=True))
+    missed = [f"{tried.what}: {name}" for tried in run.outcome.values() for name in tried.missed]
     print("\n".join([f"{len(missed)} not found", *missed]))
 
 

@@ -8,7 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from provenance_chain import DATA, RUN, TABLE, Chain, drawing, index, make_chain, measured, table, train, working_in
+from provenance_chain import (
+    DATA,
+    RUN,
+    TABLE,
+    Chain,
+    cam,
+    drawing,
+    index,
+    make_chain,
+    measured,
+    table,
+    train,
+    working_in,
+)
 from provenance_files import flip, read, rewrite
 
 from wsss.errors import WsssError
@@ -107,7 +120,7 @@ def test_results_that_are_the_same_do_not_differ(finished, tmp_path):
 
 
 def test_the_first_reason_along_the_chain_is_named(chain, finished):
-    from provenance_chain import cam, walk
+    from provenance_chain import walk
 
     with working_in(chain.folder):
         train(steps=4)
@@ -147,6 +160,37 @@ def test_packages_and_machines_are_named_where_nothing_else_differs(chain, finis
     outputs = {key: {**entry, "sha256": "1" * 64} for key, entry in found["outputs"].items()}
     rewrite(path, outputs=outputs, packages={**found["packages"], "numpy": "1.0"})
     assert any("packages: numpy" in reason for reason in compare(finished.audit(), chain.audit()).reasons)
+
+
+def test_a_difference_is_said_once_where_it_comes_in(tmp_path):
+    chain = make_chain(tmp_path)
+    with working_in(tmp_path):
+        train(seed=1)
+        cam(seed=1)
+    from wsss.provenance.audit import audit
+
+    one, two = (audit(tmp_path / f"{RUN[:-1]}{seed}/cam/measured-0-of-1.npz", code=False) for seed in (0, 1))
+    found = compare(one, two)
+    (reason,) = found.reasons
+    assert reason.startswith(
+        "train toy/seam/seam/seed0/train/model.pt and toy/seam/seam/seed1/train/model.pt: seed 0 and 1"
+    )
+    assert len(found.above) == 1
+    assert found.same == 1  # the index
+    assert chain.table.is_file()
+
+
+def test_metrics_of_two_stages_differ_by_what_they_read_and_what_one_alone_rests_on(finished):
+    from wsss.provenance.audit import audit
+
+    one, two = (
+        audit(finished.path(f"seam/seam/seed0/measure/{stage}_measured.json"), code=False) for stage in ("cam", "walk")
+    )
+    found = compare(one, two)
+    assert not found.none
+    read = "inputs: toy/seam/seam/seed0/cam/measured-0-of-1.npz and toy/seam/seam/seed0/walk/measured-0-of-1.zip"
+    assert any(read in reason for reason in found.reasons)
+    assert "The second alone rests on 1 job: walk toy/seam/seam/seed0/walk/measured-0-of-1.zip" in found.reasons
 
 
 @pytest.fixture

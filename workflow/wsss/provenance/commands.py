@@ -187,7 +187,7 @@ def run_diff(one: str, other: str, say: Callable[[str], None] = print) -> int:
 
     found = compare(_audited(one), _audited(other))
     say(str(found))
-    return FINDINGS if found.reasons else CLEAN
+    return CLEAN if found.none else FINDINGS
 
 
 def _audited(target: str) -> Audit:
