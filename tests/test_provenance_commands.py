@@ -24,11 +24,14 @@ from provenance_chain import (
 )
 from provenance_files import flip, read, rewrite
 
+from wsss.arguments import COMMANDS
+from wsss.cli import parser
 from wsss.errors import WsssError
 from wsss.provenance.commands import find, run_audit, run_diff, run_sign
 from wsss.provenance.difference import compare
 from wsss.provenance.mend import mend
 from wsss.provenance.rerun import Impossible, command_line, run_again
+from wsss.stages import STAGES
 
 pytest_plugins = ("provenance_fixtures",)
 
@@ -241,6 +244,18 @@ def test_a_number_that_was_forged_with_its_counts_is_found_by_counting_again(run
 def test_a_record_can_ask_for_no_other_command(argv):
     with pytest.raises(Impossible):
         command_line({"command": "index", "argv": argv})
+
+
+@pytest.mark.parametrize("name", sorted(STAGES))
+def test_the_command_line_of_every_stage_is_put_together_so_that_it_is_read_as_it_was(name):
+    argv = [name]
+    for argument in COMMANDS[name].arguments:
+        value = [] if argument.switch else ["2"]  # a number and a name
+        argv += [argument.flag, *value] if argument.required or argument.switch else []
+    switches = {argument.flag for argument in COMMANDS[name].arguments if argument.switch}
+    for given in (argv, [word for word in argv if word not in switches]):
+        arguments, out = command_line({"command": name, "argv": given})
+        assert parser().parse_args([*arguments, "--out", out]) == parser().parse_args(given)
 
 
 def test_a_record_cannot_say_where_to_write():

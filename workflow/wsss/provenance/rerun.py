@@ -136,6 +136,8 @@ def command_line(content: Content) -> tuple[list[str], str]:
         value = getattr(args, argument.flag.lstrip("-").replace("-", "_"))
         if argument.role == OUT:
             out = value
+        elif argument.switch:
+            found += [argument.flag] if value else []
         elif value not in (None, (), []):
             found += [argument.flag, *(value if argument.many else [str(value)])]
     return found, out
