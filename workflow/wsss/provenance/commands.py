@@ -73,6 +73,7 @@ def run_audit(
         again = run_again(found, rerun, recount)
         found.findings += again.findings
         found.notes += again.notes
+        found.left_out += again.left_out
     if as_data:
         say(json.dumps(as_json(found), indent=1, sort_keys=True))
     elif number:
@@ -109,12 +110,12 @@ def _folder(plan: Plan, dataset: str, target: str) -> str:
     return folders[target]
 
 
-def _plan(target: str, configfile: str | None, dataset: str | None) -> tuple[Plan, str]:
+def _plan(target: str, configfile: str | None, dataset: str | None, cure: str = "give its folder") -> tuple[Plan, str]:
     try:
         from wsss.plan.configuration import load_plan
     except ImportError as error:
         raise WsssError(
-            f"{target}: give its folder; finding it by name needs {error.name}, which is not installed"
+            f"{target}: {cure}; to read the configuration needs {error.name}, which is not installed"
         ) from None
     plan = load_plan(configfile)
     return plan, dataset or plan.config["dataset"]
@@ -137,7 +138,7 @@ def run_adopt(
     """
     from wsss.provenance.adopt import Adopted, adopt
 
-    plan, name = _plan("adopt", configfile, dataset)
+    plan, name = _plan("adoption", configfile, dataset, cure="install all of the project")
     whole = Adopted()
     for folder in [find(target, configfile, dataset) for target in targets] or _made(plan, name):
         found = audit(folder, cold=True, code=False)
