@@ -224,7 +224,7 @@ def edited_records(run: Run) -> None:
             run.path(name).unlink()
         forged = {
             "commit": {"code": {**link.content["code"], "commit": "0" * 40}},
-            "seed": {"seed": 7},
+            "seed": {"seed": 99},
             "packages": {"packages": {"torch": "0.1"}},
             "device": {"machine": {**link.content["machine"], "device": "cuda"}},
         }

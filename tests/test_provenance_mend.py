@@ -12,6 +12,7 @@ from provenance_chain import RUN, TABLE, cam, index, measured, table, train, wal
 from provenance_files import flip, read, rewrite
 
 from wsss.provenance.adopt import adopt
+from wsss.provenance.audit import audit
 from wsss.provenance.mend import mend
 
 pytest_plugins = ("provenance_fixtures",)
@@ -68,6 +69,18 @@ def test_a_deleted_file_is_made_again(chain):
     chain.path("seam/seam/seed0/walk/measured-0-of-1.record.json").unlink()
     mend(chain.audit())
     assert len(make_again(chain)) == 3
+    assert not chain.audit().findings
+
+
+def test_what_a_job_refuses_is_set_aside_by_the_command_that_it_names(chain, one_line):
+    """Also where the job's own record is gone, so that an audit of the target does not come down to there."""
+    flip(chain.path("seam/seam/seed0/train/model.pt"))
+    chain.path("seam/seam/seed0/cam/measured-0-of-1.record.json").unlink()
+    with working_in(chain.folder):
+        one_line(cam, "is not what 'train' made", "wsss audit results/toy/seam/seam/seed0/train/model.pt --mend")
+        mend(audit("results/toy/seam/seam/seed0/train/model.pt", cold=True, code=False))
+    mend(chain.audit())
+    assert len(make_again(chain)) == 6
     assert not chain.audit().findings
 
 

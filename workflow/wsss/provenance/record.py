@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -195,7 +196,8 @@ class _Read:
             if key != name and maker["outputs"][key]["sha256"] != found["sha256"]:
                 raise WsssError(
                     f"{path}: is not what '{maker['command']}' made there, as {self.place.path(name)} says; "
-                    f"delete it and {self.place.path(name).name} and make it again, or run `wsss audit TARGET --mend`"
+                    f"delete it and {self.place.path(name).name} and make it again, or run "
+                    f"`wsss audit {shlex.quote(path)} --mend`, which sets both aside"
                 )
             self.parents[key] = maker["identity"]
             return
