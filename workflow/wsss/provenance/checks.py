@@ -12,7 +12,7 @@ import yaml
 from wsss.provenance import code as code_state
 from wsss.provenance import images
 from wsss.provenance.chain import Chain, Link, has_maker
-from wsss.provenance.content import Content, is_settings, plain
+from wsss.provenance.content import Content, hashes, is_settings, plain
 from wsss.provenance.findings import Finding, clean, listed
 from wsss.provenance.hashes import Hasher, Seen
 from wsss.provenance.ledger import ledger_path
@@ -303,7 +303,10 @@ def todays_settings(chain: Chain, expected: Callable[[str], Any]) -> Iterator[Fi
         key = next(filter(is_settings, link.content["inputs"]), None)
         today = expected(key) if key and link.content["config"] is not None else None
         if today is not None:
-            changed = changes(_without_code(link.content["config"]), _without_code(plain(today)))
+            outside = hashes(link.content["external"]).items()
+            told = any(chain.hasher.see(path).sha256 != sha for path, sha in outside)  # which ``sources`` repeats
+            then, now = (_compared(config, told) for config in (link.content["config"], plain(today)))
+            changed = changes(then, now)
             if differences := tuple(clean(text) for text in changed):
                 together.setdefault(differences, []).append(link.key)
     for differences, keys in together.items():
@@ -314,9 +317,9 @@ def todays_settings(chain: Chain, expected: Callable[[str], Any]) -> Iterator[Fi
         yield finding
 
 
-def _without_code(config: Content) -> Content:
-    """Leave out the digest of the code, which is compared file by file."""
-    return {key: value for key, value in config.items() if key != "code"}
+def _compared(config: Content, sources_told: bool) -> Content:
+    """Leave out digests of what is compared file by file: of the code, and of lists and labels if that was told."""
+    return {key: value for key, value in config.items() if key != "code" and not (sources_told and key == "sources")}
 
 
 def changes(one: Any, other: Any, key: str = "") -> Iterator[str]:

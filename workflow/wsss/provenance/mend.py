@@ -69,7 +69,9 @@ def mend(found: Audit) -> Mended:
         elif _restored(chain, finding):
             done.restored.append(finding.place)
         elif finding.place.startswith("/"):
-            done.left.append(f"{finding.line()}: it lies outside the results, restore it")
+            readers = [chain.links[key].first for key in finding.records if key in chain.links]
+            again = f", or delete {listed(readers)} to have that made from it as it is now" if readers else ""
+            done.left.append(f"{finding.line()}: it lies outside the results; restore it{again}")
         elif not finding.records and not finding.culprits:
             done.left.append(finding.line())
         else:
