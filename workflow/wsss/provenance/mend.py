@@ -60,17 +60,18 @@ def mend(found: Audit) -> Mended:
     records: dict[str, None] = {}
     files: dict[str, None] = {}
     for finding in found.findings:
-        if finding.kind == "code":
+        if finding.today:
             unseen = unseen_by_snakemake(chain, finding)
             records |= dict.fromkeys(unseen)
             if len(unseen) < len(finding.records):
-                done.left.append(
-                    f"{finding.line()}: snakemake makes it again by itself, or check out the code that made it"
-                )
+                way = f"snakemake makes it again by itself, or go back to the {finding.kind} that made it"
+                done.left.append(f"{finding.line()}: {way}")
         elif _restored(chain, finding):
             done.restored.append(finding.place)
         elif finding.place.startswith("/"):
-            done.left.append(f"{finding.line()}: it lies outside the results, restore it")
+            readers = [chain.links[key].first for key in finding.records if key in chain.links]
+            again = f", or delete {listed(readers)} to have that made from it as it is now" if readers else ""
+            done.left.append(f"{finding.line()}: it lies outside the results; restore it{again}")
         elif not finding.records and not finding.culprits:
             done.left.append(finding.line())
         else:
@@ -85,6 +86,8 @@ def mend(found: Audit) -> Mended:
 
 def unseen_by_snakemake(chain: Chain, finding: Finding) -> list[str]:
     """Return the records of jobs whose settings hold no digest of code: Snakemake sees no change of it."""
+    if finding.kind != "code":
+        return []
     links = (chain.links[key] for key in finding.records if key in chain.links)
     return [link.key for link in links if "code" not in (link.content["config"] or {})]
 
