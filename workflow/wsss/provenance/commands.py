@@ -151,10 +151,13 @@ def run_adopt(
 
 
 def _made(plan: Plan, dataset: str) -> list[str]:
+    """List what has a record: tables, figures, claims, and the page that shows them."""
     from wsss.plan import targets
 
     folders = targets.folders(plan, dataset).values()
-    return [folder for folder in folders if Path(folder, "record.json").is_file()]
+    page = plan.results / dataset / "report"
+    made = [folder for folder in folders if Path(folder, "record.json").is_file()]
+    return [*made, str(page)] if (page / "index.record.json").is_file() else made
 
 
 def expected(plan: Plan, key: str) -> Any:
