@@ -103,6 +103,7 @@ class Run:
         tried.example = tried.example or (hit or "")
         if hit is None or FORBIDDEN & OPENED:
             tried.missed.append(f"{named} {FORBIDDEN & OPENED or ''}")
+        OPENED.clear()
 
     def clean(self, what: str, found: Audit) -> None:
         """Note what has to be clean, as a copy that nobody harmed."""
@@ -442,7 +443,7 @@ def main() -> None:
     sys.addaudithook(_remember)
     names = [function.__name__ for function in ATTACKS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("target", help="a finished target, as results/shapes/report")
+    parser.add_argument("target", help="a finished target that rests on all that was made, as results/shapes/report")
     parser.add_argument("--only", nargs="*", default=names, choices=names, help="some attacks alone")
     parser.add_argument("--flips", type=int, default=200, help="random ones (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="of the random flips")

@@ -109,9 +109,8 @@ def test_files_outside_the_results_are_left_to_their_owner(chain, tmp_path_facto
     rewrite(record, external={str(photograph): entry})
     done = mend(chain.audit())
     (text,) = [text for text in done.left if str(photograph) in text]
-    assert text.endswith(
-        "restore it, or delete toy/seam/seam/seed0/train/model.pt to have that made from it as it is now"
-    )
+    assert "restore it, or take it as it is now: `snakemake --forcerun" in text
+    assert text.endswith("toy/seam/seam/seed0/train/model.pt`")
     assert photograph.is_file()
 
 
@@ -141,6 +140,18 @@ def test_adopted_results_are_as_old_as_their_records_say(shuffled):
     assert not done.stale
     ages(shuffled)
     assert not shuffled.audit().findings
+
+
+def test_settings_that_several_results_share_are_young_whichever_is_adopted_last(shuffled):
+    name = "toy/seam/seam/seed0/measure/config.yaml"
+    path = shuffled.folder / "results" / name
+    today = {**yaml.safe_load(path.read_text()), "code": "0" * 64}
+    metrics = [shuffled.path(f"seam/seam/seed0/measure/{stage}_measured.json") for stage in ("cam", "walk")]
+    done = adopt([audit(path, code=False) for path in metrics], lambda key: today if key == name else None)
+    assert done.stale == [name]
+    assert yaml.safe_load(path.read_text()) == today
+    assert path.stat().st_mtime > max(metrics_file.stat().st_mtime for metrics_file in metrics)
+    assert len(done.results) == len(set(done.results))
 
 
 def test_settings_of_today_that_are_others_are_named_and_young(shuffled):

@@ -134,29 +134,30 @@ def run_adopt(
     """Verify copied results and take them over; without targets, all that are there.
 
     Raises:
-        WsssError: a target does not match its records. Nothing of it is taken over.
+        WsssError: a target does not match its records. Nothing is taken over.
     """
-    from wsss.provenance.adopt import Adopted, adopt
+    from wsss.provenance.adopt import adopt
 
     plan, name = _plan("adoption", configfile, dataset, cure="install all of the project")
-    whole = Adopted()
+    audits = []
     for folder in [find(target, configfile, dataset) for target in targets] or _made(plan, name):
         found = audit(folder, cold=True, code=False)
         if found.findings:
             say(describe(found))
             raise WsssError(f"{folder}: is not taken over, since it does not match its records")
-        done = adopt(found, lambda key: expected(plan, key))
-        whole.results += [key for key in done.results if key not in set(whole.results)]
-        whole.stale += [key for key in done.stale if key not in whole.stale]
-    say(str(whole))
+        audits.append(found)
+    say(str(adopt(audits, cache(partial(expected, plan)))))
     return CLEAN
 
 
 def _made(plan: Plan, dataset: str) -> list[str]:
+    """List what has a record: tables, figures, claims, and the page that shows them."""
     from wsss.plan import targets
 
     folders = targets.folders(plan, dataset).values()
-    return [folder for folder in folders if Path(folder, "record.json").is_file()]
+    page = plan.results / dataset / "report"
+    made = [folder for folder in folders if Path(folder, "record.json").is_file()]
+    return [*made, str(page)] if (page / "index.record.json").is_file() else made
 
 
 def expected(plan: Plan, key: str) -> Any:

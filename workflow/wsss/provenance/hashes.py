@@ -26,6 +26,8 @@ KINDS = (
     *((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe")),
     *((stat.S_ISSOCK, "a socket"), (stat.S_ISLNK, "a link that leads nowhere")),
 )
+OF_THE_KERNEL = ("/proc/", "/sys/", "/dev/")  # where what looks like a file may be a stream that reading empties
+IN_MEMORY = "/dev/shm/"  # where a cluster may hold images
 ASKED = 500  # paths that the cache is asked for at once
 
 
@@ -141,6 +143,8 @@ class Hasher:
             return Seen(None, None, f"cannot be read ({getattr(error, 'strerror', None) or error})")
         if not self._declared(real):
             return Seen(None, found.st_size, "leads out of the results to what no record declares; it was not opened")
+        if real.startswith(OF_THE_KERNEL) and not real.startswith(IN_MEMORY):
+            return Seen(None, found.st_size, "is the kernel's, not a file of data; it was not opened")
         if not stat.S_ISREG(found.st_mode):
             kind = next((words for is_one, words in KINDS if is_one(found.st_mode)), "a device")
             return Seen(None, found.st_size, f"is {kind}, not a file; it was not opened")

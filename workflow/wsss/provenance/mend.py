@@ -7,6 +7,7 @@ the target. Settings go back to what the record says where that gives the very b
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -69,8 +70,9 @@ def mend(found: Audit) -> Mended:
         elif _restored(chain, finding):
             done.restored.append(finding.place)
         elif finding.place.startswith("/"):
-            readers = [chain.links[key].first for key in finding.records if key in chain.links]
-            again = f", or delete {listed(readers)} to have that made from it as it is now" if readers else ""
+            readers = [chain.place.path(chain.links[key].first) for key in finding.records if key in chain.links]
+            force = f"`snakemake --forcerun {' '.join(shlex.quote(os.path.relpath(path)) for path in readers)}`"
+            again = f", or take it as it is now: {force}" if readers else ""
             done.left.append(f"{finding.line()}: it lies outside the results; restore it{again}")
         elif not finding.records and not finding.culprits:
             done.left.append(finding.line())
