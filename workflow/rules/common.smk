@@ -280,7 +280,7 @@ def drawn_from(kind):
 def drawing(dataset, kind, word):
     """Return all that decides a table, a figure or claims on a data set."""
     target = targets.Target.of(kind, word)
-    return drawings.drawing(plan, dataset, kind, target.paper, target.name)
+    return cost.drawing_of(plan, dataset, kind, target.paper, target.name)
 
 
 def said_of(kind, key):

@@ -81,9 +81,14 @@ def _read_by(plan: Plan, dataset: str, asked: list[str]) -> list[str]:
     found: list[str] = []
     for word in asked:
         if target := known.get(word):
-            drawn = drawings.drawing(plan, dataset, target.kind, target.paper, target.name)
-            found += drawings.inputs(drawn)
+            found += drawings.inputs(drawing_of(plan, dataset, target.kind, target.paper, target.name))
     return found
+
+
+@functools.cache
+def drawing_of(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> Raw:
+    """Return what decides a table, a figure or claims: found out once, for the cost and for the jobs."""
+    return drawings.drawing(plan, dataset, kind, paper, name)
 
 
 def _random_networks(stage: str, config: Raw) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from wsss.errors import choose
@@ -21,7 +20,6 @@ ENTRY_POINTS = {
 WITH_EXPONENTS = ("crf", "pamr")  # stages of which a picture shows one exponent; the metrics say which
 
 
-@functools.cache
 def drawing(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> Raw:
     """Return everything that decides what is drawn: contents, and the digest of the code that draws them.
 
