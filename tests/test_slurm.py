@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -279,6 +280,29 @@ def test_tables_made_through_every_fault_are_those_of_a_local_run(workflow):
     assert run.end() == 0, run.said()
     assert digests(home / "shapes", kept) == expected
     assert workflow.wsss("audit", TABLE).returncode == 0
+
+
+@pytest.fixture
+def accounting(case):
+    """The cluster with Slurm's accounting, which the other tests do without."""
+    cluster.down()
+    cluster.up("accounting")
+    yield
+    cluster.down()
+    cluster.up()
+
+
+@on_toy
+def test_accounting_that_is_down_for_a_minute_delays_nothing(case, accounting):
+    """The job completes meanwhile, and the controller learns of it without Slurm's database."""
+    run = case.run()
+    wait_for(lambda: case.steps_done() > 20, PATIENCE)
+    cluster.stop_accounting()
+    stopped = time.monotonic()
+    wait_for(lambda: time.monotonic() > stopped + MINUTES and not running(), PATIENCE)
+    cluster.start_accounting()
+    case.check(run)
+    assert case.events() == ["started", "ended"]
 
 
 def lines(file: Path) -> int:

@@ -279,7 +279,7 @@ def drawn_from(kind):
 @functools.cache
 def drawing(dataset, kind, word):
     """Return all that decides a table, a figure or claims on a data set."""
-    return drawings.drawing(plan, dataset, targets.Target.of(kind, word))
+    return cost.drawing_of(plan, dataset, targets.Target.of(kind, word))
 
 
 def said_of(kind, key):

@@ -18,6 +18,7 @@ from wsss.plan.layers import Raw
 from wsss.plan.outlook import Outlook
 from wsss.plan.plan import PRETRAINING, Plan
 from wsss.plan.sizes import Counts
+from wsss.plan.target import Target
 from wsss.schedule import Schedule
 from wsss.stages import STAGES
 
@@ -85,9 +86,14 @@ def _read_by(plan: Plan, dataset: str, asked: list[str]) -> list[str]:
     found: list[str] = []
     for word in asked:
         if target := known.get(word):
-            drawn = drawings.drawing(plan, dataset, target)
-            found += drawings.inputs(drawn)
+            found += drawings.inputs(drawing_of(plan, dataset, target))
     return found
+
+
+@functools.cache
+def drawing_of(plan: Plan, dataset: str, target: Target) -> Raw:
+    """Return what decides a table, a figure or claims: found out once, for the cost and for the jobs."""
+    return drawings.drawing(plan, dataset, target)
 
 
 def _random_networks(stage: str, config: Raw) -> Iterator[str]:

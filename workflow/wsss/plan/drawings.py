@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from wsss.errors import choose
@@ -23,7 +22,6 @@ AXES = ("column", "x", "y")  # keys of a figure that name a column of its table
 WITH_EXPONENTS = ("crf", "pamr")  # stages of which a picture shows one exponent; the metrics say which
 
 
-@functools.cache
 def drawing(plan: Plan, dataset: str, target: Target) -> Raw:
     """Return everything that decides what is drawn for a data set: contents, and the digest of the code that draws."""
     found = _contents(plan, dataset, target)

@@ -17,18 +17,9 @@ def is_reference(value: Any) -> bool:
 
 
 def replace_references(value: Any, replacement: Callable[[str, str], str]) -> Any:
-    """Return nested settings with every reference replaced by ``replacement(paper, run)``; both may be empty.
-
-    What has no reference is returned as it is, which most settings are.
-    """
+    """Copy nested settings and replace every reference by ``replacement(paper, run)``; both may be empty."""
     if isinstance(value, dict):
-        return {key: _replaced(inner, replacement) for key, inner in value.items()}
-    return _replaced(value, replacement)
-
-
-def _replaced(value: Any, replacement: Callable[[str, str], str]) -> Any:
-    if isinstance(value, dict):
-        return replace_references(value, replacement) if REFERENCE in repr(value) else value
+        return {key: replace_references(inner, replacement) for key, inner in value.items()}
     if is_reference(value):
         paper, _, run = value.removeprefix(REFERENCE).rpartition("/")
         return replacement(paper, run)

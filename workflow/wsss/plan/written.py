@@ -28,7 +28,13 @@ _sections: dict[tuple[str, str], str] = {}  # what was written of sections, by n
 
 
 def sections_as_yaml(value: dict[str, Any]) -> str:
-    """Write settings as :func:`as_yaml` does, but each section once: stages and seeds of runs share most of them."""
+    """Write settings as :func:`as_yaml` does, but each section once: stages and seeds of runs share most of them.
+
+    Where one object stands in two places, YAML writes an alias, and the sections cannot be told apart.
+    """
+    inner = list(_containers(value))
+    if len(set(inner)) < len(inner):
+        return as_yaml(value)
     parts = []
     for name in sorted(value):
         key = (name, repr(value[name]))
@@ -36,6 +42,14 @@ def sections_as_yaml(value: dict[str, Any]) -> str:
             _sections[key] = as_yaml({name: value[name]})
         parts.append(_sections[key])
     return "".join(parts)
+
+
+def _containers(value: Any) -> Iterator[int]:
+    """Yield the identity of every mapping and list in nested settings."""
+    if isinstance(value, dict | list | tuple):
+        yield id(value)
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _containers(each)
 
 
 def read(path: str | Path) -> Any:
