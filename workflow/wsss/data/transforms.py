@@ -55,7 +55,8 @@ def resize_plain(pixels: np.ndarray, scale: float) -> np.ndarray:
     edge that is up to a pixel elsewhere. Of uint8 the result is rounded and clamped, of float32 it is neither.
     """
     given = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float()
-    size = scaled_size(*pixels.shape[:2], scale)
+    height, width = pixels.shape[:2]
+    size = scaled_size(height, width, scale)
     resized: torch.Tensor = torch.ops.aten.upsample_bicubic2d(given, size, False, scale, scale)  # takes size and factor
     found = resized[0].permute(1, 2, 0)
     if pixels.dtype == np.uint8:
@@ -65,7 +66,8 @@ def resize_plain(pixels: np.ndarray, scale: float) -> np.ndarray:
 
 def resize_label_plain(label: np.ndarray, scale: float) -> np.ndarray:
     """Resize a label map ``H×W`` as OpenCV's ``INTER_NEAREST`` does: ``x / scale``, rounded down, comes to ``x``."""
-    sizes = zip(scaled_size(*label.shape, scale), label.shape, strict=True)
+    height, width = label.shape
+    sizes = zip(scaled_size(height, width, scale), (height, width), strict=True)
     y, x = (np.minimum((np.arange(new) * (1 / scale)).astype(int), old - 1) for new, old in sizes)
     return label[np.ix_(y, x)]
 
