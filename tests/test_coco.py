@@ -122,9 +122,11 @@ def test_from_annotations_to_rows_of_three_papers(workflow, tmp_path):
     root = tmp_path / "coco"
     coco(root, 10, 4)
     config = yaml.safe_load((workflow.folder / "config.yaml").read_text())
-    (workflow.folder / "workflow" / "papers" / "rows.yaml").write_text(PAPER)
+    paper = workflow.folder / "workflow" / "papers" / "rows.yaml"
+    paper.write_text(PAPER)
     (workflow.folder / "toy.yaml").write_text(yaml.safe_dump(small(config, root)))
     workflow("--configfile", "toy.yaml", "--", "rows_rows")
+    paper.unlink()
     folder = workflow.folder / "results" / "toy"
     dataset = Dataset.load(folder / "data")
     assert dataset.classes == ["person", "stop sign", "toothbrush"]
