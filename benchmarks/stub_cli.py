@@ -33,13 +33,13 @@ def main(command: str, *words: str) -> None:
         _index(out, Path(given["--config"]).read_text(encoding="utf-8"))
     elif command in FOLDERS:
         for name in FOLDERS[command]:
-            (out / name).write_text(command)
+            (out / name).write_text(command, encoding="utf-8")
     elif command not in NONE:
-        out.write_text("{}" if out.suffix == ".json" else command)
-        out.with_suffix(".record.json").write_text(json.dumps({"command": "stub"}))
+        out.write_text("{}" if out.suffix == ".json" else command, encoding="utf-8")
+        out.with_suffix(".record.json").write_text(json.dumps({"command": "stub"}), encoding="utf-8")
         return
     if command not in NONE:
-        (out / "record.json").write_text(json.dumps({"command": "stub"}))
+        (out / "record.json").write_text(json.dumps({"command": "stub"}), encoding="utf-8")
 
 
 def _index(out: Path, config: str) -> None:
@@ -48,9 +48,9 @@ def _index(out: Path, config: str) -> None:
     for split, images in COUNTS[builder]:
         lines += [f"{i},{split}" for i in range(known, known + images)]
         known += images
-    (out / "index.csv").write_text("\n".join(lines) + "\n")
+    (out / "index.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     about = {"name": builder, "classes": [str(i) for i in range(CLASSES[builder])], "root": "."}
-    (out / "dataset.json").write_text(json.dumps(about))
+    (out / "dataset.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 main(*sys.argv[1:])
