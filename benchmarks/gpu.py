@@ -7,7 +7,8 @@
 The most valuable measurements come first. Each is written as soon as it is made, and none starts after ``--minutes``.
 The same command goes on with those that are missing; one that failed is kept with its reason, and tried again.
 
-Training is ``fit`` on images in memory, without decoding: loader, losses, backward passes and optimizers of all phases.
+Training is ``fit`` on images in memory, without decoding: loader, losses, backward passes and optimizers of all phases;
+of the methods, and of AffinityNet and DeepLab, which learn from masks.
 Localizing takes the released scales and mirror images of pictures of 500×375. Three precisions: bf16; tf32, which is
 PyTorch's own for convolutions in float32; float32, without TF32. The peak is what a product of 8192×8192 matrices
 reaches in that precision. The last line is ``ratio <training in bf16 / in the slowest precision that was measured>``.
@@ -20,7 +21,6 @@ import contextlib
 import io
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -31,8 +31,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.multiprocessing as mp
+from gpu_report import Row, machine, markdown, put_into, ratio
 from methods import COUNTED
-from paths import C, labels_of, picture, settings
+from paths import C, labels_of, picture, replace_networks, settings
 from PIL import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -43,15 +44,17 @@ from wsss.cam import scores_of_each
 from wsss.data.transforms import classification_view, multi_scale
 from wsss.files import read_json, sha256, write_json
 from wsss.methods import METHODS, build
+from wsss.refine import affinity_net
 from wsss.refine.walk import random_walk
 from wsss.schedule import Progress
+from wsss.segment import presets
+from wsss.segment.task import SegmentTask
 from wsss.train import LOG_EVERY, Training, fit
 
 PRECISIONS = ("bf16", "tf32", "float32")
-MARKS = ("<!-- figures of gpu.py -->", "<!-- end of the figures -->")
+BEHIND = ("affinity", "deeplab")  # networks behind the classifier; they learn from masks
 SMALL = {"backbone": "tiny", "crop": 32, "batch": 2, "height": 30, "width": 40, "cells": (12, 16), "walks": 2}
 PAPERS = {"backbone": None, "crop": None, "batch": None, "height": 375, "width": 500, "cells": (94, 125), "walks": 100}
-Row = dict[str, Any]
 
 
 class TimeUp(Exception):
@@ -59,11 +62,22 @@ class TimeUp(Exception):
 
 
 class Samples:
-    """Images in memory. Notes when each is asked for, and ends a training by an exception."""
+    """Images in memory. Notes when each is asked for, and ends a training by an exception.
 
-    def __init__(self, size: int, crop: int, ends: Callable[[int], bool]):
-        self.images = torch.randn(size, 3, crop, crop, generator=torch.Generator().manual_seed(0))
-        self.labels, self.ends, self.times = labels_of(size), ends, []
+    Args:
+        train: the options of the training.
+        stride: pixels per cell of its label maps; None of a classifier, whose images have the labels of classes.
+        ends: from the number of images so far to whether it ends.
+    """
+
+    def __init__(self, train: dict, stride: int | None, ends: Callable[[int], bool]):
+        size, crop, generator = train["batch_size"], train["crop"], torch.Generator().manual_seed(0)
+        self.images = torch.randn(size, 3, crop, crop, generator=generator)
+        self.labels, self.ends, self.times = {"labels": labels_of(size)}, ends, []
+        if stride:
+            coarse = torch.randint(0, C + 1, (size, 1, 4, 4), generator=generator).float()
+            side = -(-crop // stride)
+            self.labels = {"label": nn.functional.interpolate(coarse, (side, side)).squeeze(1).long()}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,7 +86,8 @@ class Samples:
         if self.ends(len(self.times)):
             raise TimeUp
         self.times.append(time.perf_counter())
-        return {"id": str(index), "image": self.images[index], "labels": self.labels[index]}
+        label = {key: values[index] for key, values in self.labels.items()}
+        return {"id": str(index), "image": self.images[index], **label}
 
 
 class Bench:
@@ -128,8 +143,10 @@ class Bench:
     def trained(self, method: str, precision: str, **how: bool) -> tuple[float, dict]:
         """Images per second of ``fit``, between two steps at which it waits for the GPU."""
         with self.precision(precision) as args:
-            config = settings(method, args, self.folder)
-            size, unit = config["train"]["batch_size"], LOG_EVERY if self.cuda else 1
+            config = self.settings(method, args)
+            torch.manual_seed(0)
+            task, train, stride = task_of(method, config)
+            size, unit = train["batch_size"], LOG_EVERY if self.cuda else 1
             least, until = 2 * unit * size, 0.0
 
             def ends(asked: int) -> bool:
@@ -138,11 +155,10 @@ class Bench:
                     until = time.monotonic() + self.args.seconds
                 return asked > least and time.monotonic() > until and asked % (unit * size) == 1
 
-            samples = Samples(size, config["train"]["crop"], ends)
-            torch.manual_seed(0)
-            longer = config["train"] | {"steps": 5000, "epochs": 1}
+            samples = Samples(train, stride, ends)
+            longer = train | {"steps": 5000, "epochs": 1}
             with contextlib.suppress(TimeUp), contextlib.redirect_stderr(io.StringIO()):
-                fit(Training(build(config, C), samples, longer), {"seed": 0}, self.new(), self.args.device, **how)
+                fit(Training(task, samples, longer), {"seed": 0}, self.new(), self.args.device, **how)
         units = (len(samples.times) - 1) // (unit * size)
         seconds = samples.times[units * unit * size] - samples.times[unit * size]
         return (units - 1) * unit * size / seconds, config
@@ -151,13 +167,25 @@ class Bench:
         """Floating-point operations of training, per image; they are counted once, over two steps."""
         if method in self.counted:
             return self.counted[method]
-        samples = Samples(config["train"]["batch_size"], config["train"]["crop"], lambda asked: False)
-        train = config["train"] | {"steps": 2, "epochs": 1}
+        task, train, stride = task_of(method, config)
+        samples = Samples(train, stride, lambda asked: False)
         counter = FlopCounterMode(display=False, custom_mapping=COUNTED)
         with counter, contextlib.redirect_stderr(io.StringIO()):
-            fit(Training(build(config, C), samples, train), {"seed": 1}, self.new(), self.args.device)
-        self.counted[method] = counter.get_total_flops() / 2 / config["train"]["batch_size"]
+            shorter = train | {"steps": 2, "epochs": 1}
+            fit(Training(task, samples, shorter), {"seed": 1}, self.new(), self.args.device)
+        self.counted[method] = counter.get_total_flops() / 2 / train["batch_size"]
         return self.counted[method]
+
+    def settings(self, name: str, args: argparse.Namespace) -> dict:
+        """The released settings of a method, or of a network behind the classifier, at the sizes asked for."""
+        if name not in BEHIND:
+            return settings(name, args, self.folder)
+        config = presets.resolve(settings("cam", args, self.folder))
+        train = config[name]["train"] | {"precision": args.precision}
+        if not args.paper_sizes:
+            replace_networks(config, args.backbone)
+            train |= {"crop": 2 * args.crop, "batch_size": args.batch}  # as many cells as a pair needs
+        return config | {name: config[name] | {"train": train}}
 
     def new(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.folder))
@@ -218,7 +246,7 @@ class Bench:
 
         def run(out: Path, stop: int) -> Path:
             torch.manual_seed(0)
-            samples = Samples(4, 64, lambda asked: asked == stop)
+            samples = Samples(train, None, lambda asked: asked == stop)
             training = Training(build(config, C), samples, train)
             with contextlib.redirect_stderr(io.StringIO()):
                 return fit(training, {"seed": 0}, out, self.args.device, 0, 0, deterministic)
@@ -253,6 +281,16 @@ class Bench:
         mp.spawn(_half, given, nprocs=2)
         seconds = max(found.get(), found.get())
         return {"images_s": 2 * size / seconds}
+
+
+def task_of(name: str, config: dict) -> tuple[nn.Module, dict, int | None]:
+    """A task, the options of its training, and the pixels per cell of its label maps; None of a classifier."""
+    if name == "affinity":
+        net = affinity_net.build(config)
+        return net, config["affinity"]["train"], net.stride
+    if name == "deeplab":
+        return SegmentTask(config["deeplab"], C), config["deeplab"]["train"], 1
+    return build(config, C), config["train"], None
 
 
 class _Summed(nn.Module):
@@ -301,7 +339,7 @@ def plan(methods: list[str], cuda: bool) -> Iterator[tuple[Row, str, dict[str, A
 
     for precision in PRECISIONS:
         yield {"what": "peak", "precision": precision}, "peak", {"precision": precision}
-    for method in methods:
+    for method in (*methods, *BEHIND):
         yield train(method, "bf16")
     yield {"what": "resume", "how": "deterministic"}, "resume", {"deterministic": True}
     for method in methods:
@@ -311,7 +349,7 @@ def plan(methods: list[str], cuda: bool) -> Iterator[tuple[Row, str, dict[str, A
     yield train(first, "bf16", deterministic=True)
     yield localize(first, "bf16", 1)
     yield {"what": "loading"}, "loading", {}
-    for method in methods:
+    for method in (*methods, *BEHIND):
         yield train(method, "tf32")
     yield {"what": "resume", "how": "fast"}, "resume", {"deterministic": False}
     if cuda:
@@ -322,6 +360,8 @@ def plan(methods: list[str], cuda: bool) -> Iterator[tuple[Row, str, dict[str, A
     for method in methods:
         yield train(method, "float32")
         yield localize(method, "float32", 4)
+    for name in BEHIND:
+        yield train(name, "float32")
 
 
 def key_of(row: Row) -> tuple[Any, ...]:
@@ -351,67 +391,6 @@ def measure(bench: Bench, found: dict[str, Any], path: Path) -> None:
                 torch.cuda.empty_cache()
         if key["what"] == "peak" and "tflops" in done:
             bench.peaks[key["precision"]] = done["tflops"]
-
-
-# ---- the report
-
-
-def machine(args: argparse.Namespace) -> Row:
-    name = torch.cuda.get_device_name() if args.device == "cuda" else platform.processor() or platform.machine()
-    about = {"device": name, "torch": torch.__version__, "sizes": args.sizes}
-    return about | (
-        {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if args.device == "cuda" else {}
-    )
-
-
-def markdown(found: dict[str, Any]) -> str:
-    """All figures, as docs/benchmarks.md shows them."""
-    about = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-    lines = [f"Measured by `python benchmarks/gpu.py` on: {about}.", ""]
-    for what, title in (("train", "training"), ("localize", "localizing")):
-        rows = [row for row in found["rows"] if row["what"] == what]
-        if rows:
-            lines += [
-                f"| {title} | precision | how | images/s | TFLOP/s | of peak |",
-                "| --- | --- | --- | ---: | ---: | ---: |",
-            ]
-            lines += [_line(row) for row in rows]
-            lines.append("")
-    for row in found["rows"]:
-        if row["what"] not in ("train", "localize"):
-            values = ", ".join(f"{key} {_shown(value)}" for key, value in row.items() if key not in ("what", "took_s"))
-            lines.append(f"* {row['what']}: {values}")
-    return "\n".join(lines)
-
-
-def _line(row: Row) -> str:
-    how = row.get("how") or (f"batch of {row['batch']}" if "batch" in row else "-")
-    if "failed" in row:
-        return f"| {row['method']} | {row['precision']} | {how} | failed: {row['failed'][:80]} | - | - |"
-    share = "-" if row["share"] is None else f"{row['share']:.0%}"
-    return f"| {row['method']} | {row['precision']} | {how} | {row['images_s']:.1f} | {row['tflops']:.3g} | {share} |"
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def put_into(document: Path, text: str) -> None:
-    """Replace what stands between the marks of a document."""
-    whole = document.read_text(encoding="utf-8")
-    before, rest = whole.split(MARKS[0], 1)
-    after = rest.split(MARKS[1], 1)[1]
-    document.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
-
-
-def ratio(found: dict[str, Any]) -> float:
-    """Geometric mean over the methods: images per second in bf16 over those in the slowest precision measured."""
-    rates: dict[str, list[float]] = {}
-    for row in found["rows"]:
-        if row["what"] == "train" and not row["how"] and "failed" not in row:
-            rates.setdefault(row["method"], []).append(row["images_s"])
-    gains = [each[0] / min(each) for each in rates.values()]
-    return float(np.exp(np.mean(np.log(gains)))) if gains else float("nan")
 
 
 def main() -> None:

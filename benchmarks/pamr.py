@@ -42,7 +42,7 @@ def by_crf(image: np.ndarray, scores: np.ndarray) -> None:
 
 
 def by_pamr(image: np.ndarray, scores: np.ndarray, device: str = "cpu") -> None:
-    refined_scores(image, scores, PAMR, torch.device(device))
+    refined_scores([image], [scores], PAMR, torch.device(device))
 
 
 def every(refine: Callable[[np.ndarray, np.ndarray], None], given: list[tuple[np.ndarray, np.ndarray]]) -> None:

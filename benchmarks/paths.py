@@ -44,7 +44,7 @@ def settings(name: str, args: argparse.Namespace, folder: Path) -> dict:
     if isinstance(train["batch_size"], dict):  # AEFT's triplet has the last of its sizes
         train["batch_size"] = list(train["batch_size"].values())[-1]
     if not args.paper_sizes:
-        _replace(config, args.backbone)
+        replace_networks(config, args.backbone)
         train["crop"], train["batch_size"] = args.crop, args.batch
         if name == "acr":
             halvings = (args.crop & -args.crop).bit_length() - 1
@@ -56,10 +56,11 @@ def settings(name: str, args: argparse.Namespace, folder: Path) -> dict:
     return config
 
 
-def _replace(config: dict, backbone: str) -> None:
+def replace_networks(config: dict, backbone: str) -> None:
+    """Put a small network in the place of each of the papers'."""
     for value in config.values():
         if isinstance(value, dict):
-            _replace(value, backbone)
+            replace_networks(value, backbone)
     if isinstance(config.get("backbone"), dict) and config["backbone"]["name"] in PAPER_NETWORKS:
         config["backbone"] = dict.fromkeys(config["backbone"]) | {"name": backbone}
 

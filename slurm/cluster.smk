@@ -39,7 +39,7 @@ if workflow.is_main_process:
 
 onstart:
     try:
-        cluster.check(SITE, config["gpus"])
+        cluster.check(SITE, config["gpus"], (os.getcwd(), workflow.basedir))
         check_disk()
         if cancelled := cluster.cancel_orphans(os.getcwd()):
             logger.info(

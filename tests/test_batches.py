@@ -21,10 +21,10 @@ from wsss.files import read_yaml
 from wsss.methods import build
 from wsss.plan import configuration
 from wsss.plan.resolve import method_settings, stand_in
-from wsss.refine import affinity_net
+from wsss.refine import affinity_net, irn_net
 from wsss.segment.presets import resolve
 from wsss.segment.task import SegmentTask
-from wsss.stores import Masks, Scores
+from wsss.stores import Instances, Masks, Scores
 
 CLASSES = ("disc", "square", "stripe")
 SIZES = [(40, 56), (33, 47), (40, 56), (33, 47), (44, 44), (40, 56), (40, 56)]
@@ -126,6 +126,43 @@ def test_predictions_in_batches_are_those_of_one_at_a_time(images, settings, fol
     torch.manual_seed(0)
     torch.save(SegmentTask(settings["deeplab"], len(CLASSES)).state_dict(), folder / "deeplab.pt")
     same(*masks(settings, images, folder, "predict", model=str(folder / "deeplab.pt")))
+
+
+@pytest.fixture(scope="module")
+def irn(settings, folder):
+    """An IRNet that knows nothing; its crops are smaller than the images."""
+    settings["irn_train"] |= {"backbone": {**TINY, "output_stride": None, "dilate": None}}
+    settings["irn_train"]["train"]["crop"] = 32
+    for stage in ("irn_walk", "irn_instances"):
+        settings[stage] |= {"radius": 3, "log_steps": 4, "background": 0.1}
+    torch.manual_seed(0)
+    torch.save(irn_net.build(settings["irn_train"]).state_dict(), folder / "irn.pt")
+    return str(folder / "irn.pt")
+
+
+def test_an_irnet_walk_in_batches_is_that_of_one_at_a_time(images, settings, folder, scores, irn):
+    same(*masks(settings, images, folder, "irn_walk", scores=[scores], model=irn))
+
+
+def test_instances_in_batches_are_those_of_one_at_a_time(images, settings, folder, scores, irn):
+    for batch in (1, 3):
+        out = folder / f"instances{batch}.npz"
+        run("irn_instances", settings, images, out, scores=[scores], model=irn, batch=batch, loaders=batch - 1)
+    alone, together = (Instances([folder / f"instances{batch}.npz"]) for batch in (1, 3))
+    assert together.ids == alone.ids
+    assert sum(len(alone.get(image_id).masks) for image_id in alone.ids) > 3
+    for image_id in alone.ids:
+        one, other = alone.get(image_id), together.get(image_id)
+        assert one.classes.tolist() == other.classes.tolist()
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        assert (one.masks != other.masks).sum() <= 0.001 * one.masks.size
+
+
+def test_refinement_in_batches_has_the_bytes_of_one_at_a_time(images, settings, folder, scores):
+    """No network comes in between, and planes do not mix."""
+    for batch in (1, 3):
+        run("pamr", settings, images, folder / f"pamr{batch}.npz", scores=[scores], batch=batch)
+    assert (folder / "pamr1.npz").read_bytes() == (folder / "pamr3.npz").read_bytes()
 
 
 def masks(settings, images, folder, stage: str, **reads) -> tuple[Masks, Masks]:

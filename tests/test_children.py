@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -31,10 +30,8 @@ def started(folder: Path, **more) -> Training:
 def test_a_training_whose_loader_dies_ends_with_one_line(tmp_path, how, which):
     training = started(tmp_path)
     loaders = training.children()
-    begun = time.monotonic()
     os.kill(loaders[which], how)
     assert training.end() == 2
-    assert time.monotonic() - begun < 60
     beside = (" steps (", "Unexpected bus error")  # the progress, and what a process of PyTorch says of a SIGBUS itself
     lines = [line for line in training.said().splitlines() if line and not any(text in line for text in beside)]
     assert len(lines) == 1, training.said()

@@ -140,7 +140,7 @@ def test_every_claim_resolves_on_every_data_set():
     for dataset in config["datasets"]:
         for word, target in targets.available(plan, dataset).items():
             if target.kind == "claims":
-                drawing = drawings.drawing(plan, dataset, target.kind, target.paper, target.name)
+                drawing = drawings.drawing(plan, dataset, target)
                 assert targets.Target.of("claims", word) == target
                 assert targets.folder(plan, dataset, target) == f"results/{dataset}/claims/{word}"
                 for row in drawing["rows"]:
@@ -167,7 +167,11 @@ def test_every_claim_resolves_on_every_data_set():
         ),
         ("{run: second,", "{run: secnd,", r"claim better: unknown run 'secnd': choose one of first.* \(line 18\)"),
         ("stage: crf}", "stage: crff}", r"claim better: unknown stage 'crff': choose one of cam.* \(line 18\)"),
-        ("stage: crf}", "at: argmax}", r"stage cam has no operating point 'argmax' \(line 18\)"),
+        (
+            "stage: crf}",
+            "at: argmax}",
+            r"no operating point 'argmax': give best, highest or fixed \(line 18\)",
+        ),
         (
             "direction: above",
             "direction: above\n    metric: iuo",
@@ -180,10 +184,18 @@ def test_every_claim_resolves_on_every_data_set():
             "pairs: [[first, second]]",
             r"claim order: direction rising is an .*\(line 23\)",
         ),
-        ("    runs: [first, second, third]\n", "", r"claim order: needs either runs or pairs \(line 20\)"),
+        (
+            "    runs: [first, second, third]\n",
+            "",
+            r"order: needs either runs or pairs, and not both \(line 20\)",
+        ),
         ('    source: "Table 1"\n', "", r"claims\.better: 'source' is a required property \(line 14\)"),
         ("    reported: 2.0", "    repoted: 2.0", r"claims\.better: .*repoted.* \(line 14\)"),
-        ("  t:\n", "  claims:\n", r"a\.yaml, table claims: is the word for the paper's claims: rename it \(line 8\)"),
+        (
+            "  t:\n",
+            "  claims:\n",
+            r"table claims: this name is the word for the paper's claims: .* \(line 8\)",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_line(mistaken_paper, old, new, message):
@@ -288,7 +300,7 @@ VALUES = {"a/first": [0.50, 0.52, 0.51], "a/second": [0.45, 0.47, 0.45], "a/thir
 
 
 def test_differences_are_paired_by_seed(plan):
-    drawing = drawings.drawing(plan, "shapes", "claims", "a", "claims")
+    drawing = drawings.drawing(plan, "shapes", targets.Target("a", "claims", "claims"))
     fill(drawing, VALUES)
     better, order = judge_all(drawing)
     assert better.comparisons[0].label == "first - second crf"
@@ -320,7 +332,7 @@ def test_what_has_been_computed_can_be_judged_before_the_rest(plan):
     ):
         better, order = judge_all(drawing)
         assert better.comparisons[0].differences == pytest.approx((20.0,))  # of seed 1, which both sides have
-        assert (better.verdict, order.verdict, order.missing) == (UNDECIDED, NOT_RUN, "not computed")
+        assert (better.verdict, order.verdict, order.weakest.missing) == (UNDECIDED, NOT_RUN, "not computed")
         assert drawings.inputs(drawing) == sorted([first[1], second[1]])
     assert set(drawings.inputs(whole)) > set(first)
 
@@ -345,8 +357,8 @@ def test_two_names_of_one_run_are_not_compared_and_one_comparison_counts_once(pl
     drawing = claims.drawing(Plan(plan.config, tmp_path), "shapes", "a")
     fill({"rows": [row for row in drawing["rows"] if "missing" not in row]}, VALUES)
     found = {claim.name: claim for claim in judge_all(drawing)}
-    assert found["a/alike"].missing == "both sides are one run on data set shapes"
-    assert found["a/again"].missing == "on data set shapes the same runs as a/better"
+    assert found["a/alike"].weakest.missing == "both sides are one run on data set shapes"
+    assert found["a/again"].weakest.missing == "on data set shapes the same runs as a/better"
     assert found["a/better"].verdict == HOLDS
 
 
@@ -354,7 +366,7 @@ def test_two_names_of_one_run_are_not_compared_and_one_comparison_counts_once(pl
 
 
 def test_a_claim_that_fails_is_as_prominent_as_one_that_holds(plan, tmp_path):
-    drawing = drawings.drawing(plan, "shapes", "claims", "a", "claims")
+    drawing = drawings.drawing(plan, "shapes", targets.Target("a", "claims", "claims"))
     fill(drawing, VALUES)
     write_claims(drawing, tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out/table.csv").read_text(encoding="utf-8").splitlines()))

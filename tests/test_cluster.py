@@ -96,6 +96,8 @@ def test_a_site_that_cannot_be_used_is_told_before_the_first_job(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(WsssError, match="sbatch: not found; start the workflow on a login node"):
         cluster.check(cluster.Site(), 0)
+    with pytest.raises(WsssError, match="/home/o'neil: Snakemake cannot name a folder with an apostrophe"):
+        cluster.check(cluster.Site(), 0, ["/scratch/wsss", "/home/o'neil"])
 
 
 def test_what_does_not_fit_the_disk_is_refused_unless_it_is_temporary(plan, one_line, monkeypatch):

@@ -43,9 +43,9 @@ def test_every_run_resolves_on_every_data_set(plan, config):
 
 def test_every_drawing_knows_its_files_on_every_data_set(plan, config):
     for dataset in config["datasets"]:
-        for name, (paper, kind, short) in targets.available(plan, dataset).items():
-            drawing = drawings.drawing(plan, dataset, kind, paper, short)
-            assert targets.folders(plan, dataset)[name] == f"results/{dataset}/{kind}/{name}"
+        for name, target in targets.available(plan, dataset).items():
+            drawing = drawings.drawing(plan, dataset, target)
+            assert targets.folders(plan, dataset)[name] == f"results/{dataset}/{target.kind}/{name}"
             beside = config["datasets"][dataset].get("companions", {}).values()
             homes = tuple(f"results/{place}/" for place in (dataset, *beside))
             assert all(path.startswith(homes) for path in drawings.inputs(drawing))
@@ -176,7 +176,7 @@ def test_a_data_set_without_companions_says_so(config):
 
 def made(plan: Plan, name: str) -> Path:
     """Make files and settings of all results below a table of SEAM on shapes, and its own; the metrics file of ER."""
-    spec = drawings.drawing(plan, "shapes", "tables", "seam", name)
+    spec = drawings.drawing(plan, "shapes", targets.Target("seam", "tables", name))
     for job in Outlook(plan).missing(drawings.inputs(spec)):
         home = plan.results / job.dataset / job.paper / job.run / f"seed{job.seed}" / job.stage
         home.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from stages import changed, given, run, train
 from torch.nn.functional import interpolate
-from toys import random_map
+from toys import random_map, relations
 
 from wsss.data.index import Dataset, Record
 from wsss.data.transforms import normalise, to_tensor
@@ -58,7 +58,7 @@ def dense_walk(cam: np.ndarray, edge: np.ndarray, beta: float, steps: int, radiu
 @pytest.mark.parametrize("shape", [(9, 7), (3, 11), (1, 5)])
 def test_propagation_is_the_dense_definition(shape: tuple[int, int]):
     cam, edge = random_map(3, *shape, seed=1), random_map(*shape, seed=2)
-    walked = irn_walk.propagate(cam, edge, beta=6, log_steps=5, radius=4).numpy()
+    walked = irn_walk.propagate(cam[None], edge[None], beta=6, log_steps=5, radius=4)[0].numpy()
     dense = dense_walk(cam.double().numpy(), edge.double().numpy(), 6, 32, 4)
     np.testing.assert_allclose(walked, dense, atol=1e-6)
     np.testing.assert_array_equal(walked.argmax(0), dense.argmax(0))
@@ -69,7 +69,7 @@ def test_scores_stay_in_their_range_and_behind_the_wall():
     cam[0, 6, 3], cam[1] = 1, 0.5
     edge = torch.zeros(12, 20)
     edge[:, 10] = 1
-    walked = irn_walk.propagate(cam, edge, beta=10, log_steps=8, radius=5)
+    walked = irn_walk.propagate(cam[None], edge[None], beta=10, log_steps=8, radius=5)[0]
     assert walked[0].min() >= 0
     assert walked[0].max() < 1
     assert walked[0, :, :10].min() > 0  # everywhere on its side
@@ -80,8 +80,10 @@ def test_scores_stay_in_their_range_and_behind_the_wall():
 
 def test_labels_of_empty_and_flat_scores():
     settings, edge = config()["irn_walk"], torch.zeros(5, 6)
-    nothing = irn_walk.semantic_labels(torch.zeros(0, 5, 6), edge, np.zeros(0, np.uint8), (18, 23), settings)
-    flat = irn_walk.semantic_labels(torch.zeros(1, 5, 6), edge, np.array([4], np.uint8), (18, 23), settings)
+    planes, classes = (torch.zeros(0, 5, 6), torch.zeros(1, 5, 6)), ([], [4])
+    images = [relations(cam, edge, labels, (18, 23)) for cam, labels in zip(planes, classes, strict=True)]
+    nothing, flat = irn_walk.semantic_labels(images, settings)
+    assert np.array_equal(irn_walk.semantic_labels(images[:1], settings)[0], nothing)  # alone as beside another
     assert nothing.shape == flat.shape == (18, 23)
     assert not nothing.any()
     assert not flat.any()
@@ -179,7 +181,7 @@ def test_scores_may_be_raised_to_a_power_before_they_walk(dataset, tmp_path):
     one = Dataset("one", dataset.classes, dataset.root, dataset.records[:1])
     torch.save(irn_net.build(config()["irn_train"]).state_dict(), tmp_path / "model.pt")
     work = given(config(), one, scores=[tmp_path / "ramp.npz"], model=tmp_path / "model.pt")
-    plain, raised = (next(irn_walk.relations(work, power)) for power in (1, 2))
+    plain, raised = (next(irn_walk.from_relations(work, power, list))[1] for power in (1, 2))
     assert torch.equal(raised.cam, plain.cam**2)
     assert len(plain.cam.unique()) > 100
     assert torch.equal(raised.edge, plain.edge)
@@ -188,7 +190,7 @@ def test_scores_may_be_raised_to_a_power_before_they_walk(dataset, tmp_path):
 @pytest.mark.parametrize("stage", [irn_walk.irn_walk, irn_instances.irn_instances], ids=["irn_walk", "irn_instances"])
 def test_each_stage_raises_scores_to_its_own_power(dataset, monkeypatch, stage):
     powers = []
-    monkeypatch.setattr(irn_walk, "relations", lambda _, power: powers.append(power) or iter(()))
+    monkeypatch.setattr(irn_walk, "from_relations", lambda _, power, job: powers.append(power) or iter(()))
     settings = config(**{stage.__name__: {"score_power": 1.5}})
     assert not list(stage(given(settings, dataset)))
     assert powers == [1.5]

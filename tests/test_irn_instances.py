@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from toys import relations
 
 from wsss.errors import WsssError
 from wsss.measure.instances import average_precision, true_instances
@@ -28,13 +29,13 @@ def two_whirls() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_two_objects_of_one_class_are_two_instances():
     dp, cam = two_whirls()
-    groups = irn_instances.clusters(dp, 300, 2.5)
+    [groups] = irn_instances.clusters(dp[None], 300, 2.5)
     assert len(groups) == 2
     assert groups[0][:, :20].all()
     assert groups[1][:, 20:].all()
     edge = torch.zeros(20, 40)
     edge[:, 19:21] = 1
-    found = irn_instances.detect(cam, edge, dp, np.array([5], np.uint8), (80, 160), settings())
+    [found] = irn_instances.detect([relations(cam, edge, [5], (80, 160), dp)], settings())
     assert found.classes.tolist() == [5, 5]
     assert found.masks.shape == (2, 80, 160)
     assert not (found.masks[0] & found.masks[1]).any()
@@ -43,20 +44,35 @@ def test_two_objects_of_one_class_are_two_instances():
     assert average_precision([(found, truth)])["map"] == 1
 
 
+def test_images_together_have_the_instances_of_each_alone():
+    """They differ in classes and groups, so the planes that walk for them differ in number, too."""
+    dp, cam = two_whirls()
+    edge = torch.zeros(20, 40)
+    edge[:, 19:21] = 1
+    still = relations(
+        torch.rand(2, 20, 40, generator=torch.Generator().manual_seed(0)), edge.T.reshape(20, 40), [1, 3], (79, 158)
+    )
+    images = [relations(cam, edge, [5], (80, 160), dp), relations(cam[:0], edge, [], (80, 160), dp), still]
+    together = irn_instances.detect(images, settings())
+    for image, found in zip(images, together, strict=True):
+        [alone] = irn_instances.detect([image], settings())
+        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-6)
+        np.testing.assert_array_equal(found.classes, alone.classes)
+        np.testing.assert_array_equal(found.masks, alone.masks)
+
+
 def test_cells_outside_every_patch_form_a_group():
     dp = torch.zeros(2, 6, 8)
     dp[1, :, 5:] = 9  # pushed to the right border, where displacements are long
-    groups = irn_instances.clusters(dp, 300, 2.5)
+    [groups] = irn_instances.clusters(dp[None], 300, 2.5)
     assert groups.sum(0).eq(1).all()
     assert groups[0].nonzero()[:, 1].unique().tolist() == [5, 6, 7]
 
 
 def test_image_without_instances_round_trips(tmp_path):
-    empty = irn_instances.detect(
-        torch.zeros(0, 5, 6), torch.zeros(5, 6), torch.zeros(2, 5, 6), np.zeros(0, np.uint8), (18, 23), settings()
-    )
+    [empty] = irn_instances.detect([relations(torch.zeros(0, 5, 6), torch.zeros(5, 6), [], (18, 23))], settings())
     dp, cam = two_whirls()
-    full = irn_instances.detect(cam, torch.zeros(20, 40), dp, np.array([5], np.uint8), (77, 159), settings())
+    [full] = irn_instances.detect([relations(cam, torch.zeros(20, 40), [5], (77, 159), dp)], settings())
     with write_instances(tmp_path / "a.npz") as store:
         store.put("x/empty", empty)
         store.put("full", full)

@@ -165,12 +165,12 @@ def test_only_the_branches_learn():
 @torch.no_grad()
 def test_large_images_are_not_cut():
     net = net_on({"name": "tiny"}).eval()
-    edge, dp = irn_net.boundary_and_displacement(net, random_map(3, 90, 133), crop=64)
-    assert edge.shape == (23, 34)
-    assert dp.shape == (2, 23, 34)
-    assert edge[-1].std() > 0  # the last row is computed, not filled
-    mirrored, _ = irn_net.boundary_and_displacement(net, random_map(3, 90, 132).flip(-1), crop=64)
-    straight, _ = irn_net.boundary_and_displacement(net, random_map(3, 90, 132), crop=64)
+    edge, dp = irn_net.boundary_and_displacement(net, [random_map(3, 90, 133)], crop=64)
+    assert edge.shape == (1, 23, 34)
+    assert dp.shape == (1, 2, 23, 34)
+    assert edge[0, -1].std() > 0  # the last row is computed, not filled
+    mirrored, _ = irn_net.boundary_and_displacement(net, [random_map(3, 90, 132).flip(-1)], crop=64)
+    straight, _ = irn_net.boundary_and_displacement(net, [random_map(3, 90, 132)], crop=64)
     torch.testing.assert_close(mirrored.flip(-1), straight)
 
 

@@ -63,7 +63,7 @@ def page(tmp_path_factory) -> Path:
 
 def make(plan: Plan, target: targets.Target, value: float) -> None:
     """Make a target from made-up metrics; those that are there are kept."""
-    drawing = drawings.drawing(plan, "shapes", target.kind, target.paper, target.name)
+    drawing = drawings.drawing(plan, "shapes", target)
     for number, path in enumerate(map(Path, drawings.inputs(drawing))):
         if not path.exists():
             metrics_file(path, value + 0.01 * (number % 7), path.stem.partition("_")[0])

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 
 import pytest
 import yaml
 
 from wsss.errors import WsssError
-from wsss.plan import Plan, drawings, targets
+from wsss.plan import Plan, configuration, drawings, targets
 from wsss.plan.layers import Layer, overlay
 from wsss.plan.plan import PRETRAINING
 from wsss.plan.resolve import method_settings, methods, resolve, shrink, stand_in
-from wsss.plan.written import as_yaml, read
+from wsss.plan.written import as_yaml, read, read_by_hand, sections_as_yaml
 
 ROOT = Path(__file__).parent.parent
 
@@ -208,7 +209,7 @@ def test_a_network_that_only_the_configuration_names_may_have_a_stand_in(make_pl
 
 @pytest.mark.parametrize("method", ["cam", {"name": "cam"}])
 def test_the_method_of_a_run_is_its_papers(make_plan, method):
-    with pytest.raises(WsssError, match=r"configuration, overrides: 'method' names a method: which one a run has"):
+    with pytest.raises(WsssError, match=r"configuration, overrides: 'method' names a method: only the paper says"):
         make_plan(overrides={"method": method}).check("shapes")
 
 
@@ -394,6 +395,14 @@ def test_settings_are_written_in_the_same_bytes_with_and_without_libyaml(make_pl
     assert [as_yaml(value) for value in values] == [yaml.safe_dump(value) for value in values]
 
 
+def test_settings_written_section_by_section_have_the_same_bytes(make_plan):
+    plan = make_plan()
+    for seed, stage in itertools.product((0, 1), ("train", "cam", "walk", "predict", "measure", "train")):
+        config = plan.stage_config("shapes", "a", "first", seed, stage)
+        assert sections_as_yaml(config) == yaml.safe_dump(config)
+    assert sections_as_yaml({"a": 1}) != sections_as_yaml({"a": "1"})  # what is kept is found by name and content
+
+
 def test_a_file_of_settings_that_is_no_yaml_is_named(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("a: [1")
@@ -409,3 +418,21 @@ def test_what_a_layer_does_not_touch_is_shared_and_never_changed(make_plan):
     assert plan.resolve("shapes", "a", "first")["train"]["steps"] == 7
     assert plan.resolve("shapes", *PRETRAINING)["backbone"]["weights"] is None
     assert method_settings("cam") == released
+
+
+def test_a_configuration_has_every_key_and_the_one_that_lacks_is_named():
+    own, schema = read(configuration.OWN), read(configuration.SCHEMA)
+    assert set(schema["required"]) == set(schema["properties"]) == set(own)
+    for key in own:
+        rest = {name: value for name, value in own.items() if name != key}
+        with pytest.raises(WsssError, match=f"'{key}' is a required property"):
+            configuration.check(rest, [])
+
+
+def test_a_key_that_is_given_twice_is_refused_by_line(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("overrides:\n  train: {epochs: 3}\n  train: {batch_size: 4}\n")
+    with pytest.raises(WsssError, match=r"mine\.yaml: 'train' is given twice in one place; keep one .*\(line 3\)"):
+        configuration.check(read(configuration.OWN), [mine])
+    mine.write_text("shared: &shared {epochs: 3}\nother: {<<: *shared, epochs: 4}\n")
+    assert read_by_hand(mine)["other"] == {"epochs": 4}

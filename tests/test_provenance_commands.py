@@ -8,13 +8,30 @@ import sys
 from pathlib import Path
 
 import pytest
-from provenance_chain import DATA, RUN, TABLE, Chain, drawing, index, make_chain, measured, table, train, working_in
+from provenance_chain import (
+    DATA,
+    RUN,
+    TABLE,
+    Chain,
+    cam,
+    drawing,
+    index,
+    make_chain,
+    measured,
+    table,
+    train,
+    working_in,
+)
 from provenance_files import flip, read, rewrite
 
+from wsss.arguments import COMMANDS
+from wsss.cli import parser
 from wsss.errors import WsssError
 from wsss.provenance.commands import find, run_audit, run_diff, run_sign
 from wsss.provenance.difference import compare
+from wsss.provenance.mend import mend
 from wsss.provenance.rerun import Impossible, command_line, run_again
+from wsss.stages import STAGES
 
 pytest_plugins = ("provenance_fixtures",)
 
@@ -106,7 +123,7 @@ def test_results_that_are_the_same_do_not_differ(finished, tmp_path):
 
 
 def test_the_first_reason_along_the_chain_is_named(chain, finished):
-    from provenance_chain import cam, walk
+    from provenance_chain import walk
 
     with working_in(chain.folder):
         train(steps=4)
@@ -146,6 +163,37 @@ def test_packages_and_machines_are_named_where_nothing_else_differs(chain, finis
     outputs = {key: {**entry, "sha256": "1" * 64} for key, entry in found["outputs"].items()}
     rewrite(path, outputs=outputs, packages={**found["packages"], "numpy": "1.0"})
     assert any("packages: numpy" in reason for reason in compare(finished.audit(), chain.audit()).reasons)
+
+
+def test_a_difference_is_said_once_where_it_comes_in(tmp_path):
+    chain = make_chain(tmp_path)
+    with working_in(tmp_path):
+        train(seed=1)
+        cam(seed=1)
+    from wsss.provenance.audit import audit
+
+    one, two = (audit(tmp_path / f"{RUN[:-1]}{seed}/cam/measured-0-of-1.npz", code=False) for seed in (0, 1))
+    found = compare(one, two)
+    (reason,) = found.reasons
+    assert reason.startswith(
+        "train toy/seam/seam/seed0/train/model.pt and toy/seam/seam/seed1/train/model.pt: seed 0 and 1"
+    )
+    assert len(found.above) == 1
+    assert found.same == 1  # the index
+    assert chain.table.is_file()
+
+
+def test_metrics_of_two_stages_differ_by_what_they_read_and_what_one_alone_rests_on(finished):
+    from wsss.provenance.audit import audit
+
+    one, two = (
+        audit(finished.path(f"seam/seam/seed0/measure/{stage}_measured.json"), code=False) for stage in ("cam", "walk")
+    )
+    found = compare(one, two)
+    assert not found.none
+    read = "inputs: toy/seam/seam/seed0/cam/measured-0-of-1.npz and toy/seam/seam/seed0/walk/measured-0-of-1.zip"
+    assert any(read in reason for reason in found.reasons)
+    assert "The second alone rests on 1 job: walk toy/seam/seam/seed0/walk/measured-0-of-1.zip" in found.reasons
 
 
 @pytest.fixture
@@ -198,6 +246,18 @@ def test_a_record_can_ask_for_no_other_command(argv):
         command_line({"command": "index", "argv": argv})
 
 
+@pytest.mark.parametrize("name", sorted(STAGES))
+def test_the_command_line_of_every_stage_is_put_together_so_that_it_is_read_as_it_was(name):
+    argv = [name]
+    for argument in COMMANDS[name].arguments:
+        value = [] if argument.switch else ["2"]  # a number and a name
+        argv += [argument.flag, *value] if argument.required or argument.switch else []
+    switches = {argument.flag for argument in COMMANDS[name].arguments if argument.switch}
+    for given in (argv, [word for word in argv if word not in switches]):
+        arguments, out = command_line({"command": name, "argv": given})
+        assert parser().parse_args([*arguments, "--out", out]) == parser().parse_args(given)
+
+
 def test_a_record_cannot_say_where_to_write():
     argv = ["index", "--config", "c", "--out", "/victim", "--ou", "/other"]
     assert command_line({"command": "index", "argv": argv}) == (["index", "--config", "c"], "/other")
@@ -225,3 +285,25 @@ def test_the_auditor_needs_three_packages(chain, tmp_path):
 
 
 PACKAGES = ("pyyaml", "numpy", "jsonschema")
+
+
+def test_settings_of_today_that_are_others_are_named_with_what_changed(chain):
+    name = "toy/seam/seam/seed0/walk/config.yaml"
+    today = {**read(chain.path("seam/seam/seed0/walk/measured-0-of-1.record.json"))["config"], "walk": {"beta": 9}}
+    (finding,) = chain.audit(settings={name: today}.get).findings
+    assert (finding.kind, finding.place) == ("settings", "toy/seam/seam/seed0/walk/measured-0-of-1.zip")
+    assert "walk.beta 8 and 9" in finding.line()
+    assert "toy/tables/seam_table2/table.csv" in finding.rests
+    mended = mend(chain.audit(settings={name: today}.get))
+    assert not mended.moved
+    assert "makes it again by itself" in mended.left[0]
+
+
+def test_settings_of_today_that_differ_in_their_digest_of_code_alone_are_no_others(chain):
+    today = {}
+    for path in chain.folder.rglob("*record.json"):
+        content = read(path)
+        key = next(key for key in content["inputs"] if key.endswith("config.yaml"))
+        today[key] = {**content["config"], "code": "0" * 64}
+    assert len(today) == 6
+    assert not chain.audit(settings=today.get).findings

@@ -12,6 +12,7 @@ from provenance_chain import RUN, TABLE, cam, index, measured, table, train, wal
 from provenance_files import flip, read, rewrite
 
 from wsss.provenance.adopt import adopt
+from wsss.provenance.audit import audit
 from wsss.provenance.mend import mend
 
 pytest_plugins = ("provenance_fixtures",)
@@ -71,6 +72,18 @@ def test_a_deleted_file_is_made_again(chain):
     assert not chain.audit().findings
 
 
+def test_what_a_job_refuses_is_set_aside_by_the_command_that_it_names(chain, one_line):
+    """Also where the job's own record is gone, so that an audit of the target does not come down to there."""
+    flip(chain.path("seam/seam/seed0/train/model.pt"))
+    chain.path("seam/seam/seed0/cam/measured-0-of-1.record.json").unlink()
+    with working_in(chain.folder):
+        one_line(cam, "is not what 'train' made", "wsss audit results/toy/seam/seam/seed0/train/model.pt --mend")
+        mend(audit("results/toy/seam/seam/seed0/train/model.pt", cold=True, code=False))
+    mend(chain.audit())
+    assert len(make_again(chain)) == 6
+    assert not chain.audit().findings
+
+
 def test_a_planted_record_is_set_aside_alone(chain):
     planted = chain.folder / TABLE / "table.record.json"
     shutil.copy(chain.folder / TABLE / "record.json", planted)
@@ -95,7 +108,9 @@ def test_files_outside_the_results_are_left_to_their_owner(chain, tmp_path_facto
     entry = {"sha256": "0" * 64, "size": 6}
     rewrite(record, external={str(photograph): entry})
     done = mend(chain.audit())
-    assert any(str(photograph) in text for text in done.left)
+    (text,) = [text for text in done.left if str(photograph) in text]
+    assert "restore it, or take it as it is now: `snakemake --forcerun" in text
+    assert text.endswith("toy/seam/seam/seed0/train/model.pt`")
     assert photograph.is_file()
 
 
@@ -125,6 +140,18 @@ def test_adopted_results_are_as_old_as_their_records_say(shuffled):
     assert not done.stale
     ages(shuffled)
     assert not shuffled.audit().findings
+
+
+def test_settings_that_several_results_share_are_young_whichever_is_adopted_last(shuffled):
+    name = "toy/seam/seam/seed0/measure/config.yaml"
+    path = shuffled.folder / "results" / name
+    today = {**yaml.safe_load(path.read_text()), "code": "0" * 64}
+    metrics = [shuffled.path(f"seam/seam/seed0/measure/{stage}_measured.json") for stage in ("cam", "walk")]
+    done = adopt([audit(path, code=False) for path in metrics], lambda key: today if key == name else None)
+    assert done.stale == [name]
+    assert yaml.safe_load(path.read_text()) == today
+    assert path.stat().st_mtime > max(metrics_file.stat().st_mtime for metrics_file in metrics)
+    assert len(done.results) == len(set(done.results))
 
 
 def test_settings_of_today_that_are_others_are_named_and_young(shuffled):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from provenance_chain import TABLE, make_chain, working_in
+from provenance_files import rewrite
 
 from wsss.provenance.audit import audit
 from wsss.provenance.place import Home, Place, is_key, root_of
@@ -93,6 +95,15 @@ def test_what_is_no_file_is_not_opened(chain, kind):
     path.unlink()
     {"pipe": lambda: os.mkfifo(path), "folder": path.mkdir, "device": lambda: path.symlink_to("/dev/zero")}[kind]()
     assert any(finding[1].endswith("table.html") for finding in chain.kinds())
+
+
+@pytest.mark.parametrize("path", ["/proc/kmsg", "/proc/self/environ", "/dev/zero", "/etc/mtab"])
+def test_what_is_the_kernels_is_not_opened_though_a_record_names_it(chain, path):
+    opened = []
+    sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
+    rewrite(chain.path("seam/seam/seed0/train/record.json"), external={path: {"sha256": "0" * 64, "size": 0}})
+    assert ("foreign", path) in chain.kinds()
+    assert not {path, os.path.realpath(path)} & set(opened)
 
 
 @pytest.mark.parametrize("root", ["/", "/dev", "../../../../../../../../../../etc"])

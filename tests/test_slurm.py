@@ -14,10 +14,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from commands import wait_for
+from conftest import Workflow
 
 from wsss.files import sha256
 
@@ -125,6 +127,12 @@ class Case:
         assert run.end() == 0, run.said()
         assert self.bytes() == self.expected
         assert self.workflow.wsss("audit", f"{TRAIN}/model.pt").returncode == 0
+
+
+@pytest.fixture(scope="session")
+def workflow(tmp_path_factory) -> Workflow:
+    """A clone in a folder whose name holds what shells read as something else, but no apostrophe."""
+    return Workflow(tmp_path_factory.mktemp('a clone "{x}" für $HOME'))
 
 
 @pytest.fixture(scope="session")
@@ -242,7 +250,7 @@ def test_two_controllers_with_one_folder_of_results_take_turns(case, tmp_path):
 def test_tables_made_through_every_fault_are_those_of_a_local_run(workflow):
     """From nothing to a table, in shards on two nodes; a node crashes, jobs are preempted, the controller is killed."""
     home = workflow.folder / "results"
-    shutil.rmtree(home)
+    shutil.rmtree(home, ignore_errors=True)
     (workflow.folder / "longer.yaml").write_text("overrides: {train: {steps: 300}}")
     options = ("--configfile", str(workflow.folder / "longer.yaml"))
     workflow(*options, "--", TABLE)
@@ -272,6 +280,29 @@ def test_tables_made_through_every_fault_are_those_of_a_local_run(workflow):
     assert run.end() == 0, run.said()
     assert digests(home / "shapes", kept) == expected
     assert workflow.wsss("audit", TABLE).returncode == 0
+
+
+@pytest.fixture
+def accounting(case):
+    """The cluster with Slurm's accounting, which the other tests do without."""
+    cluster.down()
+    cluster.up("accounting")
+    yield
+    cluster.down()
+    cluster.up()
+
+
+@on_toy
+def test_accounting_that_is_down_for_a_minute_delays_nothing(case, accounting):
+    """The job completes meanwhile, and the controller learns of it without Slurm's database."""
+    run = case.run()
+    wait_for(lambda: case.steps_done() > 20, PATIENCE)
+    cluster.stop_accounting()
+    stopped = time.monotonic()
+    wait_for(lambda: time.monotonic() > stopped + MINUTES and not running(), PATIENCE)
+    cluster.start_accounting()
+    case.check(run)
+    assert case.events() == ["started", "ended"]
 
 
 def lines(file: Path) -> int:

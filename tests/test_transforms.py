@@ -262,28 +262,28 @@ def test_resizing_without_antialiasing_is_opencvs_bicubic_by_hand():
     """At half the size a new pixel is -3/32, 19/32, 19/32, -3/32 of its four old ones (a = -0.75) and of no others."""
     row = np.array([0, 10, 200, 30, 40, 250, 60, 70], np.float32)
     image = np.repeat(row[None, :, None], 8, 0).repeat(3, 2)
-    half = t.resize_plain(image, 8, 4)
+    half = t.resize_plain(image, 0.5)
     weights = np.array([-3, 19, 19, -3]) / 32
     np.testing.assert_allclose(half[0, 1, 0], weights @ row[1:5], rtol=1e-6)
     np.testing.assert_allclose(half[0, 2, 0], weights @ row[3:7], rtol=1e-6)
-    whole = t.resize_plain(image.astype(np.uint8), 8, 4)
+    whole = t.resize_plain(image.astype(np.uint8), 0.5)
     assert whole.dtype == np.uint8
     np.testing.assert_array_equal(whole, half.round().clip(0, 255))
 
 
 def test_resizing_without_antialiasing_keeps_more_of_fine_structure():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    plain, smooth = t.resize_plain(image, 32, 32), t.resize(image, 32, 32)
+    plain, smooth = t.resize_plain(image, 0.5), t.resize(image, 32, 32)
     assert plain.std() > 1.3 * smooth.std()
-    np.testing.assert_array_equal(t.resize_plain(image, 64, 64), image)
+    np.testing.assert_array_equal(t.resize_plain(image, 1.0), image)
 
 
 def test_inputs_without_antialiasing_are_normalised_before_they_are_resized():
     image = np.random.default_rng(1).integers(0, 256, (40, 30, 3), np.uint8)
     ((x, mirrored),) = t.multi_scale(image, [0.5], True, antialias=False)
-    expected = t.to_tensor(t.resize_plain(t.normalise(image), 20, 15))
+    expected = t.to_tensor(t.resize_plain(t.normalise(image), 0.5))
     torch.testing.assert_close(x, expected)
     torch.testing.assert_close(mirrored, expected.flip(-1))
     view = t.MaskedView(crop=32, scale=[0.5, 0.5], flip=0.0, antialias=False)
     cropped, _ = view(image, np.zeros((40, 30), np.uint8), np.random.default_rng(0))
-    assert set(cropped.unique().tolist()) <= {0.0, *t.normalise(t.resize_plain(image, 20, 15)).ravel().tolist()}
+    assert set(cropped.unique().tolist()) <= {0.0, *t.normalise(t.resize_plain(image, 0.5)).ravel().tolist()}

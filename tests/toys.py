@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from wsss.data.index import Dataset
+from wsss.refine.irn_walk import Relations
 from wsss.stores import write_masks
 
 CLASSES = ["background", "cat", "dog"]
@@ -59,3 +60,9 @@ def mask_shard(path: Path, images: Dataset, change=None) -> Path:
         for image_id, label in masks.items():
             store.put(image_id, label)
     return path
+
+
+def relations(cam, edge, classes, size: tuple[int, int], dp: torch.Tensor | None = None) -> Relations:
+    """What is known of an image; without displacements all cells stay where they are."""
+    where = torch.zeros(2, *edge.shape) if dp is None else dp
+    return Relations("a", np.array(classes, np.uint8), cam, edge, where, size)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from golden import load, weights_of
 from stages import changed
+from toys import relations
 
 from wsss.backbones.naming import KINDS
 from wsss.backbones.weights import load_official
@@ -241,16 +242,16 @@ def test_boundaries_and_displacements():
     close(edge, golden["nopad_edge_logits"], 2e-5)
     close(dp, golden["nopad_dp"], 5e-5)
     for prefix, tolerance in (("", 1e-4), ("small_", 5e-5)):
-        edge, dp = irn_net.boundary_and_displacement(net, image, int(golden[f"{prefix}crop_size"]))
-        close(edge[None], golden[f"{prefix}edge"], 1e-5)
-        close(dp, golden[f"{prefix}dp"], tolerance)
+        edge, dp = irn_net.boundary_and_displacement(net, [image], int(golden[f"{prefix}crop_size"]))
+        close(edge, golden[f"{prefix}edge"], 1e-5)
+        close(dp[0], golden[f"{prefix}dp"], tolerance)
 
 
 @pytest.mark.parametrize(("key", "tolerance"), [("rw_r5_b10_t8", 2e-4), ("rw_r5_b10_t3", 2e-5), ("rw_r4_b6_t5", 5e-5)])
 def test_propagation(key: str, tolerance: float):
     golden = load("irn_propagate")
     radius, beta, log_steps = (int(part[1:]) for part in key.split("_")[1:])
-    walked = irn_walk.propagate(tensor(golden, "cam"), tensor(golden, "edge")[0], beta, log_steps, radius)
+    [walked] = irn_walk.propagate(tensor(golden, "cam")[None], tensor(golden, "edge"), beta, log_steps, radius)
     close(walked, golden[key], tolerance)
     assert_pairs(golden, released()["irn_walk"]["radius"])
 
@@ -265,11 +266,13 @@ def test_semantic_labels(prefix: str):
     cam, edge, label = tensor(golden, f"{prefix}cam"), tensor(golden, f"{prefix}edge")[0], golden[f"{prefix}label"]
     if prefix:
         image = to_tensor(normalise(golden["net_image"]))
-        edge, _ = irn_net.boundary_and_displacement(network(golden), image, released()["irn_train"]["train"]["crop"])
+        crop = released()["irn_train"]["train"]["crop"]
+        [edge], _ = irn_net.boundary_and_displacement(network(golden), [image], crop)
         close(edge[None], golden["net_edge"], 5e-4)
-    walked = irn_walk.propagate(cam, edge, settings["beta"], settings["log_steps"], settings["radius"])
+    [walked] = irn_walk.propagate_each([cam], [edge], settings)
     close(walked, golden[f"{prefix}rw"], 3e-4)
-    actual = irn_walk.semantic_labels(cam, edge, golden[f"{prefix}keys"] + 1, label.shape, settings)
+    image = relations(cam, edge, golden[f"{prefix}keys"] + 1, label.shape)
+    [actual] = irn_walk.semantic_labels([image], settings)
     assert (actual != label).sum() <= 3
 
 
@@ -290,13 +293,13 @@ def test_marks_for_training():
 def test_instances():
     golden = load("irn_ins_seg")
     settings, dp = released()["irn_instances"], tensor(golden, "dp")
-    np.testing.assert_array_equal(irn_instances.centroids(dp, settings["centroid_steps"]), golden["centroids"])
-    groups = irn_instances.clusters(dp, settings["centroid_steps"], settings["centroid_strength"])
+    np.testing.assert_array_equal(irn_instances.centroids(dp[None], settings["centroid_steps"])[0], golden["centroids"])
+    [groups] = irn_instances.clusters(dp[None], settings["centroid_steps"], settings["centroid_strength"])
     np.testing.assert_array_equal(groups, golden["cluster_onehot"])
 
     size = tuple(golden["image_size_hw"].tolist())
     cam, edge, classes = tensor(golden, "cam"), tensor(golden, "edge")[0], golden["keys"] + 1
-    found = irn_instances.detect(cam, edge, dp, classes, size, settings)
+    [found] = irn_instances.detect([relations(cam, edge, classes, size, dp)], settings)
     shape = tuple(golden["mask_shape"].tolist())
     masks = np.unpackbits(golden["mask_bits"], count=np.prod(shape)).reshape(shape).astype(bool)
     np.testing.assert_array_equal(found.classes, golden["class_id"] + 1)

@@ -1,6 +1,6 @@
 """A real Slurm of two nodes on one machine, for tests; only its CPUs and GPUs are made up.
 
-As root on Debian or Ubuntu: python tests/slurm/cluster.py up | down | crash NODE JOB
+As root on Debian or Ubuntu: python tests/slurm/cluster.py up [accounting] | down | crash NODE JOB
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+FOR_ACCOUNTING = ("slurmdbd", "mariadb-server")
 NODES = ("node1", "node2")
 ETC, RUN, SPOOL, LOG = (Path(folder) for folder in ("/etc/slurm", "/run/slurm", "/var/spool/slurm", "/var/log/slurm"))
 OURS = "# written by tests/slurm/cluster.py"
@@ -53,7 +54,7 @@ JobAcctGatherFrequency=2
 JobAcctGatherParams=OverMemoryKill
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-AccountingStorageType=accounting_storage/none
+AccountingStorageType=accounting_storage/{{accounting}}
 JobCompType=jobcomp/filetxt
 JobCompLoc={LOG}/jobs.log
 {{nodes}}
@@ -61,15 +62,33 @@ PartitionName=main Default=YES PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE 
 PartitionName=short PriorityTier=10 PreemptMode=OFF MaxTime=2 Nodes=node[1-2]
 PartitionName=scavenge PriorityTier=1 PreemptMode=REQUEUE MaxTime=INFINITE Nodes=node[1-2]
 """
+DATABASE = f"""AuthType=auth/munge
+DbdHost=localhost
+DbdAddr=127.0.0.1
+SlurmUser=root
+PidFile={RUN}/slurmdbd.pid
+LogFile={LOG}/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=slurm
+StoragePass=slurm
+StorageLoc=slurm
+"""
+TABLES = """CREATE DATABASE IF NOT EXISTS slurm; CREATE USER IF NOT EXISTS slurm@localhost IDENTIFIED BY 'slurm';
+GRANT ALL ON slurm.* TO slurm@localhost;"""
 
 
-def up() -> None:
-    """Install what is missing, write the configuration and start the daemons."""
-    _install()
+def up(*also: str) -> None:
+    """Install what is missing, write the configuration and start the daemons; ``accounting`` starts Slurm's, too."""
+    accounting = "accounting" in also
+    _install(accounting)
     for folder in (ETC, RUN, SPOOL / "controller", LOG, *(SPOOL / node for node in NODES)):
         folder.mkdir(parents=True, exist_ok=True)
-    _configure()
+    _configure("slurmdbd" if accounting else "none")
     _start_munge()
+    if accounting:
+        _start_tables()
+        start_accounting()
     if not _alive("slurmctld"):
         _run("slurmctld")
     _until(lambda: _run("scontrol", "ping", check=False).returncode == 0, "slurmctld answers")
@@ -82,9 +101,23 @@ def down() -> None:
     """Cancel all jobs and stop the daemons."""
     if _alive("slurmctld"):
         _run("scancel", "--user=root", check=False)
-    for name in (*(f"slurmd.{node}" for node in NODES), "slurmctld"):
+    for name in (*(f"slurmd.{node}" for node in NODES), "slurmctld", "slurmdbd", "mariadbd"):
         _stop(RUN / f"{name}.pid")
     _stop(Path("/run/munge/munged.pid"))
+
+
+def start_accounting() -> None:
+    """Start slurmdbd."""
+    if not _alive("slurmdbd"):
+        _run("slurmdbd")
+    _until(lambda: _run("sacctmgr", "-n", "show", "cluster", check=False).returncode == 0, "slurmdbd answers")
+    for words in (("cluster", "test"), ("account", "wsss", "Cluster=test"), ("user", "root", "Account=wsss")):
+        _run("sacctmgr", "-i", "add", *words, check=False)  # which fails for what is there
+
+
+def stop_accounting() -> None:
+    """Stop slurmdbd."""
+    _stop(RUN / "slurmdbd.pid")
 
 
 def start_node(node: str) -> None:
@@ -118,15 +151,17 @@ def is_ours() -> bool:
     return path.exists() and path.read_text().startswith(OURS)
 
 
-def _install() -> None:
-    if all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch", "munged")):
+def _install(accounting: bool) -> None:
+    packages = (*PACKAGES, *(FOR_ACCOUNTING if accounting else ()))
+    programs = ("slurmctld", "slurmd", "sbatch", "munged", *(("slurmdbd", "mariadbd") if accounting else ()))
+    if all(shutil.which(name) for name in programs):
         return
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (("update", "-qq"), ("install", "-y", "-qq", "--no-install-recommends", *PACKAGES)):
+    for words in (("update", "-qq"), ("install", "-y", "-qq", "--no-install-recommends", *packages)):
         subprocess.run(["apt-get", *words], env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
-def _configure() -> None:
+def _configure(accounting: str) -> None:
     """Write slurm.conf; a configuration of another hand is left alone."""
     path, host = ETC / "slurm.conf", socket.gethostname().partition(".")[0]
     if path.exists() and not is_ours():
@@ -135,7 +170,7 @@ def _configure() -> None:
     lines = [
         f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={17010 + i} {has}" for i, node in enumerate(NODES)
     ]
-    path.write_text(CONFIGURATION.format(host=host, nodes="\n".join(lines)))
+    path.write_text(CONFIGURATION.format(host=host, nodes="\n".join(lines), accounting=accounting))
     devices = [_device(i) for i in range(GPUS)]
     (ETC / "gres.conf").write_text("".join(f"Name=gpu Type=toy File={device}\n" for device in devices))
 
@@ -148,6 +183,27 @@ def _device(i: int) -> str:
         if made.returncode:
             return ("/dev/zero", "/dev/full")[i]
     return str(path)
+
+
+def _start_tables() -> None:
+    """Start a database of its own for slurmdbd, which only finds it at the usual socket."""
+    tables, socket_folder = SPOOL / "mysql", Path("/run/mysqld")
+    for folder in (tables, socket_folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.chown(folder, "mysql", "mysql")
+    if not (tables / "mysql").is_dir():
+        _run("mariadb-install-db", "--user=mysql", f"--datadir={tables}")
+    if not _alive("mariadbd"):
+        pid_file = tables / "mariadbd.pid"
+        options = (f"--datadir={tables}", f"--pid-file={pid_file}", f"--socket={socket_folder}/mysqld.sock")
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+        started = subprocess.Popen(["mariadbd", "--user=mysql", "--skip-networking", *options], **quiet)
+        (RUN / "mariadbd.pid").write_text(str(started.pid))
+    _until(lambda: _run("mysqladmin", "ping", check=False).returncode == 0, "the database answers")
+    _run("mysql", "-e", TABLES)
+    path = ETC / "slurmdbd.conf"
+    path.write_text(DATABASE)
+    path.chmod(0o600)
 
 
 def _start_munge() -> None:

@@ -31,8 +31,18 @@ def lacking():
     names = {Requirement(text).name for text in project["project"]["dependencies"]}
     if DeploymentMethod.CONDA in DEPLOYED:
         names &= PLANNED_WITH
-    there = {found.name.lower().replace("_", "-") for found in metadata.distributions()}
-    return sorted(name for name in names - there if not name.startswith("snakemake"))
+    return sorted(
+        name for name in names if not name.startswith("snakemake") and not there(name)
+    )
+
+
+def there(name):
+    """A package of that name is installed."""
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 if missing := lacking():
@@ -69,7 +79,7 @@ from wsss.plan import (
     targets,
     usage,
 )
-from wsss.plan.written import as_yaml
+from wsss.plan.written import as_yaml, sections_as_yaml
 from wsss.stages import (
     IN_SHARDS,
     MEASURED,
@@ -269,16 +279,14 @@ def drawn_from(kind):
 @functools.cache
 def drawing(dataset, kind, word):
     """Return all that decides a table, a figure or claims on a data set."""
-    target = targets.Target.of(kind, word)
-    return drawings.drawing(plan, dataset, kind, target.paper, target.name)
+    return cost.drawing_of(plan, dataset, targets.Target.of(kind, word))
 
 
 def said_of(kind, key):
     """Return the title or caption of the table, figure or claims that the wildcards name."""
 
     def text(w):
-        target = targets.Target.of(kind, w.word)
-        return drawings.about(plan, kind, target.paper, target.name)[key]
+        return drawings.about(plan, targets.Target.of(kind, w.word))[key]
 
     return text
 

@@ -15,7 +15,7 @@ rule configure:
     conda:
         ENV
     params:
-        text=lambda w: as_yaml(
+        text=lambda w: sections_as_yaml(
             plan.stage_config(w.dataset, w.paper, w.run, w.seed, w.stage)
         ),
     shell:

@@ -1,4 +1,8 @@
-"""``wsss``: every stage of the pipeline as a command, in pipeline order. The rules run exactly these."""
+"""The commands of ``wsss``: those that the workflow runs, in the order of the pipeline, then those that people type.
+
+``wsss targets`` lists what can be made, ``wsss cost`` says what it takes, ``snakemake`` makes it, and ``wsss audit``
+checks it.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +13,39 @@ from typing import Any
 
 import wsss.commands  # they register themselves
 import wsss.questions
-from wsss.arguments import COMMANDS, IN, OUT, Command
+from wsss.arguments import COMMANDS, IN, OUT, Argument, Command
 from wsss.children import end_with
 from wsss.errors import ChildDied, WsssError
 from wsss.files import no_room, read_yaml
 
 
 def parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
     top = argparse.ArgumentParser(prog="wsss", description=__doc__.replace("``", ""))
     subs = top.add_subparsers(dest="command", required=True, metavar="command")
     for entry in COMMANDS.values():
         sub = subs.add_parser(entry.name, help=entry.help, description=entry.help)
         for argument in entry.arguments:
-            default = f" (default: {argument.default})" if isinstance(argument.default, str) else ""
-            options: dict[str, Any] = {"help": argument.help + default}
-            if argument.many:
-                options["nargs"] = "*"
-            if argument.switch:
-                options["action"] = "store_true"
-            elif argument.flag.startswith("-"):
-                options |= {"required": argument.required, "default": argument.default}
-            sub.add_argument(argument.flag, **options)
+            sub.add_argument(argument.flag, **_options(argument))
     return top
 
 
+def _options(argument: Argument) -> dict[str, Any]:
+    """Say to argparse what an argument is."""
+    default = f" (default: {argument.default})" if isinstance(argument.default, str) else ""
+    options: dict[str, Any] = {"help": argument.help + default}
+    if argument.many:
+        options["nargs"] = "*"
+    if argument.switch:
+        options["action"] = "store_true"
+    elif argument.flag.startswith("-"):
+        options["required"] = argument.required
+        options["default"] = argument.default
+    return options
+
+
 def _paths(entry: Command, args: argparse.Namespace, role: str) -> list[str]:
+    """List the paths that a command line gives to arguments of a role."""
     found: list[str] = []
     for argument in entry.arguments:
         value = getattr(args, argument.flag.lstrip("-").replace("-", "_"))
@@ -43,38 +55,16 @@ def _paths(entry: Command, args: argparse.Namespace, role: str) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run a command, and end with one line and an exit code where the input is wrong."""
     args = parser().parse_args(argv)
     entry = COMMANDS[args.command]
     try:
         _limit_threads()
-        outputs = _paths(entry, args, OUT)
-        first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several GPUs' processes, it keeps the records
-        if not first:
-            end_with(os.getppid())
-        if not (outputs and first):
-            entry.run(args)
-            sys.stdout.flush()
-            return
-        from wsss.lease import leased
-        from wsss.provenance.record import made_by_another, recorded
-
-        inputs = _paths(entry, args, IN)
-        for path in inputs:
-            if not os.path.exists(path):
-                raise WsssError(f"{path}: no such file; make it first, or correct the path")
-        settings = getattr(args, "config", None) or getattr(args, "drawing", None)
-        config = read_yaml(settings) if settings else None
-        inputs += wsss.commands.inputs_found(entry.name, args, config)
-        with leased(outputs[0]) as waited:
-            if waited and made_by_another(entry.name, inputs, outputs, config):
-                print(f"{outputs[0]}: another job has just made it; nothing is left to do", file=sys.stderr)
-                return
-            with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")):
-                entry.run(args)
+        _run(entry, args)
     except BrokenPipeError:  # who reads it, as head does, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except WsssError as error:
-        print(f"wsss {entry.name}: {error}", file=sys.stderr, flush=True)
+        _say(entry, str(error))
         if isinstance(error, ChildDied):  # what it left, as a lock, might be waited for on the way out
             os._exit(error.exit_code)
         sys.exit(error.exit_code)
@@ -83,11 +73,48 @@ def main(argv: list[str] | None = None) -> None:
     except Exception as error:
         if not no_room(error):
             raise
-        where = os.path.abspath((_paths(entry, args, OUT) or ["."])[0])
+        outputs = _paths(entry, args, OUT) or ["."]
         cure = "make room and run it again; what was complete is kept, and a training goes on from its checkpoint"
-        line = f"wsss {entry.name}: {where}: no room is left on the disk, or in your quota: {cure}"
-        print(line, file=sys.stderr, flush=True)
+        _say(entry, f"{os.path.abspath(outputs[0])}: no room is left on the disk, or in your quota: {cure}")
         sys.exit(WsssError.exit_code)
+
+
+def _say(entry: Command, message: str) -> None:
+    """Print the line of a command that fails."""
+    print(f"wsss {entry.name}: {message}", file=sys.stderr, flush=True)
+
+
+def _run(entry: Command, args: argparse.Namespace) -> None:
+    """Run a command. One that makes something holds its lease meanwhile and leaves a record."""
+    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several GPUs' processes, it keeps the records
+    if not first:
+        end_with(os.getppid())
+    outputs = _paths(entry, args, OUT)
+    if outputs and first:
+        _run_recorded(entry, args, outputs)
+        return
+    entry.run(args)
+    sys.stdout.flush()
+
+
+def _run_recorded(entry: Command, args: argparse.Namespace, outputs: list[str]) -> None:
+    """Run a command that makes something, unless another job makes it meanwhile."""
+    from wsss.lease import leased
+    from wsss.provenance.record import made_by_another, recorded
+
+    inputs = _paths(entry, args, IN)
+    for path in inputs:
+        if not os.path.exists(path):
+            raise WsssError(f"{path}: no such file; make it first, or correct the path")
+    settings = getattr(args, "config", None) or getattr(args, "drawing", None)
+    config = read_yaml(settings) if settings else None
+    inputs += wsss.commands.inputs_found(entry.name, args, config)
+    with leased(outputs[0]) as waited:
+        if waited and made_by_another(entry.name, inputs, outputs, config):
+            print(f"{outputs[0]}: another job has just made it; nothing is left to do", file=sys.stderr)
+            return
+        with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")):
+            entry.run(args)
 
 
 def _limit_threads() -> None:

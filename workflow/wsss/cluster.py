@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ GONE = 180  # seconds within which a cancelled job is gone
 
 
 class Site(BaseModel):
-    """What a cluster is like: ``slurm/site.yaml``. What is not said there is left to the cluster."""
+    """The properties of a cluster: ``slurm/site.yaml``. What is not said there is left to the cluster."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -92,26 +92,33 @@ def fit(resources: Any, site: Site, trains: bool, record: Callable[[Any], str] |
     for name, value in said.items():
         if value is not None and name not in resources:
             resources[name] = value
-    if "slurm_extra" not in resources:
-        resources["slurm_extra"] = lambda wildcards, attempt: options(
-            site, trains, attempt, record(wildcards) if record else None
-        )
+    if "slurm_extra" in resources:
+        return
+
+    def extra(wildcards: Any, attempt: int) -> str:
+        return options(site, trains, attempt, record(wildcards) if record else None)
+
+    resources["slurm_extra"] = extra
 
 
 def options(site: Site, trains: bool, attempt: int, record: str | None) -> str:
     """Return more options for sbatch: a log that a requeued job continues, a warning, no node that lacked a GPU."""
     found = ["--open-mode=append"]
     if trains and site.warn_minutes:
-        found.append(f"--signal=TERM@{round(60 * site.warn_minutes)}")
-    if attempt > 1 and record and (nodes := nodes_without_gpu(ledger_path(record))):
-        found.append(f"--exclude={','.join(nodes)}")
+        seconds = round(60 * site.warn_minutes)
+        found.append(f"--signal=TERM@{seconds}")
+    if attempt > 1 and record:
+        nodes = nodes_without_gpu(ledger_path(record))
+        found += [f"--exclude={','.join(nodes)}"] if nodes else []
     return " ".join([*found, site.options]).strip()
 
 
 def nodes_without_gpu(ledger: Path) -> list[str]:
     """Return the nodes on which attempts at a result asked for a GPU and saw none."""
-    lines = ledger.read_text(encoding="utf-8").splitlines() if ledger.is_file() else []
-    events = [json.loads(line) for line in lines]
+    if not ledger.is_file():
+        return []
+    lines = ledger.read_text(encoding="utf-8").splitlines()
+    events = map(json.loads, lines)
     return sorted({event["node"] for event in events if event["event"] == LACKS_GPU})
 
 
@@ -139,14 +146,15 @@ def _largest_node(partition: str | None) -> int | None:
         return None
     where = ["-p", partition] if partition else []
     answer = subprocess.run(["sinfo", "-h", "-N", "-o", "%m", *where], capture_output=True, text=True, check=False)
-    return max((int(word) for word in re.findall(r"\d+", answer.stdout)), default=None)
+    sizes = map(int, re.findall(r"\d+", answer.stdout))
+    return max(sizes, default=None)
 
 
 def minutes(limit: str) -> int | None:
     """Turn Slurm's words for a time limit, as ``1-12:00:00``, ``30:00`` or ``infinite``, into minutes."""
     if not (found := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)):
         return None
-    days, hours, rest, _ = (int(word or 0) for word in found.groups())
+    days, hours, rest, _ = map(int, found.groups(default="0"))
     return max(days * 1440 + hours * 60 + rest, 1)
 
 
@@ -156,8 +164,11 @@ def partitions() -> list[tuple[str, str]]:
     if not shutil.which("sinfo"):
         return []
     answer = subprocess.run(["sinfo", "-h", "-o", "%P %l"], capture_output=True, text=True, check=False)
-    lines = answer.stdout.splitlines()
-    return [(name, limit) for name, _, limit in (line.partition(" ") for line in lines)]
+    found = []
+    for line in answer.stdout.splitlines():
+        name, _, limit = line.partition(" ")
+        found.append((name, limit))
+    return found
 
 
 def ask(*command: str) -> str:
@@ -175,16 +186,19 @@ def ask(*command: str) -> str:
 # ---- before the first job
 
 
-def check(site: Site, gpus: int) -> None:
+def check(site: Site, gpus: int, folders: Iterable[str | Path] = ()) -> None:
     """Look for what would make jobs fail later.
 
     Args:
         site: the cluster.
         gpus: the number of GPUs that a training asks for.
+        folders: those that the commands of jobs name.
 
     Raises:
         WsssError: the first finding.
     """
+    if odd := [str(folder) for folder in folders if "'" in str(folder)]:
+        raise WsssError(f"{odd[0]}: Snakemake cannot name a folder with an apostrophe to a cluster's jobs; rename it")
     if not shutil.which("sbatch"):
         raise WsssError("sbatch: not found; start the workflow on a login node of the cluster")
     if not shutil.which("sacct") and not site.account:
@@ -198,8 +212,10 @@ def check(site: Site, gpus: int) -> None:
 
 
 def _check_gpus(site: Site) -> None:
+    """Look for GPUs of the site's type in its partition."""
     where = ["-p", site.gpu_partition] if site.gpu_partition else []
-    kinds = sorted(set(re.findall(r"gpu(?::([^:,()\s]+))?(?::\d+)", ask("sinfo", "-h", "-o", "%G", *where))))
+    listed = ask("sinfo", "-h", "-o", "%G", *where)
+    kinds = sorted(set(re.findall(r"gpu(?::([^:,()\s]+))?(?::\d+)", listed)))
     if not kinds:
         of = f"partition '{site.gpu_partition}'" if where else "the cluster"
         raise WsssError(f"{of} has no GPU; name another gpu_partition in slurm/site.yaml, or use --config gpus=0")
@@ -226,10 +242,14 @@ def cancel_orphans(folder: str | Path) -> list[str]:
 
 def orphans(folder: str | Path) -> list[str]:
     """List the job ids of Snakemake's jobs that wait or run in a working folder."""
-    listed = ask("squeue", "-h", "-u", getpass.getuser(), "-o", "%i|%j|%Z").splitlines()
-    rows = (line.split("|", 2) for line in listed)
+    listed = ask("squeue", "-h", "-u", getpass.getuser(), "-o", "%i|%j|%Z")
     here = os.path.realpath(folder)
-    return [job for job, name, where in rows if RUN.search(name) and os.path.realpath(where) == here]
+    found = []
+    for line in listed.splitlines():
+        job, name, where = line.split("|", 2)
+        if RUN.search(name) and os.path.realpath(where) == here:
+            found.append(job)
+    return found
 
 
 # ---- after the last

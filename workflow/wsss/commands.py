@@ -9,16 +9,13 @@ import functools
 import math
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wsss import stages
 from wsss.arguments import IN, OUT, Argument, command, number, register
 from wsss.errors import WsssError
 from wsss.files import INSTALLED, read_json, read_yaml
 from wsss.stages import IN_SHARDS, MEASURED, STAGES, TRAINED, Stage
-
-if TYPE_CHECKING:
-    pass
 
 CONFIG = Argument("--config", "resolved settings of this stage (config.yaml in its folder)", IN)
 DATA = Argument("--data", "folder of the data set's index", IN)
@@ -32,7 +29,7 @@ WORKERS = Argument("--workers", "processes for work on the CPU", default="1", re
 LOADERS = Argument("--loaders", "processes that load images for a network", default="0", required=False)
 BATCH = Argument(
     "--batch",
-    "images that inference takes at once, or auto: one on a CPU, more on a GPU",
+    "images that a network takes at once, or auto: one on a CPU, four on a GPU",
     default="auto",
     required=False,
 )
@@ -41,11 +38,11 @@ COMPILE = Argument("--compile", "torch.compile a training's backbones", switch=T
 CHECKPOINTS = Argument(
     "--checkpoint-minutes", "minutes between two checkpoints of a training", default="15", required=False
 )
-SCORES = Argument("--scores", "score shards", IN, many=True)
-MODEL = Argument("--model", "model.pt of the step before", IN)
+SCORES = Argument("--scores", "shards of class scores to read", IN, many=True)
+MODEL = Argument("--model", "trained network to use (model.pt)", IN)
 WEIGHTS = Argument("--weights", "models and weight files that the settings name", IN, many=True, required=False)
 METRICS = Argument("--metrics", "metrics files it reads", IN, many=True, required=False)
-DRAWING = Argument("--drawing", "its entry with all runs resolved (config.yaml in its folder)", IN)
+DRAWING = Argument("--drawing", "what it is made from (config.yaml in its folder)", IN)
 
 
 # ---- data
@@ -84,8 +81,11 @@ def _register_stage(name: str, stage: Stage) -> None:
         options = [*_learns_from(stage), OUTPUT, WEIGHTS, DEVICE, LOADERS, CHECKPOINTS, DETERMINISTIC, COMPILE]
         register(name, stage.help, lambda args: _run_training(name, args), CONFIG, DATA, *options)
         return
-    reads = [SCORES] if stage.shard_of else []
-    reads += [MODEL] if stage.model_of else []
+    reads = []
+    if stage.shard_of:
+        reads.append(SCORES)
+    if stage.model_of:
+        reads.append(MODEL)
     options = [*reads, OUTPUT, PART, SHARD, DEVICE, WORKERS, LOADERS, BATCH, DETERMINISTIC]
     register(name, stage.help, lambda args: _run_shards(name, args), CONFIG, DATA, *options)
 
@@ -99,6 +99,7 @@ def _learns_from(stage: Stage) -> list[Argument]:
 
 
 def _run_shards(name: str, args: Namespace) -> None:
+    """Run a stage that works image by image."""
     from wsss.job import give
     from wsss.run_shards import run_shards
 
@@ -119,26 +120,31 @@ def _run_shards(name: str, args: Namespace) -> None:
 
 
 def _run_training(name: str, args: Namespace) -> None:
+    """Run a stage that trains a network."""
     from wsss.job import give
     from wsss.run_training import run_training
 
     settings = _settings(args, name)
-    for path in stages.weights_read(name, settings):
-        if path not in (args.weights or ()) and not path.startswith(INSTALLED):
-            raise WsssError(f"--weights {path} is missing: the settings name it, and the record of the job must")
-    scores, masks = getattr(args, "scores", None), getattr(args, "masks", None)
+    _check_weights(name, settings, args.weights or [])
     given = give(
         settings,
         args.data,
         "train",
-        scores=scores or (),
-        masks=masks or None,
+        scores=getattr(args, "scores", None) or (),
+        masks=getattr(args, "masks", None) or None,
         device=args.device,
         deterministic=args.deterministic,
     )
     minutes = _minutes(args.checkpoint_minutes, "--checkpoint-minutes")
     loaders = number(args.loaders, "--loaders", least=0)
     run_training(STAGES[name], given, args.out, loaders, minutes, args.compile)
+
+
+def _check_weights(name: str, settings: Any, given: list[str]) -> None:
+    """Refuse a training whose settings name a weight file that its command line does not."""
+    for path in stages.weights_read(name, settings):
+        if path not in given and not path.startswith(INSTALLED):
+            raise WsssError(f"--weights {path} is missing: the settings name it, and the record of the job must")
 
 
 for _name, _stage in STAGES.items():
@@ -159,7 +165,7 @@ def _submission(args: Namespace) -> None:
     "measure",
     CONFIG,
     DATA,
-    Argument("--stage", f"stage whose result it is: {', '.join(MEASURED)}"),
+    Argument("--stage", f"stage whose result is measured: {', '.join(MEASURED)}"),
     Argument("--images", "role of the images: measured or val"),
     *(Argument(f"--{kind}", f"{kind[:-1]} shards", IN, True, (), False) for kind in ("scores", "masks", "instances")),
     OUTPUT,
@@ -172,11 +178,12 @@ def _measure(args: Namespace) -> None:
     if args.stage not in MEASURED:
         raise WsssError(f"--stage {args.stage}: choose one of {', '.join(MEASURED)}")
     makes = STAGES[args.stage].makes
-    given = [kind for kind in ("scores", "masks", "instances") if getattr(args, kind)]
-    if given != [makes]:
+    kinds = [kind for kind in ("scores", "masks", "instances") if getattr(args, kind)]
+    if kinds != [makes]:
         raise WsssError(f"--stage {args.stage}: give its --{makes}, and no other shards")
     results = {makes: getattr(args, makes)}
-    measure(give(_settings(args, "measure"), args.data, args.images, **results), args.stage, args.images, args.out)
+    given = give(_settings(args, "measure"), args.data, args.images, **results)
+    measure(given, args.stage, args.images, args.out)
 
 
 # ---- official weights
@@ -197,7 +204,8 @@ def _export_weights(args: Namespace) -> None:
     elif config["stage"] == "affinity":
         network = affinity_net.load(config, args.model)
     else:
-        network = load_method(config, len(Dataset.load(args.data).classes), args.model).complete()
+        classes = Dataset.load(args.data).classes
+        network = load_method(config, len(classes), args.model).complete()
     kind = getattr(network, "weights_kind", None)
     if kind is None:
         raise WsssError(f"{args.config}: its authors published no weights, so there is no format to write")
@@ -226,7 +234,8 @@ def _import_weights(args: Namespace) -> None:
     elif config["stage"] == "affinity":
         network = affinity_net.build(config, initial=False)
     elif args.data:
-        network = methods.build(config, len(Dataset.load(args.data).classes))
+        classes = Dataset.load(args.data).classes
+        network = methods.build(config, len(classes))
     else:
         raise WsssError("--data is missing: a classifier has its number of classes from the data set's index")
     out = Path(args.out)
@@ -265,7 +274,7 @@ def _judge(args: Namespace) -> None:
     write_claims(read_yaml(args.drawing), Path(args.out))
 
 
-@command("figure", DRAWING, Argument("--inputs", "files it draws", IN, True, (), False), OUTPUT)
+@command("figure", DRAWING, Argument("--inputs", "files that it draws", IN, True, (), False), OUTPUT)
 def _figure(args: Namespace) -> None:
     """Draw one figure as PDF, PNG and HTML."""
     from wsss.report.figures import draw_figure
@@ -329,8 +338,9 @@ def _settings(args: Namespace, stage: str) -> Any:
 
 
 def _shard(args: Namespace) -> tuple[int, int]:
+    """Read ``--shard``."""
     try:
-        i, n = (int(number) for number in args.shard.split("/"))
+        i, n = map(int, args.shard.split("/"))
     except ValueError:
         raise WsssError(f"--shard {args.shard}: give it as i/n, for example 0/4") from None
     if not 0 <= i < n:
@@ -339,6 +349,7 @@ def _shard(args: Namespace) -> tuple[int, int]:
 
 
 def _minutes(text: str, option: str) -> float:
+    """Read the value of an option that is a number of minutes."""
     try:
         minutes = float(text)
     except ValueError:

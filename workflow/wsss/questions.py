@@ -25,47 +25,6 @@ DATASET = Argument("--dataset", "data set, if not the configured one", required=
 # ---- what there is
 
 
-@command(
-    "evidence",
-    Argument("claims", "folders of judged claims, or names of data sets that have them", many=True),
-    Argument("--out", "document whose tables it writes", default="docs/evidence.md", required=False),
-    CONFIGURATION,
-)
-def _evidence(args: Namespace) -> None:
-    """Write the tables of docs/evidence.md: which claims hold on which data, from the records of what was computed."""
-    from wsss.plan.configuration import load_plan
-    from wsss.provenance.evidence import write_evidence
-
-    results = load_plan(args.config).results
-    folders = [Path(name) if "/" in name else results / name / "claims" / "claims" for name in args.claims]
-    if not folders:
-        raise WsssError("name data sets, or folders of judged claims, as results/shapes/claims/claims")
-    write_evidence(folders, args.out)
-
-
-@command("stages")
-def _stages(args: Namespace) -> None:
-    """List the stages of a run: what each reads, makes and is called by."""
-    print(stages.as_markdown())
-
-
-@command("schema")
-def _schema(args: Namespace) -> None:
-    """Print the JSON schema of a run's settings, by which editors complete and check them."""
-    from wsss.settings.schema import json_schema
-
-    print(json.dumps(json_schema(), indent=1))
-
-
-@command("recipes")
-def _recipes(args: Namespace) -> None:
-    """Print which release, settings and departures each row of the papers' tables follows (docs/recipes.md)."""
-    from wsss.plan.configuration import load_plan
-    from wsss.plan.recipes import page
-
-    print(page(list(load_plan(None).papers)))
-
-
 @command("targets", CONFIGURATION, DATASET)
 def _targets(args: Namespace) -> None:
     """List all claims, tables and figures that can be asked for, and their state."""
@@ -81,12 +40,14 @@ def _targets(args: Namespace) -> None:
 
 @command(
     "cost",
-    Argument("names", "tables, figures, claims and papers, as seam_table2; none: what is made by default", many=True),
+    Argument(
+        "names", "names of tables, figures, claims or papers, as seam_table2; none: what is made by default", many=True
+    ),
     CONFIGURATION,
     DATASET,
 )
 def _cost(args: Namespace) -> None:
-    """Say what has to be computed before targets can be written: trainings, images, time if known."""
+    """Say what has to be computed before targets can be written: trainings, images, and time where it is known."""
     from wsss.plan import cost, targets
 
     plan, dataset = _plan(args)
@@ -120,14 +81,14 @@ def _optional(flag: str, text: str) -> Argument:
 
 @command(
     "audit",
-    Argument("target", "a result: a file of any stage, or a table, figure or claims by name"),
-    _optional("--cell", "ROW,COLUMN: tell where one number of a table comes from"),
+    Argument("target", "a result: a table, a figure or claims by name, or a file of any stage"),
+    _optional("--cell", "ROW,COLUMN: say where this number of a table comes from"),
     _switch("--cold", "read every file again, whatever an earlier audit has found"),
     _switch("--recount", "count the pixels of masks and scores again"),
     Argument("--rerun", "number of jobs to run again and to compare", default="0", required=False),
     _optional("--expect", "digest that the target must have"),
     _optional("--images", "folder of the images, if it is not where the index says"),
-    _optional("--signers", "file of allowed signers, by which the signature is checked"),
+    _optional("--signers", "file of allowed signers (as ssh-keygen takes it), by which the signature is checked"),
     _switch("--mend", "set aside what does not match, so that the next run makes it again"),
     _switch("--full", "print every record and every consequence"),
     _switch("--json", "print JSON"),
@@ -156,7 +117,9 @@ def _audit(args: Namespace) -> None:
     sys.exit(code)
 
 
-@command("sign", Argument("target", "a result, as for audit"), Argument("--key", "private key of ssh-keygen"))
+@command(
+    "sign", Argument("target", "a result, named as for audit"), Argument("--key", "private key, as ssh-keygen makes it")
+)
 def _sign(args: Namespace) -> None:
     """Audit a result in full and sign its digests."""
     from wsss.provenance.commands import run_sign
@@ -164,7 +127,7 @@ def _sign(args: Namespace) -> None:
     sys.exit(run_sign(args.target, args.key))
 
 
-@command("adopt", Argument("targets", "results; none: all that are there", many=True), CONFIGURATION, DATASET)
+@command("adopt", Argument("targets", "results to verify; none: all that are there", many=True), CONFIGURATION, DATASET)
 def _adopt(args: Namespace) -> None:
     """Verify results that were copied from elsewhere, so that they are not computed again."""
     from wsss.provenance.commands import run_adopt
@@ -172,7 +135,7 @@ def _adopt(args: Namespace) -> None:
     sys.exit(run_adopt(args.targets, args.config, args.dataset))
 
 
-@command("diff", Argument("one", "a result, as for audit"), Argument("other", "the result to compare it with"))
+@command("diff", Argument("one", "a result, named as for audit"), Argument("other", "the result to compare it with"))
 def _diff(args: Namespace) -> None:
     """Say why two results differ: settings, code, inputs or environment."""
     from wsss.provenance.commands import run_diff
@@ -182,12 +145,56 @@ def _diff(args: Namespace) -> None:
 
 @command(
     "crate",
-    Argument("target", "a result, as for audit"),
+    Argument("target", "a result, named as for audit"),
     Argument("--out", "folder to write"),
-    _switch("--with-files", "copy the files, too, not only what is known of them"),
+    _switch("--with-files", "put in the files themselves, too, not only their description"),
 )
 def _crate(args: Namespace) -> None:
     """Write a result and all below it as a research object crate (RO-Crate 1.1)."""
     from wsss.provenance.commands import run_crate
 
     sys.exit(run_crate(args.target, args.out, args.with_files))
+
+
+# ---- documents
+
+
+@command(
+    "evidence",
+    Argument("claims", "data sets whose claims have been judged, or folders of judged claims", many=True),
+    Argument("--out", "document to write the tables into", default="docs/evidence.md", required=False),
+    CONFIGURATION,
+)
+def _evidence(args: Namespace) -> None:
+    """Write the tables of docs/evidence.md: which claims hold on which data, from the records of what was computed."""
+    from wsss.plan.configuration import load_plan
+    from wsss.provenance.evidence import write_evidence
+
+    results = load_plan(args.config).results
+    folders = [Path(name) if "/" in name else results / name / "claims" / "claims" for name in args.claims]
+    if not folders:
+        raise WsssError("name data sets, or folders of judged claims, as results/shapes/claims/claims")
+    write_evidence(folders, args.out)
+
+
+@command("stages")
+def _stages(args: Namespace) -> None:
+    """List the stages of a run: what each reads and makes, and the function behind it."""
+    print(stages.as_markdown())
+
+
+@command("schema")
+def _schema(args: Namespace) -> None:
+    """Print the JSON schema of a run's settings. Editors use it to complete and check them."""
+    from wsss.settings.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=1))
+
+
+@command("recipes")
+def _recipes(args: Namespace) -> None:
+    """Print which release, settings and departures each row of the papers' tables follows (docs/recipes.md)."""
+    from wsss.plan.configuration import load_plan
+    from wsss.plan.recipes import page
+
+    print(page(list(load_plan(None).papers)))

@@ -5,6 +5,7 @@ The order of the rows is the way of the data: no stage reads what a later one wr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -159,7 +160,7 @@ STAGES: Registry[Stage] = {
         makes="model",
         sections=("irn_train",),
         learns_from="irn_marks",
-        help="Train IRNet's boundary and displacement branches on these marks.",
+        help="Train IRNet's boundary and displacement branches on the marks of irn_marks.",
         one="IRNet",
         many="IRNets",
         result="IRNet",
@@ -329,9 +330,14 @@ def as_markdown() -> str:
     lines = ["| stage | sections | reads | makes | function |", "| --- | --- | --- | --- | --- |"]
     for name, stage in STAGES.items():
         reads = [stage.shard_of, stage.model_of, stage.learns_from]
-        texts = [", ".join(f"`{word}`" for word in words if word) or "-" for words in (stage.sections, reads)]
-        lines.append(f"| `{name}` | {texts[0]} | {texts[1]} | {stage.makes} | `{stage.function}` |")
+        own, sources = _quoted(stage.sections), _quoted(reads)
+        lines.append(f"| `{name}` | {own} | {sources} | {stage.makes} | `{stage.function}` |")
     return "\n".join(lines)
+
+
+def _quoted(words: Iterable[str | None]) -> str:
+    """List words as code, or a dash if there is none."""
+    return ", ".join(f"`{word}`" for word in words if word) or "-"
 
 
 def default_images(name: str) -> str:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from wsss.data.pixels import CAFFE_MEAN, LEVELS, RGB_MEAN, RGB_STD
@@ -49,17 +48,28 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def resize_plain(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize_plain(pixels: np.ndarray, scale: float) -> np.ndarray:
     """Resize ``H×W×3`` by bicubic interpolation without antialiasing, as OpenCV's ``INTER_CUBIC`` (a = -0.75) does.
 
-    Of uint8 the result is rounded and clamped, of float32 it is neither. OpenCV interpolates uint8 with coefficients of
-    11 bits, so its pixels differ by up to one level.
+    OpenCV, given a factor, steps by its inverse through the image, not by the ratio of the rounded sizes: at the far
+    edge that is up to a pixel elsewhere. Of uint8 the result is rounded and clamped, of float32 it is neither.
     """
     given = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float()
-    found = F.interpolate(given, (height, width), mode="bicubic", align_corners=False)[0].permute(1, 2, 0)
+    height, width = pixels.shape[:2]
+    size = scaled_size(height, width, scale)
+    resized: torch.Tensor = torch.ops.aten.upsample_bicubic2d(given, size, False, scale, scale)  # takes size and factor
+    found = resized[0].permute(1, 2, 0)
     if pixels.dtype == np.uint8:
         found = found.round().clamp(0, LEVELS).to(torch.uint8)
     return found.contiguous().numpy()
+
+
+def resize_label_plain(label: np.ndarray, scale: float) -> np.ndarray:
+    """Resize a label map ``H×W`` as OpenCV's ``INTER_NEAREST`` does: ``x / scale``, rounded down, comes to ``x``."""
+    height, width = label.shape
+    sizes = zip(scaled_size(height, width, scale), (height, width), strict=True)
+    y, x = (np.minimum((np.arange(new) * (1 / scale)).astype(int), old - 1) for new, old in sizes)
+    return label[np.ix_(y, x)]
 
 
 def resize_label(label: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -101,8 +111,10 @@ def multi_scale(
     height, width = image.shape[:2]
     inputs = []
     for scale in scales:
-        size = scaled_size(height, width, scale)
-        pixels = normalise(resize(image, *size), input) if antialias else resize_plain(normalise(image, input), *size)
+        if antialias:
+            pixels = normalise(resize(image, *scaled_size(height, width, scale)), input)
+        else:
+            pixels = resize_plain(normalise(image, input), scale)
         tensor = to_tensor(pixels)
         inputs.append(torch.stack([tensor, tensor.flip(-1)] if flip else [tensor]))
     return inputs
@@ -235,7 +247,8 @@ class MaskedView:
 
     ``(image H×W×3, label H×W, rng) -> (3×crop×crop float32, crop×crop uint8)``. The size changes by a factor uniform in
     ``scale`` (YudeWang, IRN) or to a long side uniform in ``long_side`` (AEFT); at most one of them is given. Outside
-    the image are the mean colour and the label 255. Without ``antialias`` the image is resized by :func:`resize_plain`.
+    the image are the mean colour and the label 255. Without ``antialias``, which goes with ``scale``, both are resized
+    as OpenCV does: :func:`resize_plain`, :func:`resize_label_plain`.
     """
 
     crop: int
@@ -250,21 +263,25 @@ class MaskedView:
     def __post_init__(self) -> None:
         if self.scale and self.long_side:
             raise WsssError("scale and long_side are both given: set one of them to null")
+        if self.long_side and not self.antialias:
+            raise WsssError("antialias: without it sizes change by a factor: set scale, and long_side to null")
 
     def __call__(
         self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         height, width = image.shape[:2]
-        size = height, width
+        size, factor = (height, width), 1.0
         if self.scale:
             smallest, largest = self.scale
-            size = scaled_size(height, width, rng.uniform(smallest, largest))
+            factor = rng.uniform(smallest, largest)
+            size = scaled_size(height, width, factor)
         if self.long_side:
             low, high = self.long_side
             size = long_side_size(height, width, int(rng.integers(low, high + 1)))
-        if size != (height, width):
-            resized = resize if self.antialias else resize_plain
-            image, label = resized(image, *size), resize_label(label, *size)
+        if not self.antialias:
+            image, label = resize_plain(image, factor), resize_label_plain(label, factor)
+        elif size != (height, width):
+            image, label = resize(image, *size), resize_label(label, *size)
         if rng.random() < self.flip:
             image, label = image[:, ::-1], label[:, ::-1]
         image = _jittered(np.ascontiguousarray(image), self.jitter, self.jitter_p, rng)

@@ -36,8 +36,9 @@ D11 a step whose loss is no number is left out, as in the release; here it is al
     thousandth of all steps end the training (``train.may_skip``; 0: the first one does).
 D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release sends to RIB's IRNet, which the
     tables' runs take (sections ``irn_*``). AffinityNet is the option: stage ``walk``, ``deeplab.labels: walk``.
-D13 the authors keep the epoch whose maps score best on masks of the training images, measured after every epoch. So
-    do the runs on the papers' data, with every eighth epoch (``train.select``, ``select_every``); others keep the last.
+D13 the release scores maps on masks of the training images after every epoch, names the best and keeps all; that the
+    poster's are of the best is our reading, as the release's inference takes the last of 100. So do the runs on the
+    papers' data, with every eighth epoch (``train.select``, ``select_every``); others keep the last.
 D14 AffinityNet has PSA's dropout (.3/.5) and frozen parts, as the file that the release ships for it; ACR's classifier
     has other dropout, and nothing is frozen (``affinity.backbone``).
 D15 nothing is released of AffinityNet's walk over these maps. It has the values of AEFT, the only walk that the group

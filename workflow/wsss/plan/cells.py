@@ -9,10 +9,10 @@ from wsss.plan.datasets import has_objects
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
 from wsss.plan.runs import Run
+from wsss.plan.wording import counted
 from wsss.stages import STAGES, sections
 
 NO_SERVER = "test masks are not public: the VOC server measures what `wsss submission` packs"
-NAMED = 3  # settings that are named before they are counted
 
 
 class Result(NamedTuple):
@@ -36,8 +36,12 @@ class Result(NamedTuple):
 
     def metrics(self, images: str) -> list[str]:
         """List the metrics files, one per seed."""
-        seeds = self.plan.dataset(self.run.dataset)["seeds"]
-        return [self.plan.metrics(*self.run, seed, self.stage, images) for seed in seeds]
+        dataset = self.plan.dataset(self.run.dataset)
+        found = []
+        for seed in dataset["seeds"]:
+            path = self.plan.metrics(*self.run, seed, self.stage, images)
+            found.append(path)
+        return found
 
     def chosen(self) -> str | None:
         """Describe the epochs of the classifier out of which the one that this rests on was chosen on masks."""
@@ -46,8 +50,9 @@ class Result(NamedTuple):
         if "train" not in sections(self.stage, config) or train["select"] == "last":
             return None
         last = train["epochs"]
-        looked_at = {*range(train["select_from"] + 1, last + 1, train["select_every"]), last}
-        return f"epochs {', '.join(map(str, sorted(looked_at)))} of {last}"
+        first = train["select_from"] + 1
+        looked_at = sorted({*range(first, last + 1, train["select_every"]), last})
+        return f"epochs {', '.join(map(str, looked_at))} of {last}"
 
     def not_comparable(self) -> str | None:
         """Say why this cannot be compared with the reported result: other images, or other settings than released."""
@@ -55,11 +60,9 @@ class Result(NamedTuple):
         if not self.plan.dataset(dataset).get("published"):
             return f"data set {dataset}, backbone {self._network()}"
         changed = self.plan.departures(*self.run)
-        if not changed:
-            return None
-        text = f"other settings than the paper's: {', '.join(changed[:NAMED])}"
-        rest = len(changed) - NAMED
-        return f"{text} and {rest} more" if rest > 0 else text
+        if changed:
+            return f"other settings than the paper's: {counted(changed)}"
+        return None
 
     def _network(self) -> str:
         """Name the network that makes this."""
@@ -76,9 +79,10 @@ def companion(plan: Plan, dataset: str, spec: Raw) -> tuple[str, str | None]:
     role = spec.get("companion")
     if role is None:
         return dataset, None
-    beside = plan.dataset(dataset).get("companions", {}).get(role)
-    if beside is None:
+    companions = plan.dataset(dataset).get("companions", {})
+    if role not in companions:
         return dataset, f"no {role} data set beside {dataset}"
+    beside = companions[role]
     return beside, plan.absent(beside)
 
 
@@ -94,11 +98,15 @@ def with_metrics(plan: Plan, dataset: str, paper: str, cell: Raw) -> Raw:
     if not cell.get("run"):
         return cell
     measured, missing = companion(plan, dataset, cell)
-    result = Result(plan, Run(measured, *papers.owner_of(cell["run"], paper)), cell["stage"])
+    run = Run(measured, *papers.owner_of(cell["run"], paper))
+    result = Result(plan, run, cell["stage"])
     missing = missing or result.missing(cell["images"])
     if missing:
         return {**cell, "missing": missing}
-    found = {**cell, "run": result.run.word, "dataset": measured, "metrics": result.metrics(cell["images"])}
+    found = dict(cell)
+    found["run"] = run.word
+    found["dataset"] = measured
+    found["metrics"] = result.metrics(cell["images"])
     if why := result.not_comparable():
         found["not_comparable"] = why
     if epochs := result.chosen():

@@ -1,4 +1,4 @@
-"""Checks of a data set's entry in the configuration: names that nothing is called would be said in vain."""
+"""Checks of a data set's entry in the configuration: a name that stands for nothing would be said in vain."""
 
 from __future__ import annotations
 
@@ -26,22 +26,29 @@ def check_dataset(name: str, spec: Raw, overrides: Raw, specs: dict[str, Raw]) -
         WsssError: the first name that is unknown.
     """
     where = f"datasets.{name}"
-    runs = _runs(specs)
-    settings = [*map(resolve.method_settings, resolve.methods()), presets.presets(), runs, overrides, *_own(spec)]
-    networks = list(_networks(settings))
+    methods, runs = resolve.methods(), _runs(specs)
+    settings = [*map(resolve.method_settings, methods), presets.presets(), runs, overrides]
+    networks = list(_networks(settings + _own(spec)))
     known: dict[str, Iterable[str]] = {
-        "stand_ins": {network["name"] for network in networks if network.get("name")},
-        "methods": resolve.methods(),
+        "stand_ins": [network["name"] for network in networks if network.get("name")],
+        "methods": methods,
         "runs": runs,
     }
     for key, names in known.items():
         for entry in spec.get(key, {}):
             choose(dict.fromkeys(names), entry, f"name in {where}.{key}")
-    for role, split in spec["splits"].items():
-        choose(_lists(spec), split, f"split in {where}.splits.{role}")
-    if "images" in spec.get("pretraining", {}):
-        choose(_lists(spec), spec["pretraining"]["images"], f"split in {where}.pretraining.images")
+    _check_splits(spec, where)
     _check_keys(spec.get("stand_ins", {}), networks, where)
+
+
+def _check_splits(spec: Raw, where: str) -> None:
+    """Check that every split which is named has a list of images."""
+    lists = _lists(spec)
+    for role, split in spec["splits"].items():
+        choose(lists, split, f"split in {where}.splits.{role}")
+    own = spec.get("pretraining", {})
+    if "images" in own:
+        choose(lists, own["images"], f"split in {where}.pretraining.images")
 
 
 def _check_keys(stand_ins: Raw, networks: list[Raw], where: str) -> None:
@@ -65,19 +72,25 @@ def _runs(specs: dict[str, Raw]) -> Raw:
 
 def _own(spec: Raw) -> list[Raw]:
     """Return the parts of a data set's entry that hold settings."""
-    return [spec.get(key, {}) for key in ("overrides", "pretraining", "methods", "runs")]
+    keys = ("overrides", "pretraining", "methods", "runs")
+    return [spec.get(key, {}) for key in keys]
 
 
 def _lists(spec: Raw) -> Raw:
+    """Return the splits that a data set has lists of, as keys."""
     options = spec["options"]
-    return options.get("lists", options.get("sets", dict.fromkeys(SHAPES_LISTS)))
+    for key in ("lists", "sets"):
+        if key in options:
+            return dict(options[key])
+    return dict.fromkeys(SHAPES_LISTS)
 
 
 def _networks(settings: Any) -> Iterator[Raw]:
     """Yield every ``backbone`` mapping in nested settings."""
     if isinstance(settings, dict):
-        if isinstance(settings.get("backbone"), dict):
-            yield settings["backbone"]
+        backbone = settings.get("backbone")
+        if isinstance(backbone, dict):
+            yield backbone
         settings = list(settings.values())
     for inner in settings if isinstance(settings, list) else ():
         yield from _networks(inner)

@@ -14,12 +14,13 @@ from wsss.plan.written import read
 from wsss.stages import DRAWN, MEASURED
 
 METRICS = ("miou", "precision", "recall", "under", "over", "iou", "precision_fg", "recall_fg", "map")
-POINTS = {  # operating points of a stage's result; of masks: argmax
-    "cam": r"best|highest|fixed",
-    "crf": r"best|alpha=[0-9.]+",
-    "pamr": r"best|alpha=[0-9.]+",
-    "irn_instances": r"iou=0\.5",
+POINTS = {  # operating points of a stage's result, and words for them
+    "cam": (r"best|highest|fixed", "best, highest or fixed"),
+    "crf": (r"best|alpha=[0-9.]+", "best or alpha=<exponent>"),
+    "pamr": (r"best|alpha=[0-9.]+", "best or alpha=<exponent>"),
+    "irn_instances": (r"iou=0\.5", "iou=0.5"),
 }
+OF_MASKS = ("argmax", "argmax")
 NEEDS = {  # kind of figure -> what it must say
     "grid": ("columns",),
     "threshold_curve": ("series",),
@@ -66,9 +67,10 @@ class Place:
 
     def wrong(self, message: str, *keys: str | int) -> WsssError:
         """Return the error for the entry at ``keys`` of this table, figure or claim."""
-        file = f"{self.paper.name}.yaml"
-        line = line_of(self.paper.folder / file, (self.kind, self.name, *keys))
-        return WsssError(f"{file}, {self.kind.removesuffix('s')} {self.name}: {message} (line {line})")
+        file = self.paper.folder / f"{self.paper.name}.yaml"
+        line = line_of(file, (self.kind, self.name, *keys))
+        one = self.kind.removesuffix("s")
+        return WsssError(f"{file.name}, {one} {self.name}: {message} (line {line})")
 
     def one_of(self, value: str, known: Iterable[str], kind: str, keys: Keys) -> None:
         """Refuse a name that is not known.
@@ -99,25 +101,31 @@ def check(name: str, specs: dict[str, Raw], folder: Path) -> None:
         WsssError: the first finding, with file and line.
     """
     paper = Paper(name, specs, folder)
-    tables, figures = paper.spec["tables"], paper.spec.get("figures", {})
-    for table in tables:
-        _table(tables[table], Place(paper, "tables", table))
+    _names(paper)
+    for kind, check_one in (("tables", _table), ("figures", _figure), ("claims", _claim)):
+        for entry, said in paper.spec.get(kind, {}).items():
+            check_one(said, Place(paper, kind, entry))
+
+
+def _names(paper: Paper) -> None:
+    """Check that each table and each figure has a word of its own."""
+    tables = paper.spec["tables"]
+    figures = paper.spec.get("figures", {})
     for figure in figures:
-        place = Place(paper, "figures", figure)
         if figure in tables:
-            raise place.wrong("a table has this name, too; both would be asked for in the same words")
-        _figure(figures[figure], place)
-    for claim, said in paper.spec.get("claims", {}).items():
-        _claim(said, Place(paper, "claims", claim))
-    for kind in ("tables", "figures"):
-        if claims.NAME in paper.spec.get(kind, {}):
-            raise Place(paper, kind, claims.NAME).wrong("is the word for the paper's claims: rename it")
+            place = Place(paper, "figures", figure)
+            raise place.wrong("a table has this name, too, so one word would mean both: rename one of them")
+    for kind, entries in (("tables", tables), ("figures", figures)):
+        if claims.NAME in entries:
+            place = Place(paper, kind, claims.NAME)
+            raise place.wrong("this name is the word for the paper's claims: choose another")
 
 
 # ---- tables
 
 
 def _table(table: Raw, place: Place) -> None:
+    """Check the rows of a table and its cells."""
     for i in range(len(table["rows"])):
         _row(table, i, place)
         for j in range(len(table["columns"])):
@@ -138,21 +146,27 @@ def _row(table: Raw, i: int, place: Place) -> None:
 
 def _cell(table: Raw, at: tuple[int, int], place: Place) -> None:
     """Check the cell at (row, column)."""
-    cell = papers.cell(table["rows"][at[0]], table["columns"][at[1]])
-    said: dict[str, Keys] = {key: _said_at(table, at, key) for key in ("stage", "metric", "at")}
+    i, j = at
+    cell = papers.cell(table["rows"][i], table["columns"][j])
+    said: dict[str, Keys] = {}
+    for key in ("stage", "metric", "at", "run", "reported"):
+        said[key] = _said_at(table, at, key)
     _measured(cell, place, said)
     if cell.get("run"):
-        place.run(cell["run"], _said_at(table, at, "run"))
-    elif "reported" in cell and not (cell.get("literature") or cell.get("missing")):
+        place.run(cell["run"], said["run"])
+        return
+    source = cell.get("literature") or cell.get("missing")
+    if "reported" in cell and not source:
         message = "a reported value without a run needs literature (its source) or missing (why)"
-        raise place.wrong(message, *_said_at(table, at, "reported"))
+        raise place.wrong(message, *said["reported"])
 
 
 def _said_at(table: Raw, at: tuple[int, int], key: str) -> tuple[str | int, ...]:
     """Return the place of a cell's setting: in the cell itself, in its row, or in its column."""
     i, j = at
     row, column = table["rows"][i], table["columns"][j]
-    if key in row.get("cells", {}).get(column["key"], {}):
+    own = row.get("cells", {}).get(column["key"], {})
+    if key in own:
         return ("rows", i, "cells", column["key"], key)
     if key in column and key not in row:
         return ("columns", j, key)
@@ -165,35 +179,55 @@ def _measured(cell: Raw, place: Place, said: dict[str, Keys]) -> None:
     place.one_of(stage, MEASURED, "stage", said["stage"])
     place.one_of(metric, METRICS, "metric", said["metric"])
     if (metric == "map") != (stage == "irn_instances"):
-        raise place.wrong(f"stage {stage} has no metric '{metric}'", *said["metric"])
+        message = f"stage {stage} has no metric '{metric}': irn_instances has map alone, and no other stage has it"
+        raise place.wrong(message, *said["metric"])
     if metric == "iou" and "class" not in cell:
-        raise place.wrong("metric iou needs a class", *said["metric"])
-    if not re.fullmatch(POINTS.get(stage, "argmax"), cell["at"]):
-        raise place.wrong(f"stage {stage} has no operating point '{cell['at']}'", *said["at"])
+        raise place.wrong("metric iou needs a class: add 'class'", *said["metric"])
+    pattern, words = POINTS.get(stage, OF_MASKS)
+    if not re.fullmatch(pattern, cell["at"]):
+        raise place.wrong(f"stage {stage} has no operating point '{cell['at']}': give {words}", *said["at"])
 
 
 # ---- claims
 
 
 def _claim(claim: Raw, place: Place) -> None:
+    """Check what the sides of a claim are, and that each comparison can have a reported difference."""
     if ("runs" in claim) == ("pairs" in claim):
-        raise place.wrong("needs either runs or pairs")
+        raise place.wrong("needs either runs or pairs, and not both")
     if "pairs" in claim and claim["direction"] in ("rising", "falling"):
-        raise place.wrong(f"direction {claim['direction']} is an order of runs; pairs have none", "direction")
+        raise place.wrong(
+            f"direction {claim['direction']} is an order of runs, not of pairs: choose another", "direction"
+        )
     for keys, written, cell in claims.sides(claim):
-        own = written if isinstance(written, dict) else {}
-        said: dict[str, Keys] = {key: (*keys, key) if key in own else (key,) for key in ("stage", "metric", "at")}
-        _measured(cell, place, said)
-        place.run(cell["run"], (*keys, "run") if own else keys)
+        _side(written, cell, keys, place)
     number = len(claims.comparisons(claim))
     if len(claims.reported(claim)) != number:
         raise place.wrong(f"has {number} comparisons, so reported needs {number} numbers (null where none)", "reported")
+
+
+def _side(written: str | Raw, cell: Raw, keys: Keys, place: Place) -> None:
+    """Check one side of a claim.
+
+    Args:
+        written: what the paper file says of it: a run, or settings of a cell.
+        cell: all settings of the cell.
+        keys: where it stands in the claim.
+        place: the claim.
+    """
+    own = written if isinstance(written, dict) else {}
+    said: dict[str, Keys] = {}
+    for key in ("stage", "metric", "at"):
+        said[key] = (*keys, key) if key in own else (key,)
+    _measured(cell, place, said)
+    place.run(cell["run"], (*keys, "run") if own else keys)
 
 
 # ---- figures
 
 
 def _figure(figure: Raw, place: Place) -> None:
+    """Check that a figure says what its kind needs, and what it shows."""
     for key in NEEDS[figure["kind"]]:
         if key not in figure:
             raise place.wrong(f"kind {figure['kind']} needs '{key}'")
@@ -212,16 +246,17 @@ def _shown(figure: Raw, at: tuple[str, int], place: Place) -> None:
     if "run" in entry:
         place.run(entry["run"], (*at, "run"))
     elif entry.get("kind") not in ("image", "truth"):
-        raise place.wrong(f"column '{entry['label']}' needs a run", *at)
+        raise place.wrong(f"column '{entry['label']}' needs a run, or the kind image or truth", *at)
     if figure["kind"] == "threshold_curve" and stage != "cam":
-        raise place.wrong(f"stage {stage} has no thresholds; they are of stage cam", *at, "stage")
+        raise place.wrong(f"stage {stage} has no thresholds: leave 'stage' out, since only cam has them", *at, "stage")
 
 
 def _of_table(figure: Raw, place: Place) -> None:
     """Check a figure that is drawn from a table's columns."""
     tables = place.paper.spec["tables"]
     place.one_of(figure["table"], tables, "table", ("table",))
-    columns = [column["key"] for column in tables[figure["table"]]["columns"]]
+    table = tables[figure["table"]]
+    columns = [column["key"] for column in table["columns"]]
     for key in ("column", "x", "y"):
         if key in figure:
             place.one_of(figure[key], columns, "column", (key,))

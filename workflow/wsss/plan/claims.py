@@ -36,15 +36,16 @@ def about(plan: Plan, paper: str) -> Raw:
 
 def _short(plan: Plan, paper: str) -> str:
     """Return the name by which people know a paper: what its title begins with."""
-    return str(plan.papers[paper]["title"]).partition(":")[0]
+    title = str(plan.papers[paper]["title"])
+    return title.partition(":")[0]
 
 
 def members(plan: Plan, paper: str) -> list[tuple[str, str, Raw]]:
-    """(paper, name, claim) of every claim of a paper, or of all."""
+    """List (paper, name, claim) of every claim of a paper, or of all."""
     found = []
     for owner in plan.papers if paper == ALL else [paper]:
-        for name, claim in plan.papers[owner].get("claims", {}).items():
-            found.append((owner, name, claim))
+        own = plan.papers[owner].get("claims", {})
+        found += [(owner, name, claim) for name, claim in own.items()]
     return found
 
 
@@ -52,7 +53,7 @@ def members(plan: Plan, paper: str) -> list[tuple[str, str, Raw]]:
 
 
 def sides(claim: Raw) -> list[tuple[Keys, str | Raw, Raw]]:
-    """(place in the claim, what is written there, settings of a cell) of every side, in order."""
+    """List (place in the claim, what is written there, settings of a cell) of every side, in order."""
     found = []
     for keys, side in _written(claim):
         found.append((keys, side, _cell(claim, side)))
@@ -92,9 +93,10 @@ def reported(claim: Raw) -> list[float | None]:
 
 def _cell(claim: Raw, side: str | Raw) -> Raw:
     """Return a side as a cell: what it says itself is the stronger."""
-    own = {"run": side} if isinstance(side, str) else side
     shared = {key: claim[key] for key in SHARED if key in claim}
-    return papers.cell({**shared, **own}, {"key": ""})
+    own = {"run": side} if isinstance(side, str) else side
+    column = {"key": ""}
+    return papers.cell(shared | own, column)
 
 
 def _label(cell: Raw) -> str:
@@ -119,8 +121,7 @@ def drawing(plan: Plan, dataset: str, paper: str, so_far: bool = False) -> Raw:
     data = plan.dataset(dataset)
     claims, rows = [], []
     for owner, name, claim in members(plan, paper):
-        head = {"claim": f"{owner}/{name}", "paper": _short(plan, owner)}
-        claims.append({**head, **{key: claim[key] for key in ("says", "source", "direction")}})
+        claims.append(_head(plan, owner, name, claim))
         rows += _rows(plan, dataset, owner, name)
     _drop_repeated(rows, claims, dataset)
     if so_far or plan.config.get("claims") == SO_FAR:
@@ -139,6 +140,24 @@ def drawing(plan: Plan, dataset: str, paper: str, so_far: bool = False) -> Raw:
     }
 
 
+def _head(plan: Plan, paper: str, name: str, claim: Raw) -> Raw:
+    """Return what is printed of a claim before its comparisons.
+
+    Args:
+        plan: the plan.
+        paper: the paper that makes the claim.
+        name: the name of the claim.
+        claim: its entry in the paper file.
+    """
+    return {
+        "claim": f"{paper}/{name}",
+        "paper": _short(plan, paper),
+        "says": claim["says"],
+        "source": claim["source"],
+        "direction": claim["direction"],
+    }
+
+
 def _rows(plan: Plan, dataset: str, paper: str, name: str) -> list[Raw]:
     """Return the comparisons of a claim, with files or with the reason why there are none.
 
@@ -151,7 +170,7 @@ def _rows(plan: Plan, dataset: str, paper: str, name: str) -> list[Raw]:
     claim = plan.papers[paper]["claims"][name]
     found = []
     for pair, value in zip(comparisons(claim), reported(claim), strict=True):
-        cells = [_side(with_metrics(plan, dataset, paper, cell)) for cell in pair]
+        cells = [_side(plan, dataset, paper, cell) for cell in pair]
         row: Raw = {
             "claim": f"{paper}/{name}",
             "label": " - ".join(map(_label, pair)),
@@ -169,21 +188,37 @@ def _obstacle(cells: list[Raw], dataset: str) -> str | None:
         if "missing" in cell:
             return str(cell["missing"])
     first, second = map(_measured, cells)
-    return f"both sides are one run on data set {dataset}" if first == second else None
+    if first == second:
+        return f"both sides are one run on data set {dataset}"
+    return None
 
 
-def _side(cell: Raw) -> Raw:
-    """Drop the word on how a side compares with what is reported: differences are compared."""
-    return _without(cell, "not_comparable")
+def _side(plan: Plan, dataset: str, paper: str, cell: Raw) -> Raw:
+    """Return a side with its files, but without the word on how it compares with what is reported.
+
+    It is differences that are compared.
+
+    Args:
+        plan: the plan.
+        dataset: the data set.
+        paper: the paper that makes the claim.
+        cell: the side, as the settings of a cell.
+    """
+    found = with_metrics(plan, dataset, paper, cell)
+    return _without(found, "not_comparable")
 
 
 def _without(cell: Raw, key: str) -> Raw:
-    return {name: value for name, value in cell.items() if name != key}
+    """Copy a cell without one of its keys."""
+    found = dict(cell)
+    found.pop(key, None)
+    return found
 
 
 def _measured(cell: Raw) -> tuple[object, ...]:
     """Return what a side is read from; equal for two names of one result."""
-    return (*cell["metrics"], cell["metric"], cell.get("class"), cell["at"])
+    point = (cell["metric"], cell.get("class"), cell["at"])
+    return (*cell["metrics"], *point)
 
 
 def _missing(row: Raw, why: str) -> Raw:
@@ -201,7 +236,8 @@ def _drop_repeated(rows: list[Raw], claims: list[Raw], dataset: str) -> None:
         own = [rows[i] for i in at]
         if any("missing" in row for row in own):
             continue
-        first = seen.setdefault((claim["direction"], *_all_measured(own)), word)
+        judged_by = (claim["direction"], *_all_measured(own))
+        first = seen.setdefault(judged_by, word)
         if first != word:
             for i in at:
                 rows[i] = _missing(rows[i], f"on data set {dataset} the same runs as {first}")
@@ -232,5 +268,8 @@ def _so_far(outlook: Outlook, row: Raw) -> Raw:
     if not there:
         return _missing(row, "not computed")
     of_first, of_second = zip(*there, strict=True)
-    cells = [{**first, "metrics": list(of_first)}, {**second, "metrics": list(of_second)}]
+    cells = [
+        {**first, "metrics": list(of_first)},
+        {**second, "metrics": list(of_second)},
+    ]
     return {**row, "cells": cells}

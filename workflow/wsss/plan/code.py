@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT.name
 SKIPPED = ("ctx", "kind", "type_comment", "type_ignores", "type_params", "lineno")  # fields that decide nothing
 BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)  # what may hold an import
+DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)  # what may have a docstring
 YAML = (".yaml", ".yml")
 
 
@@ -36,11 +38,13 @@ def stage_code(name: str, settings: Any) -> str:
 
 def entry_points(stage: Stage) -> list[str]:
     """Return the functions that a stage's job calls, as ``module:function``."""
+    if stage.makes == "index":
+        return [stage.function]
     if stage.in_shards:
         return ["wsss.job:give", "wsss.run_shards:run_shards", stage.function]
     if stage.trains:
         return ["wsss.job:give", "wsss.run_training:run_training", stage.function]
-    return [stage.function] if stage.makes == "index" else ["wsss.job:give", stage.function]
+    return ["wsss.job:give", stage.function]
 
 
 def digest_of(entries: Iterable[str], settings: Any) -> str:
@@ -51,8 +55,14 @@ def digest_of(entries: Iterable[str], settings: Any) -> str:
 
 def files_of(entries: Iterable[str], settings: Any) -> dict[str, str]:
     """Return the files below entry points and the digest of what counts in each, sorted by path from the package."""
-    modules = frozenset(entry.partition(":")[0] for entry in entries)
-    return _files_of(modules, frozenset(names_in(settings)) & _registered())
+    modules = frozenset(map(_module_of, entries))
+    names = _registered().intersection(names_in(settings))
+    return _files_of(modules, names)
+
+
+def _module_of(entry: str) -> str:
+    """Return the module of ``module:function``."""
+    return entry.partition(":")[0]
 
 
 def names_in(settings: Any) -> Iterator[str]:
@@ -60,28 +70,28 @@ def names_in(settings: Any) -> Iterator[str]:
     if isinstance(settings, str):
         yield settings
         yield settings.partition(":")[0]
-    elif isinstance(settings, dict):
-        for inner in settings.values():
-            yield from names_in(inner)
-    elif isinstance(settings, list | tuple):
-        for inner in settings:
-            yield from names_in(inner)
+        return
+    if isinstance(settings, dict):
+        settings = list(settings.values())
+    for inner in settings if isinstance(settings, list | tuple) else ():
+        yield from names_in(inner)
 
 
 @functools.cache
 def _files_of(start: frozenset[str], names: frozenset[str]) -> dict[str, str]:
+    """Follow the imports of modules. Of registries only the entries of ``names`` are followed."""
     found: dict[str, str] = {}
-    waiting, seen = sorted(start), set(start)
+    waiting = sorted(start)
+    seen = set(start)
     while waiting:
         module = _read(waiting.pop())
-        used = {name: entry for name, entry in module.registered.items() if name in names}
-        entries = [used[name].text for name in sorted(used)]
-        found[module.path] = digest("\n".join([module.body, *entries]))
+        entries = module.entries_of(names)
+        found[module.path] = module.digest_with(entries)
         for file in module.reads:
-            found[file] = _data(file)
-        wanted = module.imports.union(*(entry.imports for entry in used.values()))
-        waiting += sorted(wanted - seen)
-        seen |= wanted
+            found[file] = _digest_of_data(file)
+        new = module.imports_with(entries) - seen
+        waiting += sorted(new)
+        seen |= new
     return dict(sorted(found.items()))
 
 
@@ -96,48 +106,80 @@ class _Entry:
     imports: frozenset[str]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Module:
-    """The parts of one module that count."""
+    """The parts of one module that count.
+
+    Args:
+        path: its path from the package.
+        body: its statements without registries.
+        imports: the modules that these import.
+        registered: the entries of its registries, by name.
+        reads: the files that are no code and that it reads.
+    """
 
     path: str
-    body: str = ""
-    imports: frozenset[str] = frozenset()
-    registered: dict[str, _Entry] = field(default_factory=dict)
-    reads: tuple[str, ...] = ()
+    body: str
+    imports: frozenset[str]
+    registered: dict[str, _Entry]
+    reads: tuple[str, ...]
+
+    def entries_of(self, names: frozenset[str]) -> list[_Entry]:
+        """List the entries of registries that have one of these names, sorted by name."""
+        named = sorted(names.intersection(self.registered))
+        return [self.registered[name] for name in named]
+
+    def digest_with(self, entries: list[_Entry]) -> str:
+        """Return the digest of the module with some entries of its registries."""
+        texts = [self.body]
+        for entry in entries:
+            texts.append(entry.text)
+        return digest("\n".join(texts))
+
+    def imports_with(self, entries: list[_Entry]) -> frozenset[str]:
+        """Return the modules that this one needs with some entries of its registries."""
+        behind = [entry.imports for entry in entries]
+        return self.imports.union(*behind)
 
 
 @functools.cache
 def _read(name: str) -> _Module:
+    """Read a module of the package and keep what counts."""
     path = _path(name)
     assert path is not None, f"no module {name}"
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    module = _Module(path.relative_to(ROOT).as_posix())
+    registered: dict[str, _Entry] = {}
     statements = []
     for statement in tree.body:
-        if table := _registry(statement):
-            module.registered |= table
+        if entries := _registry(statement):
+            registered |= entries
         elif not _for_type_checkers(statement):
             statements.append(statement)
-            module.reads += _reads(statement)
-    module.body = "\n".join(_text(statement) for statement in _without_docstring(statements))
-    module.imports = frozenset(_imports(statements)) | _packages(name)
-    return module
+    return _Module(
+        path=path.relative_to(ROOT).as_posix(),
+        body="\n".join(map(_text, _without_docstring(statements))),
+        imports=_packages(name).union(_imports(statements)),
+        registered=registered,
+        reads=tuple(_reads(statements)),
+    )
 
 
 def _path(name: str) -> Path | None:
-    """Return the file of a module of the package."""
-    place = ROOT.joinpath(*name.split(".")[1:])
+    """Return the file of a module; None for what is no module of the package."""
+    package, *parts = name.split(".")
+    if package != PACKAGE:
+        return None
+    place = ROOT.joinpath(*parts)
     for path in (place.with_suffix(".py"), place / "__init__.py"):
-        if name.split(".")[0] == PACKAGE and path.is_file():
+        if path.is_file():
             return path
     return None
 
 
 def _packages(name: str) -> frozenset[str]:
     """Return the packages around a module, which Python imports first."""
-    parts = name.split(".")
-    return frozenset(".".join(parts[:end]) for end in range(1, len(parts)))
+    *outer, _ = name.split(".")
+    return frozenset(itertools.accumulate(outer, "{}.{}".format))
 
 
 def _imports(statements: Iterable[ast.AST]) -> Iterator[str]:
@@ -146,24 +188,41 @@ def _imports(statements: Iterable[ast.AST]) -> Iterator[str]:
         if _for_type_checkers(statement):
             continue
         if isinstance(statement, ast.Import):
-            yield from (alias.name for alias in statement.names if _path(alias.name))
+            yield from _plainly_imported(statement)
         elif isinstance(statement, ast.ImportFrom):
-            yield from _from(statement)
-        for _, value in ast.iter_fields(statement):
-            inner = value if isinstance(value, list) else [value]
-            yield from _imports([child for child in inner if isinstance(child, BLOCKS)])
+            yield from _imported_from(statement)
+        yield from _imports(_blocks(statement))
 
 
-def _from(statement: ast.ImportFrom) -> Iterator[str]:
+def _blocks(statement: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements, and what else may hold an import, right below a statement."""
+    for child in ast.iter_child_nodes(statement):
+        if isinstance(child, BLOCKS):
+            yield child
+
+
+def _plainly_imported(statement: ast.Import) -> Iterator[str]:
+    """Yield what ``import wsss.a, wsss.b`` imports."""
+    for alias in statement.names:
+        if _path(alias.name):
+            yield alias.name
+
+
+def _imported_from(statement: ast.ImportFrom) -> Iterator[str]:
     """Yield what ``from wsss.a import b`` imports: ``wsss.a``, and ``wsss.a.b`` if that is a module."""
     assert not statement.level, "relative imports are not followed"
     parent = statement.module or ""
-    if _path(parent):
-        yield parent
-        yield from (inner for alias in statement.names if _path(inner := f"{parent}.{alias.name}"))
+    if not _path(parent):
+        return
+    yield parent
+    for alias in statement.names:
+        inner = f"{parent}.{alias.name}"
+        if _path(inner):
+            yield inner
 
 
 def _for_type_checkers(statement: ast.AST) -> bool:
+    """Tell whether a statement is ``if TYPE_CHECKING:``."""
     if not isinstance(statement, ast.If) or not isinstance(statement.test, ast.Name):
         return False
     return statement.test.id == "TYPE_CHECKING"
@@ -175,11 +234,13 @@ def _registry(statement: ast.stmt) -> dict[str, _Entry]:
         return {}
     if not _is_registry(statement.annotation):
         return {}
+    table = statement.value
     entries = {}
-    for key, value in zip(statement.value.keys, statement.value.values, strict=True):
+    for key, value in zip(table.keys, table.values, strict=True):
         assert isinstance(key, ast.Constant), "the names of a registry are literal"
         assert isinstance(key.value, str), "the names of a registry are texts"
-        entries[key.value] = _Entry(f"{key.value}={_text(value)}", frozenset(_stands_for(value)))
+        text = f"{key.value}={_text(value)}"
+        entries[key.value] = _Entry(text, frozenset(_stands_for(value)))
     return entries
 
 
@@ -193,9 +254,10 @@ def _stands_for(value: ast.expr) -> Iterator[str]:
     """Yield the modules that a registry's value names as ``module:attribute``, in itself or in a nested dict."""
     if not isinstance(value, ast.Constant | ast.Dict):
         return
-    constants = [node.value for node in ast.walk(value) if isinstance(node, ast.Constant)]
-    for text in constants:
-        module = text.partition(":")[0] if isinstance(text, str) else ""
+    for node in ast.walk(value):
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            continue
+        module = _module_of(node.value)
         if _path(module):
             yield module
 
@@ -206,19 +268,27 @@ def _registered() -> frozenset[str]:
     names: set[str] = set()
     for path in ROOT.rglob("*.py"):
         if "Registry[" in path.read_text(encoding="utf-8"):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            names |= set(_read(".".join((PACKAGE, *parts)).removesuffix(".__init__")).registered)
+            names |= _read(_name_of(path)).registered.keys()
     return frozenset(names)
 
 
-def _reads(statement: ast.stmt) -> tuple[str, ...]:
-    """Return the files that ``READS = (...)`` names, by path from the package."""
-    if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
-        return ()
-    return tuple(ast.literal_eval(statement.value)) if statement.targets[0].id == "READS" else ()
+def _name_of(path: Path) -> str:
+    """Return the name by which a file of the package is imported."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
 
 
-def _data(file: str) -> str:
+def _reads(statements: Iterable[ast.stmt]) -> Iterator[str]:
+    """Yield the files that ``READS = (...)`` names, by path from the package."""
+    for statement in statements:
+        if not isinstance(statement, ast.Assign):
+            continue
+        target = statement.targets[0]
+        if isinstance(target, ast.Name) and target.id == "READS":
+            yield from ast.literal_eval(statement.value)
+
+
+def _digest_of_data(file: str) -> str:
     """Return the digest of a file that is no code. Comments in YAML do not count."""
     text = (ROOT / file).read_text(encoding="utf-8")
     if file.endswith(YAML):
@@ -227,6 +297,7 @@ def _data(file: str) -> str:
 
 
 def _without_docstring(statements: list[Any]) -> list[Any]:
+    """Return statements without the text that stands before all others."""
     first = statements[0] if statements else None
     value = first.value if isinstance(first, ast.Expr) else None
     documented = isinstance(value, ast.Constant) and isinstance(value.value, str)
@@ -236,13 +307,22 @@ def _without_docstring(statements: list[Any]) -> list[Any]:
 def _text(node: Any) -> str:
     """Write a syntax tree as a text that does not depend on Python's version, without docstrings."""
     if isinstance(node, list):
-        return f"[{','.join(_text(inner) for inner in node)}]"
+        return f"[{','.join(map(_text, node))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
+    kind: Any = type(node)
     parts = []
-    for name, value in ast.iter_fields(node):
-        if name in SKIPPED or value is None or value == []:
+    for name in _fields(kind):
+        value = getattr(node, name, None)
+        if value is None or value == []:
             continue
-        documented = name == "body" and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        parts.append(f"{name}={_text(_without_docstring(value) if documented else value)}")
-    return f"{type(node).__name__}({','.join(parts)})"
+        if name == "body" and kind in DOCUMENTED:
+            value = _without_docstring(value)
+        parts.append(f"{name}={_text(value)}")
+    return f"{kind.__name__}({','.join(parts)})"
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[str, ...]:
+    """Return the fields of a kind of node that decide something."""
+    return tuple(name for name in kind._fields if name not in SKIPPED)

@@ -12,7 +12,7 @@ from wsss.plan.layers import Layer, Raw, overlay
 from wsss.plan.papers import check_schema
 from wsss.plan.plan import Plan
 from wsss.plan.resolve import PACKAGE
-from wsss.plan.written import read
+from wsss.plan.written import read, read_by_hand
 
 SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 OWN = PACKAGE.parent.parent / "config.yaml"
@@ -32,7 +32,7 @@ def check(config: Raw, files: Iterable[str | Path]) -> None:
     """
     schema = read(SCHEMA)
     for path in files:
-        check_schema(read(path), _without_required(schema), path)
+        check_schema(read_by_hand(path), _without_required(schema), path)
     try:
         check_schema(config, schema, "configuration")
     except WsssError as error:
@@ -45,12 +45,19 @@ def _without_required(value: Any) -> Any:
     """Make a schema for a part of the configuration: a file need not say everything."""
     if not isinstance(value, dict):
         return value
-    return {key: _without_required(inner) for key, inner in value.items() if key != "required"}
+    found = {}
+    for key, inner in value.items():
+        if key != "required":
+            found[key] = _without_required(inner)
+    return found
 
 
 def of_results(config: Raw) -> Raw:
     """Return the part of a configuration that says what is computed, not how."""
-    return {key: value for key, value in config.items() if key not in EXECUTION}
+    found = dict(config)
+    for key in EXECUTION:
+        found.pop(key, None)
+    return found
 
 
 def load_plan(config_path: str | Path | None = None) -> Plan:

@@ -18,6 +18,7 @@ from wsss.plan.layers import Raw
 from wsss.plan.outlook import Outlook
 from wsss.plan.plan import PRETRAINING, Plan
 from wsss.plan.sizes import Counts
+from wsss.plan.target import Target
 from wsss.schedule import Schedule
 from wsss.stages import STAGES
 
@@ -36,7 +37,8 @@ class Work:
     def __init__(self, plan: Plan, dataset: str, asked: Iterable[str]):
         self.plan = plan
         self.asked = list(asked)
-        self.jobs = Outlook(plan).missing(_read_by(plan, dataset, self.asked))
+        files = _read_by(plan, dataset, self.asked)
+        self.jobs = Outlook(plan).missing(files)
         names = sorted({job.dataset for job in self.jobs})
         self.counts = {name: plan.sizes(name) for name in names}
 
@@ -55,7 +57,8 @@ class Work:
 
     def unmeasurable(self) -> str | None:
         """Say which images would be measured, and have no mask."""
-        for name, role in sorted({(job.dataset, job.part) for job in self.of_stage("measure")}):
+        measured = {(job.dataset, job.part) for job in self.of_stage("measure")}
+        for name, role in sorted(measured):
             split = self.plan.dataset(name)["splits"][role]
             if ids := without_mask(self.plan.data_config(name), split):
                 return (
@@ -69,9 +72,11 @@ class Work:
         """List the networks that start from random weights, by stage, without those of a data set's pretraining."""
         found: dict[str, None] = {}
         for job in self.jobs:
-            if job.trains and (job.paper, job.run) != PRETRAINING:
-                for name in _random_networks(job.stage, config_of(self.plan, job)):
-                    found[f"{name} ({STAGES[job.stage].many})"] = None
+            if not job.trains or (job.paper, job.run) == PRETRAINING:
+                continue
+            many = STAGES[job.stage].many
+            for name in _random_networks(job.stage, config_of(self.plan, job)):
+                found[f"{name} ({many})"] = None
         return list(found)
 
 
@@ -81,9 +86,14 @@ def _read_by(plan: Plan, dataset: str, asked: list[str]) -> list[str]:
     found: list[str] = []
     for word in asked:
         if target := known.get(word):
-            drawn = drawings.drawing(plan, dataset, target.kind, target.paper, target.name)
-            found += drawings.inputs(drawn)
+            found += drawings.inputs(drawing_of(plan, dataset, target))
     return found
+
+
+@functools.cache
+def drawing_of(plan: Plan, dataset: str, target: Target) -> Raw:
+    """Return what decides a table, a figure or claims: found out once, for the cost and for the jobs."""
+    return drawings.drawing(plan, dataset, target)
 
 
 def _random_networks(stage: str, config: Raw) -> Iterator[str]:
@@ -94,7 +104,9 @@ def _random_networks(stage: str, config: Raw) -> Iterator[str]:
 
 def _empty(settings: Any) -> Iterator[str]:
     """Yield the names of the networks in nested settings that nothing is read into."""
-    if not isinstance(settings, dict) or settings.get("weights") or settings.get("start"):
+    if not isinstance(settings, dict):
+        return
+    if settings.get("weights") or settings.get("start"):
         return
     for key, inner in settings.items():
         if key == "backbone" and inner and not inner.get("weights"):
@@ -108,7 +120,7 @@ def _empty(settings: Any) -> Iterator[str]:
 @functools.cache
 def config_of(plan: Plan, job: Job) -> Raw:
     """Return the settings of a job's stage."""
-    return plan.stage_config(job.dataset, job.paper, job.run, job.seed, job.stage)
+    return plan.stage_config(*job.of_run, job.stage)
 
 
 def amount(job: Job, config: Raw, counts: Counts) -> tuple[int | None, int | None]:
@@ -123,6 +135,7 @@ def amount(job: Job, config: Raw, counts: Counts) -> tuple[int | None, int | Non
 
 
 def _amount_of_training(settings: Any, counts: Counts) -> tuple[int | None, int | None]:
+    """Count (optimisation steps, images) of a training; None where the number of images is not known yet."""
     if "train" not in counts:
         return settings["steps"], None
     schedule = Schedule(counts["train"], settings)
@@ -142,19 +155,24 @@ def describe(work: Work) -> str:
     for stage in STAGES:
         if jobs := work.of_stage(stage):
             lines += _stage_lines(work, jobs)
-    lines += _wrapped(extent.describe(work), 2)
-    lines += _wrapped(rates.time_of(work), 2)
-    lines += _wrapped(usage.gpu_hours(work), 2)
-    if names := work.at_random():
-        text = f"These start at random, since no weights are given (see stand_ins): {', '.join(names)}."
-        lines += _wrapped(text, 2)
+    for sentence_of in (extent.describe, rates.time_of, usage.gpu_hours, _at_random):
+        lines += _wrapped(sentence_of(work), 2)
     return "\n".join(lines)
 
 
 def _headline(work: Work) -> str:
+    """Name the targets and the data sets."""
     asked = work.asked
     title = ", ".join(asked) if len(asked) <= 3 else f"{len(asked)} targets"
     return f"Before {title} can be written, data set {' and '.join(work.counts)}:"
+
+
+def _at_random(work: Work) -> str:
+    """Name the networks that start at random; empty if there are none."""
+    names = work.at_random()
+    if not names:
+        return ""
+    return f"These start at random, since no weights are given (see stand_ins): {', '.join(names)}."
 
 
 def _stage_lines(work: Work, jobs: list[Job]) -> list[str]:
@@ -169,13 +187,19 @@ def _stage_lines(work: Work, jobs: list[Job]) -> list[str]:
 
 def _amounts(work: Work, jobs: list[Job]) -> str:
     """Describe the steps and images of the jobs of one stage."""
-    amounts = [amount(job, config_of(work.plan, job), work.counts[job.dataset]) for job in jobs]
+    amounts = [amount_in(work, job) for job in jobs]
     steps = _sum(steps for steps, _ in amounts)
     images = _sum(images for _, images in amounts)
     text = "as many images as the index will have" if images is None else f"{images:,} images"
     if jobs[0].trains and steps is not None:
         return f"{steps:,} steps over {text}"
     return text
+
+
+def amount_in(work: Work, job: Job) -> tuple[int | None, int | None]:
+    """Count (optimisation steps, images) of a job of some work."""
+    config = config_of(work.plan, job)
+    return amount(job, config, work.counts[job.dataset])
 
 
 def _sum(numbers: Iterable[int | None]) -> int | None:
@@ -200,4 +224,6 @@ def _runs(jobs: list[Job]) -> str:
 
 
 def _wrapped(text: str, indent: int) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent=" " * indent)
+    """Break a text into lines of a terminal; those after the first are indented. No text is no line."""
+    further = " " * indent
+    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent=further)

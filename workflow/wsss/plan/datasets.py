@@ -16,8 +16,13 @@ TEST_LISTS = {"test": "test.txt"}
 
 def index_config(name: str, spec: Raw, results: Path) -> Raw:
     """Return the settings of a data set's index. Without a folder of the user's own, VOC comes from the download."""
+    config = {
+        "name": name,
+        "builder": spec["builder"],
+        "splits": spec["splits"],
+        **spec["options"],
+    }
     downloaded = _downloaded(spec, spec["options"])
-    config = {"name": name, "builder": spec["builder"], "splits": spec["splits"], **spec["options"]}
     if downloaded:
         config["root"] = str(results / "downloads" / "voc12")
     return _completed(config, downloaded)
@@ -25,13 +30,16 @@ def index_config(name: str, spec: Raw, results: Path) -> Raw:
 
 def test_config(name: str, spec: Raw, results: Path) -> Raw:
     """Return the settings of the index of the test images. It is one apart, so that adding it makes nothing stale."""
-    unknown = ("masks", "instances", "labels") if spec["builder"] == "voc" else ("masks",)
     config = index_config(name, spec, results)
     for key in ("sources", "splits"):
         config.pop(key, None)
-    config |= {**dict.fromkeys(unknown), "lists": TEST_LISTS, **test_options(name, spec)}
-    root = config["root"] or str(results / "downloads" / "voc2012-test")
-    return _completed({**config, "root": root}, downloaded=not config["root"])
+    unknown = ("masks", "instances", "labels") if spec["builder"] == "voc" else ("masks",)
+    config |= dict.fromkeys(unknown)
+    config |= {"lists": TEST_LISTS, **test_options(name, spec)}
+    if config["root"]:
+        return _completed(config, downloaded=False)
+    config["root"] = str(results / "downloads" / "voc2012-test")
+    return _completed(config, downloaded=True)
 
 
 def test_options(name: str, spec: Raw) -> Raw:
@@ -50,10 +58,11 @@ def source(name: str, spec: Raw, results: Path, test: bool = False) -> list[str]
         results: the folder of results.
         test: ask for that of its test images instead.
     """
-    options = {"root": ".", **test_options(name, spec)} if test else spec["options"]
+    options, folder = spec["options"], "voc12"
+    if test:
+        options, folder = {"root": ".", **test_options(name, spec)}, "voc2012-test"
     if not _downloaded(spec, options):
         return []
-    folder = "voc2012-test" if test else "voc12"
     return [str(results / "downloads" / folder / ".complete")]
 
 
@@ -67,20 +76,25 @@ def absent(name: str, spec: Raw) -> str | None:
 
 def has_objects(spec: Raw) -> bool:
     """Tell whether a data set has masks of objects, by which instances are measured."""
-    return spec["builder"] == "shapes" or bool(spec["options"].get("instances"))
+    if spec["builder"] == "shapes":
+        return True
+    return bool(spec["options"].get("instances"))
 
 
 def parts(spec: Raw, *roles: str) -> list[str]:
     """Return the disjoint parts that make up the images of roles; ``train`` is ``measured`` and, if any, ``rest``."""
     splits = spec["splits"]
-    whole_train = ["measured"] if splits["train"] == splits["measured"] else ["measured", "rest"]
+    of_train = ["measured"]
+    if splits["train"] != splits["measured"]:
+        of_train.append("rest")
     found: list[str] = []
     for role in roles:
-        found += whole_train if role == "train" else [role]
+        found += of_train if role == "train" else [role]
     return found
 
 
 def _downloaded(spec: Raw, options: Raw) -> bool:
+    """Tell whether images come from the download: where no folder of the user's own is given."""
     return spec["builder"] == "voc" and options.get("root") is None
 
 

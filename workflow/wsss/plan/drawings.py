@@ -11,32 +11,30 @@ from wsss.plan.code import digest_of
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
 from wsss.plan.runs import Run
+from wsss.plan.target import Target
 
 ENTRY_POINTS = {
     "tables": "wsss.report.tables:write_table",
     "figures": "wsss.report.figures:draw_figure",
     "claims": "wsss.report.claims:write_claims",
 }
+AXES = ("column", "x", "y")  # keys of a figure that name a column of its table
 WITH_EXPONENTS = ("crf", "pamr")  # stages of which a picture shows one exponent; the metrics say which
 
 
-def drawing(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> Raw:
-    """Return everything that decides what is drawn: contents, and the digest of the code that draws them.
+def drawing(plan: Plan, dataset: str, target: Target) -> Raw:
+    """Return everything that decides what is drawn for a data set: contents, and the digest of the code that draws."""
+    found = _contents(plan, dataset, target)
+    return {**found, "code": digest_of([ENTRY_POINTS[target.kind]], found)}
 
-    Args:
-        plan: the plan.
-        dataset: the data set that it is drawn for.
-        kind: tables, figures or claims.
-        paper: the paper.
-        name: the table or figure; claims have the name ``claims``.
-    """
-    if kind == "claims":
-        found = claims.drawing(plan, dataset, paper)
-    else:
-        choose(plan.papers, paper, "paper")
-        resolve = {"tables": table, "figures": figure}[kind]
-        found = resolve(plan, dataset, paper, name)
-    return {**found, "code": digest_of([ENTRY_POINTS[kind]], found)}
+
+def _contents(plan: Plan, dataset: str, target: Target) -> Raw:
+    """Return a target's entry in the paper file with every run resolved."""
+    if target.kind == "claims":
+        return claims.drawing(plan, dataset, target.paper)
+    choose(plan.papers, target.paper, "paper")
+    resolve = {"tables": table, "figures": figure}[target.kind]
+    return resolve(plan, dataset, target.paper, target.name)
 
 
 # ---- tables
@@ -55,8 +53,8 @@ def table(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
     about = choose(spec["tables"], name, f"table of {paper}")
     rows = []
     for row, cells in papers.rows(spec, name):
-        head = {"label": row["label"], "attributes": row.get("attributes", {}), "note": row.get("note")}
-        rows.append({**head, "cells": [with_metrics(plan, dataset, paper, cell) for cell in cells]})
+        found = [with_metrics(plan, dataset, paper, cell) for cell in cells]
+        rows.append(_row(row, found))
     return {
         "name": name,
         **_common(plan, dataset, paper),
@@ -65,14 +63,30 @@ def table(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
         "note": about.get("note"),
         "transpose": about.get("transpose"),
         "attributes": about.get("attributes", []),
-        "columns": [{"key": column["key"], "label": column["label"]} for column in about["columns"]],
+        "columns": list(map(_column, about["columns"])),
         "rows": rows,
     }
 
 
+def _row(row: Raw, cells: list[Raw]) -> Raw:
+    """Return a row with its cells, and without what has gone into them."""
+    return {
+        "label": row["label"],
+        "attributes": row.get("attributes", {}),
+        "note": row.get("note"),
+        "cells": cells,
+    }
+
+
+def _column(column: Raw) -> Raw:
+    """Return a column without what has gone into its cells."""
+    return {"key": column["key"], "label": column["label"]}
+
+
 def _common(plan: Plan, dataset: str, paper: str) -> Raw:
     """Collect the entries that all drawings of a paper on a data set have."""
-    spec, data = plan.papers[paper], plan.dataset(dataset)
+    spec = plan.papers[paper]
+    data = plan.dataset(dataset)
     return {
         "paper": paper,
         "paper_title": spec["title"],
@@ -103,9 +117,11 @@ def figure(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
     on, _ = companion(plan, dataset, spec)
     drawn = {"name": name, **_common(plan, on, paper), **spec}
     if "table" in spec:
-        drawn |= _cut(table(plan, on, paper, spec["table"]), spec)
+        whole = table(plan, on, paper, spec["table"])
+        drawn |= _cut(whole, spec)
     if "series" in spec:
-        drawn["series"] = [with_metrics(plan, on, paper, _curve(entry)) for entry in spec["series"]]
+        curves = map(_curve, spec["series"])
+        drawn["series"] = [with_metrics(plan, on, paper, curve) for curve in curves]
     if "columns" in spec:
         drawn |= _pictures(plan, on, paper, spec)
     return drawn
@@ -113,17 +129,20 @@ def figure(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
 
 def _curve(entry: Raw) -> Raw:
     """Complete a curve with the settings of a cell that it does not say."""
-    return papers.cell({}, {"key": "", **entry}) | entry
+    column = {"key": "", **entry}
+    return papers.cell({}, column) | entry
 
 
 def _cut(drawn: Raw, spec: Raw) -> Raw:
     """Cut a table to the columns that a figure shows."""
     keys = [column["key"] for column in drawn["columns"]]
-    at = [keys.index(spec[key]) for key in ("column", "x", "y") if key in spec]
+    at = [keys.index(spec[axis]) for axis in AXES if axis in spec]
     rows = []
     for row in drawn["rows"]:
-        rows.append({**row, "cells": [row["cells"][i] for i in at]})
-    return {"columns_shown": [drawn["columns"][i] for i in at], "rows": rows}
+        cells = [row["cells"][i] for i in at]
+        rows.append({**row, "cells": cells})
+    columns = [drawn["columns"][i] for i in at]
+    return {"columns_shown": columns, "rows": rows}
 
 
 def _pictures(plan: Plan, dataset: str, paper: str, spec: Raw) -> Raw:
@@ -138,11 +157,11 @@ def _pictures(plan: Plan, dataset: str, paper: str, spec: Raw) -> Raw:
     images = spec.get("images", "measured")
     columns = []
     for entry in spec["columns"]:
+        column = dict(entry)
         if "run" in entry:
             run = Run(dataset, *papers.owner_of(entry["run"], paper))
-            columns.append({**entry, **_files_of_column(plan, run, entry, images)})
-        else:
-            columns.append(entry)
+            column |= _files_of_column(plan, run, entry, images)
+        columns.append(column)
     return {
         "columns": columns,
         "data": str(plan.data(dataset)),
@@ -160,12 +179,16 @@ def _files_of_column(plan: Plan, run: Run, entry: Raw, images: str) -> Raw:
         images: the role of the images.
     """
     seed = plan.dataset(run.dataset)["seeds"][0]
+    found: Raw = {}
     if "kind" in entry:
-        model = plan.home(*run, seed, "train") / "model.pt"
-        return {"model": str(model), "config": plan.stage_config(*run, seed, "cam")}
+        home = plan.home(*run, seed, "train")
+        found["model"] = str(home / "model.pt")
+        found["config"] = plan.stage_config(*run, seed, "cam")
+        return found
     stage = entry.get("stage", "cam")
     home = plan.home(*run, seed, stage)
-    found: Raw = {"stage": stage, "files": plan.shards(home, stage, run.dataset, images)}
+    found["stage"] = stage
+    found["files"] = plan.shards(home, stage, run.dataset, images)
     if stage in WITH_EXPONENTS:
         found["metrics"] = [plan.metrics(*run, seed, stage, images)]
     return found
@@ -179,20 +202,28 @@ def entries(drawn: Raw) -> list[Raw]:
     found: list[Raw] = []
     for row in drawn.get("rows", []):
         found += row["cells"]
-    return [*found, *drawn.get("series", []), *drawn.get("columns", [])]
+    return found + shown(drawn)
+
+
+def shown(figure: Raw) -> list[Raw]:
+    """Return the curves and the columns of pictures of a figure."""
+    return [*figure.get("series", []), *figure.get("columns", [])]
 
 
 def files(entry: Raw) -> list[str]:
     """Return the files that one entry of a drawing is read from."""
-    model = [entry["model"]] if "model" in entry else []
-    return [*entry.get("metrics", []), *entry.get("files", []), *model]
+    found = [*entry.get("metrics", []), *entry.get("files", [])]
+    if "model" in entry:
+        found.append(entry["model"])
+    return found
 
 
 def inputs(drawn: Raw) -> list[str]:
     """Return every file a drawing reads, sorted."""
     found: set[str] = set()
     if "data" in drawn:
-        found.add(str(Path(drawn["data"]) / "index.csv"))
+        index = Path(drawn["data"]) / "index.csv"
+        found.add(str(index))
     for entry in entries(drawn):
         found.update(files(entry))
     return sorted(found)
@@ -201,38 +232,22 @@ def inputs(drawn: Raw) -> list[str]:
 # ---- before it is drawn
 
 
-def about(plan: Plan, kind: str, paper: str, name: str) -> Raw:
-    """Return a drawing's entry in its paper file; of claims their title and caption.
-
-    Args:
-        plan: the plan.
-        kind: tables, figures or claims.
-        paper: the paper.
-        name: the table or figure.
-    """
-    if kind == "claims":
-        return claims.about(plan, paper)
-    spec = choose(plan.papers, paper, "paper")
-    return dict(choose(spec[kind], name, f"one of the {kind} of {paper}"))
+def about(plan: Plan, target: Target) -> Raw:
+    """Return a target's entry in its paper file; of claims their title and caption."""
+    if target.kind == "claims":
+        return claims.about(plan, target.paper)
+    spec = choose(plan.papers, target.paper, "paper")
+    return dict(choose(spec[target.kind], target.name, f"one of the {target.kind} of {target.paper}"))
 
 
-def obstacle(plan: Plan, dataset: str, kind: str, paper: str, name: str) -> str | None:
-    """Say why a drawing cannot be made for a data set. (Tables can: their cells say what is missing.)
-
-    Args:
-        plan: the plan.
-        dataset: the data set.
-        kind: tables, figures or claims.
-        paper: the paper.
-        name: the table or figure.
-    """
-    spec = about(plan, kind, paper, name)
-    if why := companion(plan, dataset, spec)[1]:
-        return why
-    if kind != "figures":
-        return None
-    for entry in (*spec.get("series", []), *spec.get("columns", [])):
-        owner, _ = papers.owner_of(entry.get("run", ""), paper)
+def obstacle(plan: Plan, dataset: str, target: Target) -> str | None:
+    """Say why a target cannot be made for a data set. (Tables can: their cells say what is missing.)"""
+    spec = about(plan, target)
+    _, missing = companion(plan, dataset, spec)
+    if missing or target.kind != "figures":
+        return missing
+    for entry in shown(spec):
+        owner, _ = papers.owner_of(entry.get("run", ""), target.paper)
         if owner not in plan.papers:
             return f"paper {owner} is not among those configured"
     return None

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wsss.errors import WsssError
-from wsss.plan.cost import Work, amount, config_of
+from wsss.plan.cost import Work, amount_in
 from wsss.plan.jobs import Job
 from wsss.plan.requests import TABLE
 from wsss.plan.written import read
@@ -27,7 +27,8 @@ def submissions(jobs: Iterable[Job]) -> int:
     counts = Counter(group_of.get(job.stage, job.stage) for job in jobs)
     found = 0
     for name, number in counts.items():
-        found += math.ceil(number / int(size_of.get(name, 1)))
+        size = int(size_of.get(name, 1))
+        found += math.ceil(number / size)
     return found
 
 
@@ -41,7 +42,8 @@ def gigabytes(work: Work) -> float:
     images = 0
     for job in work.jobs:
         if STAGES[job.stage].makes == "scores":
-            images += amount(job, config_of(work.plan, job), work.counts[job.dataset])[1] or 0
+            _, covered = amount_in(work, job)
+            images += covered or 0
     return images * SCORES_MB / 1000
 
 
@@ -51,17 +53,25 @@ def describe(work: Work) -> str:
     if needed < 1:
         return ""
     number = submissions(work.jobs)
-    kept = ", of which most are deleted on the way" if "scores" in work.plan.config.get("temporary", ()) else ""
+    free = free_gigabytes(work.plan.results)
+    kept = ", of which most are deleted on the way" if _temporary(work) else ""
     return (
         f"With --profile slurm that is {number} submissions. Scores take about {needed:,.0f} GB of disk{kept}; "
-        f"{free_gigabytes(work.plan.results):,.0f} GB are free."
+        f"{free:,.0f} GB are free."
     )
+
+
+def _temporary(work: Work) -> bool:
+    """Tell whether scores are deleted as soon as nothing needs them."""
+    return "scores" in work.plan.config.get("temporary", ())
 
 
 def free_gigabytes(folder: Path) -> float:
     """Return the free disk below a folder that may not be there yet."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free / 1e9
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free / 1e9
 
 
 def check_disk(work: Work) -> None:
@@ -70,9 +80,10 @@ def check_disk(work: Work) -> None:
     Raises:
         WsssError: it is not enough, and scores are not temporary.
     """
-    needed, free = gigabytes(work), free_gigabytes(work.plan.results)
-    if needed > free and "scores" not in work.plan.config.get("temporary", ()):
+    results = work.plan.results
+    needed, free = gigabytes(work), free_gigabytes(results)
+    if needed > free and not _temporary(work):
         raise WsssError(
-            f"{work.plan.results}: {free:,.0f} GB are free, and scores take {needed:,.0f} GB; put results elsewhere "
+            f"{results}: {free:,.0f} GB are free, and scores take {needed:,.0f} GB; put results elsewhere "
             "(--config results=...), or set temporary: [scores]"
         )

@@ -20,35 +20,49 @@ class Job:
     stage: str
     file: str  # model.pt, measured-0-of-1.npz, walk_val.json
 
-    def folder(self, plan: Plan) -> Path:
-        """Return the folder that the job writes to."""
-        return plan.results / self.dataset / self.paper / self.run / f"seed{self.seed}" / self.stage
-
     @property
     def trains(self) -> bool:
         """The job trains a network."""
         return STAGES[self.stage].trains
 
     @property
+    def of_run(self) -> tuple[str, str, str, int]:
+        """Data set, paper, run and seed: how the plan is asked about the run of this job."""
+        return self.dataset, self.paper, self.run, self.seed
+
+    def folder(self, plan: Plan) -> Path:
+        """Return the folder that the job writes to."""
+        return plan.folder(*self.of_run) / self.stage
+
+    # ---- what the name of the file tells
+
+    @property
+    def stem(self) -> str:
+        """The name of the file without its ending."""
+        return self.file.rpartition(".")[0]
+
+    @property
     def measured(self) -> str:
         """The stage whose result a metrics file is about."""
-        return self.file.rpartition("_")[0]
+        return self.stem.rpartition("_")[0]
 
     @property
     def part(self) -> str:
         """The part of the images that a shard covers, or the role that a metrics file is about."""
-        stem = self.file.rpartition(".")[0]
-        return stem.rpartition("_")[2] if self.stage == "measure" else stem.partition("-")[0]
+        if self.stage == "measure":
+            return self.stem.rpartition("_")[2]
+        return self.stem.partition("-")[0]
 
     @property
     def shards(self) -> int:
         """The number of shards, this one included."""
-        return shards_of(self.file.rpartition(".")[0])
+        return shards_of(self.stem)
 
 
 def shards_of(name: str) -> int:
     """Return the number of shards that ``part-i-of-n`` tells; 1 for a name that tells none."""
-    return int(name.rpartition("-of-")[2]) if "-of-" in name else 1
+    _, told, number = name.rpartition("-of-")
+    return int(number) if told else 1
 
 
 def job_of(plan: Plan, path: str | Path) -> Job | None:
@@ -67,15 +81,28 @@ def job_of(plan: Plan, path: str | Path) -> Job | None:
 
 def inputs(plan: Plan, job: Job) -> list[str]:
     """Return the results of other jobs, and the weight files, that a job reads."""
-    which = (job.dataset, job.paper, job.run, job.seed)
     if job.stage == "measure":
-        home = plan.home(*which, job.measured)
-        return plan.shards(home, job.measured, job.dataset, job.part)
+        return _all_shards(plan, job, job.measured, job.part)
     if job.stage == "submission":
-        return plan.shards(plan.home(*which, "predict"), "predict", job.dataset, "test")
+        return _all_shards(plan, job, "predict", "test")
     if job.trains:
-        return [*plan.learnt_from(*which, job.stage), *plan.references(*which, job.stage)]
+        shards = plan.learnt_from(*job.of_run, job.stage)
+        models = plan.references(*job.of_run, job.stage)
+        return [*shards, *models]
     return [*same_shard(plan, job), *model(plan, job)]
+
+
+def _all_shards(plan: Plan, job: Job, source: str, images: str) -> list[str]:
+    """Return all shards of a stage that a job reads.
+
+    Args:
+        plan: the plan.
+        job: the job.
+        source: the stage.
+        images: the role of the images.
+    """
+    home = plan.home(*job.of_run, source)
+    return plan.shards(home, source, job.dataset, images)
 
 
 def same_shard(plan: Plan, job: Job) -> list[str]:
@@ -83,9 +110,8 @@ def same_shard(plan: Plan, job: Job) -> list[str]:
     source = STAGES[job.stage].shard_of
     if source is None:
         return []
-    home = plan.home(job.dataset, job.paper, job.run, job.seed, source)
-    stem = job.file.rpartition(".")[0]
-    return [f"{home}/{stem}.npz"]
+    home = plan.home(*job.of_run, source)
+    return [f"{home}/{job.stem}.npz"]
 
 
 def model(plan: Plan, job: Job) -> list[str]:
@@ -93,5 +119,5 @@ def model(plan: Plan, job: Job) -> list[str]:
     source = STAGES[job.stage].model_of
     if source is None:
         return []
-    home = plan.home(job.dataset, job.paper, job.run, job.seed, source)
+    home = plan.home(*job.of_run, source)
     return [f"{home}/model.pt"]

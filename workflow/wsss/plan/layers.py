@@ -87,7 +87,7 @@ def overlay(base: Raw, layer: Layer, *, new_keys: bool = False) -> Raw:
 
 @dataclass(frozen=True)
 class _Merge:
-    """How a layer is put on top of settings."""
+    """The rules by which a layer is put on top of settings."""
 
     layer: Layer
     new_keys: bool
@@ -151,13 +151,19 @@ def line_of(path: str | Path, keys: Keys, exactly: bool = False) -> int:
 def _entry(node: Any, key: str | int) -> tuple[int, Any] | None:
     """Find an entry of a YAML node: its line, and the entry."""
     if isinstance(node, yaml.SequenceNode) and isinstance(key, int):
-        return node.value[key].start_mark.line, node.value[key]
+        entry = node.value[key]
+        return entry.start_mark.line, entry
     if not isinstance(node, yaml.MappingNode):
         return None
     for name, value in node.value:
         if name.value == str(key):
             return name.start_mark.line, value
-    for name, value in node.value:  # <<: *anchor
+    return _merged_entry(node, key)
+
+
+def _merged_entry(node: yaml.MappingNode, key: str | int) -> tuple[int, Any] | None:
+    """Find an entry in the mappings that ``<<: *anchor`` merges into a node."""
+    for name, value in node.value:
         if name.value == "<<" and (found := _entry(value, key)):
             return found
     return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from wsss.plan.jobs import Job, inputs, job_of
+from wsss.plan import jobs
+from wsss.plan.jobs import Job, job_of
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
 from wsss.plan.written import read
@@ -16,10 +18,6 @@ class Outlook:
 
     def __init__(self, plan: Plan):
         self.plan = plan
-        self._differs: dict[Path, bool] = {}
-        self._stale: dict[str, bool] = {}
-        self._all: dict[str, dict[str, Job]] = {}
-        self._to_make: dict[str, set[str]] = {}
 
     def jobs(self, paths: list[str]) -> list[Job]:
         """List all jobs that ``paths`` come from, done or not."""
@@ -33,84 +31,92 @@ class Outlook:
         stays is not needed.
         """
         below = self._below_all(paths)  # inputs come first
-        found: set[str] = set()
-        for path in paths:
-            found |= self._to_do(path)
-        grown = True
-        while grown:  # what is made anew may need, in turn, what is missing
-            before = len(found)
-            for path, job in below.items():
-                self._add_what_reads(path, job, found)
-            grown = len(found) > before
+        found = self._all_to_do(paths)
+        while more := self._drawn_in(below, found):  # what is made anew may need, in turn, what is missing
+            found |= more
         return [job for path, job in below.items() if path in found]
 
     def changed(self, paths: list[str]) -> list[Job]:
         """List the jobs below ``paths`` that have been done with other settings or other code."""
         return [job for job in self.missing(paths) if self._differs_now(job)]
 
+    @functools.cache  # noqa: B019  an outlook is for one look: nothing is computed meanwhile
     def stale_index(self, dataset: str) -> bool:
         """Tell whether a data set's index was made with other settings or other code."""
-        folder = self.plan.data(dataset)
-        return self._once(folder, lambda: self.plan.data_config(dataset))
+        return differs(self.plan.data(dataset), lambda: self.plan.data_config(dataset))
 
-    def _add_what_reads(self, path: str, job: Job, found: set[str]) -> None:
-        """Add a job that reads something which is made anew, with what it needs."""
-        read = inputs(self.plan, job)
-        if path in found or found.isdisjoint(read):
-            return
-        found.add(path)
-        for other in read:
-            found |= self._to_do(other)
+    # ---- what is below
 
-    def _below_all(self, paths: list[str]) -> dict[str, Job]:
+    @functools.cache  # noqa: B019
+    def _inputs(self, job: Job) -> list[str]:
+        """List the files that a job reads."""
+        return jobs.inputs(self.plan, job)
+
+    @functools.cache  # noqa: B019
+    def _below(self, path: str) -> dict[str, Job]:
+        """Collect all jobs that a file comes from, its own last."""
+        job = job_of(self.plan, path)
+        if job is None:
+            return {}
+        found = self._below_all(self._inputs(job))
+        found[path] = job
+        return found
+
+    def _below_all(self, paths: Iterable[str]) -> dict[str, Job]:
+        """Collect all jobs that files come from, each behind those that it reads."""
         found: dict[str, Job] = {}
         for path in paths:
             found |= self._below(path)
         return found
 
-    def _below(self, path: str) -> dict[str, Job]:
-        """Collect all jobs that a file comes from, its own last."""
-        if path not in self._all:
-            found: dict[str, Job] = {}
-            if job := job_of(self.plan, path):
-                found = self._below_all(inputs(self.plan, job))
-                found[path] = job
-            self._all[path] = found
-        return self._all[path]
+    # ---- what is made anew
 
+    @functools.cache  # noqa: B019
     def _to_do(self, path: str) -> set[str]:
-        """Collect the files that are made before a file is there, itself included."""
-        if path not in self._to_make:
-            job = job_of(self.plan, path)
-            found: set[str] = set()
-            if job and (not Path(path).is_file() or self._is_stale(path)):
-                found.add(path)
-                for other in inputs(self.plan, job):
-                    found |= self._to_do(other)
-            self._to_make[path] = found
-        return self._to_make[path]
+        """Collect the files that are made before a file is there and up to date, itself included."""
+        job = job_of(self.plan, path)
+        if job is None or self._stays(path):
+            return set()
+        return {path} | self._all_to_do(self._inputs(job))
 
+    def _all_to_do(self, paths: Iterable[str]) -> set[str]:
+        """Collect the files that are made before all ``paths`` are there and up to date."""
+        found: set[str] = set()
+        for path in paths:
+            found |= self._to_do(path)
+        return found
+
+    def _drawn_in(self, below: dict[str, Job], found: set[str]) -> set[str]:
+        """Collect, out of ``below``, the files that read one of ``found``, and what they need in turn."""
+        more: set[str] = set()
+        for path, job in below.items():
+            read_by_it = self._inputs(job)
+            if path not in found and not found.isdisjoint(read_by_it):
+                more.add(path)
+                more |= self._all_to_do(read_by_it)
+        return more
+
+    def _stays(self, path: str) -> bool:
+        """Tell whether a file is there and up to date."""
+        return Path(path).is_file() and not self._is_stale(path)
+
+    @functools.cache  # noqa: B019
     def _is_stale(self, path: str) -> bool:
         """Tell whether the settings or the code of a file, or of something below it, have changed since it was made."""
-        if path not in self._stale:
-            job = job_of(self.plan, path)
-            below = inputs(self.plan, job) if job else []
-            own = job is not None and self._differs_now(job)
-            self._stale[path] = own or any(self._is_stale(other) for other in below)
-        return self._stale[path]
+        job = job_of(self.plan, path)
+        if job is None:
+            return False
+        return self._differs_now(job) or any(map(self._is_stale, self._inputs(job)))
 
     def _differs_now(self, job: Job) -> bool:
         """Tell whether the stage's folder, or the index, was made with other settings or code than there are now."""
+        return self._stage_differs(*job.of_run, job.stage) or self.stale_index(job.dataset)
 
-        def configured() -> Raw:
-            return self.plan.stage_config(job.dataset, job.paper, job.run, job.seed, job.stage)
-
-        return self._once(job.folder(self.plan), configured) or self.stale_index(job.dataset)
-
-    def _once(self, folder: Path, configured: Callable[[], Raw]) -> bool:
-        if folder not in self._differs:
-            self._differs[folder] = differs(folder, configured)
-        return self._differs[folder]
+    @functools.cache  # noqa: B019
+    def _stage_differs(self, dataset: str, paper: str, run: str, seed: int, stage: str) -> bool:
+        """Tell whether the folder of a stage was made with other settings or code than there are now."""
+        folder = self.plan.folder(dataset, paper, run, seed) / stage
+        return differs(folder, lambda: self.plan.stage_config(dataset, paper, run, seed, stage))
 
 
 def differs(folder: Path, configured: Callable[[], Raw]) -> bool:

@@ -18,7 +18,7 @@ import jsonschema
 from wsss.errors import WsssError, choose
 from wsss.plan.layers import Raw, line_of
 from wsss.plan.resolve import PACKAGE
-from wsss.plan.written import read
+from wsss.plan.written import read, read_by_hand
 from wsss.stages import WITH_SCORES, default_images
 
 CELL_KEYS = (
@@ -36,6 +36,7 @@ CELL_KEYS = (
     "literature",
     "missing",
 )
+BY_COLUMN = ("reported", "spread")  # of a row: one value for each column
 SCHEMA = PACKAGE.parent / "schemas" / "paper.schema.yaml"
 
 
@@ -53,7 +54,7 @@ def load(names: list[str], folder: str | Path) -> dict[str, Raw]:
         path = choose(present, name, "paper")
         if "_" in name:
             raise WsssError(f"{path}: rename it without '_', which ends the paper's name in the names of its tables")
-        specs[name] = read(path)
+        specs[name] = read_by_hand(path)
         check_schema(specs[name], schema, path)
     for name in specs:
         checks.check(name, specs, Path(folder))
@@ -71,11 +72,14 @@ def check_schema(value: Any, schema: Raw, source: str | Path) -> None:
     Raises:
         WsssError: names the source, the place and the fault in one line.
     """
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(value))
-    if error:
-        where = ".".join(map(str, error.absolute_path)) or "top level"
-        line = f" (line {line_of(source, list(error.absolute_path))})" if Path(source).is_file() else ""
-        raise WsssError(f"{source}: {where}: {error.message[:200]}{line}")
+    findings = jsonschema.Draft202012Validator(schema).iter_errors(value)
+    error = jsonschema.exceptions.best_match(findings)
+    if error is None:
+        return
+    keys = list(error.absolute_path)
+    where = ".".join(map(str, keys)) or "top level"
+    line = f" (line {line_of(source, keys)})" if Path(source).is_file() else ""
+    raise WsssError(f"{source}: {where}: {error.message[:200]}{line}")
 
 
 def rows(spec: Raw, table: str) -> list[tuple[Raw, list[Raw]]]:
@@ -97,18 +101,25 @@ def cells(spec: Raw) -> Iterator[Raw]:
 
 def cell(row: Raw, column: Raw) -> Raw:
     """Merge the settings of one cell. ``reported`` of a row maps column keys to values."""
+    key = column["key"]
     merged = _cell_settings(column) | _cell_settings(row)
-    for kind in ("reported", "spread"):  # of a row: one value for each column
+    for kind in BY_COLUMN:
         merged.pop(kind, None)
-    merged |= row.get("cells", {}).get(column["key"], {})
-    for kind in ("reported", "spread"):
-        if column["key"] in row.get(kind, {}):
-            merged[kind] = row[kind][column["key"]]
-    merged.setdefault("stage", "cam")
-    merged.setdefault("metric", "miou")
-    merged.setdefault("at", "best" if merged["stage"] in WITH_SCORES else "argmax")
-    merged.setdefault("images", default_images(merged["stage"]))
-    return merged
+    merged |= row.get("cells", {}).get(key, {})
+    for kind in BY_COLUMN:
+        values = row.get(kind, {})
+        if key in values:
+            merged[kind] = values[key]
+    return _with_defaults(merged)
+
+
+def _with_defaults(cell: Raw) -> Raw:
+    """Complete a cell by what it need not say."""
+    stage = cell.setdefault("stage", "cam")
+    cell.setdefault("metric", "miou")
+    cell.setdefault("at", "best" if stage in WITH_SCORES else "argmax")
+    cell.setdefault("images", default_images(stage))
+    return cell
 
 
 def _cell_settings(place: Raw) -> Raw:

@@ -66,18 +66,24 @@ class Plan:
 
         It is written beside the result. Where it differs from what is written there, the result is stale.
         """
-        config = self.resolve(dataset, paper, run)
-        names = STAGE_ALONE[stage] if stage in STAGE_ALONE else stages.sections(stage, config)
+        return dict(self._stage_config(Run(dataset, paper, run), int(seed), stage))
+
+    @functools.cache  # noqa: B019  a plan lives as long as the process
+    def _stage_config(self, run: Run, seed: int, stage: str) -> Raw:
+        """Collect what decides a stage's result once for all who ask."""
+        config = self.runs.resolve(run)
+        sections = STAGE_ALONE[stage] if stage in STAGE_ALONE else stages.sections(stage, config)
+        settings = {name: config[name] for name in sections}
 
         def model(owner: str, other: str) -> str:
-            return str(self.home(dataset, owner, other, seed, "train") / "model.pt")
+            return str(self.home(run.dataset, owner, other, seed, "train") / "model.pt")
 
-        own = replace_references({name: config[name] for name in names}, model)
+        own = replace_references(settings, model)
         return {
             "stage": stage,
             "code": stage_code(stage, own),
-            "dataset": {"name": dataset, "splits": self.runs.splits(Run(dataset, paper, run))},
-            "seed": int(seed),
+            "dataset": {"name": run.dataset, "splits": self.runs.splits(run)},
+            "seed": seed,
             **own,
         }
 
@@ -132,7 +138,8 @@ class Plan:
 
     def data(self, dataset: str, part: str | None = None) -> Path:
         """Return the folder of the index: that of the test images for the part ``test``."""
-        return self.results / dataset / "data" / ("test" if part == "test" else "")
+        folder = self.results / dataset / "data"
+        return folder / "test" if part == "test" else folder
 
     def data_config(self, dataset: str) -> Raw:
         """Return the settings of a data set's index."""
@@ -156,21 +163,24 @@ class Plan:
 
     # ---- folders
 
+    def folder(self, dataset: str, paper: str, run: str, seed: int | str) -> Path:
+        """Return the folder of a run with a seed."""
+        return self.results / dataset / paper / run / f"seed{seed}"
+
     @functools.cache  # noqa: B019  a plan lives as long as the process
     def home(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> Path:
-        """Return the folder of one stage of a run."""
-        return self._folder(dataset, *self.owner(dataset, paper, run, stage), seed) / stage
+        """Return the folder of one stage of a run. Runs that share its settings share its folder."""
+        owner = self.owner(dataset, paper, run, stage)
+        return self.folder(dataset, *owner, seed) / stage
 
     def metrics(
         self, dataset: str, paper: str, run: str, seed: int | str, stage: str, images: str | None = None
     ) -> str:
         """Return the metrics file of a stage's result on the images of a role."""
         choose(dict.fromkeys(stages.MEASURED), stage, "measured stage")
-        folder = self._folder(dataset, *self.owner(dataset, paper, run, stage, "measure"), seed)
-        return str(folder / "measure" / f"{stage}_{images or stages.default_images(stage)}.json")
-
-    def _folder(self, dataset: str, paper: str, run: str, seed: int | str) -> Path:
-        return self.results / dataset / paper / run / f"seed{seed}"
+        owner = self.owner(dataset, paper, run, stage, "measure")
+        role = images or stages.default_images(stage)
+        return str(self.folder(dataset, *owner, seed) / "measure" / f"{stage}_{role}.json")
 
     @functools.cache  # noqa: B019
     def owner(self, dataset: str, paper: str, run: str, stage: str, *extra: str) -> tuple[str, str]:
@@ -185,12 +195,13 @@ class Plan:
     def _key(self, run: Run, stage: str, extra: tuple[str, ...]) -> str:
         """Return the digest of a stage's settings. A model of another run counts by its own settings."""
         config = self.runs.resolve(run)
-        names = [*stages.sections(stage, config), *extra]
+        sections = [*stages.sections(stage, config), *extra]
+        settings = {name: config[name] for name in sections}
 
         def key(owner: str, other: str) -> str:
             return self._key(Run(run.dataset, owner, other), "train", ())
 
-        known = replace_references({name: config[name] for name in names}, key)
+        known = replace_references(settings, key)
         return digest(json.dumps(known, sort_keys=True))
 
     # ---- what stages read
@@ -245,13 +256,15 @@ class Plan:
 
     def _wanted_shards(self, dataset: str, part: str) -> int:
         """Return the configured number of shards; fewer where they would hold fewer images than is configured."""
-        most, least = int(self.config["shards"]), self.config.get("shard_images")
+        most = int(self.config["shards"])
+        least = self.config.get("shard_images")
         if most == 1 or not least:
             return most
         images = self.sizes(dataset).get(part)
         if images is None:
             return most
-        return min(most, max(1, math.ceil(images / int(least))))
+        full = math.ceil(images / int(least))
+        return min(most, max(1, full))
 
     # ---- the VOC server
 

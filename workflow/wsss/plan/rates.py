@@ -21,11 +21,14 @@ Kind = tuple[str, ...]  # stage, method or network, and all else that decides th
 
 def kind_of(job: Job, config: Raw) -> Kind:
     """Return the kind of a job. Jobs of one kind take the same time per step or image."""
-    batch = str(stages.training(job.stage, config)["batch_size"]) if job.trains else ""
+    batch = ""
+    if job.trains:
+        batch = str(stages.training(job.stage, config)["batch_size"])
     return (job.stage, *_words(job, config), batch, job.dataset)
 
 
 def _words(job: Job, config: Raw) -> tuple[str, ...]:
+    """Return what tells the jobs of a stage apart."""
     if job.stage in ("train", "cam"):
         return config["method"]["name"], config["backbone"]["name"]
     if job.stage in ("deeplab", "predict"):
@@ -36,7 +39,7 @@ def _words(job: Job, config: Raw) -> tuple[str, ...]:
     return ("",)
 
 
-def _units(job: Job, config: Raw, counts: Counts) -> int | None:
+def units_of(job: Job, config: Raw, counts: Counts) -> int | None:
     """Count what a job does one after the other: steps of a training, else images; None where that is unknown."""
     steps, images = amount(job, config, counts)
     return steps or images
@@ -54,8 +57,10 @@ class Pace:
         """Add the record of a job at ``path``, if it is of one that can be compared."""
         record = read_json(path)
         job = job_of_record(plan, path, record)
-        done = _units(job, record["config"], counts) if job else None
-        if job and done:
+        if job is None:
+            return
+        done = units_of(job, record["config"], counts)
+        if done:
             kind = kind_of(job, record["config"])
             self._seconds[kind] += record["seconds"]
             self._units[kind] += done
@@ -71,7 +76,9 @@ class Pace:
 
     def where(self) -> str:
         """Name the hosts."""
-        return "this machine" if self.hosts == {socket.gethostname()} else ", ".join(sorted(self.hosts))
+        if self.hosts == {socket.gethostname()}:
+            return "this machine"
+        return ", ".join(sorted(self.hosts))
 
 
 def measure(plan: Plan, counts: dict[str, Counts]) -> Pace:
@@ -102,7 +109,8 @@ def time_of(work: Work) -> str:
     unknown: dict[str, dict[str, None]] = defaultdict(dict)  # stage -> what tells its jobs apart
     for job in work.jobs:
         config = config_of(work.plan, job)
-        kind, units = kind_of(job, config), _units(job, config, work.counts[job.dataset])
+        kind = kind_of(job, config)
+        units = units_of(job, config, work.counts[job.dataset])
         if units is not None and pace.knows(kind):
             seconds += pace.seconds(kind, units)
         else:

@@ -7,11 +7,13 @@ comments, and the numbered departures (D1, D2, ...) at the top of modules. So it
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsss import stages
 from wsss.plan import papers
@@ -28,10 +30,11 @@ BEHIND = {  # stage -> the module at whose top its departures stand
     "irn_walk": "refine/irn_walk.py",
     "deeplab": "segment/task.py",
 }
+ELSEWHERE = ("backbone", "method", "deeplab", "predict")  # sections that methods and presets give
 KEY = re.compile(r"^(?P<indent> *)(?P<key>[\w\"':.<-]+):(?: (?P<value>.*?))??(?:\s+# (?P<source>.*))?$")
 MORE = re.compile(r"^\s*# (?P<source>.*)$")
 ANCHOR = re.compile(r"^&(\w+)\s*")
-DEPARTURE = re.compile(r"^(D\d+)\s+(.*)$")
+DEPARTURE = re.compile(r"^D(\d+)\s+(.*)$")
 INTRODUCTION = """\
 # Recipes: what each row of the tables follows
 
@@ -44,13 +47,14 @@ its file. A setting without source is what the releases have in common (Refineme
 
 def page(names: list[str]) -> str:
     """Return the page in Markdown, about the papers of these names."""
-    specs = papers.load(names, PAPERS)
     lines = [INTRODUCTION]
     used: dict[str, None] = {}
-    for name, spec in specs.items():
+    for name, spec in papers.load(names, PAPERS).items():
         lines += _paper(name, spec)
         used |= dict.fromkeys(map(method_of, spec["runs"].values()))
-    lines += [*_methods(list(used)), *_behind(), *_networks()]
+    lines += _methods(list(used))
+    lines += _behind()
+    lines += _networks()
     return "\n".join(lines).rstrip()
 
 
@@ -62,17 +66,20 @@ def _paper(name: str, spec: Raw) -> Iterator[str]:
     yield from (f"## {spec['title']}", "", spec.get("note", ""), "")
     yield from ("| run | method | settings of its own | not released, or read so |", "| --- | --- | --- | --- |")
     for run, said in spec["runs"].items():
-        own = "; ".join(f"`{key}: {_text(value)}`" for key, value in _own(said))
-        yield f"| `{name}/{run}` | `{method_of(said)}` | {own or '-'} | {said.get('note', '-')} |"
+        own = [f"`{key}: {_text(value)}`" for key, value in _own(said)]
+        settings = "; ".join(own) or "-"
+        note = said.get("note", "-")
+        yield f"| `{name}/{run}` | `{method_of(said)}` | {settings} | {note} |"
     yield ""
     for table in spec["tables"]:
         yield from _table(name, spec, table)
 
 
 def _own(said: Raw) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of what a run says beyond its method."""
+    """Yield (dotted key, value) of what a run says beyond its method."""
     for section, value in said.items():
-        if section == "note" or (section == "method" and not isinstance(value, dict)):
+        named = section == "method" and not isinstance(value, dict)
+        if named or section == "note":
             continue
         for key, inner in _leaves(value, section):
             if key != "method.name":
@@ -80,12 +87,17 @@ def _own(said: Raw) -> Iterator[tuple[str, Any]]:
 
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything in nested settings. A schedule, a mapping from epochs, is one value."""
-    if isinstance(value, dict) and value and not any(isinstance(inner, int) for inner in value):
-        for inner, below in value.items():
-            yield from _leaves(below, f"{key}.{inner}")
-    else:
+    """Yield (dotted key, value) of everything in nested settings. A schedule, a mapping from epochs, is one value."""
+    if not isinstance(value, dict) or not value or _is_schedule(value):
         yield key, value
+        return
+    for inner, below in value.items():
+        yield from _leaves(below, f"{key}.{inner}")
+
+
+def _is_schedule(value: Raw) -> bool:
+    """Tell whether a mapping is one from epochs."""
+    return any(isinstance(key, int) for key in value)
 
 
 def _text(value: Any) -> str:
@@ -101,7 +113,8 @@ def _table(name: str, spec: Raw, table: str) -> Iterator[str]:
     for row, cells in papers.rows(spec, table):
         shown = _shown(cells)
         label = _label(row, about)
-        lines += [_result(label, name, *key, list(images)) for key, images in shown.items()]
+        for (run, stage), images in shown.items():
+            lines.append(_result(label, name, run, stage, images))
         quoted += not shown
     if lines:
         yield from ("| row | run | shown | made by | departures |", "| --- | --- | --- | --- | --- |", *lines)
@@ -112,18 +125,23 @@ def _table(name: str, spec: Raw, table: str) -> Iterator[str]:
         yield from (about["note"], "")
 
 
-def _shown(cells: list[Raw]) -> dict[tuple[str, str], dict[str, None]]:
+def _shown(cells: list[Raw]) -> dict[tuple[str, str], list[str]]:
     """Return (run, stage) of each result in a row, and the roles of images on which it is shown."""
-    found: dict[tuple[str, str], dict[str, None]] = {}
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for cell in cells:
-        if cell.get("run"):
-            found.setdefault((cell["run"], cell["stage"]), {})[cell["images"]] = None
+        if not cell.get("run"):
+            continue
+        roles = found[cell["run"], cell["stage"]]
+        if cell["images"] not in roles:
+            roles.append(cell["images"])
     return found
 
 
 def _label(row: Raw, about: Raw) -> str:
     """Return the label of a row with the words beside it."""
-    heads = {head["key"]: head["label"] for head in about.get("attributes", [])}
+    heads = {}
+    for head in about.get("attributes", []):
+        heads[head["key"]] = head["label"]
     words = [row["label"]]
     for key, word in row.get("attributes", {}).items():
         words.append(_attribute(heads[key], word))
@@ -156,12 +174,18 @@ def _chain(run: str, paper: str, stage: str) -> tuple[str, str]:
     method = method_of(said)
     config = resolve(method, [paper_layer(f"{owner}.yaml, run {name}", said, None, ())])
     chain = list(dict.fromkeys(_below(stage, config)))
-    files = [f"methods/{method}.py"] if "train" in chain else []
-    files += [BEHIND[one] for one in chain if one in BEHIND]
-    numbered = [f"`{file}` {_range(file)}" for file in files if departures(file)]
     preset = said.get("deeplab", {}).get("preset") or method_settings(method)["deeplab"]["preset"]
     words = [f"{one} (preset `{preset}`)" if one == "deeplab" else one for one in chain]
+    numbered = [f"`{file}` {_range(file)}" for file in _files_behind(chain, method)]
     return " → ".join(words), ", ".join(numbered) or "-"
+
+
+def _files_behind(chain: list[str], method: str) -> Iterator[str]:
+    """Yield the modules of stages at whose top departures stand."""
+    for stage in chain:
+        file = f"methods/{method}.py" if stage == "train" else BEHIND.get(stage)
+        if file and departures(file):
+            yield file
 
 
 def _below(stage: str, config: Raw) -> Iterator[str]:
@@ -172,8 +196,10 @@ def _below(stage: str, config: Raw) -> Iterator[str]:
 
 
 def _range(file: str) -> str:
+    """Name the departures of a module by the first and the last: ``D1 to D9``."""
     numbers = [number for number, _ in departures(file)]
-    return numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    first, last = numbers[0], numbers[-1]
+    return first if first == last else f"{first} to {last}"
 
 
 # ---- settings and departures
@@ -184,17 +210,21 @@ def _methods(names: list[str]) -> Iterator[str]:
     yield from ("## Methods", "")
     for name in names:
         path = PACKAGE / "methods" / f"{name}.yaml"
-        yield from (f"### `{name}`", "", _head(path), "", *settings(path, ()), "", *_listed(f"methods/{name}.py"))
+        yield from (f"### `{name}`", "", _head(path), "")
+        yield from (*settings(path, ()), "")
+        yield from _listed(f"methods/{name}.py")
 
 
 def _behind() -> Iterator[str]:
     """Yield the stages behind the classifier: the defaults that methods vary, and their departures."""
     yield from ("## Refinement", "", "Defaults, which the methods above and the runs vary.", "")
-    sections = [name for name in stages.SECTIONS if name not in ("backbone", "method", "deeplab", "predict")]
-    for section in sections:
-        yield from (f"### `{section}`", "", *settings(PACKAGE / "defaults.yaml", (section,)), "")
-        file = BEHIND.get(section)
-        yield from _listed(file) if file and departures(file) else ()
+    for section in stages.SECTIONS:
+        if section in ELSEWHERE:
+            continue
+        lines = settings(PACKAGE / "defaults.yaml", (section,))
+        yield from (f"### `{section}`", "", *lines, "")
+        if section in BEHIND:
+            yield from _listed(BEHIND[section])
 
 
 def _networks() -> Iterator[str]:
@@ -218,67 +248,85 @@ def _head(path: Path) -> str:
 
 def settings(path: Path, below: tuple[str, ...]) -> list[str]:
     """Return a Markdown table of the settings in a YAML file below some keys, with the comment of each line."""
-    rows: list[list[str]] = []
-    for keys, value, source in _lines(path):
-        if keys[: len(below)] != below:
-            continue
-        name = ".".join(keys[len(below) :]) or keys[-1]
-        if value or source:
-            rows.append([name, f"`{value}`" if value else "", source])
-    body = [f"| `{name}` | {value} | {source} |" for name, value, source in rows]
+    body = []
+    for line in _lines(path):
+        inside = line.keys[: len(below)] == below
+        if inside and (line.value or line.source):
+            name = ".".join(line.keys[len(below) :]) or line.keys[-1]
+            value = f"`{line.value}`" if line.value else ""
+            body.append(f"| `{name}` | {value} | {line.source} |")
     return ["| setting | value | source |", "| --- | --- | --- |", *body] if body else []
 
 
-def _lines(path: Path) -> list[tuple[tuple[str, ...], str, str]]:
-    """(keys, value, comment) of the lines of a YAML file, in their order; a comment goes on in lines without a key.
+class _Line(NamedTuple):
+    """A line of a YAML file: the keys of what stands there, its value as a text, and the comment behind it."""
+
+    keys: tuple[str, ...]
+    value: str
+    source: str
+
+
+class _Outline:
+    """The keys around a line of a YAML file, while it is read line by line, and the places of its anchors."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[int, str]] = []  # (indent, key)
+        self._anchors: dict[str, str] = {}
+
+    def line_of(self, match: re.Match[str]) -> _Line | None:
+        """Return what a line with a key says; None where it only gives a name to what is below."""
+        indent, key = len(match["indent"]), match["key"]
+        value = match["value"] or ""
+        anchor = ANCHOR.match(value)
+        self._open = [(depth, name) for depth, name in self._open if depth < indent]
+        if key != "<<":
+            self._open.append((indent, key))
+        keys = tuple(name for _, name in self._open)
+        if anchor:
+            self._anchors[anchor[1]] = ".".join(keys)
+        if key == "<<":
+            return None if anchor else _Line(keys, "", f"else as `{self._anchors[value[1:]]}`")
+        if value.startswith("*"):
+            return _Line(keys, "", f"as `{self._anchors[value[1:]]}`")
+        return _Line(keys, ANCHOR.sub("", value), match["source"] or "")
+
+
+def _lines(path: Path) -> list[_Line]:
+    """List the lines of a YAML file that hold settings, in their order. A comment goes on in lines without a key.
 
     Where a mapping takes what it does not say itself from another, its comment says from which.
     """
-    found: list[tuple[tuple[str, ...], str, str]] = []
-    place: list[tuple[int, str]] = []
-    anchors: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if found and line.startswith("    ") and (more := MORE.match(line)):
-            *before, (keys, value, source) = found
-            found = [*before, (keys, value, f"{source} {more['source']}")]
-        if not (match := KEY.match(line)):
-            continue
-        indent, key, value = len(match["indent"]), match["key"], match["value"] or ""
-        if key == "<<":
-            within = tuple(name for depth, name in place if depth < indent)
-            if anchor := ANCHOR.match(value):
-                anchors[anchor[1]] = ".".join(within)
-            else:
-                found.append((within, "", f"else as `{anchors[value[1:]]}`"))
-            continue
-        place = [*(one for one in place if one[0] < indent), (indent, key)]
-        keys = tuple(name for _, name in place)
-        if value.startswith("*"):
-            found.append((keys, "", f"as `{anchors[value[1:]]}`"))
-            continue
-        if anchor := ANCHOR.match(value):
-            anchors[anchor[1]] = ".".join(keys)
-        found.append((keys, ANCHOR.sub("", value), match["source"] or ""))
+    found: list[_Line] = []
+    outline = _Outline()
+    for text in path.read_text(encoding="utf-8").splitlines():
+        more = MORE.match(text) if text.startswith("    ") else None
+        if found and more:
+            last = found.pop()
+            found.append(last._replace(source=f"{last.source} {more['source']}"))
+        match = KEY.match(text)
+        if match and (line := outline.line_of(match)):
+            found.append(line)
     return found
 
 
+@functools.cache
 def departures(file: str) -> list[tuple[str, str]]:
-    """(number, text) of the departures in the docstring of a module of the package."""
-    text = ast.get_docstring(ast.parse((PACKAGE / file).read_text(encoding="utf-8"))) or ""
-    found: list[list[str]] = []
-    open_ = False
-    for line in text.splitlines():
+    """List (number, text) of the departures in the docstring of a module of the package."""
+    module = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+    found: dict[int, str] = {}
+    number = None
+    for line in (ast.get_docstring(module) or "").splitlines():
         if match := DEPARTURE.match(line):
-            found.append(list(match.groups()))
-            open_ = True
-        elif open_ and line.startswith("    "):
-            found[-1][1] += f" {line.strip()}"
+            number = int(match[1])
+            found[number] = match[2]
+        elif number is not None and line.startswith("    "):
+            found[number] += f" {line.strip()}"
         else:
-            open_ = False
-    found.sort(key=lambda one: int(one[0][1:]))
-    return [(number, re.sub(r"\s+", " ", said)) for number, said in found]
+            number = None
+    return [(f"D{at}", re.sub(r"\s+", " ", found[at])) for at in sorted(found)]
 
 
 def _listed(file: str) -> list[str]:
+    """List the departures of a module."""
     lines = [f"* **{number}** {said}" for number, said in departures(file)]
     return [f"Departures (`workflow/wsss/{file}`):", "", *lines, ""] if lines else []

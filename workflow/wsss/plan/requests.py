@@ -36,11 +36,13 @@ class Need:
     def megabytes(self, images: int, labels: int, processes: int) -> int:
         """Return the memory of a job: for a data set of so many images and labels, in so many processes."""
         per_process = self.mb_per_process + self.mb_per_process_and_class * labels
-        return math.ceil(self.mb + self.mb_per_1000_images * images / 1000 + per_process * processes)
+        of_index = self.mb_per_1000_images * images / 1000
+        return math.ceil(self.mb + of_index + per_process * processes)
 
     def whole_minutes(self, images: float) -> int:
         """Return the run time of a job that works on so many images."""
-        return math.ceil(self.minutes + self.seconds_per_image * images / 60)
+        on_images = self.seconds_per_image * images / 60
+        return math.ceil(self.minutes + on_images)
 
 
 @functools.cache
@@ -67,8 +69,9 @@ def megabytes(plan: Plan, rule: str, dataset: str, processes: int = 0, attempt: 
     if is_small(plan, dataset):
         found = SMALL
     else:
+        need = table()[rule]
         labels = classes(plan, dataset) + 1
-        found = table()[rule].megabytes(images(plan, dataset), labels, processes)
+        found = need.megabytes(images(plan, dataset), labels, processes)
     return found * min(attempt, 2)
 
 
@@ -85,18 +88,20 @@ def minutes(plan: Plan, rule: str, dataset: str, shard: str = "", attempt: int =
         attempt: 1 for the first try.
         trains: the job trains a network.
     """
-    need, longer = table()[rule], 1 if trains else attempt
+    need = table()[rule]
+    longer = 1 if trains else attempt
     if is_small(plan, dataset):
         most = int(min(need.minutes, SMALL_MINUTES))
         return most * (2 if trains else longer)
     part = shard.partition("-")[0]
-    worked_on = plan.sizes(dataset).get(part, images(plan, dataset)) / shards_of(shard)
-    return need.whole_minutes(worked_on) * longer
+    of_part = plan.sizes(dataset).get(part, images(plan, dataset))
+    return need.whole_minutes(of_part / shards_of(shard)) * longer
 
 
 def is_small(plan: Plan, dataset: str) -> bool:
     """Tell whether a data set is drawn: its jobs are quick."""
-    return bool(plan.dataset(dataset)["builder"] == "shapes")
+    builder = plan.dataset(dataset)["builder"]
+    return bool(builder == "shapes")
 
 
 @functools.cache
@@ -109,8 +114,11 @@ def images(plan: Plan, dataset: str) -> int:
 @functools.cache
 def classes(plan: Plan, dataset: str) -> int:
     """Count the classes of a data set; without an index, what its builder is known for."""
-    spec, about = plan.dataset(dataset), Path(plan.data(dataset), "dataset.json")
+    about = Path(plan.data(dataset), "dataset.json")
     if about.is_file():
         return len(read_json(about)["classes"])
+    spec = plan.dataset(dataset)
     named = spec["options"].get("classes")
-    return len(named) if isinstance(named, list) else CLASSES.get(spec["builder"], 20)
+    if isinstance(named, list):
+        return len(named)
+    return CLASSES.get(spec["builder"], 20)

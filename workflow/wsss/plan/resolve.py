@@ -30,7 +30,8 @@ PIXEL_KEYS = {"crop", "long_side", "translation", "sxy"}  # sizes that shrink wi
 @functools.cache
 def methods() -> tuple[str, ...]:
     """Return the names of all methods: those with a settings file."""
-    return tuple(sorted(path.stem for path in (PACKAGE / "methods").glob("*.yaml")))
+    files = (PACKAGE / "methods").glob("*.yaml")
+    return tuple(sorted(file.stem for file in files))
 
 
 @functools.cache
@@ -57,13 +58,14 @@ def _released(method: str) -> Raw:
     """Return the released settings of a method, which all runs share."""
     defaults, own = _own_layers(method)
     settings = overlay(defaults.says or {}, own, new_keys=True)
-    return {**settings, "method": {"name": method, **settings.get("method", {})}}
+    named = {"name": method, **settings.get("method", {})}
+    return {**settings, "method": named}
 
 
 def method_of(run: Raw) -> str:
     """Return the name of the method in a run's entry, which is a name or a mapping with one."""
     method = run.get("method", "cam")
-    return str(method if isinstance(method, str) else method["name"])
+    return str(method["name"]) if isinstance(method, dict) else str(method)
 
 
 def paper_layer(name: str, run: Raw, file: Path | None, keys: tuple[str, ...]) -> Layer:
@@ -75,11 +77,17 @@ def paper_layer(name: str, run: Raw, file: Path | None, keys: tuple[str, ...]) -
         file: the paper file, if there is one.
         keys: where in the file the run stands.
     """
-    says = {key: value for key, value in run.items() if key not in ("method", "note")}
+    says = _without(run, "method", "note")
     method = run.get("method", "cam")
     if isinstance(method, dict):
-        says["method"] = {key: value for key, value in method.items() if key != "name"}
-    return Layer(name, says, (file,) if file else (), keys)
+        says["method"] = _without(method, "name")
+    files = (file,) if file else ()
+    return Layer(name, says, files, keys)
+
+
+def _without(value: Raw, *keys: str) -> Raw:
+    """Copy a mapping without some of its keys."""
+    return {key: inner for key, inner in value.items() if key not in keys}
 
 
 def resolve(method: str, layers: Sequence[Layer], pixels: float = 1.0, networks: Raw | None = None) -> Raw:
@@ -108,7 +116,8 @@ def resolve(method: str, layers: Sequence[Layer], pixels: float = 1.0, networks:
 
 def _with_preset(config: Raw, layers: list[Layer]) -> Raw:
     """Complete DeepLab's settings by the preset they name; for an unknown one the error names the layer."""
-    preset, known = config["deeplab"]["preset"], presets.presets()
+    preset = config["deeplab"]["preset"]
+    known = presets.presets()
     if preset not in known:
         raise blame(layers, ("deeplab", "preset"), f"is '{preset}': choose one of {', '.join(known)}")
     return presets.resolve(config)
@@ -122,13 +131,17 @@ def _refuse_references(config: Raw, layers: list[Layer]) -> None:
         path: tuple[str, ...] = ("train", "weights")
         if name != "train":
             path = (stages.STAGES[name].sections[-1], *path)
-        raise blame(layers, path, "takes a file of official weights, not another run: use train.start")
+        raise blame(
+            layers, path, "takes a file of official weights, not another run: to start from that, use train.start"
+        )
 
 
 def _with_learnable(config: Raw) -> Raw:
     """Add to the CRF's exponents the two that AffinityNet learns from, which a data set's own list may lack."""
-    crf, affinity = config["crf"], config["affinity"]
-    alphas = sorted({*crf["alphas"], affinity["low_alpha"], affinity["high_alpha"]})
+    affinity = config["affinity"]
+    needed = (affinity["low_alpha"], affinity["high_alpha"])
+    crf = config["crf"]
+    alphas = sorted({*crf["alphas"], *needed})
     return {**config, "crf": {**crf, "alphas": alphas}}
 
 
@@ -138,14 +151,16 @@ def shrink(value: Any, factor: float) -> Any:
         return value
     found = {}
     for key, inner in value.items():
-        found[key] = _scaled(inner, factor) if key in PIXEL_KEYS else shrink(inner, factor)
+        smaller = _scaled if key in PIXEL_KEYS else shrink
+        found[key] = smaller(inner, factor)
     return found
 
 
 def _scaled(size: Any, factor: float) -> Any:
+    """Return a size, or each of a list of sizes, multiplied by ``factor``; 0 and None stay."""
     if isinstance(size, list):
         return [_scaled(inner, factor) for inner in size]
-    return size and max(1, round(size * factor))
+    return max(1, round(size * factor)) if size else size
 
 
 def stand_in(value: Any, table: Raw) -> Any:
@@ -167,7 +182,8 @@ def stand_in(value: Any, table: Raw) -> Any:
 def _replaced(backbone: Raw, entry: Raw) -> Raw:
     """Put a stand-in over one network's mapping. Weights that a run trained stay."""
     same = entry.get("name", backbone["name"]) == backbone["name"]
-    found = {**(backbone if same else dict.fromkeys(backbone)), **entry}
+    base = backbone if same else dict.fromkeys(backbone)
+    found = {**base, **entry}
     if is_reference(backbone.get("weights")):
         found["weights"] = backbone["weights"]
     return found

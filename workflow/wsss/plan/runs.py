@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ class Run(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What the configuration calls it: ``<paper>/<run>``."""
+        """The name that the configuration has for it: ``<paper>/<run>``."""
         return f"{self.paper}/{self.name}"
 
     @property
@@ -55,7 +56,9 @@ class Runs:
 
     def on(self, dataset: str) -> list[Run]:
         """List all runs that can be trained on a data set, in the order of their declaration."""
-        found = [Run(dataset, *PRETRAINING)] if "pretraining" in self.dataset(dataset) else []
+        found = []
+        if "pretraining" in self.dataset(dataset):
+            found.append(Run(dataset, *PRETRAINING))
         for paper, spec in self.papers.items():
             found += [Run(dataset, paper, name) for name in spec["runs"]]
         return found
@@ -63,8 +66,10 @@ class Runs:
     def splits(self, run: Run) -> dict[str, str]:
         """Return role -> split of the index, as a run has it: pretraining may have training images of its own."""
         spec = self.dataset(run.dataset)
-        own = spec["pretraining"].get("images") if self._is_own(run) else None
-        return {**spec["splits"], "train": own or spec["splits"]["train"]}
+        found = dict(spec["splits"])
+        if self._is_own(run):
+            found["train"] = spec["pretraining"].get("images") or found["train"]
+        return found
 
     # ---- settings
 
@@ -72,7 +77,8 @@ class Runs:
     def resolve(self, run: Run) -> Raw:
         """Resolve all settings of a run. References name the paper and the run they mean, also the run itself."""
         spec = self.dataset(run.dataset)
-        config = resolve(self._method(run), self._layers(run), spec.get("pixels", 1.0), spec.get("stand_ins"))
+        pixels, networks = spec.get("pixels", 1.0), spec.get("stand_ins")
+        config = resolve(self._method(run), self._layers(run), pixels, networks)
         if run.is_pretraining:
             config = {**config, "backbone": {**config["backbone"], "weights": None}}
 
@@ -89,9 +95,10 @@ class Runs:
         """
         method = self._method(run)
         published = resolve(method, [self._of_method(run, method), self._of_paper(run)])
-        theirs, ours = dict(_leaves(published)), dict(_leaves(self.resolve(run)))
+        theirs = dict(_leaves(published))
+        ours = dict(_leaves(self.resolve(run)))
         found = []
-        for key in {**theirs, **ours}:
+        for key in theirs | ours:
             if theirs.get(key) != ours.get(key) and not _names_weights(key):
                 found.append(key)
         return found
@@ -110,34 +117,41 @@ class Runs:
 
     def _of_method(self, run: Run, method: str) -> Layer:
         """Return what the data set says of all runs of a method."""
-        says = self.dataset(run.dataset).get("methods", {}).get(method)
-        return self._layer(says, "datasets", run.dataset, "methods", method)
+        said = self.dataset(run.dataset).get("methods", {})
+        return self._layer(said.get(method), "datasets", run.dataset, "methods", method)
 
     def _of_paper(self, run: Run) -> Layer:
         """Return what the paper, or the data set of its own classifier, says of a run."""
+        entry = self._entry(run)
         if self._is_own(run):
             keys = ("datasets", run.dataset, "pretraining")
-            layer = paper_layer(f"config.yaml, {'.'.join(keys)}", self._entry(run), None, keys)
-            return Layer(layer.name, layer.says, self.files, keys)
+            layer = paper_layer(f"config.yaml, {'.'.join(keys)}", entry, None, keys)
+            return dataclasses.replace(layer, files=self.files)
         file = self.paper_folder / f"{run.paper}.yaml"
-        return paper_layer(f"{run.paper}.yaml, run {run.name}", self._entry(run), file, ("runs", run.name))
+        return paper_layer(f"{run.paper}.yaml, run {run.name}", entry, file, ("runs", run.name))
 
     def _of_dataset(self, run: Run) -> Layer:
         """Return what the data set says of this run."""
-        says = self.dataset(run.dataset).get("runs", {}).get(run.word)
-        return _without_method(self._layer(says, "datasets", run.dataset, "runs", run.word))
+        said = self.dataset(run.dataset).get("runs", {})
+        layer = self._layer(said.get(run.word), "datasets", run.dataset, "runs", run.word)
+        return _without_method(layer)
 
     def _layer(self, says: Raw | None, *keys: str) -> Layer:
-        return Layer(f"configuration, {'.'.join(keys)}", says, self.files, keys)
+        """Make the layer of what the configuration says at ``keys``."""
+        name = f"configuration, {'.'.join(keys)}"
+        return Layer(name, says, self.files, keys)
 
     def _entry(self, run: Run) -> Raw:
         """Return the entry of a run in its paper file or, of the data set's own classifier, in the configuration."""
         if self._is_own(run):
-            return {key: said for key, said in self.dataset(run.dataset)["pretraining"].items() if key != "images"}
+            found = dict(self.dataset(run.dataset)["pretraining"])
+            found.pop("images", None)
+            return found
         known = choose(self.papers, run.paper, "paper")["runs"]
         return dict(choose(known, run.name, f"run of {run.paper}"))
 
     def _method(self, run: Run) -> str:
+        """Return the name of a run's method."""
         return method_of(self._entry(run))
 
     def _is_own(self, run: Run) -> bool:
@@ -149,11 +163,12 @@ def _without_method(layer: Layer) -> Layer:
     """Return the layer; refuse one that names a method."""
     method = (layer.says or {}).get("method") or {}
     if isinstance(method, str) or "name" in method:
-        raise layer.wrong(("method",), "names a method: which one a run has is said by its paper alone")
+        raise layer.wrong(("method",), "names a method: only the paper says which one a run has, so leave it out")
     return layer
 
 
 def _names_weights(key: str) -> bool:
+    """Tell whether a dotted key is that of a file of weights."""
     return key.rpartition(".")[2] == "weights"
 
 

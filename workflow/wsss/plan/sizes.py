@@ -39,12 +39,20 @@ def _splits(spec: Raw, index: Path) -> Counts:
         status = index.stat()
         return _counted(index, status.st_mtime_ns, status.st_size)
     if spec["builder"] == "shapes":
-        options = spec["options"]
-        known = {split: options[split] for split in ("train", "val")}
-        return {**known, "measured": options.get("measured") or options["train"], "icons": options.get("icons", 0)}
+        return _drawn(spec["options"])
     if spec.get("published"):
         return PUBLISHED.get(spec["builder"], {})
     return {}
+
+
+def _drawn(options: Raw) -> Counts:
+    """Count the images of each split that will be drawn."""
+    return {
+        "train": options["train"],
+        "val": options["val"],
+        "measured": options.get("measured") or options["train"],
+        "icons": options.get("icons", 0),
+    }
 
 
 @functools.lru_cache(maxsize=16)

@@ -11,15 +11,14 @@ from wsss.plan.outlook import Outlook, differs
 from wsss.plan.papers import owner_of
 from wsss.plan.plan import Plan
 from wsss.plan.runs import Run
-from wsss.plan.targets import Target
+from wsss.plan.target import Target
+from wsss.plan.wording import counted
 from wsss.provenance.state import changed_input, changed_output
 from wsss.stages import DRAWN, MEASURED, STAGES, TRAINED
 
-NAMED = 3  # runs that a state names before it counts
-
 
 def listing(plan: Plan, dataset: str) -> list[tuple[str, str, str, str]]:
-    """(word, kind, title, state) of all claims, tables and figures."""
+    """List (word, kind, title, state) of all claims, tables and figures."""
     found = []
     for entry in entries(plan, dataset):
         kind = entry["kind"].removesuffix("s")
@@ -38,28 +37,33 @@ def entries(plan: Plan, dataset: str) -> list[Raw]:
 
 
 def _entry(outlook: Outlook, dataset: str, target: Target) -> Raw:
-    plan, (paper, kind, name) = outlook.plan, target
-    about = drawings.about(plan, kind, paper, name)
-    folder = targets.folder(plan, dataset, target)
-    obstacle = drawings.obstacle(plan, dataset, kind, paper, name)
-    now = {"runs": [], "state": obstacle} if obstacle else _now(outlook, dataset, target)
+    """Describe a target, what has been made of it, and the runs that it rests on."""
+    plan = outlook.plan
+    about = drawings.about(plan, target)
+    logs = plan.results / "logs" / dataset / target.kind
     return {
         "name": target.word,
-        "kind": kind,
-        "paper": paper,
+        "kind": target.kind,
+        "paper": target.paper,
         "title": about["title"],
         "caption": about["caption"],
-        "folder": folder,
-        "log": str(plan.results / "logs" / dataset / kind / f"{target.word}.log"),
-        **now,
+        "folder": targets.folder(plan, dataset, target),
+        "log": str(logs / f"{target.word}.log"),
+        **_now(outlook, dataset, target),
     }
 
 
 def _now(outlook: Outlook, dataset: str, target: Target) -> Raw:
-    """Return the state of a target that can be made, and the runs that it rests on."""
-    drawing = drawings.drawing(outlook.plan, dataset, target.kind, target.paper, target.name)
-    folder = Path(targets.folder(outlook.plan, dataset, target))
-    return {"runs": _runs(outlook, drawing), "state": state(outlook, dataset, folder, drawing)}
+    """Return the state of a target, and the runs that it rests on; none where it cannot be made."""
+    plan = outlook.plan
+    if why := drawings.obstacle(plan, dataset, target):
+        return {"runs": [], "state": why}
+    drawing = drawings.drawing(plan, dataset, target)
+    folder = Path(targets.folder(plan, dataset, target))
+    return {
+        "runs": _runs(outlook, drawing),
+        "state": state(outlook, dataset, folder, drawing),
+    }
 
 
 def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
@@ -74,8 +78,8 @@ def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
         return at, -1, 0
     if target.kind == "tables":
         return at, _place_of_table(plan, target.paper, target.name), 0
-    shown = drawings.about(plan, target.kind, target.paper, target.name).get("table", "")
-    return at, _place_of_table(plan, target.paper, shown), 1
+    figure = drawings.about(plan, target)
+    return at, _place_of_table(plan, target.paper, figure.get("table", "")), 1
 
 
 def _place_of_table(plan: Plan, paper: str, table: str) -> int:
@@ -101,7 +105,11 @@ def page(plan: Plan, dataset: str) -> Raw:
 def _words_of_stages() -> dict[str, str]:
     """Return the words for the results of all stages that the page speaks of."""
     shown = {*TRAINED, *DRAWN, *MEASURED}
-    return {name: stage.result for name, stage in STAGES.items() if name in shown}
+    found = {}
+    for name, stage in STAGES.items():
+        if name in shown:
+            found[name] = stage.result
+    return found
 
 
 # ---- states
@@ -119,11 +127,10 @@ def state(outlook: Outlook, dataset: str, folder: Path, drawing: Raw) -> str:
         folder: where it is written.
         drawing: what it is made from.
     """
-    inputs = drawings.inputs(drawing)
     if (folder / "record.json").is_file():
         why = _stale(outlook, dataset, folder, drawing)
         return f"stale: {why}" if why else "made"
-    jobs = outlook.missing(inputs)
+    jobs = outlook.missing(drawings.inputs(drawing))
     return f"needs {_names(jobs, dataset)}" if jobs else "ready to be drawn"
 
 
@@ -136,7 +143,8 @@ def _stale(outlook: Outlook, dataset: str, folder: Path, drawing: Raw) -> str | 
         folder: where it is written.
         drawing: what it is made from.
     """
-    inputs, record = drawings.inputs(drawing), folder / "record.json"
+    inputs = drawings.inputs(drawing)
+    record = folder / "record.json"
     if jobs := outlook.changed(inputs):
         return f"other settings or code of {_names(jobs, dataset)}"
     if differs(folder, lambda: drawing):
@@ -150,10 +158,8 @@ def _stale(outlook: Outlook, dataset: str, folder: Path, drawing: Raw) -> str | 
 
 def _names(jobs: list[Job], dataset: str) -> str:
     """Name the runs of jobs, or a few of them."""
-    found = list(dict.fromkeys(_name(job, dataset) for job in jobs))
-    named = ", ".join(found[:NAMED])
-    rest = len(found) - NAMED
-    return f"{named} and {rest} more" if rest > 0 else named
+    names = dict.fromkeys(_name(job, dataset) for job in jobs)
+    return counted(list(names))
 
 
 def _name(job: Job, dataset: str) -> str:
@@ -173,17 +179,19 @@ def _runs(outlook: Outlook, drawing: Raw) -> list[Raw]:
     found: dict[Run, Raw] = {}
     for entry in drawings.entries(drawing):
         files = drawings.files(entry)
-        if files and "run" in entry:
-            dataset = str(entry.get("dataset", drawing["dataset"]))
-            run = Run(dataset, *owner_of(entry["run"], drawing["paper"]))
-            about = found.setdefault(run, _run(outlook.plan, run))
-            about["networks"].update(_networks(outlook, run, files))
+        if not files or "run" not in entry:
+            continue
+        dataset = str(entry.get("dataset", drawing["dataset"]))
+        run = Run(dataset, *owner_of(entry["run"], drawing["paper"]))
+        about = found.setdefault(run, _run(outlook.plan, run))
+        about["networks"] |= _networks(outlook, run, files)
     return list(found.values())
 
 
 def _run(plan: Plan, run: Run) -> Raw:
     """Describe a run, without its networks."""
-    config, seeds = plan.resolve(*run), plan.dataset(run.dataset)["seeds"]
+    config = plan.resolve(*run)
+    seeds = plan.dataset(run.dataset)["seeds"]
     logs = plan.results / "logs" / run.dataset / run.word
     return {
         "run": run.word,
@@ -198,16 +206,23 @@ def _run(plan: Plan, run: Run) -> Raw:
 
 def _networks(outlook: Outlook, run: Run, files: list[str]) -> dict[str, Raw]:
     """Describe the networks of the first seed that files come from, by their folders."""
-    plan, found = outlook.plan, {}
+    plan = outlook.plan
     first = plan.dataset(run.dataset)["seeds"][0]
+    found = {}
     for job in outlook.jobs(files):
         if job.trains and job.seed == first:
-            found[str(job.folder(plan))] = _network(plan, job, run)
+            folder = str(job.folder(plan))
+            found[folder] = _network(plan, job, run)
     return found
 
 
 def _network(plan: Plan, job: Job, run: Run) -> Raw:
     """Describe a trained network, and tell whether it is that of ``run`` itself."""
     config = plan.resolve(job.dataset, job.paper, job.run)
-    own = plan.owner(job.dataset, run.paper, run.name, job.stage) == (job.paper, job.run)
-    return {"stage": job.stage, "method": config["method"]["name"], "backbone": config["backbone"]["name"], "own": own}
+    owner = plan.owner(job.dataset, run.paper, run.name, job.stage)
+    return {
+        "stage": job.stage,
+        "method": config["method"]["name"],
+        "backbone": config["backbone"]["name"],
+        "own": owner == (job.paper, job.run),
+    }

@@ -4,33 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from wsss.errors import choose
 from wsss.plan import claims
 from wsss.plan.drawings import about, obstacle
 from wsss.plan.plan import Plan
+from wsss.plan.target import Target
+
+__all__ = ["Target"]
 
 EVERYTHING = "everything"
-
-
-class Target(NamedTuple):
-    """What a person can ask for. ``kind`` is tables, figures or claims; claims of all papers have no paper."""
-
-    paper: str
-    kind: str
-    name: str
-
-    @property
-    def word(self) -> str:
-        """What a person types: ``seam_table2``, ``claims``."""
-        return f"{self.paper}_{self.name}" if self.paper else self.name
-
-    @classmethod
-    def of(cls, kind: str, word: str) -> Target:
-        """Return the target of a kind that a word means."""
-        paper, _, name = word.rpartition("_") if kind == "claims" else word.partition("_")
-        return cls(paper, kind, name)
 
 
 def every(plan: Plan) -> list[Target]:
@@ -62,14 +45,17 @@ def available(plan: Plan, dataset: str) -> dict[str, Target]:
     """Return the targets that can be made for a data set, by their words."""
     found = {}
     for target in every(plan):
-        if obstacle(plan, dataset, target.kind, target.paper, target.name) is None:
+        if obstacle(plan, dataset, target) is None:
             found[target.word] = target
     return found
 
 
 def folders(plan: Plan, dataset: str) -> dict[str, str]:
     """Return the folders of the targets that can be made, by their words."""
-    return {word: folder(plan, dataset, target) for word, target in available(plan, dataset).items()}
+    found = {}
+    for word, target in available(plan, dataset).items():
+        found[word] = folder(plan, dataset, target)
+    return found
 
 
 def paper_of(word: str) -> str:
@@ -90,8 +76,10 @@ def meaning_of(plan: Plan, word: str) -> str:
     """Describe in a line of help the meaning of one of ``words``."""
     for target in every(plan):
         if target.word == word:
-            return str(about(plan, target.kind, target.paper, target.name)["title"])
-    return f"All tables, figures and claims of {'all papers' if word == EVERYTHING else word}"
+            entry = about(plan, target)
+            return str(entry["title"])
+    whose = "all papers" if word == EVERYTHING else word
+    return f"All tables, figures and claims of {whose}"
 
 
 def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
@@ -114,9 +102,10 @@ def default(plan: Plan, dataset: str) -> list[str]:
     """
     if asked := plan.config.get("targets"):
         return chosen(plan, dataset, _as_list(asked))
+    own = plan.dataset(dataset).get("targets", EVERYTHING)
     known = {*plan.papers, EVERYTHING, claims.NAME}
-    own = _as_list(plan.dataset(dataset).get("targets", EVERYTHING))
-    return chosen(plan, dataset, [word for word in own if paper_of(word) in known])
+    there = [word for word in _as_list(own) if paper_of(word) in known]
+    return chosen(plan, dataset, there)
 
 
 def _as_list(words: str | list[str]) -> list[str]:
@@ -125,18 +114,21 @@ def _as_list(words: str | list[str]) -> list[str]:
 
 def named(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
     """Return the targets among what Snakemake is asked for: by word, by a file of theirs, or those of no name."""
-    texts = [str(word) for word in asked]
+    texts = list(map(str, asked))
     page = str(plan.results / dataset / "report" / "index.html")
     if not texts or "all" in texts or page in texts:
         return default(plan, dataset)
     known = words(plan, dataset)
-    found = [text for text in texts if text in known]
-    return chosen(plan, dataset, [*found, *_with_files(plan, dataset, texts)])
+    by_word = [text for text in texts if text in known]
+    by_file = _with_files(plan, dataset, texts)
+    return chosen(plan, dataset, [*by_word, *by_file])
 
 
 def _with_files(plan: Plan, dataset: str, texts: list[str]) -> Iterator[str]:
     """Yield the targets among whose files one of ``texts`` is."""
-    asked = {parent for text in texts for parent in Path(text).parents}
+    asked: set[Path] = set()
+    for text in texts:
+        asked.update(Path(text).parents)
     for word, place in folders(plan, dataset).items():
         if Path(place) in asked:
             yield word

@@ -5,19 +5,21 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wsss.files import read_json, write_text
 from wsss.plan import requests
-from wsss.plan.cost import Work, amount, config_of
+from wsss.plan.cost import Work, config_of
+from wsss.plan.jobs import Job
 from wsss.plan.plan import Plan
-from wsss.plan.rates import Kind, job_of_record, kind_of
+from wsss.plan.rates import Kind, job_of_record, kind_of, units_of
 from wsss.plan.sizes import Counts
 from wsss.stages import STAGES
 
+Record = dict[str, Any]
 COLUMNS = (
     "rule",
     "jobs",
@@ -42,8 +44,8 @@ def gpu_hours(work: Work) -> str:
         if not STAGES[job.stage].network:
             continue
         config = config_of(work.plan, job)
-        steps, images = amount(job, config, work.counts[job.dataset])
-        kind, units = kind_of(job, config), steps or images
+        kind = kind_of(job, config)
+        units = units_of(job, config, work.counts[job.dataset])
         if kind in pace and units is not None:
             hours[job.paper] += pace[kind] * units / 3600
         else:
@@ -58,20 +60,32 @@ def _pace_on_gpus(plan: Plan, counts: dict[str, Counts]) -> dict[Kind, float]:
     seconds: dict[Kind, float] = defaultdict(float)
     units: dict[Kind, int] = defaultdict(int)
     for dataset, known in counts.items():
-        for path, record in _records(plan, dataset):
-            device = str(record["machine"].get("device"))
-            job = job_of_record(plan, path, record) if device.startswith("cuda") else None
-            if job is None:
-                continue
-            steps, images = amount(job, record["config"], known)
-            if done := steps or images:
-                kind = kind_of(job, record["config"])
-                seconds[kind] += record["seconds"] * len(device.split(", "))
+        for job, record in _jobs_on_gpus(plan, dataset):
+            config = record["config"]
+            done = units_of(job, config, known)
+            if done:
+                kind = kind_of(job, config)
+                seconds[kind] += record["seconds"] * _gpus(record)
                 units[kind] += done
     return {kind: seconds[kind] / units[kind] for kind in units}
 
 
-def _records(plan: Plan, dataset: str) -> Iterable[tuple[Path, dict[str, Any]]]:
+def _jobs_on_gpus(plan: Plan, dataset: str) -> Iterator[tuple[Job, Record]]:
+    """Yield the jobs on a data set that ran on GPUs, with their records."""
+    for path, record in _records(plan, dataset):
+        if not _gpus(record):
+            continue
+        if job := job_of_record(plan, path, record):
+            yield job, record
+
+
+def _gpus(record: Record) -> int:
+    """Count the GPUs that a job ran on."""
+    device = str(record["machine"].get("device"))
+    return len(device.split(", ")) if device.startswith("cuda") else 0
+
+
+def _records(plan: Plan, dataset: str) -> Iterator[tuple[Path, Record]]:
     """Yield the records of the jobs of runs on a data set."""
     for path in sorted(plan.results.glob(f"{dataset}/*/*/seed*/*/*record.json")):
         yield path, read_json(path)
@@ -79,47 +93,99 @@ def _records(plan: Plan, dataset: str) -> Iterable[tuple[Path, dict[str, Any]]]:
 
 @dataclass
 class _Used:
-    """What the jobs of a rule took."""
+    """The resources that the jobs of a rule took, and those that the first attempts at them ask for.
+
+    Args:
+        jobs: their number.
+        attempts: the number of their attempts.
+        seconds: the time of all.
+        longest: the time of the longest.
+        minutes: the time that is asked for.
+        peak: the most memory of a job's own process, in MiB.
+        child: the most memory of one of its children.
+        megabytes: the memory that is asked for.
+    """
 
     jobs: int = 0
     attempts: int = 0
     seconds: float = 0
     longest: float = 0
+    minutes: int = 0
     peak: int = 0
     child: int = 0
-    minutes: int = 0
     megabytes: int = 0
 
-    def add(self, plan: Plan, dataset: str, shard: str, record: dict[str, Any]) -> None:
-        """Add a job by its record."""
-        rule, argv = record["command"], record["argv"]
-        workers = int(argv[argv.index("--workers") + 1]) if "--workers" in argv else 0
-        self.minutes = max(self.minutes, requests.minutes(plan, rule, dataset, shard, trains=STAGES[rule].trains))
-        self.megabytes = max(self.megabytes, requests.megabytes(plan, rule, dataset, workers))
+    def add(self, record: Record) -> None:
+        """Add what a job took, by its record."""
+        memory = record["peak_memory_mib"]
         self.jobs += 1
         self.attempts += record["attempts"]["number"]
         self.seconds += record["seconds"]
         self.longest = max(self.longest, record["seconds"])
-        self.peak = max(self.peak, record["peak_memory_mib"]["process"])
-        self.child = max(self.child, record["peak_memory_mib"]["children"])
+        self.peak = max(self.peak, memory["process"])
+        self.child = max(self.child, memory["children"])
+
+    def add_asked(self, plan: Plan, dataset: str, shard: str, record: Record) -> None:
+        """Add what the first attempt at a job asks for.
+
+        Args:
+            plan: the plan.
+            dataset: the data set.
+            shard: what the record is named after.
+            record: the job's record.
+        """
+        rule = record["command"]
+        minutes = requests.minutes(plan, rule, dataset, shard, trains=STAGES[rule].trains)
+        megabytes = requests.megabytes(plan, rule, dataset, _workers(record["argv"]))
+        self.minutes = max(self.minutes, minutes)
+        self.megabytes = max(self.megabytes, megabytes)
+
+    def cells(self) -> tuple[object, ...]:
+        """Return the cells of a line of the table, in the order of ``COLUMNS``, without the rule."""
+        return (
+            self.jobs,
+            self.attempts,
+            f"{self.seconds / 3600:.2f}",
+            f"{self.longest / 60:.1f}",
+            self.minutes,
+            self.peak,
+            self.child,
+            self.megabytes,
+        )
+
+
+def _workers(argv: list[str]) -> int:
+    """Return the number of worker processes that a command line asks for."""
+    if "--workers" not in argv:
+        return 0
+    at = argv.index("--workers")
+    return int(argv[at + 1])
 
 
 def write_efficiency(plan: Plan, dataset: str) -> Path | None:
     """Write what jobs took beside what their first attempts ask for, by rule, as a table; None where no job has run."""
-    used: dict[str, _Used] = defaultdict(_Used)
-    for path, record in _records(plan, dataset):
-        if record["command"] in STAGES:
-            used[record["command"]].add(plan, dataset, path.name.removesuffix(".record.json"), record)
+    used = _used_by_rule(plan, dataset)
     if not used:
         return None
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    for rule in (name for name in STAGES if name in used):
-        of = used[rule]
-        times = (f"{of.seconds / 3600:.2f}", f"{of.longest / 60:.1f}", of.minutes)
-        table.writerow((rule, of.jobs, of.attempts, *times, of.peak, of.child, of.megabytes))
+    for rule in STAGES:
+        if rule in used:
+            table.writerow((rule, *used[rule].cells()))
     path = plan.results / "logs" / dataset / "efficiency.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text.getvalue())
     return path
+
+
+def _used_by_rule(plan: Plan, dataset: str) -> dict[str, _Used]:
+    """Add up what the jobs of each rule took on a data set."""
+    used: dict[str, _Used] = defaultdict(_Used)
+    for path, record in _records(plan, dataset):
+        rule = record["command"]
+        if rule in STAGES:
+            shard = path.name.removesuffix(".record.json")
+            used[rule].add(record)
+            used[rule].add_asked(plan, dataset, shard, record)
+    return used

@@ -5,11 +5,13 @@ Both are done for every stage of every run before a workflow starts, so libyaml 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from wsss.errors import WsssError
 from wsss.files import read_text, read_yaml
 
 Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -22,6 +24,34 @@ def as_yaml(value: Any) -> str:
     return yaml.safe_dump(value) if "\\" in text else text  # libyaml breaks lines elsewhere in texts with escapes
 
 
+_sections: dict[tuple[str, str], str] = {}  # what was written of sections, by name and content
+
+
+def sections_as_yaml(value: dict[str, Any]) -> str:
+    """Write settings as :func:`as_yaml` does, but each section once: stages and seeds of runs share most of them.
+
+    Where one object stands in two places, YAML writes an alias, and the sections cannot be told apart.
+    """
+    inner = list(_containers(value))
+    if len(set(inner)) < len(inner):
+        return as_yaml(value)
+    parts = []
+    for name in sorted(value):
+        key = (name, repr(value[name]))
+        if key not in _sections:
+            _sections[key] = as_yaml({name: value[name]})
+        parts.append(_sections[key])
+    return "".join(parts)
+
+
+def _containers(value: Any) -> Iterator[int]:
+    """Yield the identity of every mapping and list in nested settings."""
+    if isinstance(value, dict | list | tuple):
+        yield id(value)
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _containers(each)
+
+
 def read(path: str | Path) -> Any:
     """Read a YAML file, as ``files.read_yaml`` does.
 
@@ -32,3 +62,31 @@ def read(path: str | Path) -> Any:
         return yaml.load(read_text(path), Loader=Loader)
     except (FileNotFoundError, yaml.YAMLError):
         return read_yaml(path)  # which says what is wrong, and where
+
+
+def read_by_hand(path: str | Path) -> Any:
+    """Read a YAML file that a person has written. A key that is given twice is refused: YAML would take the last one.
+
+    Raises:
+        WsssError: there is no such file, it is not YAML, or a mapping has a key twice.
+    """
+    found = read(path)
+    for key in _repeated(yaml.compose(read_text(path), Loader=Loader)):
+        line = key.start_mark.line + 1
+        raise WsssError(f"{path}: '{key.value}' is given twice in one place; keep one of them (line {line})")
+    return found
+
+
+def _repeated(node: yaml.Node | None) -> Iterator[yaml.Node]:
+    """Yield the keys that a mapping of a document has already."""
+    if isinstance(node, yaml.SequenceNode):
+        for inner in node.value:
+            yield from _repeated(inner)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, value in node.value:
+        if key.value in seen:
+            yield key
+        seen.add(key.value)
+        yield from _repeated(value)

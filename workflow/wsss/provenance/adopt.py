@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -45,35 +45,50 @@ class Adopted:
         return f"{taken}.\n{stale}; snakemake makes again what rests on them."
 
 
-def adopt(found: Audit, expected: Expected | None = None) -> Adopted:
-    """Give the files of an audited chain the times of their records.
+def adopt(found: Audit | Sequence[Audit], expected: Expected | None = None) -> Adopted:
+    """Give the files of audited chains the times of their records.
 
     Args:
-        found: an audit without findings other than of today's code.
+        found: audits without findings other than of today's code. Chains share settings, so all get their times before
+            the first settings are written anew.
         expected: the settings of today. Without it nothing is said to be stale.
     """
-    done, chain = Adopted(), found.chain
+    done = Adopted()
+    chains = [audit.chain for audit in ([found] if isinstance(found, Audit) else found)]
+    for chain in chains:
+        done.results += [key for key in _aged(chain) if key not in set(done.results)]
+    for chain in chains:
+        for key in _all_settings(chain):
+            today: Any = expected(key) if expected else None
+            if today is not None and today != yaml.safe_load(chain.place.path(key).read_text(encoding="utf-8")):
+                write_text(chain.place.path(key), yaml.safe_dump(today))
+                done.stale.append(key)
+    return done
+
+
+def _aged(chain: Chain) -> list[str]:
+    """Give every file of a chain its time; returns what jobs made."""
+    done: list[str] = []
     ages: dict[str, float] = {}
     first_use: dict[str, float] = {}
     for link in chain.links.values():
-        for key in filter(is_settings, link.content["inputs"]):
+        for key in _unmade(chain, link):
             first_use[key] = min(first_use.get(key, math.inf), _moment(link, "started"))
     for link in chain.from_below():
         below = [ages[maker] for key in link.content["inputs"] if (maker := chain.makers.get(key)) in ages]
         start = max([_moment(link, "started"), *below])
         ages[link.key] = age = max(start, _moment(link, "ended"))
-        for key in link.content["inputs"]:
-            if is_settings(key):
-                _touch(chain, key, first_use[key])
+        for key in _unmade(chain, link):
+            _touch(chain, key, first_use[key])
         for key in [*link.content["outputs"], link.key]:
             _touch(chain, key, age)
-            done.results.append(key)
-    for key in _all_settings(chain):
-        today: Any = expected(key) if expected else None
-        if today is not None and today != yaml.safe_load(chain.place.path(key).read_text(encoding="utf-8")):
-            write_text(chain.place.path(key), yaml.safe_dump(today))
-            done.stale.append(key)
+            done.append(key)
     return done
+
+
+def _unmade(chain: Chain, link: Link) -> list[str]:
+    """List what a job read and no job with a record made: settings, and logs that a page shows."""
+    return [key for key in link.content["inputs"] if key not in chain.makers and key not in chain.links]
 
 
 def _all_settings(chain: Chain) -> list[str]:

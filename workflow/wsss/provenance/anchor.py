@@ -45,10 +45,10 @@ def sign(found: Audit, key: str | Path) -> Path:
     """Sign an audited target with a private key of SSH and return the signature.
 
     Raises:
-        WsssError: the audit has findings, or ssh-keygen refuses.
+        WsssError: the audit has findings, other than of today's code and settings, or ssh-keygen refuses.
     """
-    if found.findings:
-        raise WsssError(f"{found.target}: has {len(found.findings)} findings; only what matches its records is signed")
+    if wrong := [finding for finding in found.findings if not finding.today]:
+        raise WsssError(f"{found.target}: has {len(wrong)} findings; only what matches its records is signed")
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "statement"
         text.write_text(statement(found), encoding="utf-8")

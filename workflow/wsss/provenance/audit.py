@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from wsss.errors import WsssError
 from wsss.provenance import checks, images, values
@@ -64,6 +65,7 @@ def audit(
     expect: str | None = None,
     images_folder: str | Path | None = None,
     code: bool = True,
+    settings: Callable[[str], Any] | None = None,
 ) -> Audit:
     """Audit a result where it lies.
 
@@ -73,6 +75,7 @@ def audit(
         expect: the root digest, or the content digest, that the target must have.
         images_folder: the folder of the images, if it is not where the index says.
         code: compare the code that ran with the code that is here.
+        settings: returns the settings of today, by the name of a config.yaml, to be compared as well.
 
     Raises:
         WsssError: there is no record for the target.
@@ -91,12 +94,16 @@ def audit(
     found.findings += _membership(found)
     found.findings += checks.all_of(chain)
     for name in (file for file in chain.makers if file.endswith("index.csv")):
-        number, findings = images.check(place, name, hasher, Path(images_folder) if images_folder else None)
+        link = chain.links[chain.makers[name]]
+        lists = images.beside(link.content, link.key)
+        number, findings = images.check(place, name, hasher, Path(images_folder) if images_folder else None, lists)
         found.images += number
         found.findings += [_with_consequences(chain, name, finding) for finding in findings]
     _recompute(found)
     if code:
         _compare_code(found)
+    if settings:
+        found.findings += checks.todays_settings(chain, settings)
     _set_apart_temporary(found)
     found.findings += _anchor(found, expect)
     found.findings = unique(found.findings)

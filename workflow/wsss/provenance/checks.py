@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import yaml
 
 from wsss.provenance import code as code_state
+from wsss.provenance import images
 from wsss.provenance.chain import Chain, Link, has_maker
-from wsss.provenance.content import Content, is_settings
-from wsss.provenance.findings import Finding, listed
+from wsss.provenance.content import Content, hashes, is_settings, plain
+from wsss.provenance.findings import Finding, clean, listed
 from wsss.provenance.hashes import Hasher, Seen
 from wsss.provenance.ledger import ledger_path
 from wsss.provenance.place import Home, is_record, makers_of
@@ -20,6 +21,7 @@ from wsss.stages import STAGES
 
 LARGEST_SETTINGS = 2**20  # bytes
 LARGEST_LEDGER = 2**26
+LONGEST_SETTING = 40  # characters of a value
 SHOWN = ("table.html", "figure.png")  # what a page embeds of a table or figure
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -84,9 +86,10 @@ def sizes(chain: Chain) -> dict[str, int | None]:
         for path, entry in link.content["external"].items():
             chain.hasher.declare(entry.get("real", path))
             found[path] = entry["size"]
+        of_images = images.beside(link.content, link.key)
         for part in ("inputs", "outputs"):
             for key, entry in link.content[part].items():
-                if key not in chain.links:
+                if key not in chain.links and key not in of_images:
                     found.setdefault(str(chain.place.path(key)), entry["size"])
     return found
 
@@ -94,7 +97,10 @@ def sizes(chain: Chain) -> dict[str, int | None]:
 def outputs(chain: Chain) -> Iterator[Finding]:
     """Yield files that are not what the record of their maker says."""
     for link in chain.links.values():
+        of_images = images.beside(link.content, link.key)
         for key, entry in link.content["outputs"].items():
+            if key in of_images:
+                continue  # which is looked at with the images
             seen = chain.hasher.see(chain.place.path(key))
             wrong = difference(seen, entry["sha256"], f"differs from what '{link.command}' wrote")
             if wrong:
@@ -281,8 +287,65 @@ def todays_code(chain: Chain) -> Iterator[Finding]:
         together.setdefault(tuple(of), []).append(name)
     for readers, (first, *others) in together.items():
         finding = _about(chain, "code", first, "has changed since", list(readers))
-        finding.also = tuple(others)
+        finding.also, finding.today = tuple(others), True
         yield finding
+
+
+def todays_settings(chain: Chain, expected: Callable[[str], Any]) -> Iterator[Finding]:
+    """Yield results whose settings are not those that the configuration and the papers say today.
+
+    Args:
+        chain: the records.
+        expected: the settings of today, by the name of a config.yaml; None where there are none.
+    """
+    together: dict[tuple[str, ...], list[str]] = {}
+    for link in chain.from_below():
+        key = next(filter(is_settings, link.content["inputs"]), None)
+        today = expected(key) if key and link.content["config"] is not None else None
+        if today is not None:
+            outside = hashes(link.content["external"]).items()
+            told = any(chain.hasher.see(path).sha256 != sha for path, sha in outside)  # which ``sources`` repeats
+            then, now = (_compared(config, told) for config in (link.content["config"], plain(today)))
+            changed = changes(then, now)
+            if differences := tuple(clean(text) for text in changed):
+                together.setdefault(differences, []).append(link.key)
+    for differences, keys in together.items():
+        firsts = [chain.links[key].first for key in keys]
+        text = f"was made with other settings than today's: {listed(differences)}"
+        finding = Finding("settings", firsts[0], text, chain.resting_on(keys), tuple(keys))
+        finding.also, finding.today = tuple(firsts[1:]), True
+        yield finding
+
+
+def _compared(config: Content, sources_told: bool) -> Content:
+    """Leave out digests of what is compared file by file: of the code, and of lists and labels if that was told."""
+    return {key: value for key, value in config.items() if key != "code" and not (sources_told and key == "sources")}
+
+
+def changes(one: Any, other: Any, key: str = "") -> Iterator[str]:
+    """Yield dotted keys and values of settings that differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in {**one, **other}:
+            yield from changes(one.get(name), other.get(name), f"{key}.{name}" if key else str(name))
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for at, (first, second) in enumerate(zip(one, other, strict=True), 1):
+            yield from changes(first, second, f"{key}[{_label(first) or at}]")
+    elif one != other:
+        yield f"{key} {_shown(one)} and {_shown(other)}"
+
+
+def _label(value: Any) -> str:
+    """Return the words by which people know a row of a table."""
+    return str(value.get("label", "")) if isinstance(value, dict) else ""
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    if len(text) <= LONGEST_SETTING:
+        return text
+    if isinstance(value, list | dict):
+        return "1 entry" if len(value) == 1 else f"{len(value)} entries"
+    return text[:LONGEST_SETTING]
 
 
 def _changed(content: Content, package: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,8 @@ def run_audit(
 
     Args:
         target: a file, a folder, or the word for a table, a figure or claims.
-        configfile, dataset: where a word is looked up, if not in the project's own configuration.
+        configfile, dataset: where a word is looked up, if not in the project's own configuration. The settings of what
+            is found there, or of any target with a ``configfile``, are compared with those of today.
         cold: read every file, whatever an earlier audit has found.
         full: print every record and every consequence.
         as_data: print JSON.
@@ -56,7 +58,11 @@ def run_audit(
     Raises:
         WsssError: it cannot be audited.
     """
-    found = audit(find(target, configfile, dataset), cold=cold, expect=expect, images_folder=images)
+    folder, settings = target, None
+    if configfile or not _is_path(target):
+        plan, name = _plan(target, configfile, dataset)
+        folder, settings = _folder(plan, name, target), cache(partial(expected, plan))
+    found = audit(folder, cold=cold, expect=expect, images_folder=images, settings=settings)
     if signers:
         who, findings = anchor.verify(found, signers)
         found.findings += findings
@@ -67,6 +73,7 @@ def run_audit(
         again = run_again(found, rerun, recount)
         found.findings += again.findings
         found.notes += again.notes
+        found.left_out += again.left_out
     if as_data:
         say(json.dumps(as_json(found), indent=1, sort_keys=True))
     elif number:
@@ -80,23 +87,35 @@ def run_audit(
 
 def find(target: str, configfile: str | None = None, dataset: str | None = None) -> str:
     """Return the folder of a table, a figure or claims by their word; what has another name stays as it is."""
-    if Path(target).exists() or "/" in target:
+    return target if _is_path(target) else _folder(*_plan(target, configfile, dataset), target)
+
+
+def _is_path(target: str) -> bool:
+    return Path(target).exists() or "/" in target
+
+
+def _folder(plan: Plan, dataset: str, target: str) -> str:
+    """Return the folder that a target is in.
+
+    Raises:
+        WsssError: it is neither a path nor a word of the plan.
+    """
+    if _is_path(target):
         return target
-    plan, name = _plan(target, configfile, dataset)
     from wsss.plan import targets
 
-    folders = targets.folders(plan, name)
+    folders = targets.folders(plan, dataset)
     if target not in folders:
         raise WsssError(f"{target}: no such file, table, figure or claims; `wsss targets` lists them")
     return folders[target]
 
 
-def _plan(target: str, configfile: str | None, dataset: str | None) -> tuple[Plan, str]:
+def _plan(target: str, configfile: str | None, dataset: str | None, cure: str = "give its folder") -> tuple[Plan, str]:
     try:
         from wsss.plan.configuration import load_plan
     except ImportError as error:
         raise WsssError(
-            f"{target}: give its folder; finding it by name needs {error.name}, which is not installed"
+            f"{target}: {cure}; to read the configuration needs {error.name}, which is not installed"
         ) from None
     plan = load_plan(configfile)
     return plan, dataset or plan.config["dataset"]
@@ -115,34 +134,35 @@ def run_adopt(
     """Verify copied results and take them over; without targets, all that are there.
 
     Raises:
-        WsssError: a target does not match its records. Nothing of it is taken over.
+        WsssError: a target does not match its records. Nothing is taken over.
     """
-    from wsss.provenance.adopt import Adopted, adopt
+    from wsss.provenance.adopt import adopt
 
-    plan, name = _plan("adopt", configfile, dataset)
-    whole = Adopted()
+    plan, name = _plan("adoption", configfile, dataset, cure="install all of the project")
+    audits = []
     for folder in [find(target, configfile, dataset) for target in targets] or _made(plan, name):
         found = audit(folder, cold=True, code=False)
         if found.findings:
             say(describe(found))
             raise WsssError(f"{folder}: is not taken over, since it does not match its records")
-        done = adopt(found, lambda key: expected(plan, key))
-        whole.results += [key for key in done.results if key not in set(whole.results)]
-        whole.stale += [key for key in done.stale if key not in whole.stale]
-    say(str(whole))
+        audits.append(found)
+    say(str(adopt(audits, cache(partial(expected, plan)))))
     return CLEAN
 
 
 def _made(plan: Plan, dataset: str) -> list[str]:
+    """List what has a record: tables, figures, claims, and the page that shows them."""
     from wsss.plan import targets
 
     folders = targets.folders(plan, dataset).values()
-    return [folder for folder in folders if Path(folder, "record.json").is_file()]
+    page = plan.results / dataset / "report"
+    made = [folder for folder in folders if Path(folder, "record.json").is_file()]
+    return [*made, str(page)] if (page / "index.record.json").is_file() else made
 
 
 def expected(plan: Plan, key: str) -> Any:
     """Return the settings of today that belong into a config.yaml; None for one that the plan does not know."""
-    from wsss.plan import drawings, targets
+    from wsss.plan import configuration, drawings, targets
     from wsss.provenance.place import DRAWINGS, Home
 
     parts = key.split("/")
@@ -151,9 +171,13 @@ def expected(plan: Plan, key: str) -> Any:
             return plan.stage_config(home.dataset, home.paper, home.run, home.seed, home.stage)
         if len(parts) == 3 and parts[1] == "data":
             return plan.data_config(parts[0])
+        if len(parts) == 4 and parts[1:3] == ["data", "test"]:
+            return plan.test_config(parts[0])
+        if len(parts) == 3 and parts[1] == "report":
+            return configuration.of_results(plan.config)
         if len(parts) == 4 and parts[1] in DRAWINGS:
             target = targets.Target.of(parts[1], parts[2])
-            return drawings.drawing(plan, parts[0], target.kind, target.paper, target.name)
+            return drawings.drawing(plan, parts[0], target)
     except WsssError:  # a run, a paper or a data set that is no longer configured
         return None
     return None
@@ -165,7 +189,7 @@ def run_diff(one: str, other: str, say: Callable[[str], None] = print) -> int:
 
     found = compare(_audited(one), _audited(other))
     say(str(found))
-    return FINDINGS if found.reasons else CLEAN
+    return CLEAN if found.none else FINDINGS
 
 
 def _audited(target: str) -> Audit:

@@ -128,8 +128,8 @@ def _verdict(found: Audit) -> str:
     if not found.findings:
         return f"Everything{' that was looked at' if found.left_out else ''} matches its record."
     number = "1 finding." if len(found.findings) == 1 else f"{len(found.findings)} findings."
-    if all(finding.kind == "code" for finding in found.findings):
-        again = "`snakemake` makes again what rests on other code"
+    if all(finding.today for finding in found.findings):
+        again = "`snakemake` makes again what rests on other code or other settings"
         if any(unseen_by_snakemake(found.chain, finding) for finding in found.findings):
             again += ", once `wsss audit TARGET --mend` has set aside the page, whose code it does not look at"
         return f"{number} The files are as they were made; {again}."

@@ -33,6 +33,7 @@ class Finding:
         records: the records of the jobs that have to run again to mend it.
         culprits: files to set aside with them.
         also: other files of which the same is true.
+        today: it is of today's code or settings: the files are as they were made, and Snakemake makes them again.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Finding:
     records: tuple[str, ...] = ()
     culprits: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    today: bool = False
 
     def line(self, full: bool = False) -> str:
         """Write the finding as a line."""

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,7 +22,13 @@ BLOCK = 2**20
 LARGEST = 2**36  # bytes of a file whose size no record says
 SETTLED = 2 * 10**9  # nanoseconds after which a file can be trusted not to change under its old time
 THREADS = min(8, os.cpu_count() or 1)
-KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+KINDS = (
+    *((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe")),
+    *((stat.S_ISSOCK, "a socket"), (stat.S_ISLNK, "a link that leads nowhere")),
+)
+OF_THE_KERNEL = ("/proc/", "/sys/", "/dev/")  # where what looks like a file may be a stream that reading empties
+IN_MEMORY = "/dev/shm/"  # where a cluster may hold images
+ASKED = 500  # paths that the cache is asked for at once
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class Hasher:
         self.roots: set[str] = set()
         self.read = 0  # files that were really read
         self._seen: dict[str, Seen] = {}
+        self._folders: dict[str, str] = {}  # folder -> itself with all links followed
+        self._allowed: dict[str, bool] = {}  # folder, links followed -> it lies below a root
         self._cache = _Cache(cold)
         for root in roots:
             self.declare(root)
@@ -67,6 +75,7 @@ class Hasher:
     def declare(self, root: str | Path) -> None:
         """Add a folder, or a single file, that may be read."""
         self.roots.add(os.path.realpath(root))
+        self._allowed.clear()
 
     def see(self, path: str | Path) -> Seen:
         """Collect all that is known of a file."""
@@ -80,10 +89,10 @@ class Hasher:
             sizes: path -> the size it should have, or None. A file of another size need not be read.
         """
         to_read: list[tuple[str, str, Stamp]] = []
-        for path, size in sizes.items():
-            if path in self._seen:
-                continue
-            found = self._look(path)
+        looked = {path: self._look(path) for path in sizes if path not in self._seen}
+        self._cache.recall(found[0] for found in looked.values() if not isinstance(found, Seen))
+        for path, found in looked.items():
+            size = sizes[path]
             if isinstance(found, Seen):
                 self._seen[path] = found
             elif size is not None and found[1][0] != size:
@@ -125,8 +134,7 @@ class Hasher:
     def _look(self, path: str) -> Seen | tuple[str, Stamp]:
         """Return the real path and the stamp of a file that may be read, else what there is of it."""
         try:
-            real = os.path.realpath(path)
-            found = os.lstat(real)
+            real, found = self._found(path)
         except FileNotFoundError:
             return Seen(None, None, "is a link to nothing") if os.path.islink(path) else Seen()
         except NotADirectoryError:
@@ -135,20 +143,44 @@ class Hasher:
             return Seen(None, None, f"cannot be read ({getattr(error, 'strerror', None) or error})")
         if not self._declared(real):
             return Seen(None, found.st_size, "leads out of the results to what no record declares; it was not opened")
+        if real.startswith(OF_THE_KERNEL) and not real.startswith(IN_MEMORY):
+            return Seen(None, found.st_size, "is the kernel's, not a file of data; it was not opened")
         if not stat.S_ISREG(found.st_mode):
             kind = next((words for is_one, words in KINDS if is_one(found.st_mode)), "a device")
             return Seen(None, found.st_size, f"is {kind}, not a file; it was not opened")
         return real, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
+    def _found(self, path: str) -> tuple[str, os.stat_result]:
+        """Return the real path of a file and what it is. Links in the path of a folder are followed once.
+
+        Raises:
+            OSError, ValueError: there is no such file, or none can have this name.
+        """
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        real = os.path.join(self._folders[folder], name)
+        found = os.lstat(real)
+        if name in ("", ".", "..") or stat.S_ISLNK(found.st_mode):
+            real = os.path.realpath(path)
+            found = os.lstat(real)
+        return real, found
+
     def _declared(self, real: str) -> bool:
         if real in self.roots:
             return True
-        at = real.rfind("/")
-        while at > 0:
-            if real[:at] in self.roots:
-                return True
-            at = real.rfind("/", 0, at)
-        return "/" in self.roots
+        folder = os.path.dirname(real)
+        if folder not in self._allowed:
+            self._allowed[folder] = any(part in self.roots for part in _upwards(folder))
+        return self._allowed[folder]
+
+
+def _upwards(folder: str) -> Iterator[str]:
+    """Yield an absolute folder and all that it lies in."""
+    yield folder
+    while folder != (above := os.path.dirname(folder)):
+        folder = above
+        yield folder
 
 
 def _open(real: str) -> int:
@@ -183,16 +215,25 @@ class _Cache:
     """Digests that earlier audits found. Without a place to keep them there are none."""
 
     def __init__(self, cold: bool):
+        self._cold = cold
         self._new: list[tuple[str, int, int, int, int, str]] = []
-        self._known: dict[str, tuple[tuple[int, ...], str]] = {}
-        if cold:
+        self._known: dict[str, tuple[Stamp, str]] = {}
+
+    def recall(self, paths: Iterable[str]) -> None:
+        """Look up what is known of files: of these alone, since the cache may know those of many results."""
+        wanted = [] if self._cold else list(paths)
+        if not wanted:
             return
+        columns = "path, size, mtime, ctime, inode, sha256"
         try:
             with closing(self._connect()) as database:
-                rows = database.execute("SELECT path, sha256, size, mtime, ctime, inode FROM hashes")
-                self._known = {path: (tuple(stamp), sha256) for path, sha256, *stamp in rows}
-        except (sqlite3.Error, OSError, RuntimeError):
-            pass
+                for start in range(0, len(wanted), ASKED):
+                    some = wanted[start : start + ASKED]
+                    marks = ", ".join("?" * len(some))
+                    rows = database.execute(f"SELECT {columns} FROM hashes WHERE path IN ({marks})", some)
+                    self._known |= {path: (tuple(stamp), sha256) for path, *stamp, sha256 in rows}
+        except (sqlite3.Error, OSError, RuntimeError, UnicodeError):
+            self._cold = True
 
     def _connect(self) -> sqlite3.Connection:
         cache_folder().mkdir(parents=True, exist_ok=True)
@@ -215,6 +256,6 @@ class _Cache:
         try:
             with closing(self._connect()) as database, database:
                 database.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?, ?)", self._new)
-        except (sqlite3.Error, OSError, RuntimeError):
+        except (sqlite3.Error, OSError, RuntimeError, UnicodeError):
             pass
         self._new.clear()

@@ -6,11 +6,11 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from wsss.files import read_json
-from wsss.provenance.content import Broken
+from wsss.provenance.content import Broken, Content
 from wsss.provenance.findings import Finding
 from wsss.provenance.hashes import Hasher, Seen
 from wsss.provenance.place import Place
@@ -43,33 +43,54 @@ def listed(data: bytes) -> Iterator[tuple[str, str]]:
         raise Broken(f"is no index ({error})") from None
 
 
-def check(place: Place, key: str, hasher: Hasher, images: Path | None) -> tuple[int, list[Finding]]:
-    """Compare every image and mask of an index with its digest.
+def beside(content: Content, record: str) -> dict[str, str]:
+    """Return the digests of lists and label tables beside the images of a data set, by the record of its index.
+
+    Args:
+        content: what the record says; of another job there are none.
+        record: its name.
+    """
+    folder, outputs = record.rpartition("/")[0], content["outputs"]
+    if content["command"] != "index" or f"{folder}/index.csv" not in outputs:
+        return {}
+    return {key: entry["sha256"] for key, entry in outputs.items() if key.rpartition("/")[0] != folder}
+
+
+def check(
+    place: Place, key: str, hasher: Hasher, images: Path | None, lists: Mapping[str, str] | None = None
+) -> tuple[int, list[Finding]]:
+    """Compare every image and mask of an index with its digest, and the lists beside them with theirs.
 
     Args:
         place: where the results are.
         key: the index.csv.
         hasher: reads the files. The folder of the images becomes one of its roots.
         images: the folder of the images, if it is not where the index says.
+        lists: digests of files ``beside`` the images.
 
     Returns:
         The number of files, and the findings.
     """
     try:
-        root = images or _declared_root(place, key, hasher)
+        declared = _declared_root(place, key, hasher) if lists or not images else Path()
         data = hasher.text(place.path(key), LARGEST_INDEX)
         expected = dict(listed(data)) if isinstance(data, bytes) else {}
     except Broken as error:
         return 0, [Finding("modified", key, str(error))]
+    root = images or declared
     if expected and not root.is_dir():
         text = f"the folder of the images of {key} is not here; name it with --images"
         return 0, [Finding("missing", str(root), text)]
     hasher.declare(root)
-    paths = {os.path.join(root, name): digest for name, digest in expected.items()}
+    paths = {os.path.join(root, name): (digest, key) for name, digest in expected.items()}
+    for name, digest in (lists or {}).items():
+        file = place.path(name)
+        moved = root / file.relative_to(declared) if file.is_relative_to(declared) else file
+        paths[str(moved)] = digest, "the record of the index"
     hasher.see_all(dict.fromkeys(paths))
     wrong: dict[str, list[Finding]] = {}
-    for path, digest in paths.items():
-        if (finding := _compare(place, path, digest, hasher.see(path), key)) is not None:
+    for path, (digest, by) in paths.items():
+        if (finding := _compare(place, path, digest, hasher.see(path), by)) is not None:
             wrong.setdefault(finding.kind, []).append(finding)
     return len(paths), [finding for same in wrong.values() for finding in _folded(same, key)]
 
@@ -91,15 +112,15 @@ def _declared_root(place: Place, key: str, hasher: Hasher) -> Path:
     return found
 
 
-def _compare(place: Place, path: str, digest: str, seen: Seen, index: str) -> Finding | None:
+def _compare(place: Place, path: str, digest: str, seen: Seen, by: str) -> Finding | None:
+    if seen.sha256 == digest:
+        return None
     name = place.key(path) or path
     if seen.missing:
-        return Finding("missing", name, f"{index} lists it, and there is no such file", culprits=(name,))
+        return Finding("missing", name, f"{by} lists it, and there is no such file", culprits=(name,))
     if seen.why:
         return Finding("foreign", name, seen.why, culprits=(name,))
-    if seen.sha256 != digest:
-        return Finding("modified", name, f"differs from what {index} lists", culprits=(name,))
-    return None
+    return Finding("modified", name, f"differs from what {by} lists", culprits=(name,))
 
 
 def _folded(same: list[Finding], index: str) -> list[Finding]:

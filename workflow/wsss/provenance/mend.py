@@ -7,6 +7,7 @@ the target. Settings go back to what the record says where that gives the very b
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -60,17 +61,19 @@ def mend(found: Audit) -> Mended:
     records: dict[str, None] = {}
     files: dict[str, None] = {}
     for finding in found.findings:
-        if finding.kind == "code":
+        if finding.today:
             unseen = unseen_by_snakemake(chain, finding)
             records |= dict.fromkeys(unseen)
             if len(unseen) < len(finding.records):
-                done.left.append(
-                    f"{finding.line()}: snakemake makes it again by itself, or check out the code that made it"
-                )
+                way = f"snakemake makes it again by itself, or go back to the {finding.kind} that made it"
+                done.left.append(f"{finding.line()}: {way}")
         elif _restored(chain, finding):
             done.restored.append(finding.place)
         elif finding.place.startswith("/"):
-            done.left.append(f"{finding.line()}: it lies outside the results, restore it")
+            readers = [chain.place.path(chain.links[key].first) for key in finding.records if key in chain.links]
+            force = f"`snakemake --forcerun {' '.join(shlex.quote(os.path.relpath(path)) for path in readers)}`"
+            again = f", or take it as it is now: {force}" if readers else ""
+            done.left.append(f"{finding.line()}: it lies outside the results; restore it{again}")
         elif not finding.records and not finding.culprits:
             done.left.append(finding.line())
         else:
@@ -85,6 +88,8 @@ def mend(found: Audit) -> Mended:
 
 def unseen_by_snakemake(chain: Chain, finding: Finding) -> list[str]:
     """Return the records of jobs whose settings hold no digest of code: Snakemake sees no change of it."""
+    if finding.kind != "code":
+        return []
     links = (chain.links[key] for key in finding.records if key in chain.links)
     return [link.key for link in links if "code" not in (link.content["config"] or {})]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ def made_by_another(
     """Tell whether a record beside the first output says that the same job made what is there, from the same inputs."""
     path = record_path(outputs[0])
     try:
-        found = content.parse(path.read_bytes())
+        found = content.parse_sealed(path.read_bytes())
     except (OSError, content.Broken):
         return False
     job = _Job(command, inputs, outputs, config)
@@ -123,7 +124,7 @@ class _Job:
         """Write the record."""
         ended = datetime.now(UTC)
         results = root_of(self.outputs[0])
-        made = [path for output in self.outputs for path in fingerprint(output)]
+        made = [path for output in self.outputs for path in files_made(output)]
         found: content.Content = {
             "version": content.VERSION,
             "self": self._key(self.record),
@@ -195,7 +196,8 @@ class _Read:
             if key != name and maker["outputs"][key]["sha256"] != found["sha256"]:
                 raise WsssError(
                     f"{path}: is not what '{maker['command']}' made there, as {self.place.path(name)} says; "
-                    f"delete it and {self.place.path(name).name} and make it again, or run `wsss audit TARGET --mend`"
+                    f"delete it and {self.place.path(name).name} and make it again, or run "
+                    f"`wsss audit {shlex.quote(path)} --mend`, which sets both aside"
                 )
             self.parents[key] = maker["identity"]
             return
@@ -205,7 +207,7 @@ class _Read:
         if name not in self._records:
             path = self.place.path(name)
             try:
-                self._records[name] = content.parse(path.read_bytes()) if path.is_file() else None
+                self._records[name] = content.parse_sealed(path.read_bytes()) if path.is_file() else None
             except content.Broken as error:
                 raise WsssError(f"{path}: {error}; delete it and make what it is about again") from None
         return self._records[name]
@@ -230,6 +232,29 @@ def fingerprint(path: str | Path) -> list[str]:
         return [str(path / "dataset.json"), str(path / "index.csv")]
     found = (inner for inner in path.rglob("*") if inner.is_file())
     return sorted(str(inner) for inner in found if _counts(inner))
+
+
+def files_made(path: str | Path) -> list[str]:
+    """Return the files that a job made at ``path``.
+
+    They are those that stand for it. Of a data set that was drawn or put together in its folder, they are also the
+    lists and label tables beside the images.
+    """
+    found, index = fingerprint(path), Path(path, "index.csv")
+    if not index.is_file():
+        return found
+    from wsss.provenance.images import listed, root_of_images
+
+    root = os.path.realpath(root_of_images(index))
+    known = {os.path.normpath(os.path.join(root, name)) for name, _ in listed(index.read_bytes())}
+    beside: list[str] = []
+    for folder, inner, names in os.walk(path):
+        inner[:] = [name for name in inner if not name.startswith(".") and not Path(folder, name, "index.csv").exists()]
+        real = os.path.realpath(folder)
+        new = (name for name in names if os.path.join(real, name) not in known)
+        files = [os.path.join(folder, name) for name in new]
+        beside += [file for file in files if file not in found and _counts(Path(file)) and not os.path.islink(file)]
+    return [*found, *sorted(beside)]
 
 
 def _counts(path: Path) -> bool:

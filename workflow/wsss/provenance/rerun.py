@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class Again:
 
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 def run_again(found: Audit, number: int, recount: bool = False, seed: int | None = None) -> Again:
@@ -62,15 +64,20 @@ def run_again(found: Audit, number: int, recount: bool = False, seed: int | None
     if recount:
         names = {link.key for link in chosen}
         chosen += [link for link in known if link.command == "measure" and link.key not in names]
-    same = 0
+    same, lacking = 0, Counter[str]()
     for link in chosen:
         try:
             findings = list(_compared(chain, link, again.notes))
+        except ModuleNotFoundError as error:
+            lacking[str(error)] += 1
+            continue
         except Impossible as error:
             findings = [Finding("untraced", link.first, f"could not be made again: {error}")]
         again.findings += findings
         same += not findings
-    again.notes.append(f"{len(chosen)} jobs run again from their records, {same} gave what was recorded.")
+    ran = len(chosen) - lacking.total()
+    again.notes.append(f"{ran} jobs run again from their records, {same} gave what was recorded.")
+    again.left_out += [f"{number} jobs cannot be run again here: {error}" for error, number in lacking.items()]
     return again
 
 
@@ -136,6 +143,8 @@ def command_line(content: Content) -> tuple[list[str], str]:
         value = getattr(args, argument.flag.lstrip("-").replace("-", "_"))
         if argument.role == OUT:
             out = value
+        elif argument.switch:
+            found += [argument.flag] if value else []
         elif value not in (None, (), []):
             found += [argument.flag, *(value if argument.many else [str(value)])]
     return found, out
@@ -150,8 +159,10 @@ def _run(link: Link, arguments: list[str], folder: Path) -> None:
     command = [sys.executable, "-m", "wsss.cli", *arguments]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
-        last = (result.stderr.strip() or "no reason given").splitlines()[-1]
-        raise Impossible(clean(last))
+        last = clean((result.stderr.strip() or "no reason given").splitlines()[-1])
+        if last.startswith("ModuleNotFoundError: "):
+            raise ModuleNotFoundError(last.removeprefix("ModuleNotFoundError: "))
+        raise Impossible(last)
 
 
 def _is_same(link: Link, file: str, out: str, made: Path) -> bool:

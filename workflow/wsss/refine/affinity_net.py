@@ -10,6 +10,8 @@ D5  AEFT's release validates from step 1590 on, which ends dropout for good (``a
 Departures of this file from the releases:
 D3  on maps smaller than twice the radius the radius shrinks, in training, too (SEAM: at inference; PSA: never)
 D4  other backbones: heads of the same widths, features coarser than conv4 are upsampled to its stride
+D6  PSA's README has a learning rate of 0.1 for both networks. Its author says of the classifier that this is VGG16's
+    alone (psa issue 8); SEAM's and AEFT's scripts have 0.01 for ResNet38, and so have both trainings of PSA's runs here
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ D6  crops of less than 21 cells (84 pixels) take a smaller radius, so that they 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,16 +170,28 @@ def load(settings: IrnTrain, path: str | Path) -> IRNet:
 
 
 @torch.no_grad()
-def boundary_and_displacement(net: IRNet, image: Tensor, crop: int) -> tuple[Tensor, Tensor]:
-    """Compute boundary probabilities ``h×w`` and displacements ``2×h×w`` of one normalised image ``3×H×W``.
+def boundary_and_displacement(net: IRNet, images: Sequence[Tensor], crop: int) -> tuple[Tensor, Tensor]:
+    """Compute boundary probabilities ``B×h×w`` and displacements ``B×2×h×w`` of normalised images ``3×H×W``.
 
-    Zeros at the right and bottom make the image at least ``crop`` wide and high. That is the size that the group norms
+    Zeros at the right and bottom make an image at least ``crop`` wide and high. That is the size that the group norms
     were trained on. A larger image is only padded to the network's stride (D3).
+
+    Args:
+        net: the network.
+        images: B images of as many cells; their sizes in pixels may differ.
+        crop: the size of training's crops.
     """
-    _, height, width = image.shape
+    h, w = cells_of(images[0].shape[1:])
     step = max(STRIDE, net.backbone.stride)
-    bottom, right = (max(crop, -(-size // step) * step) - size for size in (height, width))
-    views = F.pad(torch.stack([image, image.flip(-1)]), (0, right, 0, bottom))
-    h, w = -(-height // STRIDE), -(-width // STRIDE)
-    edge, dp = (output[..., :h, :w] for output in net(views))
-    return torch.sigmoid((edge[0] + edge[1].flip(-1)) / 2), dp[0]
+    views = []
+    for image in images:
+        bottom, right = (max(crop, -(-size // step) * step) - size for size in image.shape[1:])
+        views += [F.pad(view, (0, right, 0, bottom)) for view in (image, image.flip(-1))]
+    edge, dp = (output[..., :h, :w] for output in net(torch.stack(views)))
+    return torch.sigmoid((edge[::2] + edge[1::2].flip(-1)) / 2), dp[::2]
+
+
+def cells_of(size: Sequence[int]) -> tuple[int, int]:
+    """Return h and w of an image of H and W."""
+    height, width = size
+    return -(-height // STRIDE), -(-width // STRIDE)

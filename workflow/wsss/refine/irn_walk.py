@@ -1,6 +1,8 @@
 """Stage ``irn_walk``: scores walk at random over the cells of an image, but hardly across its class boundaries.
 
-IRNet: Ahn et al., CVPR 2019, arXiv:1904.05044. K classes of an image, h w = ceil(H / 4), ceil(W / 4) cells.
+IRNet: Ahn et al., CVPR 2019, arXiv:1904.05044.
+
+B images of as many cells, K classes of an image, h w = ceil(H / 4), ceil(W / 4) cells.
 
 The walk is that of ``walk``. It is sparse, where the release squares dense matrices.
 
@@ -11,28 +13,28 @@ D2  float64 in the walk; its distance from the release is that of float32 from e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsss import batches, devices
 from wsss.data.transforms import normalise, to_tensor
-from wsss.devices import for_inference
-from wsss.pool import ahead
+from wsss.feed import fed
 from wsss.refine import irn_net, scored_image, walk
 from wsss.refine.paths import path_affinity
 from wsss.stores import Scores
 
 if TYPE_CHECKING:
     from wsss.job import Given
-    from wsss.settings.sections import IrnWalk
+    from wsss.settings.sections import IrnInstances, IrnWalk
 
 Entry = tuple[str, np.ndarray]  # id, pseudo mask
+Result = TypeVar("Result")
 EPS = 1e-5
 
 
@@ -44,21 +46,31 @@ def propagate(cam: Tensor, edge: Tensor, beta: float, log_steps: int, radius: in
     source.
 
     Args:
-        cam: class maps ``K×h×w``.
-        edge: boundary probabilities ``h×w``.
+        cam: class maps ``B×K×h×w``.
+        edge: boundary probabilities ``B×h×w``.
         beta: the exponent of affinities.
         log_steps: the logarithm of the number of steps to the base 2.
         radius: the reach of a step, in cells.
 
     Returns:
-        ``K×h×w``.
+        ``B×K×h×w``.
     """
-    (h, w), margin = edge.shape, radius - 1
+    (h, w), margin = edge.shape[1:], radius - 1
     frame = (margin, margin, 0, margin)  # left, right, top, bottom
-    affinity = path_affinity(F.pad(edge.double()[None], frame, value=1.0), radius)  # 1 P h w
-    start = F.pad(cam * (1 - edge), frame)[None]
-    walked = walk.random_walk(start, affinity, radius, beta, log_steps)[0]
-    return walked[:, :h, margin : margin + w]
+    affinity = path_affinity(F.pad(edge.double(), frame, value=1.0), radius)  # B P h w
+    start = F.pad(cam * (1 - edge).unsqueeze(1), frame)
+    walked = walk.random_walk(start, affinity, radius, beta, log_steps)
+    return walked[..., :h, margin : margin + w]
+
+
+def propagate_each(seeds: Sequence[Tensor], edges: Sequence[Tensor], settings: IrnWalk | IrnInstances) -> list[Tensor]:
+    """Let the seeds ``K×h×w`` of images of one size walk together; each image has a number K of its own."""
+    most = max(map(len, seeds))
+    if most == 0:
+        return list(seeds)
+    cam = torch.stack([F.pad(planes, (0, 0, 0, 0, 0, most - len(planes))) for planes in seeds])
+    walked = propagate(cam, torch.stack(list(edges)), settings["beta"], settings["log_steps"], settings["radius"])
+    return [found[: len(planes)] for found, planes in zip(walked, seeds, strict=True)]
 
 
 def to_cells(scores: Tensor) -> Tensor:
@@ -78,25 +90,6 @@ def upsample(walked: Tensor, height: int, width: int) -> Tensor:
 def label_map(scores: Tensor, background: float) -> Tensor:
     """Find the index of the highest of ``[background, *scores]`` at each pixel: ``K×H×W`` -> ``H×W``."""
     return torch.cat([torch.full_like(scores[:1], background), scores]).argmax(0)
-
-
-def semantic_labels(
-    cam: Tensor, edge: Tensor, classes: np.ndarray, size: tuple[int, int], settings: IrnWalk
-) -> np.ndarray:
-    """Compute the label map ``H×W`` uint8 of an image.
-
-    Args:
-        cam: class maps ``K×h×w``.
-        edge: boundaries ``h×w``.
-        classes: label values ``K``.
-        size: height and width of the image.
-        settings: the section ``irn_walk``.
-    """
-    if len(classes) == 0:
-        return np.zeros(size, np.uint8)
-    walked = propagate(cam, edge, settings["beta"], settings["log_steps"], settings["radius"])
-    index = label_map(upsample(walked, *size), settings["background"])
-    return np.concatenate([[0], classes]).astype(np.uint8)[index.cpu().numpy()]
 
 
 class Relations(NamedTuple):
@@ -119,20 +112,66 @@ class Relations(NamedTuple):
     size: tuple[int, int]
 
 
-@torch.no_grad()
-def relations(given: Given, score_power: float) -> Iterator[Relations]:
-    """Yield the relations of the images, in order. Scores are raised to ``score_power`` (RIB: 1.3)."""
+def semantic_labels(images: Sequence[Relations], settings: IrnWalk) -> list[np.ndarray]:
+    """Compute the label maps ``H×W`` uint8 of images of as many cells.
+
+    Args:
+        images: what is known of them.
+        settings: the section ``irn_walk``.
+    """
+    walked = propagate_each([image.cam for image in images], [image.edge for image in images], settings)
+    return [_labels(cells, image, settings) for cells, image in zip(walked, images, strict=True)]
+
+
+def _labels(walked: Tensor, image: Relations, settings: IrnWalk) -> np.ndarray:
+    """Compute the label map of an image from its classes' scores ``K×h×w`` after the walk."""
+    if len(image.classes) == 0:
+        return np.zeros(image.size, np.uint8)
+    index = label_map(upsample(walked, *image.size), settings["background"])
+    return np.concatenate([[0], image.classes]).astype(np.uint8)[index.cpu().numpy()]
+
+
+Loaded = list[tuple[Tensor, np.ndarray, np.ndarray, tuple[int, int]]]  # input, label values, scores, size
+
+
+def from_relations(
+    given: Given, score_power: float, job: Callable[[list[Relations]], list[Result]]
+) -> Iterator[tuple[str, Result]]:
+    """Yield the id of each image, in order, and what a job finds from its relations.
+
+    Args:
+        given: what the stage works with. Images of as many cells are computed together, ``given.batch`` of them.
+        score_power: the power that scores are raised to (RIB: 1.3).
+        job: from the relations of such images to a result of each.
+    """
     section, images = given.settings["irn_train"], given.images
-    where = for_inference(given.device)[0]
+    where = devices.on(given.device)
     assert given.model is not None
-    net, scores = irn_net.load(section, given.model).to(where), Scores(given.scores)
-    with ThreadPoolExecutor(1) as threads:
-        loaded = ahead(threads, partial(scored_image, images, scores), images.ids)
-        for image_id, (image, classes, full) in zip(images.ids, loaded, strict=True):
-            x = to_tensor(normalise(image, net.backbone.input)).to(where)
-            edge, dp = irn_net.boundary_and_displacement(net, x, section["train"]["crop"])
-            cam = to_cells(torch.from_numpy(full).to(where)) ** score_power
-            yield Relations(image_id, classes, cam, edge, dp, image.shape[:2])
+    net = devices.placed(irn_net.load(section, given.model), where)
+    scores = Scores(given.scores)
+    cells = [irn_net.cells_of(size) for size in images.sizes]
+    together = batches.of_one_size(cells, devices.at_once(given.batch, where))
+
+    def load(chosen: list[int]) -> Loaded:
+        found: Loaded = []
+        for image, classes, full in (scored_image(images, scores, images.records[i].id) for i in chosen):
+            found.append((to_tensor(normalise(image, net.backbone.input)), classes, full, image.shape[:2]))
+        images.check_sizes(chosen, [np.empty(irn_net.cells_of(size)) for *_, size in found])
+        return found
+
+    def computed() -> Iterator[list[tuple[str, Result]]]:
+        for chosen, loaded in zip(together, fed(load, together, given.loaders), strict=True):
+            ids = [images.records[i].id for i in chosen]
+            edge, dp = irn_net.boundary_and_displacement(
+                net, [x.to(where) for x, *_ in loaded], section["train"]["crop"]
+            )
+            found = []
+            for k, (_, classes, full, size) in enumerate(loaded):
+                cam = to_cells(torch.from_numpy(full).to(where)) ** score_power
+                found.append(Relations(ids[k], classes, cam, edge[k], dp[k], size))
+            yield list(zip(ids, job(found), strict=True))
+
+    return batches.reordered(together, computed())
 
 
 def irn_walk(given: Given) -> Iterator[list[Entry]]:
@@ -145,5 +184,6 @@ def irn_walk(given: Given) -> Iterator[list[Entry]]:
         WsssError: scores are missing or do not fit the image (names the image), or the model does not fit.
     """
     settings = given.settings["irn_walk"]
-    for image_id, classes, cam, edge, _, size in relations(given, settings["score_power"]):
-        yield [(image_id, semantic_labels(cam, edge, classes, size, settings))]
+    job = partial(semantic_labels, settings=settings)
+    for entry in from_relations(given, settings["score_power"], job):
+        yield [entry]

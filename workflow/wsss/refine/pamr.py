@@ -1,6 +1,7 @@
 """Pixel-adaptive mask refinement of class scores, without training (PAMR: Araslanov and Roth, arXiv:2005.08104, 3.3).
 
-C classes of an image, A background exponents, K planes, D dilations, N = 8 D neighbours of a pixel, H W pixels.
+B images of one size, C classes of an image, A background exponents, K planes, D dilations, N = 8 D neighbours of a
+pixel, H W pixels.
 
     score_i <- sum_j w_ij score_j,    w_ij = softmax over j of  -mean over channels c of |I_ic - I_jc| / (0.1 s_ic)
 
@@ -21,8 +22,6 @@ D4  one pass over differences from the pixel itself yields the standard deviatio
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,8 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wsss.devices import for_inference
-from wsss.pool import ahead
+from wsss import batches, devices
+from wsss.feed import fed
 from wsss.refine import scored_image
 from wsss.stores import Scores
 
@@ -47,14 +46,17 @@ Entry = tuple[str, list[int], np.ndarray]
 
 
 def neighbours(planes: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the neighbours of all pixels of ``K×H×W`` planes as N views ``K×H×W``, the first dilation's first."""
-    height, width = planes.shape[1:]
+    """Yield the neighbours of all pixels of ``K×H×W`` planes as N views ``K×H×W``, the first dilation's first.
+
+    Images of one size may be refined together: here and below, ``B`` may stand before all other dimensions.
+    """
+    height, width = planes.shape[-2:]
     margin = max(dilations)
     padded = F.pad(planes, [margin] * 4, mode="replicate")
     for dilation in dilations:
         for dy, dx in DIRECTIONS:
             top, left = margin + dy * dilation, margin + dx * dilation
-            yield padded[:, top : top + height, left : left + width]
+            yield padded[..., top : top + height, left : left + width]
 
 
 def deviation(image: Tensor, dilations: Sequence[int]) -> Tensor:
@@ -73,11 +75,14 @@ def deviation(image: Tensor, dilations: Sequence[int]) -> Tensor:
 
 
 def neighbour_weights(image: Tensor, dilations: Sequence[int]) -> Tensor:
-    """Compute the weights ``N×H×W`` of the neighbours of each pixel of a ``3×H×W`` image in [0, 1]; they sum to 1."""
+    """Compute the weights of the neighbours of each pixel of a ``3×H×W`` image in [0, 1]; they sum to 1.
+
+    ``N×H×W``, and ``N×B×H×W`` of several images.
+    """
     unit = EPS + FACTOR * deviation(image, dilations)
-    distances = image.new_empty(len(DIRECTIONS) * len(dilations), *image.shape[1:])
+    distances = image.new_empty(len(DIRECTIONS) * len(dilations), *image.shape[:-3], *image.shape[-2:])
     for distance, neighbour in zip(distances, neighbours(image, dilations), strict=True):
-        torch.mean((neighbour - image).abs_().div_(unit), 0, out=distance)
+        torch.mean((neighbour - image).abs_().div_(unit), -3, out=distance)
     return torch.softmax(distances.neg_(), 0)
 
 
@@ -97,7 +102,7 @@ def refine(image: Tensor, planes: Tensor, settings: Pamr) -> Tensor:
     for _ in range(settings["iterations"]):
         mean = torch.zeros_like(planes)
         for weight, neighbour in zip(weights, neighbours(planes, dilations), strict=True):
-            mean.addcmul_(weight, neighbour)
+            mean.addcmul_(weight.unsqueeze(-3), neighbour)
         planes = mean
     return planes
 
@@ -109,26 +114,37 @@ def with_backgrounds(scores: Tensor, alphas: Sequence[float]) -> Tensor:
 
 
 @torch.no_grad()
-def refined_scores(image: np.ndarray, scores: np.ndarray, settings: Pamr, device: torch.device) -> list[np.ndarray]:
-    """Refine the scores of one image and the background, once per alpha.
+def refined_scores(
+    images: Sequence[np.ndarray], scores: Sequence[np.ndarray], settings: Pamr, device: torch.device
+) -> list[list[np.ndarray]]:
+    """Refine the scores of images of one size and their background, once per alpha.
 
     Args:
-        image: ``H×W×3`` uint8 RGB.
-        scores: ``C×H×W`` of the present classes. Without any class, the image is background with certainty.
+        images: ``H×W×3`` uint8 RGB.
+        scores: ``C×H×W`` of the present classes of each. Without any class, an image is background with certainty.
         settings: the section ``pamr``.
         device: the place to compute on.
 
     Returns:
-        For each alpha planes ``(C+1)×H×W`` float16, background first.
+        For each image, and for each alpha, planes ``(C+1)×H×W`` float16, background first.
     """
     alphas = settings["alphas"]
-    if len(scores) == 0:
-        return [np.ones((1, *image.shape[:2]), np.float16)] * len(alphas)
-    colours = torch.tensor(image, device=device).permute(2, 0, 1).contiguous() / 255
-    planes = with_backgrounds(torch.tensor(scores, dtype=torch.float32, device=device), alphas)
-    refined = refine(colours, planes, settings).half().cpu().numpy()
-    backgrounds, classes = refined[: len(alphas)], refined[len(alphas) :]
-    return [np.concatenate([background[None], classes]) for background in backgrounds]
+    found = [[np.ones((1, *image.shape[:2]), np.float16)] * len(alphas) for image in images]
+    if not (present := [k for k, planes in enumerate(scores) if len(planes)]):
+        return found
+    colours = [torch.tensor(images[k], device=device).permute(2, 0, 1).contiguous() / 255 for k in present]
+    each = [with_backgrounds(torch.tensor(scores[k], dtype=torch.float32, device=device), alphas) for k in present]
+    most = max(map(len, each))
+    planes = torch.stack([F.pad(own, (0, 0, 0, 0, 0, most - len(own))) for own in each])
+    refined = refine(torch.stack(colours), planes, settings)
+    for k, own, of_image in zip(present, each, refined, strict=True):
+        half = of_image[: len(own)].half().cpu().numpy()
+        backgrounds, classes = half[: len(alphas)], half[len(alphas) :]
+        found[k] = [np.concatenate([background[None], classes]) for background in backgrounds]
+    return found
+
+
+Loaded = tuple[list[np.ndarray], list[list[int]], list[np.ndarray]]  # images, label values of their planes, scores
 
 
 def pamr(given: Given) -> Iterator[list[Entry]]:
@@ -136,17 +152,26 @@ def pamr(given: Given) -> Iterator[list[Entry]]:
 
     Yields:
         For each image one entry per alpha: the key ``<image id>@<alpha>``, the label values ``[0, *classes]`` and
-        their planes ``(C+1)×H×W`` float16 in [0, 1].
+        their planes ``(C+1)×H×W`` float16 in [0, 1]. Images of one size are refined together, ``given.batch`` of them.
 
     Raises:
         WsssError: scores are missing, not of the image's size, or of unknown classes; names the image.
     """
-    settings, ids = given.settings["pamr"], given.images.ids
-    device = for_inference(given.device)[0]
-    with ThreadPoolExecutor(1) as threads:
-        loaded = ahead(threads, partial(scored_image, given.images, Scores(given.scores)), ids)
-        for image_id, (image, classes, scores) in zip(ids, loaded, strict=True):
-            labels = [0, *classes.tolist()]
-            results = refined_scores(image, scores, settings, device)
-            pairs = zip(settings["alphas"], results, strict=True)
-            yield [(f"{image_id}@{alpha}", labels, planes) for alpha, planes in pairs]
+    settings, images, scores = given.settings["pamr"], given.images, Scores(given.scores)
+    where = devices.on(given.device)
+    together = batches.of_one_size(images.sizes, devices.at_once(given.batch, where))
+
+    def load(chosen: list[int]) -> Loaded:
+        pixels, classes, planes = zip(
+            *(scored_image(images, scores, images.records[i].id) for i in chosen), strict=True
+        )
+        images.check_sizes(chosen, pixels)
+        return list(pixels), [[0, *values.tolist()] for values in classes], list(planes)
+
+    def computed() -> Iterator[list[tuple[list[int], list[np.ndarray]]]]:
+        for pixels, labels, planes in fed(load, together, given.loaders):
+            yield list(zip(labels, refined_scores(pixels, planes, settings, where), strict=True))
+
+    for image_id, (labels, results) in zip(images.ids, batches.reordered(together, computed()), strict=True):
+        pairs = zip(settings["alphas"], results, strict=True)
+        yield [(f"{image_id}@{alpha}", labels, planes) for alpha, planes in pairs]

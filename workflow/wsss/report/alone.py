@@ -23,5 +23,7 @@ def write_alone(title: str, caption: str, says: str, out_dir: Path) -> None:
         out_dir: the folder of the figure.
     """
     with Image.open(out_dir / "figure.png") as image:
-        content = {"title": title, "caption": caption, "says": says, "picture": webp(image)}
-    write_text(out_dir / "figure.html", template("figure.html.j2").render(content))
+        picture = webp(image)
+    page = template("figure.html.j2")
+    text = page.render(title=title, caption=caption, says=says, picture=picture)
+    write_text(out_dir / "figure.html", text)

@@ -54,12 +54,16 @@ class Cell:
     @property
     def spread(self) -> float | None:
         """The standard deviation over seeds."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
+        if len(self.values) < 2:
+            return None
+        return statistics.stdev(self.values)
 
     @property
     def difference(self) -> float | None:
         """Ours minus the reported value."""
-        return None if self.mean is None or self.reported is None else self.mean - self.reported
+        if self.mean is None or self.reported is None:
+            return None
+        return self.mean - self.reported
 
     @property
     def verdict(self) -> str:
@@ -72,10 +76,11 @@ class Cell:
             return f"not comparable: {self.comparable}"
         points = 100 / self.scale
         distance = abs(self.difference) * points
-        spread = max(self.spread or 0.0, self.reported_spread or 0.0) * points
         if distance > NEAR + EPS:  # a large spread excuses no more than this
             return "not"
-        return "reproduced" if distance <= max(CLOSE, SIGMAS * spread) + EPS else "partly"
+        spread = max(self.spread or 0.0, self.reported_spread or 0.0) * points
+        close = max(CLOSE, SIGMAS * spread)
+        return "reproduced" if distance <= close + EPS else "partly"
 
 
 def read_cell(spec: CellSpec) -> Cell:
@@ -121,9 +126,11 @@ def operating_point(metrics: Raw, at: str, path: str) -> Raw:
 
 
 def _quoted(spec: CellSpec) -> str | None:
-    if not spec.get("literature"):
+    """Give the source of a value that is quoted from the literature, as the reason why ours is missing."""
+    source = spec.get("literature")
+    if not source:
         return None
-    return f"{'no value in' if spec.get('reported') is None else 'quoted:'} {spec['literature']}"
+    return f"no value in {source}" if spec.get("reported") is None else f"quoted: {source}"
 
 
 def _value(point: Raw, spec: CellSpec, metrics: Raw, path: str) -> float | str:
@@ -138,15 +145,16 @@ def _value(point: Raw, spec: CellSpec, metrics: Raw, path: str) -> float | str:
     Raises:
         WsssError: the data set has no such class.
     """
-    if spec["metric"] != "iou":
-        value = point[spec["metric"]]
-        return f"{spec['metric']} has no value here" if value is None or math.isnan(value) else float(value)
-    name = spec["class"]
-    if name in metrics["classes"]:
-        return float(point["iou"][metrics["classes"].index(name)])
+    metric = spec["metric"]
+    if metric != "iou":
+        value = point[metric]
+        return f"{metric} has no value here" if value is None or math.isnan(value) else float(value)
+    name, classes = spec["class"], metrics["classes"]
+    if name in classes:
+        return float(point["iou"][classes.index(name)])
     if spec.get("not_comparable"):
         return f"data set {spec['dataset']} has no such class"
-    raise WsssError(f"{path}: no class '{name}': choose one of {', '.join(metrics['classes'])}")
+    raise WsssError(f"{path}: no class '{name}': choose one of {', '.join(classes)}")
 
 
 def _describe(at: str, point: Raw) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from wsss.provenance.lineage import Lineage, Step, name_of
 from wsss.report.embedding import links
 from wsss.report.outline import Links, Made
+from wsss.report.reading import read_csv
 
 NUMBER = re.compile(r'(<td[^>]*) data-cell="(\d+)">([^<]*)</td>')  # as table.html has the numbers of ours
 
@@ -46,25 +46,19 @@ def add_chains(entries: list[Made], out: Path) -> None:
     """Make each number of ours in the tables of the page ``out`` a link to the jobs that it comes from."""
     lineage = Lineage(out)
     for entry in entries:
-        if not entry["made"] or entry["kind"] != "tables":
+        if entry["made"] and entry["kind"] == "tables":
+            chains = list(_chains(lineage, entry, out))
+            entry["chains"] = chains
+            entry["table"] = linked(entry["table"], entry["name"], chains)
+
+
+def _chains(lineage: Lineage, entry: Made, out: Path) -> Iterator[NumberChain]:
+    """Follow the numbers of a table that were computed."""
+    folder = Path(entry["folder"])
+    for number, cell in enumerate(read_csv(folder / "table.csv")):
+        if not cell["ours"]:
             continue
-        with Path(entry["folder"], "table.csv").open(newline="", encoding="utf-8") as stream:
-            cells = list(csv.DictReader(stream))
-        entry["chains"] = list(_chains(lineage, entry, cells, out))
-        entry["table"] = linked(entry["table"], entry["name"], entry["chains"])
-
-
-def _chains(lineage: Lineage, entry: Made, cells: list[dict[str, str]], out: Path) -> Iterator[NumberChain]:
-    """Follow the numbers of a table that were computed.
-
-    Args:
-        lineage: the chains of all tables.
-        entry: the table.
-        cells: what its table.csv says.
-        out: the page.
-    """
-    for number, cell in enumerate(cells):
-        steps, seeds = lineage.of(Path(entry["folder"], "record.json"), number, cell) if cell["ours"] else ([], 0)
+        steps, seeds = lineage.of(folder / "record.json", number, cell)
         if steps:
             shown = [Shown(step, links(list(step.paths), out)) for step in steps]
             yield NumberChain(f"{entry['name']}-{number}", cell, name_of(cell), shown, seeds)
@@ -77,7 +71,8 @@ def linked(html: str, name: str, of: list[NumberChain]) -> str:
     def link(found: re.Match[str]) -> str:
         start, number, text = found.groups()
         anchor = f"{name}-{number}"
-        inside = f'<a href="#{anchor}" title="Where this number comes from">{text}</a>' if anchor in anchors else text
-        return f"{start}>{inside}</td>"
+        if anchor in anchors:
+            text = f'<a href="#{anchor}" title="Where this number comes from">{text}</a>'
+        return f"{start}>{text}</td>"
 
     return NUMBER.sub(link, html)

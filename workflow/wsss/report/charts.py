@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,8 +14,8 @@ from matplotlib.ticker import NullFormatter
 
 from wsss.errors import WsssError
 from wsss.files import read_json
-from wsss.report.cells import operating_point, read_cell
-from wsss.report.drawing import FigureDrawing, Series, row_name
+from wsss.report.cells import Cell, operating_point, read_cell
+from wsss.report.drawing import FigureDrawing, Row, Series, row_name
 from wsss.report.fonts import say_unwritable
 from wsss.report.style import OURS, REPORTED, WIDTH, legend
 
@@ -31,6 +32,7 @@ LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]  # told apart without co
 MANY = 8  # classes, from which on their names are written at an angle
 IN_A_ROW = 40  # classes; more would stand closer than a line of small text is high
 SMALL = 7  # points
+ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}  # place of a legend
 GROUP = 0.8  # of the distance between classes: the width of a class's bars together
 
 
@@ -44,19 +46,27 @@ def threshold_curve(drawing: FigureDrawing) -> Figure:
     """
     names = drawing.get("metrics_shown", ["miou"])
     groups = _groups(drawing["series"])
-    size = (WIDTH if len(names) > 1 else WIDTH / 2, 2.2 * len(groups) + 0.3)
-    figure, axes = plt.subplots(len(groups), len(names), figsize=size, squeeze=False, sharex=True, sharey="col")
+    log = bool(drawing.get("log"))
+    figure, axes = _panels(len(groups), len(names))
     for row, (group, members) in zip(axes, groups.items(), strict=True):
         for axis, name in zip(row, names, strict=True):
-            _panel(axis, members, name, bool(drawing.get("log")))
+            _panel(axis, members, name, log)
         if group:
             row[0].set_title(group, loc="left", fontweight="bold")
     for axis in axes[-1]:
         axis.set_xlabel("background threshold")
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=min(5, len(labels)), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    columns = min(5, len(labels))
+    figure.legend(handles, labels, ncols=columns, **ABOVE)
     figure.tight_layout()
     return figure
+
+
+def _panels(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
+    """Make the panels of thresholds, ``rows×columns``; one column takes half of the width."""
+    width = WIDTH if columns > 1 else WIDTH / 2
+    size = (width, 2.2 * rows + 0.3)
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey="col")
 
 
 def _groups(series: list[Series]) -> dict[str, list[Series]]:
@@ -76,7 +86,7 @@ def _panel(axis: Axes, members: list[Series], name: str, log: bool) -> None:
         name: the metric.
         log: make the ordinate of what is no percentage logarithmic.
     """
-    for series, style in zip(members, LINES * len(members), strict=False):
+    for series, style in zip(members, cycle(LINES), strict=False):
         _curve(axis, series, name, style)
     axis.set_ylabel(AXIS[name])
     axis.margins(x=0)
@@ -98,10 +108,12 @@ def _curve(axis: Axes, series: Series, name: str, style: Any) -> None:
     thresholds, values = _sweep(series["metrics"], name)
     mean = values.mean(0)
     (line,) = axis.plot(thresholds, mean, linestyle=style, label=series["label"])
-    axis.fill_between(thresholds, values.min(0), values.max(0), alpha=0.2, color=line.get_color(), linewidth=0)
+    color = line.get_color()
+    low, high = values.min(0), values.max(0)
+    axis.fill_between(thresholds, low, high, alpha=0.2, color=color, linewidth=0)
     if name == "miou":
         best = int(np.nanargmax(mean))
-        axis.plot(thresholds[best], mean[best], "o", color=line.get_color(), markersize=4)
+        axis.plot(thresholds[best], mean[best], "o", color=color, markersize=4)
 
 
 def _sweep(paths: list[str], name: str) -> tuple[list[float], np.ndarray]:
@@ -114,7 +126,8 @@ def _sweep(paths: list[str], name: str) -> tuple[list[float], np.ndarray]:
     if None in sweeps:
         raise WsssError(f"{paths[0]}: has no threshold sweep; draw a stage whose result is CAM scores")
     values = np.array([sweep[name] for sweep in sweeps], float)
-    return sweeps[0]["thresholds"], values * (100 if name in PERCENT else 1)
+    scale = 100 if name in PERCENT else 1
+    return sweeps[0]["thresholds"], values * scale
 
 
 # ---- classes
@@ -125,37 +138,51 @@ def class_bars(drawing: FigureDrawing) -> Figure:
     series = drawing["series"]
     classes = read_json(series[0]["metrics"][0])["classes"]
     say_unwritable(classes)
-    values = [_ious(entry) for entry in series]
+    labels = [entry["label"] for entry in series]
+    values = np.array([_ious(entry) for entry in series])  # series × classes
     rows = math.ceil(len(classes) / IN_A_ROW)
     in_a_row = math.ceil(len(classes) / rows)
-    figure, axes = plt.subplots(rows, figsize=(WIDTH, 2.4 * rows), squeeze=False, sharey=True)
+    size = (WIDTH, 2.4 * rows)
+    figure, axes = plt.subplots(rows, figsize=size, squeeze=False, sharey=True)
     for row, axis in enumerate(axes[:, 0]):
         part = slice(row * in_a_row, (row + 1) * in_a_row)
-        _bars(axis, classes[part], [iou[part] for iou in values], [entry["label"] for entry in series])
+        _bars(axis, classes[part], values[:, part], labels)
         if rows > 1:
             axis.set_xlim(-0.5, in_a_row - 0.5)
             axis.tick_params(axis="x", rotation=90, labelsize=SMALL)
-    axes[0, 0].legend(ncols=len(series), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes[0, 0].legend(ncols=len(series), **ABOVE)
     if rows > 1:
         figure.tight_layout()
     return figure
 
 
-def _bars(axis: Axes, classes: list[str], values: list[np.ndarray], labels: list[str]) -> None:
-    """Draw the values of some classes, one group of bars per class and one bar per series."""
+def _bars(axis: Axes, classes: list[str], values: np.ndarray, labels: list[str]) -> None:
+    """Draw the values of some classes, one group of bars per class and one bar per series.
+
+    Args:
+        axis: the axis.
+        classes: the names of the classes.
+        values: series × classes.
+        labels: the names of the series.
+    """
+    at = np.arange(len(classes))
     width = GROUP / len(values)
-    for i, (iou, label) in enumerate(zip(values, labels, strict=True)):
+    for i, (ious, label) in enumerate(zip(values, labels, strict=True)):
         offset = (i - (len(values) - 1) / 2) * width  # of the bar from the middle of its class
-        axis.bar(np.arange(len(classes)) + offset, iou, width, label=label)
-    many = len(classes) > MANY
-    axis.set_xticks(range(len(classes)), classes, rotation=45 if many else 0, ha="right" if many else "center")
+        axis.bar(at + offset, ious, width, label=label)
+    slanted = {"rotation": 45, "ha": "right"}
+    upright = {"rotation": 0, "ha": "center"}
+    look: dict[str, Any] = slanted if len(classes) > MANY else upright
+    axis.set_xticks(range(len(classes)), classes, **look)
     axis.set_ylabel(AXIS["iou"])
 
 
 def _ious(series: Series) -> np.ndarray:
     """Read the IoU of each class in percent, the mean over seeds."""
-    points = [operating_point(read_json(path), series["at"], path) for path in series["metrics"]]
-    values = [point["iou"] for point in points]
+    values = []
+    for path in series["metrics"]:
+        point = operating_point(read_json(path), series["at"], path)
+        values.append(point["iou"])
     return np.asarray(100 * np.mean(values, axis=0))
 
 
@@ -164,21 +191,36 @@ def _ious(series: Series) -> np.ndarray:
 
 def table_dots(drawing: FigureDrawing) -> Figure:
     """Draw one column of a table: rings for reported values, dots for ours with the standard deviation over seeds."""
-    entries = [(row_name(row), read_cell(row["cells"][0])) for row in drawing["rows"]]
-    entries = [(name, cell) for name, cell in entries if cell.reported is not None or cell.mean is not None]
-    figure, axis = plt.subplots(figsize=(WIDTH * 0.8, 0.2 * len(entries) + 0.7))
-    at = np.arange(len(entries))[::-1]
-    for y, (_, cell) in zip(at, entries, strict=True):
-        axis.axhline(y, color="#eeeeee", linewidth=0.8, zorder=0)
-        if cell.reported is not None:
-            axis.plot(cell.reported, y, **REPORTED)
-        if cell.mean is not None:
-            axis.errorbar(cell.mean, y, xerr=cell.spread, capsize=2, **OURS)
-    axis.set_ylim(-0.7, len(entries) - 0.3)
+    names, cells = _with_values(drawing["rows"])
+    figure, axis = plt.subplots(figsize=(WIDTH * 0.8, 0.2 * len(cells) + 0.7))
+    at = range(len(cells))[::-1]  # the first row is the uppermost
+    for y, cell in zip(at, cells, strict=True):
+        _dots(axis, y, cell)
+    axis.set_ylim(-0.7, len(cells) - 0.3)
     axis.margins(x=0.05)
-    axis.set_yticks(at, [name for name, _ in entries], fontsize=8)
+    axis.set_yticks(at, names, fontsize=8)
     axis.tick_params(axis="y", length=0)
     label = drawing["columns_shown"][0]["label"]
     axis.set_xlabel(label if "%" in label else f"{label}, mIoU (%)")
     legend(axis)
     return figure
+
+
+def _with_values(rows: list[Row]) -> tuple[list[str], list[Cell]]:
+    """Read the first cells of rows; return the names of the rows that have a value there, and the cells."""
+    names, cells = [], []
+    for row in rows:
+        cell = read_cell(row["cells"][0])
+        if cell.reported is not None or cell.mean is not None:
+            names.append(row_name(row))
+            cells.append(cell)
+    return names, cells
+
+
+def _dots(axis: Axes, y: int, cell: Cell) -> None:
+    """Draw the marks of one row, and its line."""
+    axis.axhline(y, color="#eeeeee", linewidth=0.8, zorder=0)
+    if cell.reported is not None:
+        axis.plot(cell.reported, y, **REPORTED)
+    if cell.mean is not None:
+        axis.errorbar(cell.mean, y, xerr=cell.spread, capsize=2, **OURS)

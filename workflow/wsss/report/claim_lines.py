@@ -48,29 +48,33 @@ def plot_says(judged: list[JudgedClaim]) -> str:
 
 
 def grouped(judged: list[JudgedClaim]) -> list[tuple[str, list[Line]]]:
-    """(verdict, lines) of every verdict that claims have, in one order; each is laid out alike."""
-    found: dict[str, list[Line]] = {verdict: [] for verdict in VERDICTS}
-    for claim in judged:
-        found[claim.verdict] += lines_of(claim)
-    return [(verdict, lines) for verdict, lines in found.items() if lines]
+    """List (verdict, lines) of every verdict that claims have, in one order; each is laid out alike."""
+    found = []
+    for verdict in VERDICTS:
+        lines = []
+        for claim in judged:
+            if claim.verdict == verdict:
+                lines += lines_of(claim)
+        if lines:
+            found.append((verdict, lines))
+    return found
 
 
 def lines_of(claim: JudgedClaim) -> list[Line]:
     """Return the lines of a claim: one, or where it has several comparisons one for it and one for each."""
     if len(claim.comparisons) == 1:
         return [headline(claim)]
-    weakest = claim.weakest
-    reason = f"{_compared(weakest, '')}: {weakest.reason}"
-    whole = Line(claim.says, "", _marked(claim.verdict), source=_source(claim), key=claim.verdict, reason=reason)
-    return [whole, *(_part(one) for one in claim.comparisons)]
+    return [_whole(claim), *map(_part, claim.comparisons)]
 
 
 def headline(claim: JudgedClaim) -> Line:
     """Return a claim in one line: of several comparisons the one that decides."""
-    one, number = claim.weakest, len(claim.comparisons)
+    one = claim.weakest
+    number = len(claim.comparisons)
+    more = f", weakest of {number}" if number > 1 and not one.missing else ""
     return Line(
         says=claim.says,
-        compared=_compared(one, f", weakest of {number}" if number > 1 and not one.missing else ""),
+        compared=_compared(one, more),
         verdict=_marked(claim.verdict),
         **_numbers(one),
         source=_source(claim),
@@ -80,20 +84,42 @@ def headline(claim: JudgedClaim) -> Line:
     )
 
 
+def _whole(claim: JudgedClaim) -> Line:
+    """Return the line of a claim above those of its comparisons."""
+    weakest = claim.weakest
+    return Line(
+        says=claim.says,
+        compared="",
+        verdict=_marked(claim.verdict),
+        source=_source(claim),
+        key=claim.verdict,
+        reason=f"{_compared(weakest)}: {weakest.reason}",
+    )
+
+
 def _part(one: Judged) -> Line:
     """Return the line of one of several comparisons."""
-    return Line("", _compared(one, ""), _marked(one.verdict), **_numbers(one), key=one.verdict, reason=one.reason)
+    return Line(
+        says="",
+        compared=_compared(one),
+        verdict=_marked(one.verdict),
+        **_numbers(one),
+        key=one.verdict,
+        reason=one.reason,
+    )
 
 
 def _marked(verdict: str) -> str:
+    """Write a verdict with its mark before it."""
     return f"{MARKS[verdict]} {verdict}"
 
 
 def _source(claim: JudgedClaim) -> str:
+    """Say where a claim stands."""
     return f"{claim.paper}, {claim.source}"
 
 
-def _compared(one: Judged, more: str) -> str:
+def _compared(one: Judged, more: str = "") -> str:
     """Name the two sides, then ``more``, then why they were not compared."""
     text = one.label.replace(" - ", " − ") + more
     return f"{text} ({one.missing})" if one.missing else text
@@ -101,12 +127,21 @@ def _compared(one: Judged, more: str) -> str:
 
 def _numbers(one: Judged) -> dict[str, str]:
     """Write the numbers of a comparison."""
+    seeds = len(one.differences)
     return {
         "reported": signed(one.reported),
         "ours": signed(one.mean),
-        "interval": NONE if one.interval is None else f"{signed(one.interval[0])} to {signed(one.interval[1])}",
-        "seeds": str(len(one.differences)) if one.differences else NONE,
+        "interval": _interval(one),
+        "seeds": str(seeds) if seeds else NONE,
     }
+
+
+def _interval(one: Judged) -> str:
+    """Write the interval of a comparison."""
+    if one.interval is None:
+        return NONE
+    low, high = one.interval
+    return f"{signed(low)} to {signed(high)}"
 
 
 def signed(value: float | None) -> str:
@@ -135,12 +170,12 @@ def _computed(drawing: ClaimsDrawing) -> list[CellSpec]:
 def _made(drawing: ClaimsDrawing, judged: list[JudgedClaim], computed: list[CellSpec]) -> str:
     """Say on which data and with how many seeds ours was made, and what was selected for it."""
     comparisons = chain.from_iterable(claim.comparisons for claim in judged)
-    seeds = sorted({len(one.differences) for one in comparisons} - {0})
+    seeds = {len(one.differences) for one in comparisons} - {0}
     if not seeds:
         return "Ours: no claim can be judged here."
-    plural = "" if seeds == [1] else "s"
-    made = f"Ours: data set {drawing['dataset']}, {' or '.join(map(str, seeds))} seed{plural}."
-    return made + selection(computed)
+    counts = " or ".join(map(str, sorted(seeds)))
+    plural = "" if seeds == {1} else "s"
+    return f"Ours: data set {drawing['dataset']}, {counts} seed{plural}.{selection(computed)}"
 
 
 def _ratios(computed: list[CellSpec]) -> list[str]:
@@ -157,6 +192,7 @@ def _data_set(drawing: ClaimsDrawing, computed: list[CellSpec]) -> list[str]:
 
 
 def _not_run(judged: list[JudgedClaim]) -> list[str]:
+    """Say what it means that claims were not run."""
     if not any(claim.verdict == NOT_RUN for claim in judged):
         return []
     return ["Not run: at least one comparison could not be made; the reason stands beside it."]

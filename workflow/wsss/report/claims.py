@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -29,29 +30,39 @@ READS = (
 
 def write_claims(drawing: ClaimsDrawing, out_dir: Path) -> None:
     """Judge the claims of a drawing (``plan.claims.drawing``) and write table and forest plot into ``out_dir``."""
+    out_dir = Path(out_dir)
     judged = judge_all(drawing)
+    write_text(out_dir / "table.csv", frame(drawing, judged).to_csv(index=False, lineterminator="\n"))
+    content = _content(drawing, judged)
+    for name in ("md", "tex", "html"):
+        text = template(f"claims.{name}.j2").render(content)
+        write_text(out_dir / f"table.{name}", text)
+    says = write_figure(lambda: forest(judged), out_dir, plot_says(judged))
+    write_alone(drawing["title"], drawing["caption"], says, out_dir)
+
+
+def _content(drawing: ClaimsDrawing, judged: list[JudgedClaim]) -> dict[str, Any]:
+    """Return what the templates print."""
     groups = grouped(judged)
-    content = {
+    verdicts = [claim.verdict for claim in judged]
+    return {
         "drawing": drawing,
         "groups": groups,
         "lines": list(chain.from_iterable(lines for _, lines in groups)),
-        "tally": tally([claim.verdict for claim in judged]),
-        "words": in_words([claim.verdict for claim in judged]),
+        "tally": tally(verdicts),
+        "words": in_words(verdicts),
         "notes": notes(drawing, judged),
     }
-    write_text(Path(out_dir) / "table.csv", frame(drawing, judged).to_csv(index=False, lineterminator="\n"))
-    for name in ("md", "tex", "html"):
-        write_text(Path(out_dir) / f"table.{name}", template(f"claims.{name}.j2").render(content))
-    says = write_figure(lambda: forest(judged), Path(out_dir), plot_says(judged))
-    write_alone(drawing["title"], drawing["caption"], says, Path(out_dir))
 
 
 def frame(drawing: ClaimsDrawing, judged: list[JudgedClaim]) -> pd.DataFrame:
     """Return one line per comparison: the claim, the two sides, the numbers as they are printed, the files."""
-    lines, rows = [], iter(drawing["rows"])
+    rows = iter(drawing["rows"])
+    lines = []
     for claim in judged:
         for one in claim.comparisons:
-            lines.append(_record(claim, one, next(rows)["cells"]))
+            sides = next(rows)["cells"]
+            lines.append(_record(claim, one, sides))
     return pd.DataFrame(lines)
 
 
@@ -68,7 +79,9 @@ def _record(claim: JudgedClaim, one: Judged, sides: list[CellSpec]) -> dict[str,
         **printed(claim, one),
         "first": f"{first['run']} {first['stage']}",
         "second": f"{second['run']} {second['stage']}",
-        **{key: str(first.get(key, "")) for key in ("metric", "class", "images")},
+        "metric": first.get("metric", ""),
+        "class": first.get("class", ""),
+        "images": first.get("images", ""),
         "at": f"{first['at']}; {second['at']}",
         "metrics": "; ".join(files),
     }

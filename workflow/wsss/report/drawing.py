@@ -158,8 +158,9 @@ class FigureDrawing(TypedDict, total=False):
 
 def row_name(row: Row) -> str:
     """Name a row by its label and the words that tell it from others of that label: ``CAM (ACR)``."""
-    label, attributes = row["label"], row.get("attributes", {})
-    words = ", ".join(word for word in attributes.values() if word not in ("✓", "-"))
+    label = row["label"]
+    attributes = row.get("attributes", {}).values()
+    words = ", ".join(word for word in attributes if word not in ("✓", "-"))
     if not label:
         return words
     return f"{label} ({words})" if words else label

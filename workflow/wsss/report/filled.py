@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
 from PIL import Image
 
 from wsss.errors import WsssError
@@ -19,7 +17,7 @@ from wsss.report.badges import WORDS
 from wsss.report.cells import MARKS
 from wsss.report.embedding import links, webp
 from wsss.report.judging import in_words
-from wsss.report.reading import is_shown
+from wsss.report.reading import is_shown, read_csv
 
 if TYPE_CHECKING:
     from wsss.report.outline import Entry, Made, Picture, Protocol
@@ -38,18 +36,18 @@ def filled(entry: Entry, stage_words: dict[str, str], out: Path) -> Made:
         stage_words: words for the result of each stage.
         out: the page.
     """
-    folder = Path(entry["folder"])
-    made = is_shown(entry)
-    found: Made = {**entry, "made": made, "kept": kept(entry["state"]), "verdicts": "", "protocol": []}
-    if not made:
+    state = kept(entry["state"])
+    found: Made = {**entry, "made": is_shown(entry), "kept": state, "verdicts": "", "protocol": []}
+    if not found["made"]:
         return found
-    files = [folder / name for name in (*FILES[entry["kind"]], "config.yaml", "record.json")]
-    found["files"] = links([*files, Path(entry["log"])], out)
+    folder = Path(entry["folder"])
+    found["files"] = links(_files(entry), out)
     found["digest"] = content_digest(folder / "record.json")
     if entry["kind"] != "tables":
         found["picture"] = _picture(entry, out)
     if entry["kind"] == "figures":
-        found["datasets"] = list(dict.fromkeys(run["dataset"] for run in entry["runs"]))
+        datasets = dict.fromkeys(run["dataset"] for run in entry["runs"])
+        found["datasets"] = list(datasets)
     elif entry["kind"] == "claims":
         _add_claims(found, folder)
     else:
@@ -57,9 +55,20 @@ def filled(entry: Entry, stage_words: dict[str, str], out: Path) -> Made:
     return found
 
 
+def _files(entry: Entry) -> list[Path]:
+    """List the files that the page links to."""
+    folder = Path(entry["folder"])
+    found = [folder / name for name in FILES[entry["kind"]]]
+    found += [folder / "config.yaml", folder / "record.json"]
+    return [*found, Path(entry["log"])]
+
+
 def kept(state: str) -> str:
     """Return the state in a word: one of ``STATES``, or ``ELSEWHERE``."""
-    return next((word for word in STATES if state.startswith(word)), ELSEWHERE)
+    for word in STATES:
+        if state.startswith(word):
+            return word
+    return ELSEWHERE
 
 
 # ---- tables
@@ -71,7 +80,8 @@ def _main_of(source: Path) -> str:
     Raises:
         WsssError: the HTML is not of this version.
     """
-    found = re.search(r"<main>(.*)</main>", source.read_text(encoding="utf-8"), re.DOTALL)
+    text = source.read_text(encoding="utf-8")
+    found = re.search(r"<main>(.*)</main>", text, re.DOTALL)
     if found is None:
         raise WsssError(f"{source}: not a table of this version; delete it and make it again")
     return found[1]
@@ -80,14 +90,15 @@ def _main_of(source: Path) -> str:
 def _add_claims(entry: Made, folder: Path) -> None:
     """Add the HTML of claims, and how many have each verdict."""
     entry["table"] = _main_of(folder / "table.html")
-    verdicts_ = pd.read_csv(folder / "table.csv").drop_duplicates("claim")["claim_verdict"]
-    entry["verdicts"] = in_words(list(verdicts_))
+    found: dict[str, str] = {}
+    for line in read_csv(folder / "table.csv"):
+        found[line["claim"]] = line["claim_verdict"]
+    entry["verdicts"] = in_words(list(found.values()))
 
 
 def _add_table(entry: Made, folder: Path, stage_words: dict[str, str]) -> None:
     """Add a table's HTML, and its verdicts and protocol from its CSV."""
-    with (folder / "table.csv").open(newline="", encoding="utf-8") as stream:
-        cells = list(csv.DictReader(stream))
+    cells = read_csv(folder / "table.csv")
     entry["table"] = _main_of(folder / "table.html")
     entry["verdicts"] = verdicts(cells)
     entry["protocol"] = [_measured(cell, stage_words) for cell in cells if cell["ours"]]
@@ -96,11 +107,14 @@ def _add_table(entry: Made, folder: Path, stage_words: dict[str, str]) -> None:
 
 def verdicts(cells: list[dict[str, str]]) -> str:
     """Count how the cells of a table that were computed came out, in words: ``3 reproduced, 1 not reproduced``."""
-    counted = Counter(cell["verdict"].partition(":")[0] for cell in cells if cell["ours"])
+    computed = [cell["verdict"] for cell in cells if cell["ours"]]
+    counted = Counter(verdict.partition(":")[0] for verdict in computed)
     if set(counted) == {"not reported"}:
         return f"{counted.total()} values, none reported to compare with"
-    order = [*MARKS, *(name for name in counted if name not in MARKS)]
-    texts = [f"{counted[name]} {WORDS.get(name, name)}" for name in order if counted[name]]
+    texts = []
+    for name in dict.fromkeys([*MARKS, *counted]):
+        if counted[name]:
+            texts.append(f"{counted[name]} {WORDS.get(name, name)}")
     return ", ".join(texts) or "nothing could be computed"
 
 
@@ -128,9 +142,10 @@ def _picture(entry: Entry, out: Path) -> Picture:
         says = str(image.info.get("Description", ""))
         data = webp(image)
     drawing = read_json(folder / "record.json").get("config") or {}
+    whole = links([folder / "figure.pdf"], out)
     return {
         "data": data,
         "says": f"{entry['title']}. {says or entry['caption']}",
-        "whole": links([folder / "figure.pdf"], out).get("figure.pdf", ""),
+        "whole": whole.get("figure.pdf", ""),
         "drawn": drawing.get("kind") != "grid",
     }

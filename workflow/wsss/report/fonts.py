@@ -25,10 +25,11 @@ def families() -> list[str]:
 
 def unwritable(names: Iterable[str]) -> list[str]:
     """List the names with a letter that no font at hand has."""
-    letters: set[int] = set()
+    letters: set[str] = set()
     for family in families():
-        letters |= set(FT2Font(font_manager.findfont(family)).get_charmap())
-    return [name for name in names if any(ord(letter) not in letters for letter in name)]
+        font = FT2Font(font_manager.findfont(family))
+        letters.update(map(chr, font.get_charmap()))
+    return [name for name in names if not letters.issuperset(name)]
 
 
 def say_unwritable(names: Iterable[str]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,29 +23,50 @@ LOOKS: dict[str, dict[str, Any]] = {
     UNDECIDED: {"color": COLOURS[4], "marker": "D", "mfc": "white"},
     NOT_RUN: {"color": "#555555", "marker": ""},
 }
-ROW, LINE, WRAP = 0.135, 0.085, 82  # inches of a claim and of a further line of its sentence; characters of a line
+ROW, LINE = 0.135, 0.085  # inches of a claim, and of each further line of its sentence
+WRAP = 82  # characters of a line
 TEXT, SMALL = 6.0, 5.5  # points
 LEFT, RIGHT = 3.7, 0.95  # inches of the sentences and of the verdicts
-ZONE: dict[str, Any] = {"color": "#dddddd", "linewidth": 5, "solid_capstyle": "butt"}
+FOOT, HEAD = 0.4, 0.35  # inches of the axis below the rows and of the legend above them
 LEAST = 5.0  # points that the axis reaches to either side at least
+FAINT = "#eeeeee"  # the line of a row
+THEIRS: dict[str, Any] = {**REPORTED, "markersize": 4.5}
+OURS: dict[str, Any] = {"linestyle": "", "markersize": 4, "zorder": 3}
+ZONE: dict[str, Any] = {"color": "#dddddd", "linewidth": 5, "solid_capstyle": "butt"}
+TICK: dict[str, Any] = {"marker": "|", "markersize": 5, "linestyle": ""}
+ARROW: dict[str, Any] = {"markersize": 3, "linestyle": "", "clip_on": False, "zorder": 2}
 
 
 def forest(claims: list[JudgedClaim]) -> Figure:
     """Draw one row per claim: of several comparisons the one that decides, and ticks for the others."""
-    rows = _rows(claims)
-    height = sum(inches for *_, inches in rows)
-    figure = plt.figure(figsize=(WIDTH, height + 0.75))
-    axis = figure.add_axes((LEFT / WIDTH, 0.4 / (height + 0.75), 1 - (LEFT + RIGHT) / WIDTH, height / (height + 0.75)))
+    bands = _bands(claims)
+    height = sum(band.inches for band in bands)
+    figure, axis = _empty(height)
     limits = _limits(claims)
-    y, centres = 0.0, []
-    for head, claim, inches in rows:
-        centres.append((y + inches / 2, head, claim))
-        y += inches
-    for at, head, claim in centres:
-        if claim is None:
-            _write(axis, head, (0, at), 4 - LEFT * 72, weight="bold")
+    top = 0.0
+    for band in bands:
+        middle = top + band.inches / 2
+        if band.claim is None:
+            _write(axis, band.head, (0, middle), 4 - LEFT * 72, weight="bold")
         else:
-            _draw(axis, at, claim, limits)
+            _Row(axis, middle, band.claim, limits).draw()
+        top += band.inches
+    _finish(axis, limits, height)
+    _legend(axis)
+    return figure
+
+
+def _empty(height: float) -> tuple[Figure, Axes]:
+    """Make a figure with room for rows of so many inches in all, and for the texts around them."""
+    whole = height + (FOOT + HEAD)
+    share = 1 - (LEFT + RIGHT) / WIDTH  # of the width, that the axis has
+    figure = plt.figure(figsize=(WIDTH, whole))
+    axis = figure.add_axes((LEFT / WIDTH, FOOT / whole, share, height / whole))
+    return figure, axis
+
+
+def _finish(axis: Axes, limits: tuple[float, float], height: float) -> None:
+    """Draw the line at 0, and set the ends and the label of the axis."""
     axis.axvline(0, color="#999999", linewidth=0.8, zorder=0)
     axis.set_xlim(*limits)
     axis.set_ylim(height, 0)
@@ -52,87 +74,142 @@ def forest(claims: list[JudgedClaim]) -> Figure:
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="x", labelsize=SMALL + 1)
     axis.set_xlabel("difference in points; to the right of 0 it is as claimed", fontsize=SMALL + 1)
-    _legend(axis)
-    return figure
 
 
-def _rows(claims: list[JudgedClaim]) -> list[tuple[str, JudgedClaim | None, float]]:
-    """(head, claim, inches): a head before the claims of each paper, where there are several papers."""
-    papers = [(paper, list(members)) for paper, members in groupby(claims, lambda claim: claim.paper)]
-    found: list[tuple[str, JudgedClaim | None, float]] = []
+# ---- what goes where
+
+
+class _Band(NamedTuple):
+    """A row of the plot: a claim, or the head before the claims of a paper; and its height in inches."""
+
+    head: str
+    claim: JudgedClaim | None
+    inches: float
+
+
+def _bands(claims: list[JudgedClaim]) -> list[_Band]:
+    """List the rows from top to bottom: a head before the claims of each paper, where there are several papers."""
+    by_paper = groupby(claims, lambda claim: claim.paper)
+    papers = [(paper, list(members)) for paper, members in by_paper]
+    found = []
     for paper, members in papers:
         if len(papers) > 1:
-            found.append((paper, None, ROW * 1.3))
-        found += [("", claim, ROW + LINE * (len(_wrapped(claim)) - 1)) for claim in members]
+            found.append(_Band(paper, None, ROW * 1.3))
+        found += [_Band("", claim, _height(claim)) for claim in members]
     return found
 
 
+def _height(claim: JudgedClaim) -> float:
+    """Return the inches that a claim takes."""
+    further = len(_wrapped(claim)) - 1
+    return ROW + LINE * further
+
+
 def _wrapped(claim: JudgedClaim) -> list[str]:
+    """Break the sentence of a claim into lines."""
     return textwrap.wrap(claim.says, WRAP)
 
 
 def _limits(claims: list[JudgedClaim]) -> tuple[float, float]:
     """Return the ends of the axis: all differences are inside, and so is most of every interval."""
-    values = [0.0]
+    values = [0.0, LEAST, -LEAST]
     for claim in claims:
         for one in claim.comparisons:
-            values += [value for value in (one.reported, one.mean) if value is not None]
-    low, high = min(*values, -LEAST), max(*values, LEAST)
+            both = (one.reported, one.mean)
+            values += [value for value in both if value is not None]
+    low, high = min(values), max(values)
     room = 0.08 * (high - low)
     return low - room, high + room
 
 
-def _draw(axis: Axes, y: float, claim: JudgedClaim, limits: tuple[float, float]) -> None:
-    """Draw one claim: its sentence, the decisive comparison, ticks for the others, the verdict.
+# ---- one claim
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A claim in the plot.
 
     Args:
         axis: the axis.
-        y: its row.
+        y: the middle of its row.
         claim: the claim.
         limits: the ends of the axis.
     """
-    look, one = LOOKS[claim.verdict], claim.weakest
-    axis.axhline(y, color="#eeeeee", linewidth=0.6, zorder=0)
-    _zone(axis, y, claim.direction, limits[1])
-    if one.reported is not None:
-        axis.plot(one.reported, y, **{**REPORTED, "markersize": 4.5})
-    _others(axis, y, claim)
-    if one.interval is not None:
-        _interval(axis, y, one.interval, limits, look["color"])
-    if one.mean is not None:
-        axis.plot(one.mean, y, linestyle="", markersize=4, zorder=3, **look)
-    _write(axis, "\n".join(_wrapped(claim)), (0, y), 8 - LEFT * 72, linespacing=0.95)
-    _write(axis, _verdict(claim), (1, y), 4, color=look["color"])
 
+    axis: Axes
+    y: float
+    claim: JudgedClaim
+    limits: tuple[float, float]
 
-def _zone(axis: Axes, y: float, direction: str, end: float) -> None:
-    """Draw where the difference may lie, if that does not begin at 0.
+    def draw(self) -> None:
+        """Draw its sentence, the decisive comparison, ticks for the others, and the verdict."""
+        one = self.claim.weakest
+        self.axis.axhline(self.y, color=FAINT, linewidth=0.6, zorder=0)
+        self._zone()
+        if one.reported is not None:
+            self._mark(one.reported, THEIRS)
+        self._others()
+        if one.interval is not None:
+            self._interval(*one.interval)
+        if one.mean is not None:
+            self._mark(one.mean, {**OURS, **self.look})
+        self._texts()
 
-    Args:
-        axis: the axis.
-        y: the row of the claim.
-        direction: the direction of the claim.
-        end: the right end of the axis.
-    """
-    if direction in ("equal", "at_least"):
-        most = MARGIN if direction == "equal" else end
-        axis.plot([-MARGIN, most], [y, y], **ZONE, zorder=0)
+    @property
+    def look(self) -> dict[str, Any]:
+        """The look of its verdict."""
+        return LOOKS[self.claim.verdict]
 
+    def _mark(self, x: float, look: dict[str, Any]) -> None:
+        """Draw a mark."""
+        self.axis.plot(x, self.y, **look)
 
-def _others(axis: Axes, y: float, claim: JudgedClaim) -> None:
-    """Draw a tick for each comparison that does not decide."""
-    for other in claim.comparisons:
-        if other is not claim.weakest and other.mean is not None:
-            axis.plot(other.mean, y, marker="|", color=LOOKS[other.verdict]["color"], markersize=5, linestyle="")
+    def _line(self, left: float, right: float, look: dict[str, Any]) -> None:
+        """Draw a line from ``left`` to ``right``."""
+        self.axis.plot([left, right], [self.y, self.y], **look)
+
+    def _zone(self) -> None:
+        """Draw where the difference may lie, if that does not begin at 0."""
+        if self.claim.direction == "equal":
+            self._line(-MARGIN, MARGIN, {**ZONE, "zorder": 0})
+        if self.claim.direction == "at_least":
+            self._line(-MARGIN, self.limits[1], {**ZONE, "zorder": 0})
+
+    def _others(self) -> None:
+        """Draw a tick for each comparison that does not decide."""
+        for other in self.claim.comparisons:
+            if other is self.claim.weakest or other.mean is None:
+                continue
+            color = LOOKS[other.verdict]["color"]
+            self._mark(other.mean, {**TICK, "color": color})
+
+    def _interval(self, low: float, high: float) -> None:
+        """Draw an interval, with an arrow where it goes on beyond the axis."""
+        color = self.look["color"]
+        left, right = np.clip((low, high), *self.limits)
+        self._line(left, right, {"color": color, "linewidth": 1.2, "zorder": 2})
+        if left != low:
+            self._mark(left, {**ARROW, "marker": "<", "color": color})
+        if right != high:
+            self._mark(right, {**ARROW, "marker": ">", "color": color})
+
+    def _texts(self) -> None:
+        """Write the sentence on the left and the verdict on the right."""
+        left, right = (0, self.y), (1, self.y)
+        sentence = "\n".join(_wrapped(self.claim))
+        _write(self.axis, sentence, left, 8 - LEFT * 72, linespacing=0.95)
+        color = self.look["color"]
+        _write(self.axis, _verdict(self.claim), right, 4, color=color)
 
 
 def _verdict(claim: JudgedClaim) -> str:
     """Write the verdict by mark and word, and how many comparisons have it where it is not that of all."""
     text = f"{MARKS[claim.verdict]} {claim.verdict}"
-    if len(claim.comparisons) == 1 or claim.verdict not in (FAILS, UNDECIDED):
+    of_all = len(claim.comparisons)
+    if of_all == 1 or claim.verdict not in (FAILS, UNDECIDED):
         return text
     alike = [one for one in claim.comparisons if one.verdict == claim.verdict]
-    return f"{text} ({len(alike)} of {len(claim.comparisons)})"
+    return f"{text} ({len(alike)} of {of_all})"
 
 
 def _write(axis: Axes, text: str, at: tuple[float, float], offset: float, **look: Any) -> None:
@@ -145,35 +222,34 @@ def _write(axis: Axes, text: str, at: tuple[float, float], offset: float, **look
         offset: points to the right of that.
         look: what else matplotlib is told.
     """
-    place: dict[str, Any] = {"xytext": (offset, 0), "textcoords": "offset points"}
-    axis.annotate(text, at, xycoords=("axes fraction", "data"), va="center", fontsize=TEXT, **place, **look)
-
-
-def _interval(axis: Axes, y: float, interval: tuple[float, float], limits: tuple[float, float], color: str) -> None:
-    """Draw an interval, with an arrow where it goes on beyond the axis.
-
-    Args:
-        axis: the axis.
-        y: the row of the claim.
-        interval: the interval.
-        limits: the ends of the axis.
-        color: the colour of the verdict.
-    """
-    ends = np.clip(interval, *limits)
-    axis.plot(ends, [y, y], color=color, linewidth=1.2, zorder=2)
-    for end, wanted, mark in zip(ends, interval, ("<", ">"), strict=True):
-        if end != wanted:
-            axis.plot(end, y, marker=mark, color=color, markersize=3, linestyle="", clip_on=False, zorder=2)
+    axis.annotate(
+        text,
+        at,
+        xycoords=("axes fraction", "data"),
+        va="center",
+        fontsize=TEXT,
+        xytext=(offset, 0),
+        textcoords="offset points",
+        **look,
+    )
 
 
 def _legend(axis: Axes) -> None:
     """Name the marks above the axis."""
-    marks = [Line2D([], [], **{**REPORTED, "markersize": 4.5})]
+    marks = [Line2D([], [], **THEIRS)]
     line: dict[str, Any] = {"linestyle": "-", "linewidth": 1.2, "markersize": 4}
-    marks += [Line2D([], [], label=verdict, **line, **LOOKS[verdict]) for verdict in (HOLDS, FAILS, UNDECIDED)]
-    tick: dict[str, Any] = {"linestyle": "", "marker": "|", "color": "#555555", "markersize": 5}
-    marks.append(Line2D([], [], label="other comparisons of the claim", **tick))
+    for verdict in (HOLDS, FAILS, UNDECIDED):
+        marks.append(Line2D([], [], label=verdict, **line, **LOOKS[verdict]))
+    marks.append(Line2D([], [], label="other comparisons of the claim", color="#555555", **TICK))
     marks.append(Line2D([], [], label="within a point of 0, or above", **ZONE))
     right = 1 + RIGHT / (WIDTH - LEFT - RIGHT)
-    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (right, 1.0), "ncols": len(marks)}
-    axis.legend(handles=marks, fontsize=SMALL, handlelength=1.6, columnspacing=1.0, handletextpad=0.4, **place)
+    axis.legend(
+        handles=marks,
+        ncols=len(marks),
+        loc="lower right",
+        bbox_to_anchor=(right, 1.0),
+        fontsize=SMALL,
+        handlelength=1.6,
+        columnspacing=1.0,
+        handletextpad=0.4,
+    )

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from wsss.report.cells import Cell
-from wsss.report.drawing import CellSpec, TableDrawing
+from wsss.report.drawing import CellSpec, Row, TableDrawing
 
 SHOWN = {  # kind of column -> what it shows
     "compared": ("reported", "ours", "difference", "verdict"),
@@ -60,7 +60,7 @@ class Grid:
     @cached_property
     def kinds(self) -> list[str]:
         """The kind of each column, a key of ``SHOWN``."""
-        return [self._kind(j) for j in range(len(self.columns))]
+        return list(map(self._kind, range(len(self.columns))))
 
     @property
     def worded(self) -> bool:
@@ -71,23 +71,38 @@ class Grid:
         """Tell what a column can show: can any of its cells be computed, and has any a reported value?"""
         if not any(line[j].computed for line in self.places):
             return "quoted"
-        return "compared" if any(cell.reported is not None for cell in self.column(j)) else "ours"
+        reported = [cell.reported for cell in self.column(j)]
+        return "ours" if set(reported) == {None} else "compared"
 
 
 def grid_of(drawing: TableDrawing, cells: list[list[Cell]]) -> Grid:
     """Arrange the cells of a table, which have been read row by row, as they are printed."""
-    rows = [Label(row["label"], row.get("attributes", {})) for row in drawing["rows"]]
+    rows = list(map(_label, drawing["rows"]))
     columns = [Label(column["label"], {}) for column in drawing["columns"]]
-    attributes = [(attribute["key"], attribute["label"]) for attribute in drawing.get("attributes", [])]
-    printed = _printed_decimals(drawing, cells)
-    places = []
-    for row, line in zip(drawing["rows"], cells, strict=True):
-        specs = row["cells"]
-        places.append([_place(printed, j, specs[j], cell) for j, cell in enumerate(line)])
+    places = _places(drawing, cells)
     if drawing.get("transpose"):
         transposed = [list(line) for line in zip(*places, strict=True)]
         return Grid(columns, rows, [], transposed)
+    heads = drawing.get("attributes", [])
+    attributes = [(head["key"], head["label"]) for head in heads]
     return Grid(rows, columns, attributes, places)
+
+
+def _label(row: Row) -> Label:
+    """Return what stands before a row."""
+    return Label(row["label"], row.get("attributes", {}))
+
+
+def _places(drawing: TableDrawing, cells: list[list[Cell]]) -> list[list[Place]]:
+    """Place the cells of a table, row by row."""
+    printed = _printed_decimals(drawing, cells)
+    found = []
+    for row, line in zip(drawing["rows"], cells, strict=True):
+        places = []
+        for j, cell in enumerate(line):
+            places.append(_place(printed, j, row["cells"][j], cell))
+        found.append(places)
+    return found
 
 
 def _place(printed: dict[tuple[int, str], int], j: int, spec: CellSpec, cell: Cell) -> Place:

@@ -6,7 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from wsss.report.cells import read_cell
+from wsss.report.cells import Cell, read_cell
 from wsss.report.drawing import ClaimsDrawing, Comparison
 
 HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "does not hold", "undecided", "not run"
@@ -28,6 +28,7 @@ PLACES = {  # direction -> words for it
     "at_least": f"above −{MARGIN:g}",
     "equal": f"between −{MARGIN:g} and {MARGIN:g}",
 }
+WHERE = {HOLDS: "wholly inside", FAILS: "wholly outside", UNDECIDED: "not wholly inside"}  # an interval, of its zone
 RULE = (
     f"a difference is that of two results of one seed, and its {LEVEL:.0%} interval is that of the mean over seeds "
     "(Student's t). A claim holds if the whole interval lies where the claim puts the difference: above 0; for what is "
@@ -70,7 +71,8 @@ class Judged:
         from scipy.special import stdtrit  # scipy.stats takes half a second to load
 
         mean = statistics.fmean(self.differences)
-        half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * statistics.stdev(self.differences) / math.sqrt(n)
+        quantile = float(stdtrit(n - 1, (1 + LEVEL) / 2))
+        half = quantile * statistics.stdev(self.differences) / math.sqrt(n)
         return mean - half, mean + half
 
     @property
@@ -78,13 +80,15 @@ class Judged:
         """One of ``VERDICTS``."""
         if not self.differences:
             return NOT_RUN
-        interval, (least, most) = self.interval, ZONES[self.direction]
-        if interval is None:
+        if self.interval is None:
             return UNDECIDED
-        low, high = interval
+        low, high = self.interval
+        least, most = ZONES[self.direction]
         if low > least and high < most:
             return HOLDS
-        return FAILS if high < least or low > most else UNDECIDED
+        if high < least or low > most:
+            return FAILS
+        return UNDECIDED
 
     @property
     def reason(self) -> str:
@@ -94,13 +98,12 @@ class Judged:
         if self.interval is None:
             return "one seed has no interval and decides nothing"
         low, high = self.interval
-        where = {HOLDS: "wholly inside", FAILS: "wholly outside", UNDECIDED: "not wholly inside"}[self.verdict]
         interval = f"{low:+.2f} to {high:+.2f}".replace("-", "−")
-        return f"the interval, {interval}, is {where} what is claimed: {PLACES[self.direction]}"
+        return f"the interval, {interval}, is {WHERE[self.verdict]} what is claimed: {PLACES[self.direction]}"
 
     @property
     def room(self) -> float:
-        """How far the difference lies inside of where the claim puts it; negative outside."""
+        """The distance of the difference from the edge of where the claim puts it; negative outside."""
         if self.mean is None:
             return math.inf
         low, high = self.interval or (self.mean, self.mean)
@@ -132,18 +135,16 @@ class JudgedClaim:
     def verdict(self) -> str:
         """One comparison that does not hold decides; without one, all have to be made, and all have to hold."""
         found = {one.verdict for one in self.comparisons}
-        return next(verdict for verdict in (FAILS, NOT_RUN, UNDECIDED, HOLDS) if verdict in found)
+        for verdict in (FAILS, NOT_RUN, UNDECIDED):
+            if verdict in found:
+                return verdict
+        return HOLDS
 
     @property
     def weakest(self) -> Judged:
         """The comparison that decides the verdict: of those that have it, the one with the least room."""
         deciding = [one for one in self.comparisons if one.verdict == self.verdict]
         return min(deciding, key=lambda one: one.room)
-
-    @property
-    def missing(self) -> str | None:
-        """The reason why it was not judged."""
-        return self.weakest.missing if self.verdict == NOT_RUN else None
 
 
 def judge(row: Comparison, direction: str) -> Judged:
@@ -152,10 +153,18 @@ def judge(row: Comparison, direction: str) -> Judged:
     Raises:
         WsssError: a file is missing, or has no such operating point or class.
     """
-    first, second = (read_cell(spec) for spec in row["cells"])
-    missing = row.get("missing") or next((cell.missing for cell in (first, second) if not cell.values), None)
-    differences = [] if missing else [a - b for a, b in zip(first.values, second.values, strict=True)]
-    return Judged(row["label"], direction, row["reported"], tuple(differences), missing)
+    first, second = map(read_cell, row["cells"])
+    missing = row.get("missing") or _missing(first) or _missing(second)
+    differences: tuple[float, ...] = ()
+    if not missing:
+        pairs = zip(first.values, second.values, strict=True)
+        differences = tuple(a - b for a, b in pairs)
+    return Judged(row["label"], direction, row["reported"], differences, missing)
+
+
+def _missing(side: Cell) -> str | None:
+    """Give the reason why a side has no values."""
+    return None if side.values else side.missing
 
 
 def judge_all(drawing: ClaimsDrawing) -> list[JudgedClaim]:
@@ -163,18 +172,27 @@ def judge_all(drawing: ClaimsDrawing) -> list[JudgedClaim]:
     found = []
     for claim in drawing["claims"]:
         rows = [row for row in drawing["rows"] if row["claim"] == claim["claim"]]
-        judged = tuple(judge(row, claim["direction"]) for row in rows)
-        about = (claim["claim"], claim["paper"], claim["says"], claim["source"], claim["direction"])
-        found.append(JudgedClaim(*about, judged))
+        judged = [judge(row, claim["direction"]) for row in rows]
+        found.append(
+            JudgedClaim(
+                name=claim["claim"],
+                paper=claim["paper"],
+                says=claim["says"],
+                source=claim["source"],
+                direction=claim["direction"],
+                comparisons=tuple(judged),
+            )
+        )
     return found
 
 
 def tally(verdicts: list[str]) -> list[tuple[str, int, str]]:
-    """(verdict, number of claims, words for so many) of every verdict, in one order, also of those that none has."""
+    """List (verdict, number of claims, words for so many) of every verdict, also of those that no claim has."""
     found = []
     for verdict in VERDICTS:
         number = verdicts.count(verdict)
-        found.append((verdict, number, verdict if number == 1 else PLURAL.get(verdict, verdict)))
+        words = verdict if number == 1 else PLURAL.get(verdict, verdict)
+        found.append((verdict, number, words))
     return found
 
 
@@ -186,15 +204,22 @@ def in_words(verdicts: list[str]) -> str:
 def printed(claim: JudgedClaim, one: Judged) -> dict[str, str]:
     """Return the texts of a comparison in a CSV file, which an audit calculates again."""
     low, high = one.interval or (None, None)
-    numbers = {"reported": one.reported, "ours": one.mean, "low": low, "high": high}
     return {
         "row": f"{claim.name}: {one.label}",
         "column": "difference",
-        **{key: "" if value is None else f"{value:.4f}" for key, value in numbers.items()},
+        "reported": _plain(one.reported),
+        "ours": _plain(one.mean),
+        "low": _plain(low),
+        "high": _plain(high),
         "seeds": str(len(one.differences)),
         "verdict": one.verdict,
         "claim_verdict": claim.verdict,
         "decides": "yes" if one is claim.weakest else "",
-        "differences": "; ".join(f"{value:.4f}" for value in one.differences),
+        "differences": "; ".join(map(_plain, one.differences)),
         "missing": one.missing or "",
     }
+
+
+def _plain(value: float | None) -> str:
+    """Write a number as CSV files have it; nothing for none."""
+    return "" if value is None else f"{value:.4f}"

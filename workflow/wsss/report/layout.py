@@ -63,19 +63,80 @@ def view(drawing: TableDrawing, cells: list[list[Cell]]) -> View:
 
     A value column that cannot be computed shows reported values alone, one without any reported value ours alone.
     """
-    grid, reasons = grid_of(drawing, cells), Reasons()
-    lines = [_line(drawing, grid, i, reasons) for i in range(len(grid.rows))]  # the letters that notes explain
-    widths = [len(SHOWN[kind]) for kind in grid.kinds]
-    labels = [column.label for column in grid.columns]
+    grid = grid_of(drawing, cells)
+    reasons = Reasons()
+    writer = _Writer(drawing, grid, reasons)
+    lines = list(map(writer.line, range(len(grid.rows))))  # the letters that notes explain
     return View(
         attributes=[head for _, head in grid.attributes],
-        heads=list(zip(labels, widths, strict=True)),
+        heads=_heads(grid),
         subheads=_subheads(grid.kinds),
         lines=lines,
         notes=notes(drawing, grid, reasons, grid.worded),
         plain_notes=notes(drawing, grid, Reasons(), worded=True),
         reasons=reasons.letters,
     )
+
+
+def _heads(grid: Grid) -> list[tuple[str, int]]:
+    """List (label, columns below it) of each column of the table."""
+    found = []
+    for column, kind in zip(grid.columns, grid.kinds, strict=True):
+        found.append((column.label, len(SHOWN[kind])))
+    return found
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """The writing of a table's rows.
+
+    Args:
+        drawing: the drawing of the table.
+        grid: its cells as they are printed.
+        reasons: letters for missing verdicts.
+    """
+
+    drawing: TableDrawing
+    grid: Grid
+    reasons: Reasons
+
+    def line(self, i: int) -> Line:
+        """Write row ``i``."""
+        row = self.grid.rows[i]
+        words = [row.words.get(key, "") for key, _ in self.grid.attributes]
+        values: list[Value] = []
+        for j, kind in enumerate(self.grid.kinds):
+            values += self._values(i, j, kind)
+        return Line(row.label, words, values)
+
+    def _values(self, i: int, j: int, kind: str) -> list[Value]:
+        """Write the cell in row ``i`` and column ``j``: the values that its kind of column shows."""
+        place = self.grid.places[i][j]
+        cell = place.cell
+        reported = Value(_number(cell.reported, cell.reported_spread, place.decimals))
+        if kind == "quoted":
+            return [reported]
+        if not cell.values and kind == "ours":
+            return [Value(f"{NONE} {self.reasons.letter(cell.verdict)}", cell.verdict)]
+        number = self._number_of(i, j) if cell.values else None
+        ours = Value(_number(cell.mean, cell.spread, place.own_decimals), number=number)
+        if kind == "ours":
+            return [ours]
+        verdict = Value(self._verdict(cell.verdict), cell.verdict)
+        return [reported, ours, Value(_difference(place)), verdict]
+
+    def _number_of(self, i: int, j: int) -> int:
+        """Return the place in table.csv of what is printed in row ``i`` and column ``j``."""
+        columns = len(self.drawing["columns"])
+        if self.drawing.get("transpose"):
+            return j * columns + i
+        return i * columns + j
+
+    def _verdict(self, verdict: str) -> str:
+        """Write a verdict as a word or mark, or the letter of the reason why there is none."""
+        if verdict not in MARKS:
+            return self.reasons.letter(verdict)
+        return verdict if self.grid.worded else MARKS[verdict]
 
 
 def _subheads(kinds: list[str]) -> list[str]:
@@ -87,61 +148,12 @@ def _subheads(kinds: list[str]) -> list[str]:
     return found
 
 
-def _line(drawing: TableDrawing, grid: Grid, i: int, reasons: Reasons) -> Line:
-    """Write one row.
-
-    Args:
-        drawing: the drawing of the table.
-        grid: its cells as they are printed.
-        i: the row.
-        reasons: letters for missing verdicts.
-    """
-    row, values = grid.rows[i], list[Value]()
-    for j, (place, kind) in enumerate(zip(grid.places[i], grid.kinds, strict=True)):
-        values += _values(place, kind, _number_of(drawing, i, j), reasons, grid.worded)
-    return Line(row.label, [row.words.get(key, "") for key, _ in grid.attributes], values)
-
-
-def _number_of(drawing: TableDrawing, i: int, j: int) -> int:
-    """Return the place in table.csv of what is printed in row ``i`` and column ``j``."""
-    row, column = (j, i) if drawing.get("transpose") else (i, j)
-    return row * len(drawing["columns"]) + column
-
-
-def _values(place: Place, kind: str, number: int, reasons: Reasons, worded: bool) -> list[Value]:
-    """Write one cell: the values that its kind of column shows.
-
-    Args:
-        place: the cell.
-        kind: the kind of its column.
-        number: its place in table.csv.
-        reasons: letters for missing verdicts.
-        worded: write verdicts as words, not as marks.
-    """
-    cell = place.cell
-    reported = Value(_number(cell.reported, cell.reported_spread, place.decimals))
-    if kind == "quoted":
-        return [reported]
-    if not cell.values and kind == "ours":
-        return [Value(f"{NONE} {reasons.letter(cell.verdict)}", cell.verdict)]
-    ours = Value(_number(cell.mean, cell.spread, place.own_decimals), number=number if cell.values else None)
-    if kind == "ours":
-        return [ours]
-    verdict = Value(_verdict(cell.verdict, reasons, worded), cell.verdict)
-    return [reported, ours, Value(_difference(place)), verdict]
-
-
 def _difference(place: Place) -> str:
+    """Write ours minus the reported value, with its sign."""
     if place.cell.difference is None:
         return NONE
-    return f"{place.cell.difference:+.{place.own_decimals}f}".replace("-", "−")
-
-
-def _verdict(verdict: str, reasons: Reasons, worded: bool) -> str:
-    """Write a verdict as a word or mark, or the letter of the reason why there is none."""
-    if verdict not in MARKS:
-        return reasons.letter(verdict)
-    return verdict if worded else MARKS[verdict]
+    text = f"{place.cell.difference:+.{place.own_decimals}f}"
+    return text.replace("-", "−")
 
 
 def _number(value: float | None, spread: float | None, decimals: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +25,8 @@ class Reasons:
 
     def letter(self, reason: str) -> str:
         """Return the letter of a reason, a new one for a new reason."""
-        return self.letters.setdefault(reason, nth_letter(len(self.letters)))
+        following = nth_letter(len(self.letters))
+        return self.letters.setdefault(reason, following)
 
 
 def nth_letter(index: int) -> str:
@@ -68,12 +70,18 @@ def _ours(drawing: TableDrawing, grid: Grid) -> list[str]:
 
 def _seeds(grid: Grid) -> list[int]:
     """List the numbers of seeds that cells were computed with."""
-    return sorted({len(cell.values) for cell in grid.cells()} - {0})
+    numbers = {len(cell.values) for cell in grid.cells()}
+    return sorted(numbers - {0})
 
 
 def _made(drawing: TableDrawing, seeds: list[int]) -> str:
-    names = list(dict.fromkeys(str(spec.get("dataset", drawing["dataset"])) for spec in _computed(drawing)))
-    on = f"data set{'s' if len(names) > 1 else ''} {_listed(names)}"
+    """Say on which data, and with how many seeds, ours was made."""
+    datasets: dict[str, None] = {}
+    for spec in _computed(drawing):
+        name = spec.get("dataset", drawing["dataset"])
+        datasets[name] = None
+    plural = "s" if len(datasets) > 1 else ""
+    on = f"data set{plural} {_listed(list(datasets))}"
     counts = " or ".join(map(str, seeds))
     if seeds[-1] == 1:
         return f"Ours: {on}, {counts} seed."
@@ -82,11 +90,16 @@ def _made(drawing: TableDrawing, seeds: list[int]) -> str:
 
 def selection(computed: Iterable[CellSpec]) -> str:
     """Say what was chosen for the best of what was computed, and on what."""
-    chosen = {spec["stage"] for spec in computed if spec["at"] in CHOSEN}
-    names = _listed([name for stage, name in SELECTED.items() if stage in chosen])
-    if not names:
+    stages = {spec["stage"] for spec in computed if spec["at"] in CHOSEN}
+    chosen = [name for stage, name in SELECTED.items() if stage in stages]
+    if not chosen:
         return ""
-    return f" {names[0].upper()}{names[1:]} were selected on the ground truth of the images they are measured on."
+    return f" {_capital(_listed(chosen))} were selected on the ground truth of the images they are measured on."
+
+
+def _capital(text: str) -> str:
+    """Begin a text with a capital letter."""
+    return text[0].upper() + text[1:]
 
 
 def _listed(names: list[str]) -> str:
@@ -98,11 +111,11 @@ def _listed(names: list[str]) -> str:
 
 def _chosen_epochs(drawing: TableDrawing) -> list[str]:
     """Say of which rows the classifier's epoch was chosen on masks, and out of which epochs."""
-    rows: dict[str, dict[str, None]] = {}
+    rows: dict[str, dict[str, None]] = defaultdict(dict)
     for row in drawing["rows"]:
         for spec in row["cells"]:
             if spec.get("metrics") and spec.get("chosen"):
-                rows.setdefault(spec["chosen"], {})[row_name(row)] = None
+                rows[spec["chosen"]][row_name(row)] = None
     kept = "the classifier is that of the epoch with the highest mIoU of class maps on the masks of the measured images"
     return [f"{', '.join(names)}: {kept}, out of {epochs}." for epochs, names in rows.items()]
 
@@ -115,22 +128,23 @@ def _data_set(drawing: TableDrawing, grid: Grid) -> list[str]:
 
 def _one_run(drawing: TableDrawing) -> list[str]:
     """Say which rows show the same results of ours, since a data set has one stand-in for several networks."""
-    rows: dict[str, list[str]] = {}
+    rows: dict[str, list[str]] = defaultdict(list)
     for row in drawing["rows"]:
         if _has_run(row):
-            rows.setdefault(_asked(row), []).append(row_name(row))
-    same = [", ".join(names) for names in rows.values() if len(names) > 1]
-    on = drawing["dataset"]
-    return [f"{names}: one run of ours, since their settings are the same on data set {on}." for names in same]
+            rows[_asked(row)].append(row_name(row))
+    why = f"one run of ours, since their settings are the same on data set {drawing['dataset']}"
+    return [f"{', '.join(names)}: {why}." for names in rows.values() if len(names) > 1]
 
 
 def _has_run(row: Row) -> bool:
+    """Tell whether any cell of a row was computed."""
     return any(spec.get("metrics") for spec in row["cells"])
 
 
 def _asked(row: Row) -> str:
     """Spell the results that a row shows; equal rows are equal texts."""
-    return repr([_result(spec) for spec in row["cells"]])
+    results = map(_result, row["cells"])
+    return repr(list(results))
 
 
 def _result(spec: CellSpec) -> list[Any]:
@@ -141,7 +155,9 @@ def _result(spec: CellSpec) -> list[Any]:
 def _computed(drawing: TableDrawing) -> Iterator[CellSpec]:
     """Yield the cells that have a run."""
     for row in drawing["rows"]:
-        yield from (spec for spec in row["cells"] if spec.get("metrics"))
+        for spec in row["cells"]:
+            if spec.get("metrics"):
+                yield spec
 
 
 # ---- verdicts
@@ -154,7 +170,7 @@ def _rule(grid: Grid, worded: bool) -> list[str]:
     if worded:
         return [f"Verdict: {RULE}."]
     meaning = ", ".join(f"{mark} {name}" for name, mark in MARKS.items())
-    return [f"Verdict: {meaning}. {RULE[0].upper()}{RULE[1:]}."]
+    return [f"Verdict: {meaning}. {_capital(RULE)}."]
 
 
 def _missing_verdicts(reasons: Reasons) -> list[str]:
@@ -167,18 +183,19 @@ def _missing_verdicts(reasons: Reasons) -> list[str]:
 
 def _quoted_columns(grid: Grid) -> list[str]:
     """Say why some columns show reported values alone, in one sentence for all with the same reasons."""
-    columns: dict[str, list[str]] = {}
+    columns: dict[str, list[str]] = defaultdict(list)
     for j, head in enumerate(grid.columns):
         if grid.kinds[j] == "quoted":
-            columns.setdefault(_because(grid.column(j)), []).append(head.label)
+            why = _because(grid.column(j))
+            columns[why].append(head.label)
     return [f"{', '.join(names)}: {why}." for why, names in columns.items()]
 
 
 def _because(column: list[Cell]) -> str:
     """Give the reasons of the cells with a reported value, and the further ones of the cells without."""
-    shown = list(dict.fromkeys(cell.verdict for cell in column if cell.reported is not None))
-    empty = dict.fromkeys(cell.verdict for cell in column if cell.reported is None)
-    further = [why for why in empty if why not in shown]
+    shown = dict.fromkeys(cell.verdict for cell in column if cell.reported is not None)
+    every = dict.fromkeys(cell.verdict for cell in column)
+    further = [why for why in every if why not in shown]
     parts = []
     if shown:
         parts.append(f"reported values alone ({'; '.join(shown)})")

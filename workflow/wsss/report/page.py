@@ -65,27 +65,42 @@ def write_page(outline: Raw, out: Path) -> None:
 
 def _papers(papers: dict[str, Paper], entries: list[Made]) -> dict[str, Any]:
     """Return the papers, each with a short name and what was made of it; claims of all papers come first."""
-    found = {}
-    for name, paper in {"": cast("Paper", ALL), **papers}.items():
-        short = paper["title"].partition(":")[0] if name else "all papers"
-        made = [entry for entry in entries if entry["made"] and entry["paper"] == name]
-        found[name] = {**paper, "short": short, "entries": made}
+    found = {"": _paper(cast("Paper", ALL), "all papers", "", entries)}
+    for name, paper in papers.items():
+        short = paper["title"].partition(":")[0]
+        found[name] = _paper(paper, short, name, entries)
     return found
+
+
+def _paper(paper: Paper, short: str, name: str, entries: list[Made]) -> dict[str, Any]:
+    """Return one paper.
+
+    Args:
+        paper: its texts.
+        short: its short name.
+        name: its name in the configuration; empty for all papers.
+        entries: all entries of the page.
+    """
+    made = [entry for entry in entries if entry["made"] and entry["paper"] == name]
+    return {**paper, "short": short, "entries": made}
 
 
 def _choices(papers: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
     """Return what the filter offers: by paper, kind and state, each a value and its word."""
+    states = {state: state for state in (*STATES, ELSEWHERE)}
+    states["needs"] = "needs runs"
     return {
         "paper": [(name, paper["short"]) for name, paper in papers.items() if name],
         "kind": [(kind, kind) for kind in FILES],
-        "state": [(state, "needs runs" if state == "needs" else state) for state in (*STATES, ELSEWHERE)],
+        "state": list(states.items()),
     }
 
 
 def _claims(drawing: ClaimsDrawing) -> dict[str, Any]:
     """Return the opening of the page: the number of claims by verdict, a forest plot, a line for each claim."""
     judged = judge_all(drawing)
-    lines = [headline(one) for one in sorted(judged, key=lambda one: VERDICTS.index(one.verdict))]
+    ordered = sorted(judged, key=lambda one: VERDICTS.index(one.verdict))
+    lines = list(map(headline, ordered))
     return {
         "tally": tally([one.verdict for one in judged]),
         "judged": [line for line in lines if line.key != NOT_RUN],

@@ -71,20 +71,21 @@ def draw_grid(drawing: FigureDrawing) -> Figure:
     ids = pick(dataset, drawing.get("count", 8))
     painters = [_painter(column, dataset) for column in drawing["columns"]]
     blocks = max(1, min(ACROSS // len(painters), len(ids)))
-    lines = [ids[i : i + blocks] for i in range(0, len(ids), blocks)]
+    lines = [ids[start : start + blocks] for start in range(0, len(ids), blocks)]
     tallest = [_tallest(dataset, line) for line in lines]
     labels = [column["label"] for column in drawing["columns"]]
     sheet, heads = _measures(labels, tallest, blocks)
     figure = plt.figure(figsize=(sheet.width, sheet.height))
     top = sheet.height - sheet.head
-    for number, (line, tall) in enumerate(zip(lines, sheet.heights, strict=True)):
-        pictures = product(line, zip(heads, painters, strict=True))
-        for k, (image_id, (text, paint)) in enumerate(pictures):
+    for number, line in enumerate(lines):
+        tall = sheet.heights[number]
+        for k, (image_id, j) in enumerate(product(line, range(len(painters)))):
             axis = _axis(figure, sheet, k, len(painters), top, tall)
-            axis.imshow(_reduced(paint(image_id)), interpolation="antialiased")
+            picture = painters[j](image_id)
+            axis.imshow(_reduced(picture), interpolation="antialiased")
             axis.set_axis_off()
             if number == 0:
-                axis.set_title(text, fontsize=7, pad=3, linespacing=1)
+                axis.set_title(heads[j], fontsize=7, pad=3, linespacing=1)
         top -= tall + GAP
     return figure
 
@@ -99,13 +100,22 @@ def _measures(labels: list[str], tallest: list[float], blocks: int) -> tuple[She
     """
     columns = len(labels) * blocks
     gaps = (columns - 1) * GAP + (blocks - 1) * SPACE
-    room = HEIGHT - HEAD - HEAD_LINES * HEAD_LINE - len(tallest) * GAP
+    below = len(tallest) * GAP
+    room = HEIGHT - HEAD - HEAD_LINES * HEAD_LINE - below
     cell = min(CELL, (WIDTH - gaps) / columns, room / sum(tallest))
-    heads = [textwrap.fill(label, int(cell / LETTER)) for label in labels]
-    head = HEAD + HEAD_LINE * max(text.count("\n") + 1 for text in heads)
+    letters = int(cell / LETTER)
+    heads = [textwrap.fill(label, letters) for label in labels]
+    head_lines = max(text.count("\n") + 1 for text in heads)
+    head = HEAD + HEAD_LINE * head_lines
     heights = [aspect * cell for aspect in tallest]
-    width, height = columns * cell + gaps, head + sum(heights) + len(tallest) * GAP
-    return Sheet(cell, heights, head, width, height), heads
+    sheet = Sheet(
+        cell=cell,
+        heights=heights,
+        head=head,
+        width=columns * cell + gaps,
+        height=head + sum(heights) + below,
+    )
+    return sheet, heads
 
 
 def _axis(figure: Figure, sheet: Sheet, k: int, columns: int, top: float, tall: float) -> Axes:
@@ -128,14 +138,12 @@ def _axis(figure: Figure, sheet: Sheet, k: int, columns: int, top: float, tall: 
 def pick(dataset: Dataset, count: int) -> list[str]:
     """Pick ids spread over the classes by a rule that looks at labels alone: the first image of each class, in turn."""
     labels = dataset.labels()
-    chosen: list[int] = []
+    having = [np.flatnonzero(of_class) for of_class in labels.T]
+    chosen: dict[int, None] = {}
     for turn in range(len(labels)):
-        for c in range(labels.shape[1]):
-            having = np.flatnonzero(labels[:, c])
-            if turn < len(having) and having[turn] not in chosen:
-                chosen.append(int(having[turn]))
-            if len(chosen) == count:
-                return [dataset.records[i].id for i in chosen]
+        for images in having:
+            if turn < len(images) and len(chosen) < count:
+                chosen[int(images[turn])] = None
     return [dataset.records[i].id for i in chosen]
 
 
@@ -145,18 +153,39 @@ def _painter(column: PictureColumn, dataset: Dataset) -> Paint:
     if kind == "image":
         return dataset.image
     if kind == "truth":
-        return lambda image_id: colour(dataset.mask(image_id), dataset.image(image_id))
+        return _labels_over(dataset, dataset.mask)
     if kind:
         make: Callable[[PictureColumn, Dataset], Paint] = load(MODELS, kind, "kind of column")
         return make(column, dataset)
-    if column["files"][0].endswith(".zip"):
-        masks = Masks(column["files"])
-        return lambda image_id: colour(masks.get(image_id), dataset.image(image_id))
-    scores = Scores(column["files"])
+    files = column["files"]
+    if files[0].endswith(".zip"):
+        return _labels_over(dataset, Masks(files).get)
     if column["stage"] in ("crf", "pamr"):
-        alpha = best_alpha(read_json(column["metrics"][0]))
-        return lambda image_id: colour(_argmax(*scores.get(f"{image_id}@{alpha}")), dataset.image(image_id))
-    return lambda image_id: heat(scores.get(image_id)[1].max(0), dataset.image(image_id))
+        return _labels_over(dataset, _best_labels(column))
+    scores = Scores(files)
+
+    def paint(image_id: str) -> np.ndarray:
+        _, planes = scores.get(image_id)
+        return heat(planes.max(0), dataset.image(image_id))
+
+    return paint
+
+
+def _labels_over(dataset: Dataset, labels: Callable[[str], np.ndarray]) -> Paint:
+    """Return what paints the label map of an image over it."""
+    return lambda image_id: colour(labels(image_id), dataset.image(image_id))
+
+
+def _best_labels(column: PictureColumn) -> Callable[[str], np.ndarray]:
+    """Return what reads the label map of an image from scores at the exponent that measured best."""
+    scores = Scores(column["files"])
+    alpha = best_alpha(read_json(column["metrics"][0]))
+
+    def labels(image_id: str) -> np.ndarray:
+        classes, planes = scores.get(f"{image_id}@{alpha}")
+        return classes[planes.argmax(0)]
+
+    return labels
 
 
 def best_alpha(metrics: dict[str, Any]) -> str:
@@ -167,10 +196,6 @@ def best_alpha(metrics: dict[str, Any]) -> str:
     return str(best.removeprefix("alpha="))
 
 
-def _argmax(classes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    return classes[scores.argmax(0)]
-
-
 def _tallest(dataset: Dataset, line: list[str]) -> float:
     """Return the height of a line's tallest picture over its width."""
     records = [dataset.record(image_id) for image_id in line]
@@ -178,6 +203,7 @@ def _tallest(dataset: Dataset, line: list[str]) -> float:
 
 
 def _reduced(picture: np.ndarray) -> np.ndarray:
+    """Make a picture no larger than the figure can show."""
     image = Image.fromarray(picture)
     image.thumbnail((SIDE, SIDE))
     return np.asarray(image)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,8 +20,8 @@ class Spot(NamedTuple):
 
     x: float
     y: float
-    horizontal: str
-    vertical: str
+    horizontal: Literal["left", "center", "right"]
+    vertical: Literal["bottom", "center", "top"]
 
     @property
     def distance(self) -> float:
@@ -63,8 +63,7 @@ def write_names(axis: Axes, named: list[tuple[str, list[Point]]], marks: list[Po
     axis.figure.canvas.draw()  # text has no size before
     taken = _boxes_of_marks(axis, marks)
     for name, own in named:
-        text = axis.annotate(name, own[0], (0, 0), textcoords="offset points", fontsize=7, arrowprops=LEADER)
-        text.set(path_effects=HALO, zorder=1.5)  # over lines, under marks
+        text = _written(axis, name, own[0])
         point, spot = _best_spot(axis, text, own, taken)
         _move(text, point, spot)
         if text.arrow_patch is not None:
@@ -72,9 +71,20 @@ def write_names(axis: Axes, named: list[tuple[str, list[Point]]], marks: list[Po
         taken.append(_box(text))
 
 
+def _written(axis: Axes, name: str, point: Point) -> Annotation:
+    """Write a name on a point, with a line from one to the other."""
+    text = axis.annotate(name, point, (0, 0), textcoords="offset points", fontsize=7, arrowprops=LEADER)
+    text.set(path_effects=HALO, zorder=1.5)  # over lines, under marks
+    return text
+
+
 def _boxes_of_marks(axis: Axes, marks: list[Point]) -> list[Bbox]:
-    pixels = axis.transData.transform(marks).tolist() if marks else []
-    return [Bbox.from_bounds(x - MARK, y - MARK, 2 * MARK, 2 * MARK) for x, y in pixels]
+    """List the boxes that no name should cover, in pixels."""
+    if not marks:
+        return []
+    pixels = axis.transData.transform(marks).tolist()
+    side = 2 * MARK
+    return [Bbox.from_bounds(x - MARK, y - MARK, side, side) for x, y in pixels]
 
 
 def _best_spot(axis: Axes, text: Annotation, own: list[Point], taken: list[Bbox]) -> tuple[Point, Spot]:
@@ -98,8 +108,9 @@ def _best_spot(axis: Axes, text: Annotation, own: list[Point], taken: list[Bbox]
 
 def _covered(box: Bbox, inside: Bbox, taken: Iterable[Bbox]) -> float:
     """Add up the area that a name covers. The part outside of the axes counts ``OUTSIDE`` times."""
+    covered = sum(_common(box, other) for other in taken)
     outside = box.width * box.height - _common(box, inside)
-    return sum(_common(box, other) for other in taken) + OUTSIDE * outside
+    return covered + OUTSIDE * outside
 
 
 def _common(a: Bbox, b: Bbox) -> float:
@@ -116,7 +127,8 @@ def _box(text: Annotation) -> Bbox:
 def _move(text: Annotation, point: Point, spot: Spot) -> None:
     """Move a name to a spot beside a point."""
     text.xy = point
-    settings: dict[str, Any] = {"position": (spot.x, spot.y), "ha": spot.horizontal, "va": spot.vertical}
-    text.set(**settings)
+    text.set_position((spot.x, spot.y))
+    text.set_horizontalalignment(spot.horizontal)
+    text.set_verticalalignment(spot.vertical)
     canvas: Any = text.figure.canvas if text.figure else None
     text.update_positions(canvas.get_renderer())

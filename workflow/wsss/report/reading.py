@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -9,17 +11,28 @@ from wsss.provenance.state import changed_output, content_digest
 from wsss.report.cells import Raw
 
 if TYPE_CHECKING:
-    from wsss.report.outline import Entry, Page, Run
+    from wsss.report.outline import Entry, Page
 
-OF_TABLES = ("record.json", "table.csv", "table.html")
-READ = {"tables": OF_TABLES, "figures": ("record.json", "figure.png"), "claims": (*OF_TABLES, "figure.png")}
+READ = {  # kind of entry -> its files that the page holds
+    "tables": ("record.json", "table.csv", "table.html"),
+    "figures": ("record.json", "figure.png"),
+    "claims": ("record.json", "table.csv", "table.html", "figure.png"),
+}
 MADE = ("made", "stale")  # states of what is there
 
 
 def is_shown(entry: Entry) -> bool:
     """Tell whether the page shows an entry: it is there, and as its record says."""
+    if not entry["state"].startswith(MADE):
+        return False
     record = Path(entry["folder"], "record.json")
-    return entry["state"].startswith(MADE) and content_digest(record) != "" and changed_output(record) is None
+    return content_digest(record) != "" and changed_output(record) is None
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a table with a line of heads."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 def files_read(outline: Raw) -> list[str]:
@@ -30,28 +43,34 @@ def files_read(outline: Raw) -> list[str]:
     Args:
         outline: what the page shows, a ``Page`` (see ``plan.state.page``).
     """
-    found: dict[str, None] = {}
     page = cast("Page", outline)
+    found: dict[str, None] = {}
     for entry in page["entries"]:
-        if not is_shown(entry):
-            continue
-        found |= dict.fromkeys(str(Path(entry["folder"], name)) for name in READ[entry["kind"]])
-        for run in entry["runs"]:
-            found |= dict.fromkeys(_of_trainings(run))
+        if is_shown(entry):
+            found |= dict.fromkeys(_of_entry(entry))
     for row in page["claims"]["rows"]:
         for cell in row["cells"]:
             found |= dict.fromkeys(cell.get("metrics", []))
     return list(found)
 
 
-def _of_trainings(run: Run) -> list[str]:
-    """Return the loss logs of a run's trained networks, and their logs where there are any."""
-    found: list[str] = []
-    for folder in run["networks"]:
-        losses = Path(folder, "losses.csv")
-        if losses.is_file():
-            found += [str(path) for path in (losses, log_of(folder)) if path.is_file()]
-    return found
+def _of_entry(entry: Entry) -> Iterator[str]:
+    """Yield the files of what was made of an entry, and of the trainings below it."""
+    for name in READ[entry["kind"]]:
+        yield str(Path(entry["folder"], name))
+    for run in entry["runs"]:
+        for folder in run["networks"]:
+            yield from _of_training(folder)
+
+
+def _of_training(folder: str) -> Iterator[str]:
+    """Yield the loss log of a trained network, and its log if there is one; nothing where there are no losses."""
+    losses = Path(folder, "losses.csv")
+    if losses.is_file():
+        yield str(losses)
+        log = log_of(folder)
+        if log.is_file():
+            yield str(log)
 
 
 def log_of(folder: str) -> Path:

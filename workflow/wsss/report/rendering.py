@@ -32,6 +32,7 @@ SIGNS = {
     "|": r"$\vert$",
 }
 LATEX = str.maketrans({**COMMANDS, **SIGNS})
+MARKDOWN = str.maketrans({char: f"\\{char}" for char in "|*_"})
 
 
 def template(name: str) -> Template:
@@ -60,7 +61,7 @@ def html(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Escape what would end a table cell or start emphasis."""
-    return text.replace("|", r"\|").replace("*", r"\*").replace("_", r"\_")
+    return text.translate(MARKDOWN)
 
 
 def capital(text: str) -> str:

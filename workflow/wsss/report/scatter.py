@@ -20,9 +20,10 @@ def table_scatter(drawing: FigureDrawing) -> Figure:
     for row in drawing["rows"]:
         reported, ours = _points(row)
         _draw(axis, reported, ours)
-        marks += [point for point in (reported, ours) if point]
-        if reported or ours:
-            named.append((row_name(row), [point for point in (ours, reported) if point]))
+        own = [point for point in (ours, reported) if point]
+        marks += reversed(own)
+        if own:
+            named.append((row_name(row), own))
     axis.set_xlabel(_axis_label(drawing, 0))
     axis.set_ylabel(_axis_label(drawing, 1))
     axis.margins(0.15)
@@ -33,18 +34,22 @@ def table_scatter(drawing: FigureDrawing) -> Figure:
 
 def _points(row: Row) -> tuple[Point | None, Point | None]:
     """Read the reported point of a row and ours."""
-    x, y = (read_cell(cell) for cell in row["cells"])
-    return _both(x.reported, y.reported), _both(x.mean, y.mean)
+    x, y = map(read_cell, row["cells"])
+    return _point(x.reported, y.reported), _point(x.mean, y.mean)
 
 
-def _both(x: float | None, y: float | None) -> Point | None:
-    return None if x is None or y is None else (x, y)
+def _point(x: float | None, y: float | None) -> Point | None:
+    """Return the point of two coordinates; None if one is missing."""
+    if x is None or y is None:
+        return None
+    return x, y
 
 
 def _draw(axis: Axes, reported: Point | None, ours: Point | None) -> None:
     """Draw the marks of a row and the line between them."""
     if reported and ours:
-        axis.plot(*zip(reported, ours, strict=True), color="#bbbbbb", linewidth=0.8, zorder=1)
+        xs, ys = zip(reported, ours, strict=True)
+        axis.plot(xs, ys, color="#bbbbbb", linewidth=0.8, zorder=1)
     if reported:
         axis.plot(*reported, **REPORTED)
     if ours:

@@ -44,7 +44,8 @@ def legend(axis: Axes) -> None:
     handles, labels = axis.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
     if named:
-        axis.legend(list(named.values()), list(named), ncols=len(named), loc="lower right", bbox_to_anchor=(1.0, 1.0))
+        place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}
+        axis.legend(list(named.values()), list(named), ncols=len(named), **place)
 
 
 class Svg(NamedTuple):
@@ -54,9 +55,9 @@ class Svg(NamedTuple):
     says: str
 
 
-def as_svg(draw: Callable[[], Figure], font_size: float | None = None) -> Svg:
+def as_svg(draw: Callable[[], Figure], font_size: float = STYLE["font.size"]) -> Svg:
     """Draw in the common style, as an SVG whose text is text."""
-    style = {**STYLE, "svg.fonttype": "none"} | ({"font.size": font_size} if font_size else {})
+    style = {**STYLE, "svg.fonttype": "none", "font.size": font_size}
     buffer = io.BytesIO()
     with plt.rc_context(style):
         figure = draw()

@@ -29,7 +29,9 @@ CSV_FIELDS = [
 
 def write_table(drawing: TableDrawing, out_dir: Path) -> None:
     """Fill the drawing of a table (``plan.drawings.table``) and write ``table.{csv,md,tex,html}`` into ``out_dir``."""
-    cells = [list(map(read_cell, row["cells"])) for row in drawing["rows"]]
+    cells = []
+    for row in drawing["rows"]:
+        cells.append(list(map(read_cell, row["cells"])))
     for name, text in texts(drawing, cells).items():
         write_text(Path(out_dir) / name, text)
 
@@ -37,8 +39,10 @@ def write_table(drawing: TableDrawing, out_dir: Path) -> None:
 def texts(drawing: TableDrawing, cells: list[list[Cell]]) -> dict[str, str]:
     """Return the files of a table whose cells have been read, row by row: name -> text."""
     content = {"drawing": drawing, "view": view(drawing, cells)}
-    printed = {name: template(f"{name}.j2").render(content) for name in ("table.md", "table.tex", "table.html")}
-    return {"table.csv": _csv(drawing, cells), **printed}
+    found = {"table.csv": _csv(drawing, cells)}
+    for name in ("table.md", "table.tex", "table.html"):
+        found[name] = template(f"{name}.j2").render(content)
+    return found
 
 
 def _csv(drawing: TableDrawing, cells: list[list[Cell]]) -> str:
@@ -46,22 +50,28 @@ def _csv(drawing: TableDrawing, cells: list[list[Cell]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, CSV_FIELDS, lineterminator="\n")
     writer.writeheader()
-    for row, row_cells in zip(drawing["rows"], cells, strict=True):
+    heads = [column["label"] for column in drawing["columns"]]
+    for row, line in zip(drawing["rows"], cells, strict=True):
         place = {"row": row["label"], "attributes": _attributes(drawing, row)}
-        for column, spec, cell in zip(drawing["columns"], row["cells"], row_cells, strict=True):
-            writer.writerow({**place, "column": column["label"], **_fields(spec, cell)})
+        for head, spec, cell in zip(heads, row["cells"], line, strict=True):
+            fields = _fields(spec, cell)
+            writer.writerow({**place, "column": head, **fields})
     return buffer.getvalue()
 
 
 def _attributes(drawing: TableDrawing, row: Row) -> str:
     """Name the words beside a row's label: ``backbone: ResNet38; supervision: I``."""
     words = row.get("attributes", {})
-    heads = [(attribute["key"], attribute["label"]) for attribute in drawing.get("attributes", [])]
-    return "; ".join(f"{head}: {words[key]}" for key, head in heads if key in words)
+    found = []
+    for head in drawing.get("attributes", []):
+        if head["key"] in words:
+            found.append(f"{head['label']}: {words[head['key']]}")
+    return "; ".join(found)
 
 
 def _fields(spec: CellSpec, cell: Cell) -> dict[str, Any]:
     """List what the CSV says of one cell."""
+    measured = {key: spec.get(key, "") for key in MEASURED}
     return {
         "reported": _plain(cell.reported),
         "reported_spread": _plain(cell.reported_spread),
@@ -70,11 +80,12 @@ def _fields(spec: CellSpec, cell: Cell) -> dict[str, Any]:
         "seeds": len(cell.values),
         "difference": _plain(cell.difference),
         "verdict": cell.verdict,
-        **{key: spec.get(key, "") for key in MEASURED},
+        **measured,
         "points": "; ".join(cell.points),
         "metrics": "; ".join(cell.metrics),
     }
 
 
 def _plain(value: float | None) -> str:
+    """Write a number as CSV files have it; nothing for none."""
     return "" if value is None else f"{value:.4f}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from wsss.report import words
 from wsss.report.embedding import inline, links
 from wsss.report.outline import Links, Made, Network, Picture, Run
-from wsss.report.reading import log_of
+from wsss.report.reading import log_of, read_csv
 from wsss.report.style import Svg, as_svg
 
 POINTS = 120  # of a loss curve
@@ -70,8 +70,9 @@ def trainings(entries: list[Made], stage_words: dict[str, str], out: Path) -> li
     """
     found: dict[str, Training] = {}
     for entry in entries:
-        for run in entry["runs"] if entry["made"] else []:
-            _add_networks(found, run, stage_words)
+        if entry["made"]:
+            for run in entry["runs"]:
+                _add_networks(found, run, stage_words)
     _add_anchors(found)
     for training in found.values():
         _complete(training, out)
@@ -83,29 +84,32 @@ def _add_networks(found: dict[str, Training], run: Run, stage_words: dict[str, s
     for folder, network in run["networks"].items():
         if not Path(folder, "losses.csv").is_file():
             continue
-        what = stage_words[network["stage"]]
-        training = found.setdefault(folder, Training(folder, network, what, run["dataset"], run["seeds"]))
+        if folder not in found:
+            what = stage_words[network["stage"]]
+            found[folder] = Training(folder, network, what, run["dataset"], run["seeds"])
         if network["own"]:
-            training.runs[run["run"]] = run["logs"]
+            found[folder].runs[run["run"]] = run["logs"]
 
 
 def _add_anchors(found: dict[str, Training]) -> None:
     """Give each network the names of runs that lead to it: a name leads to the first network that is the run's own."""
-    first: dict[tuple[str, str], Training] = {}
+    taken: set[tuple[str, str]] = set()
     for training in found.values():
         for run in training.runs:
-            first.setdefault((training.dataset, run), training)
-    for training in found.values():
-        training.anchors = [run for run in training.runs if first[training.dataset, run] is training]
+            name = (training.dataset, run)
+            if name not in taken:
+                taken.add(name)
+                training.anchors.append(run)
 
 
 def _complete(training: Training, out: Path) -> None:
     """Add the name, files, logs and losses of a network."""
     folder = Path(training.folder)
     log = log_of(training.folder)
+    files = [folder / name for name in ("config.yaml", "losses.csv", "record.json")]
     training.name = "/".join(folder.parts[-4:-2])
     training.others = [name for name in training.runs if name != training.name]
-    training.files = links([*(folder / name for name in ("config.yaml", "losses.csv", "record.json")), log], out)
+    training.files = links([*files, log], out)
     for name in training.anchors:
         if of_run := _logs(training.runs[name], out):
             training.logs[name] = of_run
@@ -113,7 +117,8 @@ def _complete(training: Training, out: Path) -> None:
         says = f"Losses of {training.name}, {training.what}. {drawn.says}"
         training.losses = {"data": inline(drawn.data, "svg+xml"), "says": says, "whole": "", "drawn": True}
     if log.is_file():
-        training.last = "\n".join(log.read_text(encoding="utf-8").splitlines()[-LAST:])
+        lines = log.read_text(encoding="utf-8").splitlines()
+        training.last = "\n".join(lines[-LAST:])
 
 
 def _logs(places: list[str], out: Path) -> Links:
@@ -143,24 +148,32 @@ def _losses(path: Path) -> Svg | None:
 
 
 def _draw(axis: Axes, curves: Curves) -> None:
-    """Draw at most ``POINTS`` points of each curve, each the mean of its part."""
+    """Draw all curves. Their phases are named where there are several."""
     several = len({phase for phase, _ in curves}) > 1
     for (phase, term), curve in curves.items():
-        parts = np.array_split(np.array(curve), min(POINTS, len(curve)))
-        label = f"{words.loss(term)} ({phase})" if several else words.loss(term)
-        axis.plot(*np.array([part.mean(0) for part in parts]).T, label=label, linewidth=1)
+        label = words.loss(term)
+        if several:
+            label = f"{label} ({phase})"
+        steps, values = _thinned(curve)
+        axis.plot(steps, values, label=label, linewidth=1)
     axis.set_xlabel("step")
     axis.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axis.set_ylabel("loss")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
+def _thinned(curve: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps and values of at most ``POINTS`` points, each the mean of its part of a curve."""
+    parts = np.array_split(curve, min(POINTS, len(curve)))
+    steps, values = np.array([part.mean(0) for part in parts]).T
+    return steps, values
+
+
 def _curves(path: Path) -> Curves:
     """Read the loss log."""
-    curves: Curves = {}
-    with path.open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            if row["term"] == SKIPPED:
-                continue
-            curves.setdefault((row["phase"], row["term"]), []).append((float(row["step"]), float(row["value"])))
+    curves: Curves = defaultdict(list)
+    for row in read_csv(path):
+        if row["term"] != SKIPPED:
+            point = (float(row["step"]), float(row["value"]))
+            curves[row["phase"], row["term"]].append(point)
     return curves

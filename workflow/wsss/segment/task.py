@@ -6,8 +6,9 @@ Departures of the released trainings from their papers (the defaults are those o
 D1  seam: the backbone's ``train()`` never runs, so no part of it is frozen and its batch statistics are followed
 D7  seam: two GPUs with 5 images each have batch statistics of their own, so here a step has two micro-batches
     (``deeplab.train.accumulate``: 2; 1: statistics of all 10). The running statistics follow both, there one of them.
-D8  seam: images are resized without antialiasing, of uint8 in training and of normalised pixels at test
-    (``deeplab.train.antialias``, ``predict.antialias``; true: as for all other networks).
+D8  seam: images are resized without antialiasing, of uint8 in training and of normalised pixels at test, and labels to
+    the pixel at or before theirs, as OpenCV does (``deeplab.train.antialias``, ``predict.antialias``; true: as for all
+    other networks).
 D3  aeft: at test the further scales are of the image, not of the pass (``predict.multi_scale: image``)
 Departures of these files from the releases:
 D2  seam: its HSV jitter is replaced by brightness, saturation and hue jitter of about the same strength
@@ -16,6 +17,8 @@ D5  eader: the decoder has one separable convolution after fusion where TensorFl
 D9  aeft, occse: nothing of the training but its data and loss is published. Epochs, batch size and rate are those that
     the group's own infer_dl.py has as arguments. Its authors also point to MCTformer's training (preset ``mctformer``).
 D6  at test logits are upsampled to the image at once, not first to the size of the pass and then to the image
+D10 seam: colours are jittered after resizing, there before; the rate would be 0 at step 20,000, there one step later;
+    the CRF sees the image itself, there the normalised one turned back and rounded down
 """
 
 from __future__ import annotations
