@@ -95,6 +95,12 @@ def test_acrs_masks_are_made_by_irnet_as_rib_sets_it(plan):
     assert rows["ACR"]["cells"]["mask"]["stage"] == "irn_walk"
 
 
+def test_irnet_has_the_backgrounds_of_the_releases_scripts_for_coco(plan):
+    """run_sample_coco.py of RIB (behind ACR) and of ReCAM."""
+    assert plan.resolve("coco14", "acr", "acr")["irn_walk"]["background"] == 0.22
+    assert plan.resolve("coco14", "acr", "acr")["irn_walk"]["score_power"] == 1.3
+
+
 def test_of_acrs_updates_52_may_be_left_out(plan):
     train = plan.resolve("voc12", "acr", "acr")["train"]
     assert (schedule := Schedule(10582, train)).steps == 52880
