@@ -72,7 +72,7 @@ def main() -> None:
     print(f"first job of a version of the package: {1000 * first:.0f} ms")
     print(f"with {args.megabytes} MB of inputs: {1000 * whole:.0f} ms, of which hashing {1000 * hashing:.0f} ms")
     print(f"record {seconds:.0f} ms, of CPU time {cpu:.0f} ms, without hashing")
-    print(f"ratio {hashing / whole:.2f}")
+    print(f"ratio {hashing / whole:.4f}")
     return None
 
 
