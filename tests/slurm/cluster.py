@@ -166,7 +166,7 @@ def _configure(accounting: str) -> None:
     path, host = ETC / "slurm.conf", socket.gethostname().partition(".")[0]
     if path.exists() and not is_ours():
         raise SystemExit(f"{path}: this machine is part of a cluster already")
-    has = f"CPUs=8 RealMemory=6000 Gres=gpu:toy:{GPUS}"
+    has = f"CPUs=8 RealMemory=32000 Gres=gpu:toy:{GPUS}"
     lines = [
         f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={17010 + i} {has}" for i, node in enumerate(NODES)
     ]
