@@ -130,11 +130,3 @@ def workflow(tmp_path_factory) -> Workflow:
 def plain(tmp_path_factory) -> Workflow:
     """A clone in a folder with a plain name: with conda and cluster-generic, paths reach a shell as they are."""
     return Workflow(tmp_path_factory.mktemp("plain"))
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory) -> Workflow:
-    """A clone of its own with everything that `snakemake` makes when nothing is named."""
-    clone = Workflow(tmp_path_factory.mktemp("made"))
-    clone()
-    return clone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,3 +58,9 @@ def rewrite(record: Path, **more: object) -> None:
 
 def read(record: Path) -> content.Content:
     return json.loads(record.read_text())
+
+
+def stages_of(audited: str) -> set[str]:
+    """The stages that an audit names, in lines such as ``  shapes/seam/seam/seed0: train > cam > measure``."""
+    lines = re.findall(r"^  \S+: (.+)$", audited, re.M)
+    return {stage for line in lines for stage in line.split(" > ")}

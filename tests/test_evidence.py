@@ -114,7 +114,7 @@ def test_an_audit_judges_claims_again(judged):
     ("name", "value"),
     [
         ("ours", "77.0000"),
-        ("verdict", "does not hold"),
+        ("verdict", "not run"),
         ("claim_verdict", "not run"),
         ("low", "1.0000"),
         ("decides", ""),

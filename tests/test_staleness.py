@@ -1,16 +1,22 @@
-"""What is computed again after an edit: Snakemake, `wsss cost` and `wsss targets` agree, file by file."""
+"""What is made when nothing is named, and what an edit makes again: Snakemake, `wsss cost` and `wsss targets` agree."""
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from conftest import Workflow
+from provenance_files import stages_of
 
 from wsss.stages import STAGES
 
 pytestmark = pytest.mark.workflow
+
+TABLE = "results/shapes/tables/seam_table2"
+BASELINE = "results/shapes/seam/baseline/seed0"
 COUNTED = [name for name in STAGES if name not in ("index", "submission")]
 CRF_ROW = '    "crf": Stage('
 FURTHER_ROW = '    "further": Stage(function="wsss.refine.further:further", makes="scores"),\n'
@@ -49,6 +55,49 @@ def by_targets(clone) -> dict[str, str]:
     lines = clone.wsss("targets").stdout.replace("\n    ", "  ").splitlines()
     names = ("seam_table2", "seam_stages", "seam_pipeline", "seam_thresholds", "seam_classes")
     return {line.split()[0]: line for line in lines if line.startswith(names)}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Workflow:
+    """A clone with everything that `snakemake` makes when nothing is named.
+
+    It takes minutes. All tests that need it are in this file, so one process makes it.
+    """
+    clone = Workflow(tmp_path_factory.mktemp("made"))
+    clone()
+    return clone
+
+
+def test_everything_is_made_once(made):
+    table = list(csv.DictReader((made.folder / TABLE / "table.csv").read_text().splitlines()))
+    assert [row["row"] for row in table[:2]] == ["CAM", "GradCAM"]
+    assert all(0 <= float(row["ours"]) <= 100 for row in table)
+    assert {"table.md", "table.tex", "table.html"} <= {p.name for p in (made.folder / TABLE).iterdir()}
+    for picture in (made.folder / "results/shapes/figures").glob("*/figure.png"):
+        assert picture.stat().st_size > 5000
+    assert made.jobs() == {}
+
+
+def test_results_of_one_run_are_shared(made):
+    assert not (made.folder / "results/shapes/seam/gradcam/seed0/train").exists()
+    assert (made.folder / "results/shapes/seam/gradcam/seed0/cam").exists()
+
+
+def test_the_whole_chain_is_clean_and_an_edit_is_found(made):
+    clean = made.wsss("audit", f"{TABLE}/table.csv")
+    assert clean.returncode == 0, clean.stdout
+    assert made.wsss("audit", "seam_table2").returncode == 0
+    assert made.wsss("audit", "seam_table1").returncode == 2  # not made
+    assert {"table", "measure", "cam", "train", "index"} <= stages_of(clean.stdout)
+    model = made.folder / BASELINE / "train/model.pt"
+    content = model.read_bytes()
+    try:
+        model.write_bytes(content + b"x")
+        found = made.wsss("audit", f"{TABLE}/table.csv")
+    finally:
+        model.write_bytes(content)
+    assert found.returncode == 1
+    assert f"modified: {BASELINE.removeprefix('results/')}/train/model.pt" in found.stdout
 
 
 def test_nothing_is_stale_at_first(made):

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from provenance_files import read, rewrite
+from provenance_files import read, rewrite, stages_of
 from toys import photograph, write_csv
 
 from wsss.stores import Scores, png_bytes
@@ -28,12 +28,6 @@ pytestmark = pytest.mark.workflow
 
 TABLE = "results/shapes/tables/seam_table2"
 BASELINE = "results/shapes/seam/baseline/seed0"
-
-
-def stages_of(audited: str) -> set[str]:
-    """The stages that an audit names, in lines such as ``  shapes/seam/seam/seed0: train > cam > measure``."""
-    lines = re.findall(r"^  \S+: (.+)$", audited, re.M)
-    return {stage for line in lines for stage in line.split(" > ")}
 
 
 def test_a_table_needs_its_own_runs_and_nothing_else(workflow):
@@ -134,38 +128,6 @@ def test_a_job_that_a_cluster_ends_goes_on_from_its_checkpoint(workflow):
     said = (workflow.folder / "results/logs/shapes/aeft/gpp/seed0/train.log").read_text()
     first = int(re.search(r": (\d+)/400 steps", said)[1])
     assert first > 0, said
-
-
-def test_everything_is_made_once(made):
-    table = list(csv.DictReader((made.folder / TABLE / "table.csv").read_text().splitlines()))
-    assert [row["row"] for row in table[:2]] == ["CAM", "GradCAM"]
-    assert all(0 <= float(row["ours"]) <= 100 for row in table)
-    assert {"table.md", "table.tex", "table.html"} <= {p.name for p in (made.folder / TABLE).iterdir()}
-    for picture in (made.folder / "results/shapes/figures").glob("*/figure.png"):
-        assert picture.stat().st_size > 5000
-    assert made.jobs() == {}
-
-
-def test_results_of_one_run_are_shared(made):
-    assert not (made.folder / "results/shapes/seam/gradcam/seed0/train").exists()
-    assert (made.folder / "results/shapes/seam/gradcam/seed0/cam").exists()
-
-
-def test_the_whole_chain_is_clean_and_an_edit_is_found(made):
-    clean = made.wsss("audit", f"{TABLE}/table.csv")
-    assert clean.returncode == 0, clean.stdout
-    assert made.wsss("audit", "seam_table2").returncode == 0
-    assert made.wsss("audit", "seam_table1").returncode == 2  # not made
-    assert {"table", "measure", "cam", "train", "index"} <= stages_of(clean.stdout)
-    model = made.folder / BASELINE / "train/model.pt"
-    content = model.read_bytes()
-    try:
-        model.write_bytes(content + b"x")
-        found = made.wsss("audit", f"{TABLE}/table.csv")
-    finally:
-        model.write_bytes(content)
-    assert found.returncode == 1
-    assert f"modified: {BASELINE.removeprefix('results/')}/train/model.pt" in found.stdout
 
 
 def test_claims_are_judged_by_what_has_been_computed_and_an_audit_judges_them_again(workflow):

@@ -398,8 +398,10 @@ def test_masks_of_acr_are_those_of_ribs_irnet(plan):
     settings = resolved(plan, "acr/acr")["irn_walk"]
     cam = torch.tensor(given["cam"]) ** settings["score_power"]
     edge = torch.tensor(given["edge"])[0]
-    walked = irn_walk.propagate(cam, edge, settings["beta"], settings["log_steps"], settings["radius"])
+    [walked] = irn_walk.propagate_each([cam], [edge], settings)
     np.testing.assert_allclose(walked[:, ::3, ::3], golden["rib_walked"], rtol=0, atol=3e-4 * float(walked.max()))
-    label = irn_walk.semantic_labels(cam, edge, given["keys"] + 1, golden["rib_label"].shape, settings)
+    nowhere = torch.zeros(2, *edge.shape)  # displacements, which masks of classes do not need
+    image = irn_walk.Relations("", given["keys"] + 1, cam, edge, nowhere, golden["rib_label"].shape)
+    [label] = irn_walk.semantic_labels([image], settings)
     assert (label != golden["rib_label"]).sum() <= 3
     assert (given["label"] != golden["rib_label"]).mean() > 0.1  # IRN's own settings make other masks
