@@ -84,6 +84,12 @@ def test_every_network_gives_logits_of_its_classes(model, backbone):
     assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
 
 
+@pytest.mark.parametrize(("name", "width"), [("resnet18", 256), ("tiny", 64)])
+def test_deeplab_v3plus_has_its_published_width_unless_the_backbone_is_narrow(name, width):
+    deeplab = settings("seam", model="deeplab_v3plus", backbone={"name": name, "output_stride": 8})["deeplab"]
+    assert build(deeplab, 3).head.in_channels == width
+
+
 def test_vgg16_is_largefov_by_its_own_layers():
     deeplab = settings("seam", model="largefov_vgg16", backbone={"name": "vgg16", "freeze_norm": False})["deeplab"]
     net = build(deeplab, 2)

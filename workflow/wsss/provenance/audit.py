@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss.errors import WsssError
-from wsss.provenance import checks, images, values
+from wsss.provenance import checks, images, today, values
 from wsss.provenance.anchor import root_digest
 from wsss.provenance.chain import Chain
 from wsss.provenance.findings import Finding
@@ -103,7 +103,7 @@ def audit(
     if code:
         _compare_code(found)
     if settings:
-        found.findings += checks.todays_settings(chain, settings)
+        found.findings += today.settings(chain, settings)
     _set_apart_temporary(found)
     found.findings += _anchor(found, expect)
     found.findings = unique(found.findings)
@@ -158,7 +158,7 @@ def _recompute(found: Audit) -> None:
 
 def _compare_code(found: Audit) -> None:
     try:
-        found.findings += checks.todays_code(found.chain)
+        found.findings += today.code(found.chain)
     except ImportError as error:
         found.left_out.append(f"code was not compared: {error.name} is not installed")
 

@@ -1,10 +1,10 @@
-"""The checks of a chain, one function each. They return findings, the cause and what rests on it."""
+"""The checks of a chain in itself, one function each. They return findings, the cause and what rests on it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import yaml
@@ -12,8 +12,8 @@ import yaml
 from wsss.provenance import code as code_state
 from wsss.provenance import images
 from wsss.provenance.chain import Chain, Link, has_maker
-from wsss.provenance.content import Content, hashes, is_settings, plain
-from wsss.provenance.findings import Finding, clean, listed
+from wsss.provenance.content import Content, is_settings
+from wsss.provenance.findings import Finding, listed
 from wsss.provenance.hashes import Hasher, Seen
 from wsss.provenance.ledger import ledger_path
 from wsss.provenance.place import Home, is_record, makers_of
@@ -21,7 +21,6 @@ from wsss.stages import STAGES
 
 LARGEST_SETTINGS = 2**20  # bytes
 LARGEST_LEDGER = 2**26
-LONGEST_SETTING = 40  # characters of a value
 SHOWN = ("table.html", "figure.png")  # what a page embeds of a table or figure
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -138,16 +137,16 @@ def inputs(chain: Chain) -> Iterator[Finding]:
                 other.setdefault(key, []).append(link.key)
     for key, readers in strange.items():
         name, said = stranger(chain, key) or ("", "")
-        yield _about(chain, "foreign", name, f"is the record of another place: {said}", readers, (key, name))
+        yield about(chain, "foreign", name, f"is the record of another place: {said}", readers, (key, name))
     for key, readers in untraced.items():
-        yield _about(chain, "untraced", key, "no record says where it comes from", readers, (key,))
+        yield about(chain, "untraced", key, "no record says where it comes from", readers, (key,))
     for key, readers in gone.items():
         seen = chain.hasher.see(chain.place.path(key))
         text = "is gone" if seen.missing else "is gone, though there is what it was about"
         place = key if seen.missing else expected_record(key)
-        yield _about(chain, "missing", place, text, readers, (key,))
+        yield about(chain, "missing", place, text, readers, (key,))
     for key, readers in other.items():
-        yield _about(chain, "stale", key, "was made again, and differently, after it was read", readers)
+        yield about(chain, "stale", key, "was made again, and differently, after it was read", readers)
 
 
 def _made(maker: Link, key: str) -> str:
@@ -155,7 +154,7 @@ def _made(maker: Link, key: str) -> str:
     return maker.digest if key == maker.key else str(maker.content["outputs"][key]["sha256"])
 
 
-def _about(chain: Chain, kind: str, key: str, text: str, readers: list[str], culprits: tuple[str, ...] = ()) -> Finding:
+def about(chain: Chain, kind: str, key: str, text: str, readers: list[str], culprits: tuple[str, ...] = ()) -> Finding:
     """Return a finding about a file whose readers are wrong, not its maker."""
     firsts = dict.fromkeys(chain.links[reader].first for reader in readers)
     rests = [*firsts, *(first for first in chain.resting_on(readers) if first not in firsts)]
@@ -196,7 +195,7 @@ def parents(chain: Chain) -> Iterator[Finding]:
                 again.setdefault(maker.key, []).append(link.key)
     for key, readers in again.items():
         text = "was made again with the same bytes, but by other settings, other code or from other inputs"
-        yield _about(chain, "stale", chain.links[key].first, text, list(dict.fromkeys(readers)))
+        yield about(chain, "stale", chain.links[key].first, text, list(dict.fromkeys(readers)))
 
 
 def external(chain: Chain) -> Iterator[Finding]:
@@ -208,7 +207,7 @@ def external(chain: Chain) -> Iterator[Finding]:
     for (path, expected), of in readers.items():
         text = f"differs from what '{chain.links[of[0]].command}' read"
         if wrong := difference(chain.hasher.see(path), expected, text):
-            yield _about(chain, wrong[0], path, wrong[1], of)
+            yield about(chain, wrong[0], path, wrong[1], of)
 
 
 def unmade(chain: Chain) -> Iterator[Finding]:
@@ -223,7 +222,7 @@ def unmade(chain: Chain) -> Iterator[Finding]:
         text = f"differs from what '{chain.links[of[0]].command}' ran with"
         wrong = difference(chain.hasher.see(chain.place.path(key)), expected, text)
         if wrong and not (wrong[0] == "missing" and has_maker(key)):
-            yield _about(chain, kind if wrong[0] == "modified" else wrong[0], key, wrong[1], of, (key,))
+            yield about(chain, kind if wrong[0] == "modified" else wrong[0], key, wrong[1], of, (key,))
 
 
 # ---- settings, code, attempts, pages
@@ -273,91 +272,6 @@ def recorded_code(chain: Chain) -> Iterator[Finding]:
         if said and ran and said != code_state.digest_of(ran):
             text = f"'{link.command}' ran other code than its settings say: it was changed after they were written"
             yield Finding("code", link.first, text, chain.resting_on([link.key]), records=(link.key,))
-
-
-def todays_code(chain: Chain) -> Iterator[Finding]:
-    """Yield code and locked packages that have changed since results were made."""
-    changed: dict[str, list[str]] = {}
-    package = code_state.package_digest()
-    for link in chain.links.values():
-        for name in _changed(link.content, package):
-            changed.setdefault(name, []).append(link.key)
-    together: dict[tuple[str, ...], list[str]] = {}
-    for name, of in changed.items():
-        together.setdefault(tuple(of), []).append(name)
-    for readers, (first, *others) in together.items():
-        finding = _about(chain, "code", first, "has changed since", list(readers))
-        finding.also, finding.today = tuple(others), True
-        yield finding
-
-
-def todays_settings(chain: Chain, expected: Callable[[str], Any]) -> Iterator[Finding]:
-    """Yield results whose settings are not those that the configuration and the papers say today.
-
-    Args:
-        chain: the records.
-        expected: the settings of today, by the name of a config.yaml; None where there are none.
-    """
-    together: dict[tuple[str, ...], list[str]] = {}
-    for link in chain.from_below():
-        key = next(filter(is_settings, link.content["inputs"]), None)
-        today = expected(key) if key and link.content["config"] is not None else None
-        if today is not None:
-            outside = hashes(link.content["external"]).items()
-            told = any(chain.hasher.see(path).sha256 != sha for path, sha in outside)  # which ``sources`` repeats
-            then, now = (_compared(config, told) for config in (link.content["config"], plain(today)))
-            changed = changes(then, now)
-            if differences := tuple(clean(text) for text in changed):
-                together.setdefault(differences, []).append(link.key)
-    for differences, keys in together.items():
-        firsts = [chain.links[key].first for key in keys]
-        text = f"was made with other settings than today's: {listed(differences)}"
-        finding = Finding("settings", firsts[0], text, chain.resting_on(keys), tuple(keys))
-        finding.also, finding.today = tuple(firsts[1:]), True
-        yield finding
-
-
-def _compared(config: Content, sources_told: bool) -> Content:
-    """Leave out digests of what is compared file by file: of the code, and of lists and labels if that was told."""
-    return {key: value for key, value in config.items() if key != "code" and not (sources_told and key == "sources")}
-
-
-def changes(one: Any, other: Any, key: str = "") -> Iterator[str]:
-    """Yield dotted keys and values of settings that differ."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for name in {**one, **other}:
-            yield from changes(one.get(name), other.get(name), f"{key}.{name}" if key else str(name))
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for at, (first, second) in enumerate(zip(one, other, strict=True), 1):
-            yield from changes(first, second, f"{key}[{_label(first) or at}]")
-    elif one != other:
-        yield f"{key} {_shown(one)} and {_shown(other)}"
-
-
-def _label(value: Any) -> str:
-    """Return the words by which people know a row of a table."""
-    return str(value.get("label", "")) if isinstance(value, dict) else ""
-
-
-def _shown(value: Any) -> str:
-    text = "nothing" if value is None else str(value)
-    if len(text) <= LONGEST_SETTING:
-        return text
-    if isinstance(value, list | dict):
-        return "1 entry" if len(value) == 1 else f"{len(value)} entries"
-    return text[:LONGEST_SETTING]
-
-
-def _changed(content: Content, package: str) -> list[str]:
-    """Return files that a job ran, and that are not here as it ran them."""
-    ran, lock = content["code"]["files"], content["code"]["lock"]
-    try:
-        now = code_state.files(content["command"], content["config"], package) if ran else {}
-    except (AssertionError, KeyError, TypeError, ValueError, OSError, SyntaxError):
-        return ["workflow/wsss"]
-    names = [f"workflow/wsss/{file}" for file in {**ran, **now} if ran.get(file) != now.get(file)]
-    here = hashlib.sha256(code_state.LOCK.read_bytes()).hexdigest() if code_state.LOCK.is_file() else None
-    return [*names, "uv.lock"] if lock and here and lock != here else names
 
 
 def attempts(chain: Chain) -> Iterator[Finding]:

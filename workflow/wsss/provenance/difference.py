@@ -8,11 +8,11 @@ from typing import Any
 
 from wsss.provenance.audit import Audit
 from wsss.provenance.chain import Link
-from wsss.provenance.checks import changes
 from wsss.provenance.content import hashes, is_settings, portable
 from wsss.provenance.findings import clean, listed
 from wsss.provenance.machine import kind_of
 from wsss.provenance.place import Home
+from wsss.provenance.today import changes
 
 SHOWN = 6  # differences of a kind that are named
 
