@@ -22,7 +22,7 @@ from PIL import Image
 from provenance_files import read, rewrite, stages_of
 from toys import photograph, write_csv
 
-from wsss.stores import Scores, png_bytes
+from wsss.stores import png_bytes
 
 pytestmark = pytest.mark.workflow
 
@@ -188,69 +188,6 @@ def test_claims_are_judged_by_what_has_been_computed_and_an_audit_judges_them_ag
     found = workflow.wsss("audit", str(folder))
     assert found.returncode == 1
     assert f"baseline: ours is 77.0000, and {better['ours']} follows" in found.stdout
-
-
-def test_touching_a_model_runs_nothing_again(made):
-    (made.folder / BASELINE / "train/model.pt").touch()
-    assert made.jobs() == {}
-
-
-def test_what_is_missing_below_a_result_is_not_made_again(made):
-    """Results that came back from a cluster without its models; the cost of a target says the same."""
-    model, record = made.folder / BASELINE / "train/model.pt", made.folder / TABLE / "record.json"
-    content = model.read_bytes(), record.read_bytes()
-    try:
-        model.unlink()
-        assert made.jobs("--", "seam_table2") == {}
-        record.unlink()
-        assert made.jobs("--", "seam_table2") == {"table": 1, "seam_table2": 1}
-        assert made.wsss("cost", "seam_table2").stdout.strip() == "Nothing has to be computed."
-    finally:
-        model.write_bytes(content[0])
-        record.write_bytes(content[1])
-
-
-def test_other_numbers_of_threads_and_processes_run_nothing_again(made):
-    assert made.jobs("--config", "threads=2", "workers=1", "loaders=2", "shards=3") == {}
-
-
-def test_another_locale_changes_nothing(made, tmp_path, monkeypatch):
-    """Texts are UTF-8, whatever the locale says."""
-    name = "en_US.ISO-8859-1"
-    compiled = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(tmp_path / name)]
-    if shutil.which("localedef") is None or subprocess.run(compiled, capture_output=True).returncode:
-        pytest.skip("no locales can be made here")
-    monkeypatch.setattr(made, "env", made.env | {"LOCPATH": str(tmp_path), "LC_ALL": name, "PYTHONUTF8": "0"})
-    code = "import sys; print(sys.getfilesystemencoding())"
-    found = subprocess.run([sys.executable, "-c", code], env=made.env, capture_output=True, text=True)
-    assert found.stdout.strip() == "iso8859-1"
-    assert made.jobs() == {}
-    made("--config", "results=elsewhere", "--", "elsewhere/shapes/data/index.csv")
-    index = [made.folder / folder / "shapes/data/index.csv" for folder in ("results", "elsewhere")]
-    assert index[0].read_bytes() == index[1].read_bytes()
-    said = made("-n", "--config", "results=Ergebniß", check=False)
-    assert "PYTHONUTF8=1" in said.stdout + said.stderr
-
-
-def test_measuring_otherwise_does_not_train_again(made):
-    (made.folder / "other.yaml").write_text("overrides: {measure: {fixed: 0.3}}")
-    jobs = made.jobs("--configfile", "other.yaml", "--", "seam_table2")
-    assert "train" not in jobs
-    assert jobs["measure"] == 4
-
-
-def test_the_number_of_shards_changes_no_result(made):
-    metrics = "shapes/seam/baseline/seed0/measure/walk_measured.json"
-    whole = json.loads((made.folder / "results" / metrics).read_text())
-    made("--config", "shards=3", "results=cut", "--", f"cut/{metrics}")
-    cut = made.folder / "cut/shapes/seam/baseline/seed0"
-    assert len(list((cut / "walk").glob("measured-*-of-3.zip"))) == 3
-    assert json.loads((made.folder / "cut" / metrics).read_text()) == whole
-    shards = [cut / f"cam/measured-{i}-of-3.npz" for i in range(3)]
-    whole_store, cut_store = Scores([made.folder / BASELINE / "cam/measured-0-of-1.npz"]), Scores(shards)
-    assert cut_store.ids == whole_store.ids
-    for image_id in whole_store.ids:
-        assert np.array_equal(cut_store.get(image_id)[1], whole_store.get(image_id)[1])
 
 
 def test_an_archive_for_the_test_server_of_images_that_came_later(workflow):
