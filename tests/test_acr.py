@@ -16,6 +16,7 @@ from wsss.methods.acr import Acr, class_map, classifier_loss, draw_cells, draw_t
 from wsss.methods.unet import UNet
 from wsss.plan import Plan
 from wsss.plan.resolve import method_settings, stand_in
+from wsss.plan.runs import Run
 from wsss.schedule import Progress
 from wsss.train import start_from
 
@@ -232,7 +233,7 @@ def test_the_rows_of_the_poster_have_three_whole_schedules():
     plan = Plan(config, ROOT / "workflow" / "papers")
     for srf in ("", "_srf"):
         runs = ["baseline", f"reconstructor{srf}", f"pretrained{srf}"]
-        settings = [plan.resolve("voc12", "acr", run)["train"] for run in runs]
+        settings = [plan.resolve(Run("voc12", "acr", run))["train"] for run in runs]
         assert [one["epochs"] for one in settings] == [40, 40, 40]
         assert [one["steps"] for one in settings] == [None, None, None]
         assert [one["start"] for one in settings] == [None, "run:acr/baseline", f"run:acr/reconstructor{srf}"]

@@ -12,6 +12,7 @@ import yaml
 from toys import metrics_file
 
 from wsss.plan import Plan, claims, drawings, papers, targets
+from wsss.plan.runs import Run
 from wsss.report.claims import write_claims
 from wsss.report.forest import forest
 from wsss.report.judging import (
@@ -341,7 +342,7 @@ def test_what_was_made_with_other_settings_has_not_been_computed(plan):
     drawing = claims.drawing(plan, "shapes", "a")
     fill(drawing, VALUES)
     assert judge_all(claims.drawing(plan, "shapes", "a", so_far=True))[0].verdict == HOLDS
-    folder = plan.home("shapes", "a", "first", 0, "cam")
+    folder = plan.home(Run("shapes", "a", "first"), 0, "cam")
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("cam: {scales: [9.0]}\n")
     (better, _) = judge_all(claims.drawing(plan, "shapes", "a", so_far=True))

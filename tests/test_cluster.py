@@ -13,6 +13,7 @@ from wsss import cluster, devices
 from wsss.errors import WsssError
 from wsss.plan import Plan, cost, extent, requests, usage
 from wsss.plan.outlook import Outlook
+from wsss.plan.runs import Run
 from wsss.stages import IN_SHARDS, TRAINED
 
 ROOT = Path(__file__).parent.parent
@@ -134,8 +135,8 @@ def test_temporary_scores_are_gone_in_the_end_and_the_audit_says_so(workflow):
 
 
 def test_gpu_hours_follow_records_of_gpus(plan, monkeypatch):
-    job = next(job for job in Outlook(plan).jobs([plan.metrics("voc12", "seam", "seam", 0, "cam")]) if job.trains)
-    config = plan.stage_config("voc12", "seam", "seam", 0, "train")
+    job = next(job for job in Outlook(plan).jobs([plan.metrics(Run("voc12", "seam", "seam"), 0, "cam")]) if job.trains)
+    config = plan.stage_config(Run("voc12", "seam", "seam"), 0, "train")
     record = {"machine": {"device": "cuda:0"}, "seconds": 3600.0, "config": config, "outputs": {}}
     monkeypatch.setattr(usage, "_records", lambda plan, dataset: [(Path("record.json"), record)])
     monkeypatch.setattr(usage, "job_of_record", lambda plan, path, record: job)

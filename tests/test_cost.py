@@ -13,6 +13,7 @@ from wsss.errors import WsssError
 from wsss.plan import Plan, cost, drawings, jobs, targets
 from wsss.plan.outlook import Outlook
 from wsss.plan.plan import PRETRAINING
+from wsss.plan.runs import Run
 from wsss.schedule import Schedule
 from wsss.stages import STAGES
 
@@ -49,7 +50,7 @@ def missing(plan: Plan, paths: list[str]) -> list[jobs.Job]:
 def test_a_stage_with_a_name_of_two_words_is_followed_down(make_plan):
     """Instances are shown by no published table, but one may ask for them."""
     plan = make_plan()
-    wanted = plan.metrics("shapes", "seam", "baseline", 0, "irn_instances")
+    wanted = plan.metrics(Run("shapes", "seam", "baseline"), 0, "irn_instances")
     assert wanted.endswith("measure/irn_instances_measured.json")
     found = stages(missing(plan, [wanted]))
     once = dict.fromkeys(("irn_train", "irn_instances", "measure"), 1)
@@ -94,9 +95,9 @@ def test_only_what_is_missing_counts_and_what_lies_below_it(make_plan):
     plan = make_plan()
     wanted = drawings.inputs(drawings.table(plan, "shapes", "seam", "table2"))
     assert stages(missing(plan, wanted)) == {"train": 3, "cam": 4, "measure": 4}
-    make_file(plan.home("shapes", *PRETRAINING, 0, "train") / "model.pt")
+    make_file(plan.home(Run("shapes", *PRETRAINING), 0, "train") / "model.pt")
     assert stages(missing(plan, wanted)) == {"train": 2, "cam": 4, "measure": 4}
-    model = plan.home("shapes", "seam", "baseline", 0, "train") / "model.pt"
+    model = plan.home(Run("shapes", "seam", "baseline"), 0, "train") / "model.pt"
     make_file(model)
     assert stages(missing(plan, wanted)) == {"train": 1, "cam": 4, "measure": 4}
     for path in wanted:  # measured: what is missing below is not needed any more
@@ -104,7 +105,7 @@ def test_only_what_is_missing_counts_and_what_lies_below_it(make_plan):
     assert missing(plan, wanted) == []
     Path(wanted[0]).unlink()
     assert stages(missing(plan, wanted)) == {"cam": 1, "measure": 1}
-    scores = plan.home("shapes", "seam", "baseline", 0, "cam") / "measured-0-of-1.npz"
+    scores = plan.home(Run("shapes", "seam", "baseline"), 0, "cam") / "measured-0-of-1.npz"
     make_file(wanted[0])
     model.unlink()
     (metrics,) = [path for path in wanted if "/baseline/" in path]
@@ -116,8 +117,8 @@ def test_only_what_is_missing_counts_and_what_lies_below_it(make_plan):
         make_file(job.folder(plan) / job.file)
     assert told(plan, "shapes", "seam_table2") == ""
     for stage in ("train", "cam"):
-        settings = plan.stage_config("shapes", "seam", "seam", 0, stage)
-        make_file(plan.home("shapes", "seam", "seam", 0, stage) / "config.yaml", yaml.safe_dump(settings))
+        settings = plan.stage_config(Run("shapes", "seam", "seam"), 0, stage)
+        make_file(plan.home(Run("shapes", "seam", "seam"), 0, stage) / "config.yaml", yaml.safe_dump(settings))
     assert told(plan, "shapes", "seam_table2") == ""
     longer = make_plan(overrides={"train": {"steps": 7}})
     assert "1 training        7 steps" in told(longer, "shapes", "seam_table2")
@@ -133,7 +134,9 @@ def test_networks_that_start_at_random_are_named(make_plan):
     assert "start at random, since no weights are given (see stand_ins): vgg16 (trainings)." in " ".join(
         told(plan, "shapes", "occse_table1").split()
     )
-    make_file(plan.home("shapes", "occse", "ordinary_vgg16", 0, "train") / "model.pt")  # OC-CSE's VGG16 is this one
+    make_file(
+        plan.home(Run("shapes", "occse", "ordinary_vgg16"), 0, "train") / "model.pt"
+    )  # OC-CSE's VGG16 is this one
     text = told(plan, "shapes", "occse_table1")
     assert "occse_vgg16" in text
     assert "at random" not in text
@@ -146,14 +149,14 @@ def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):
     assert "4 localizations   480 images" in text
     assert "none of it has run" in text
 
-    home = plan.home("shapes", "aeft", "aeft", 0, "train")  # another method: says nothing
+    home = plan.home(Run("shapes", "aeft", "aeft"), 0, "train")  # another method: says nothing
     record = {"seconds": 500.0, "machine": {"host": "elsewhere"}, "outputs": {f"{home}/model.pt": ""}}
-    record["config"] = plan.stage_config("shapes", "aeft", "aeft", 0, "train")
+    record["config"] = plan.stage_config(Run("shapes", "aeft", "aeft"), 0, "train")
     make_file(home / "record.json", json.dumps(record))
     assert "none of it has run" in told(plan, "shapes", "seam_table2")
 
-    home = plan.home("shapes", "seam", "baseline", 0, "train")  # its 200 steps in 300 s, then lost
-    record["config"] = plan.stage_config("shapes", "seam", "baseline", 0, "train")
+    home = plan.home(Run("shapes", "seam", "baseline"), 0, "train")  # its 200 steps in 300 s, then lost
+    record["config"] = plan.stage_config(Run("shapes", "seam", "baseline"), 0, "train")
     record |= {"seconds": 300.0, "outputs": {f"{home}/model.pt": ""}}
     make_file(home / "record.json", json.dumps(record))
     text = " ".join(told(plan, "shapes", "seam_table2").split())

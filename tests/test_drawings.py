@@ -12,6 +12,7 @@ import yaml
 from wsss.errors import WsssError
 from wsss.plan import Plan, drawings, state, targets
 from wsss.plan.outlook import Outlook
+from wsss.plan.runs import Run
 from wsss.provenance.record import recorded
 
 ROOT = Path(__file__).parent.parent
@@ -33,10 +34,10 @@ def test_every_run_resolves_on_every_data_set(plan, config):
     for dataset in config["datasets"]:
         for paper, spec in plan.papers.items():
             for run in spec["runs"]:
-                resolved = plan.resolve(dataset, paper, run)
+                resolved = plan.resolve(Run(dataset, paper, run))
                 assert resolved["method"]["name"] in ("cam", *PAPERS)
                 for stage in ("train", "cam", "crf", "walk"):
-                    plan.stage_config(dataset, paper, run, 0, stage)
+                    plan.stage_config(Run(dataset, paper, run), 0, stage)
                 learnt_from = {resolved["affinity"]["low_alpha"], resolved["affinity"]["high_alpha"]}
                 assert learnt_from <= set(resolved["crf"]["alphas"]), (dataset, paper, run)
 
@@ -53,24 +54,17 @@ def test_every_drawing_knows_its_files_on_every_data_set(plan, config):
 
 
 def test_the_ordinary_classifier_is_the_model_of_the_same_seed(plan):
-    (model,) = [w for w in plan.references("voc12", "occse", "occse", 2, "train") if w.endswith("model.pt")]
+    (model,) = [w for w in plan.references(Run("voc12", "occse", "occse"), 2, "train") if w.endswith("model.pt")]
     assert "/seed2/train/" in model
-    owner = plan.owner("voc12", "occse", "ordinary", "train")
-    assert model == f"{plan.home('voc12', *owner, 2, 'train')}/model.pt"
+    owner = plan.owner(Run("voc12", "occse", "ordinary"), "train")
+    assert model == f"{plan.home(owner, 2, 'train')}/model.pt"
 
 
 def test_only_what_differs_between_runs_is_trained(plan):
-    assert plan.owner("voc12", "seam", "gradcam", "train") == ("seam", "baseline")
-    assert plan.owner("voc12", "occse", "ordinary", "train") == ("eader", "psa")
-    trained = {plan.owner("voc12", p, run, "train") for p, spec in plan.papers.items() for run in spec["runs"]}
-    for pair in (
-        ("eader", "alpha0"),
-        ("eader", "localizer"),
-        ("aeft", "gpp"),
-        ("acr", "baseline"),
-        ("occse", "depth3"),
-    ):
-        assert pair in trained
+    assert plan.owner(Run("voc12", "seam", "gradcam"), "train").word == "seam/baseline"
+    assert plan.owner(Run("voc12", "occse", "ordinary"), "train").word == "eader/psa"
+    trained = {plan.owner(run, "train").word for run in plan.runs.on("voc12")}
+    assert {"eader/alpha0", "eader/localizer", "aeft/gpp", "acr/baseline", "occse/depth3"} <= trained
 
 
 def test_a_table_of_another_papers_run_says_so_when_that_paper_is_not_configured(config):
@@ -157,7 +151,7 @@ def test_a_companion_without_folder_is_no_obstacle_but_for_what_shows_it(config)
     plan.check("coco14")
     inputs = drawings.inputs(drawings.figure(plan, "voc12", "occse", "figure6"))
     assert "results/coco14/occse/occse/seed0/predict/val-0-of-1.zip" in inputs
-    assert plan.resolve("coco14", "aeft", "aeft")["method"]["loss_weights"] == {
+    assert plan.resolve(Run("coco14", "aeft", "aeft"))["method"]["loss_weights"] == {
         "cls": 1.0,
         "attract": 0.15,
         "repel": 0.15,
@@ -181,14 +175,14 @@ def made(plan: Plan, name: str) -> Path:
         home = plan.results / job.dataset / job.paper / job.run / f"seed{job.seed}" / job.stage
         home.mkdir(parents=True, exist_ok=True)
         (home / job.file).write_text(job.file)
-        settings = plan.stage_config(job.dataset, job.paper, job.run, job.seed, job.stage)
+        settings = plan.stage_config(Run(job.dataset, job.paper, job.run), job.seed, job.stage)
         (home / "config.yaml").write_text(yaml.safe_dump(settings))
     folder = Path(targets.folders(plan, "shapes")[f"seam_{name}"])
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(spec))
     with recorded("table", drawings.inputs(spec), [str(folder)], spec, "cpu"):
         (folder / "table.csv").write_text("the table")
-    return Path(plan.metrics("shapes", "seam", "er", 0, "cam"))
+    return Path(plan.metrics(Run("shapes", "seam", "er"), 0, "cam"))
 
 
 def test_a_drawing_is_stale_when_what_it_shows_has_changed_and_not_when_it_was_touched(config, tmp_path):

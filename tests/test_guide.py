@@ -15,6 +15,7 @@ import yaml
 from wsss.cli import parser
 from wsss.methods import METHODS
 from wsss.plan import Plan, targets
+from wsss.plan.runs import Run
 
 ROOT = Path(__file__).parent.parent
 GUIDE = ROOT / "docs/add-a-method.md"
@@ -177,10 +178,10 @@ def test_the_example_is_a_method_and_its_paper_is_found(plan):
 
 
 def test_the_example_starts_from_the_run_that_it_names(plan):
-    config = plan.stage_config("shapes", "recam", "recam", 0, "train")
-    home = plan.home("shapes", "recam", "cam", 0, "train")
+    config = plan.stage_config(Run("shapes", "recam", "recam"), 0, "train")
+    home = plan.home(Run("shapes", "recam", "cam"), 0, "train")
     assert Path(config["train"]["start"]).is_relative_to(home)
-    assert [Path(path) for path in plan.references("shapes", "recam", "recam", 0, "train")].count(
+    assert [Path(path) for path in plan.references(Run("shapes", "recam", "recam"), 0, "train")].count(
         home / "model.pt"
     ) == 1
 
@@ -191,6 +192,6 @@ def test_the_example_changes_no_settings_and_no_code_of_other_papers(plan):
     for paper, spec in alone.papers.items():
         for run in spec["runs"]:
             for stage in ("train", "cam", "predict"):
-                place = ("shapes", paper, run, 0, stage)
+                place = (Run("shapes", paper, run), 0, stage)
                 assert plan.home(*place) == alone.home(*place)
                 assert plan.stage_config(*place) == alone.stage_config(*place)

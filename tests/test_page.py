@@ -10,6 +10,7 @@ import yaml
 from toys import metrics_file
 
 from wsss.plan import Plan, drawings, state, targets
+from wsss.plan.runs import Run
 from wsss.provenance.record import recorded
 from wsss.report.claims import write_claims
 from wsss.report.figures import draw_figure
@@ -50,7 +51,7 @@ def page(tmp_path_factory) -> Path:
     for number, word in enumerate(MADE):
         target = targets.available(plan, "shapes")[word]
         make(plan, target, 0.3 + 0.02 * number)
-    training = plan.home("shapes", "seam", "baseline", 0, "train")
+    training = plan.home(Run("shapes", "seam", "baseline"), 0, "train")
     training.mkdir(parents=True, exist_ok=True)
     (training / "losses.csv").write_text("step,epoch,phase,term,value\n0,0,a,cls,0.7\n1,0,a,cls,0.6\n2,0,a,cls,0.5\n")
     log = plan.results / "logs/shapes/seam/baseline/seed0/train.log"

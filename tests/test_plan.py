@@ -14,6 +14,7 @@ from wsss.plan import Plan, configuration, drawings, targets
 from wsss.plan.layers import Layer, overlay
 from wsss.plan.plan import PRETRAINING
 from wsss.plan.resolve import method_settings, methods, resolve, shrink, stand_in
+from wsss.plan.runs import Run
 from wsss.plan.written import as_yaml, read, read_by_hand, sections_as_yaml
 
 ROOT = Path(__file__).parent.parent
@@ -60,9 +61,9 @@ def shapes(**changes) -> dict:
 
 def test_a_stage_is_shared_up_to_where_settings_differ(make_plan):
     plan = make_plan()
-    assert plan.home("shapes", "a", "twin", 0, "train") == plan.home("shapes", "a", "first", 0, "train")
-    assert plan.home("shapes", "a", "twin", 0, "cam") != plan.home("shapes", "a", "first", 0, "cam")
-    assert plan.home("shapes", "a", "longer", 0, "train") == Path("results/shapes/a/longer/seed0/train")
+    assert plan.home(Run("shapes", "a", "twin"), 0, "train") == plan.home(Run("shapes", "a", "first"), 0, "train")
+    assert plan.home(Run("shapes", "a", "twin"), 0, "cam") != plan.home(Run("shapes", "a", "first"), 0, "cam")
+    assert plan.home(Run("shapes", "a", "longer"), 0, "train") == Path("results/shapes/a/longer/seed0/train")
 
 
 def test_a_run_may_start_a_later_network_from_its_own_classifier(make_plan):
@@ -72,23 +73,23 @@ def test_a_run_may_start_a_later_network_from_its_own_classifier(make_plan):
     plan = make_plan(paper)
     for name in ("first", "longer"):
         model = f"results/shapes/a/{name}/seed3/train/model.pt"
-        assert plan.stage_config("shapes", "a", name, 3, "irn_train")["irn_train"]["backbone"]["weights"] == model
-        assert plan.references("shapes", "a", name, 3, "irn_train") == [model]
+        assert plan.stage_config(Run("shapes", "a", name), 3, "irn_train")["irn_train"]["backbone"]["weights"] == model
+        assert plan.references(Run("shapes", "a", name), 3, "irn_train") == [model]
         start = "results/shapes/pretraining/classifier/seed3/train/model.pt"
-        assert plan.references("shapes", "a", name, 3, "train") == [start]
+        assert plan.references(Run("shapes", "a", name), 3, "train") == [start]
 
 
 def test_trainings_may_start_from_one_that_belongs_to_the_data_set(make_plan):
     plan = make_plan()
-    start = plan.home("shapes", *PRETRAINING, 1, "train") / "model.pt"
+    start = plan.home(Run("shapes", *PRETRAINING), 1, "train") / "model.pt"
     assert start == Path("results/shapes/pretraining/classifier/seed1/train/model.pt")
-    assert plan.references("shapes", "a", "first", 1, "train") == [str(start)]
-    assert plan.references("shapes", "a", "first", 1, "affinity") == [str(start)]
-    assert plan.references("shapes", *PRETRAINING, 1, "train") == []
-    assert plan.resolve("shapes", *PRETRAINING)["train"]["steps"] == 300
+    assert plan.references(Run("shapes", "a", "first"), 1, "train") == [str(start)]
+    assert plan.references(Run("shapes", "a", "first"), 1, "affinity") == [str(start)]
+    assert plan.references(Run("shapes", *PRETRAINING), 1, "train") == []
+    assert plan.resolve(Run("shapes", *PRETRAINING))["train"]["steps"] == 300
     beside = "results/shapes_coco/pretraining/classifier/seed0/train/model.pt"
-    assert plan.references("shapes_coco", "a", "first", 0, "train") == [beside]
-    assert not any("pretraining" in path for path in plan.references("voc12", "a", "first", 0, "train"))
+    assert plan.references(Run("shapes_coco", "a", "first"), 0, "train") == [beside]
+    assert not any("pretraining" in path for path in plan.references(Run("voc12", "a", "first"), 0, "train"))
     datasets = copy.deepcopy(plan.config["datasets"])
     datasets["shapes"]["pretraining"]["train"]["stepz"] = 3
     with pytest.raises(WsssError, match=r"datasets\.shapes\.pretraining: 'train\.stepz' is an unknown key"):
@@ -102,7 +103,7 @@ def test_test_images_are_an_index_apart(make_plan):
     plan = make_plan()
     plan.config["datasets"]["shapes"]["test"] = {"root": "/elsewhere"}
     for stage in ("train", "cam", "crf", "affinity", "walk", "deeplab", "predict", "measure"):
-        config = [p.stage_config("shapes", "a", "first", 0, stage) for p in (plain, plan)]
+        config = [p.stage_config(Run("shapes", "a", "first"), 0, stage) for p in (plain, plan)]
         assert config[0] == config[1]
     assert plan.data_config("shapes") == plain.data_config("shapes")
     voc = plan.test_config("voc12")
@@ -127,17 +128,17 @@ def test_runs_of_test_columns_can_be_submitted():
 
 def test_measuring_settings_share_the_scores_but_not_the_metrics(make_plan):
     plan = make_plan()
-    assert plan.home("shapes", "a", "strict", 0, "cam") == plan.home("shapes", "a", "first", 0, "cam")
-    assert plan.metrics("shapes", "a", "strict", 0, "cam") != plan.metrics("shapes", "a", "first", 0, "cam")
+    assert plan.home(Run("shapes", "a", "strict"), 0, "cam") == plan.home(Run("shapes", "a", "first"), 0, "cam")
+    assert plan.metrics(Run("shapes", "a", "strict"), 0, "cam") != plan.metrics(Run("shapes", "a", "first"), 0, "cam")
 
 
 def test_stage_config_holds_what_determines_the_stage_and_no_more(make_plan):
     plan = make_plan()
-    config = plan.stage_config("shapes", "a", "first", 3, "train")
+    config = plan.stage_config(Run("shapes", "a", "first"), 3, "train")
     assert set(config) == {"stage", "code", "dataset", "seed", "backbone", "method", "train"}
     assert config["stage"] == "train"
     assert config["seed"] == 3
-    assert "crf" in plan.stage_config("shapes", "a", "first", 3, "walk")
+    assert "crf" in plan.stage_config(Run("shapes", "a", "first"), 3, "walk")
 
 
 def test_the_later_layer_of_settings_is_the_stronger():
@@ -149,7 +150,7 @@ def test_the_later_layer_of_settings_is_the_stronger():
 def test_a_data_set_has_the_last_word_on_a_run_but_for_the_command_line(make_plan):
     datasets = shapes(runs={"a/longer": {"train": {"epochs": 7}}})
     for over, epochs in (({}, 7), ({"train": {"epochs": 8}}, 8)):
-        config = make_plan(datasets=datasets, overrides=over).resolve("shapes", "a", "longer")
+        config = make_plan(datasets=datasets, overrides=over).resolve(Run("shapes", "a", "longer"))
         assert config["train"]["epochs"] == epochs
 
 
@@ -204,7 +205,7 @@ def test_a_network_that_only_the_configuration_names_may_have_a_stand_in(make_pl
     datasets = shapes(stand_ins={"mobilenet_v2": {"weights": "mobilenet_v2.pth"}}, **over)
     plan = make_plan(datasets=datasets, overrides=named if where == "overrides" else {})
     plan.check("shapes")
-    assert plan.references("shapes", "a", "first", 0, "train") == ["mobilenet_v2.pth"]
+    assert plan.references(Run("shapes", "a", "first"), 0, "train") == ["mobilenet_v2.pth"]
 
 
 @pytest.mark.parametrize("method", ["cam", {"name": "cam"}])
@@ -228,14 +229,14 @@ def test_a_wrong_key_is_named(make_plan, change, message):
     paper = copy.deepcopy(PAPER)
     paper["runs"]["first"].update(change)
     with pytest.raises(WsssError, match=message):
-        make_plan(paper).resolve("shapes", "a", "first")
+        make_plan(paper).resolve(Run("shapes", "a", "first"))
 
 
 def test_every_method_resolves_for_every_configured_data_set(make_plan):
     for method in methods():
         plan = make_plan({**PAPER, "runs": {"first": {"method": method}}, "tables": {}})
         for dataset in plan.config["datasets"]:
-            config = plan.resolve(dataset, "a", "first")
+            config = plan.resolve(Run(dataset, "a", "first"))
             assert config["method"]["name"] == method
             assert config["train"]["epochs"] > 0
 
@@ -245,23 +246,23 @@ def test_a_reference_to_another_run_is_its_model(make_plan):
     paper["runs"]["child"] = {"method": "cam", "backbone": {"weights": "run:twin"}}
     plan = make_plan(paper)
     model = "results/shapes/a/first/seed2/train/model.pt"
-    assert plan.references("shapes", "a", "child", 2, "train") == [model]
-    assert plan.stage_config("shapes", "a", "child", 2, "train")["backbone"]["weights"] == model
+    assert plan.references(Run("shapes", "a", "child"), 2, "train") == [model]
+    assert plan.stage_config(Run("shapes", "a", "child"), 2, "train")["backbone"]["weights"] == model
 
 
 def test_official_weights_are_all_that_their_stage_reads(make_plan):
     paper = copy.deepcopy(PAPER)
     paper["runs"]["official"] = {"method": "seam", "train": {"weights": "seam.pth"}}
     plan = make_plan(paper)
-    assert plan.references("voc12", "a", "official", 0, "train") == ["seam.pth"]
-    assert any(path.endswith(".params") for path in plan.references("voc12", "a", "official", 0, "affinity"))
+    assert plan.references(Run("voc12", "a", "official"), 0, "train") == ["seam.pth"]
+    assert any(path.endswith(".params") for path in plan.references(Run("voc12", "a", "official"), 0, "affinity"))
     for stage, section in (("affinity", "affinity"), ("irn_train", "irn_train")):
-        assert len(plan.learnt_from("voc12", "a", "official", 0, stage)) == 2  # shards of both parts of the images
+        assert len(plan.learnt_from(Run("voc12", "a", "official"), 0, stage)) == 2  # shards of both parts of the images
         paper["runs"]["official"][section] = {"train": {"weights": "official.pth"}}
-        assert make_plan(paper).learnt_from("voc12", "a", "official", 0, stage) == []
+        assert make_plan(paper).learnt_from(Run("voc12", "a", "official"), 0, stage) == []
     paper["runs"]["official"]["affinity"] = {"train": {"weights": "aff.pth"}}
-    assert make_plan(paper).references("voc12", "a", "official", 0, "affinity") == ["aff.pth"]
-    assert "seam.pth" in plan.stage_config("voc12", "a", "official", 0, "cam")["train"]["weights"]
+    assert make_plan(paper).references(Run("voc12", "a", "official"), 0, "affinity") == ["aff.pth"]
+    assert "seam.pth" in plan.stage_config(Run("voc12", "a", "official"), 0, "cam")["train"]["weights"]
 
 
 @pytest.mark.parametrize("keys", [("train",), ("affinity", "train"), ("irn_train", "train")])
@@ -271,7 +272,7 @@ def test_another_run_is_no_file_of_official_weights(make_plan, keys):
         change = {key: change}
     paper["runs"]["first"].update(change)
     with pytest.raises(WsssError, match=rf"a\.yaml, run first: '{'.'.join(keys)}\.weights' takes a file"):
-        make_plan(paper).resolve("shapes", "a", "first")
+        make_plan(paper).resolve(Run("shapes", "a", "first"))
 
 
 def test_a_training_may_start_from_another_runs_whole_classifier(make_plan):
@@ -279,8 +280,8 @@ def test_a_training_may_start_from_another_runs_whole_classifier(make_plan):
     paper["runs"]["further"] = {"method": "cam", "train": {"start": "run:longer"}}
     plan = make_plan(paper)
     start = "results/shapes/a/longer/seed1/train/model.pt"
-    assert start in plan.references("shapes", "a", "further", 1, "train")
-    assert plan.stage_config("shapes", "a", "further", 1, "train")["train"]["start"] == start
+    assert start in plan.references(Run("shapes", "a", "further"), 1, "train")
+    assert plan.stage_config(Run("shapes", "a", "further"), 1, "train")["train"]["start"] == start
 
 
 def test_sizes_shrink_with_the_data_set():
@@ -347,8 +348,8 @@ def test_a_paper_file_with_an_unknown_key_is_named(make_plan):
 
 def test_pretraining_has_images_of_its_own(make_plan):
     plan = make_plan()
-    assert plan.stage_config("shapes", *PRETRAINING, 0, "train")["dataset"]["splits"]["train"] == "icons"
-    assert plan.stage_config("shapes", "a", "first", 0, "train")["dataset"]["splits"]["train"] == "train"
+    assert plan.stage_config(Run("shapes", *PRETRAINING), 0, "train")["dataset"]["splits"]["train"] == "icons"
+    assert plan.stage_config(Run("shapes", "a", "first"), 0, "train")["dataset"]["splits"]["train"] == "train"
     plan.config["datasets"]["shapes"]["pretraining"]["images"] = "icnos"
     with pytest.raises(WsssError, match=r"split in datasets\.shapes\.pretraining\.images 'icnos'"):
         plan.check("shapes")
@@ -359,9 +360,9 @@ def test_pseudo_label_images_split_into_measured_ones_and_the_rest(make_plan):
     plan.config["datasets"]["shapes"]["splits"] = {"train": "train", "measured": "train", "val": "val"}
     assert plan.parts("shapes", "train") == ["measured"]
     assert plan.parts("voc12", "train") == ["measured", "rest"]
-    home = plan.home("shapes", "a", "first", 0, "cam")
+    home = plan.home(Run("shapes", "a", "first"), 0, "cam")
     assert plan.shards(home, "cam", "shapes", "train") == [f"{home}/measured-{i}-of-2.npz" for i in range(2)]
-    home = plan.home("voc12", "a", "first", 0, "walk")
+    home = plan.home(Run("voc12", "a", "first"), 0, "walk")
     assert len(plan.shards(home, "walk", "voc12", "train", "val")) == 6
 
 
@@ -369,7 +370,7 @@ def test_shards_that_are_there_stay_when_another_number_is_configured(make_plan,
     results = str(tmp_path / "results")
     known = {"results": results, "datasets": shapes(splits={"train": "train", "measured": "train", "val": "val"})}
     whole, cut = make_plan(**known), make_plan(**known, shards=3)
-    cam, crf = (Path(whole.home("shapes", "a", "first", 0, stage)) for stage in ("cam", "crf"))
+    cam, crf = (Path(whole.home(Run("shapes", "a", "first"), 0, stage)) for stage in ("cam", "crf"))
     assert len(cut.shards(cam, "cam", "shapes", "train")) == 3
     cam.mkdir(parents=True)
     (cam / "measured-0-of-2.npz").touch()  # one of two: not whole
@@ -390,7 +391,9 @@ def test_results_of_the_old_layout_are_refused(make_plan, tmp_path):
 def test_settings_are_written_in_the_same_bytes_with_and_without_libyaml(make_plan):
     """Snakemake runs a job again whose settings are written in other bytes."""
     plan = make_plan()
-    values = [plan.stage_config("shapes", "a", "first", 0, stage) for stage in ("train", "walk", "predict", "measure")]
+    values = [
+        plan.stage_config(Run("shapes", "a", "first"), 0, stage) for stage in ("train", "walk", "predict", "measure")
+    ]
     values.append({"note": "±" + " long texts with other letters than ASCII are broken into lines" * 4})
     assert [as_yaml(value) for value in values] == [yaml.safe_dump(value) for value in values]
 
@@ -398,7 +401,7 @@ def test_settings_are_written_in_the_same_bytes_with_and_without_libyaml(make_pl
 def test_settings_written_section_by_section_have_the_same_bytes(make_plan):
     plan = make_plan()
     for seed, stage in itertools.product((0, 1), ("train", "cam", "walk", "predict", "measure", "train")):
-        config = plan.stage_config("shapes", "a", "first", seed, stage)
+        config = plan.stage_config(Run("shapes", "a", "first"), seed, stage)
         assert sections_as_yaml(config) == yaml.safe_dump(config)
     assert sections_as_yaml({"a": 1}) != sections_as_yaml({"a": "1"})  # what is kept is found by name and content
 
@@ -415,8 +418,8 @@ def test_a_file_of_settings_that_is_no_yaml_is_named(tmp_path):
 def test_what_a_layer_does_not_touch_is_shared_and_never_changed(make_plan):
     released = method_settings("cam")
     plan = make_plan(overrides={"train": {"steps": 7}})
-    assert plan.resolve("shapes", "a", "first")["train"]["steps"] == 7
-    assert plan.resolve("shapes", *PRETRAINING)["backbone"]["weights"] is None
+    assert plan.resolve(Run("shapes", "a", "first"))["train"]["steps"] == 7
+    assert plan.resolve(Run("shapes", *PRETRAINING))["backbone"]["weights"] is None
     assert method_settings("cam") == released
 
 

@@ -10,6 +10,7 @@ import yaml
 from torch.nn.modules.dropout import _DropoutNd
 
 from wsss.plan import Plan, drawings
+from wsss.plan.runs import Run
 from wsss.provenance.record import supervision
 from wsss.refine import affinity_net
 from wsss.report.grid import Grid
@@ -34,7 +35,7 @@ def plan() -> Plan:
 @pytest.mark.parametrize("run", ["seam/seam", "eader/psa", "occse/occse", "aeft/aeft", "acr/acr"])
 def test_affinitynet_has_the_backbone_of_the_releases_whatever_its_classifier_has(plan, run):
     """networks/resnet38_aff.py: dropout .3 and .5, conv1a and b2 frozen, 105.615 M parameters that are trained."""
-    config = plan.resolve("voc12", *run.split("/"))
+    config = plan.resolve(Run("voc12", *run.split("/")))
     with torch.device("meta"):
         net = affinity_net.build(config, initial=False)
     dropped = {name: module.p for name, module in net.backbone.named_modules() if isinstance(module, _DropoutNd)}
@@ -50,15 +51,17 @@ def test_affinitynet_has_the_backbone_of_the_releases_whatever_its_classifier_ha
 
 
 def test_affinitynet_of_aeft_starts_from_the_classifier_of_psa(plan):
-    (model,) = plan.references("voc12", "aeft", "aeft", 0, "affinity")
-    assert model == f"{plan.home('voc12', 'aeft', 'psa', 0, 'train')}/model.pt"
-    assert plan.references("voc12", "acr", "acr", 0, "affinity") == ["weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"]
+    (model,) = plan.references(Run("voc12", "aeft", "aeft"), 0, "affinity")
+    assert model == f"{plan.home(Run('voc12', 'aeft', 'psa'), 0, 'train')}/model.pt"
+    assert plan.references(Run("voc12", "acr", "acr"), 0, "affinity") == [
+        "weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
+    ]
 
 
 def test_the_dropout_of_aefts_affinitynet_ends_where_its_validation_starts(plan):
-    assert plan.resolve("voc12", "aeft", "aeft")["affinity"]["dropout_until"] == 1600
+    assert plan.resolve(Run("voc12", "aeft", "aeft"))["affinity"]["dropout_until"] == 1600
     for other in ("seam/seam", "occse/occse", "acr/acr"):
-        assert plan.resolve("voc12", *other.split("/"))["affinity"]["dropout_until"] is None
+        assert plan.resolve(Run("voc12", *other.split("/")))["affinity"]["dropout_until"] is None
 
 
 @pytest.mark.parametrize(("until", "expected"), [(None, (True, True)), (3, (True, False)), (0, (False, False))])
@@ -74,20 +77,22 @@ def test_dropout_is_off_from_its_step_on(until, expected):
 
 
 def test_walks_that_nobody_released_are_those_of_the_same_group(plan):
-    walks = {run: plan.resolve("voc12", *run.split("/"))["walk"] for run in ("occse/occse", "aeft/aeft", "acr/acr")}
+    walks = {
+        run: plan.resolve(Run("voc12", *run.split("/")))["walk"] for run in ("occse/occse", "aeft/aeft", "acr/acr")
+    }
     assert walks["occse/occse"] == walks["acr/acr"] == walks["aeft/aeft"]
     assert walks["aeft/aeft"] == {"alpha": 19, "beta": 8, "log_steps": 6, "crf": True}  # infer_aff.py
-    assert plan.resolve("voc12", "seam", "seam")["walk"] == {"alpha": 6, "beta": 8, "log_steps": 6, "crf": False}
+    assert plan.resolve(Run("voc12", "seam", "seam"))["walk"] == {"alpha": 6, "beta": 8, "log_steps": 6, "crf": False}
 
 
 def test_acrs_crf_has_no_exponent_that_the_release_never_makes(plan):
-    resolved = plan.resolve("voc12", "acr", "acr")
+    resolved = plan.resolve(Run("voc12", "acr", "acr"))
     assert resolved["crf"]["alphas"] == [6, 24]
     assert (resolved["affinity"]["low_alpha"], resolved["affinity"]["high_alpha"]) == (6, 24)
 
 
 def test_acrs_masks_are_made_by_irnet_as_rib_sets_it(plan):
-    resolved = plan.resolve("voc12", "acr", "acr")
+    resolved = plan.resolve(Run("voc12", "acr", "acr"))
     assert resolved["deeplab"]["labels"] == "irn_walk"
     assert (resolved["irn_marks"]["fg_threshold"], resolved["irn_marks"]["bg_threshold"]) == (0.35, 0.17)
     assert (resolved["irn_walk"]["score_power"], resolved["irn_walk"]["background"]) == (1.3, 0.27)
@@ -97,15 +102,15 @@ def test_acrs_masks_are_made_by_irnet_as_rib_sets_it(plan):
 
 def test_irnet_has_the_backgrounds_of_the_releases_scripts_for_coco(plan):
     """run_sample_coco.py of RIB (behind ACR) and of ReCAM."""
-    assert plan.resolve("coco14", "acr", "acr")["irn_walk"]["background"] == 0.22
-    assert plan.resolve("coco14", "acr", "acr")["irn_walk"]["score_power"] == 1.3
+    assert plan.resolve(Run("coco14", "acr", "acr"))["irn_walk"]["background"] == 0.22
+    assert plan.resolve(Run("coco14", "acr", "acr"))["irn_walk"]["score_power"] == 1.3
 
 
 def test_of_acrs_updates_52_may_be_left_out(plan):
-    train = plan.resolve("voc12", "acr", "acr")["train"]
+    train = plan.resolve(Run("voc12", "acr", "acr"))["train"]
     assert (schedule := Schedule(10582, train)).steps == 52880
     assert int(train["may_skip"] * schedule.steps) == 52
-    assert plan.resolve("voc12", "seam", "seam")["train"]["may_skip"] == 0
+    assert plan.resolve(Run("voc12", "seam", "seam"))["train"]["may_skip"] == 0
 
 
 # ---- segmentation networks
@@ -125,20 +130,20 @@ def test_the_head_of_seams_network_starts_as_released():
 
 
 def test_seams_batch_norms_see_the_images_of_one_gpu(plan):
-    train = plan.resolve("voc12", "seam", "seam")["deeplab"]["train"]
+    train = plan.resolve(Run("voc12", "seam", "seam"))["deeplab"]["train"]
     assert (train["batch_size"], train["accumulate"]) == (10, 2)
 
 
 def test_images_of_seams_network_are_resized_without_antialiasing(plan):
-    resolved = plan.resolve("voc12", "seam", "seam")
+    resolved = plan.resolve(Run("voc12", "seam", "seam"))
     assert resolved["deeplab"]["train"]["antialias"] is resolved["predict"]["antialias"] is False
     for other in ("aeft/aeft", "acr/acr", "occse/occse", "eader/psa"):
-        resolved = plan.resolve("voc12", *other.split("/"))
+        resolved = plan.resolve(Run("voc12", *other.split("/")))
         assert resolved["deeplab"]["train"]["antialias"] is resolved["predict"]["antialias"] is True
 
 
 def test_aefts_network_has_one_reading_and_mctformers_is_the_other(plan):
-    train = plan.resolve("voc12", "aeft", "aeft")["deeplab"]["train"]
+    train = plan.resolve(Run("voc12", "aeft", "aeft"))["deeplab"]["train"]
     assert (train["batch_size"], train["optimizer"]["lr"]) == (8, 0.001)
     assert Schedule(10582, train).steps == 10576
     other = resolve({"deeplab": {"preset": "mctformer"}})["deeplab"]["train"]
@@ -148,7 +153,7 @@ def test_aefts_network_has_one_reading_and_mctformers_is_the_other(plan):
 
 def test_all_networks_have_one_budget_on_coco(plan):
     runs = [(paper, run) for paper in ("seam", "occse", "aeft", "acr") for run in plan.papers[paper]["runs"]]
-    steps = {Schedule(82081, plan.resolve("coco14", *run)["deeplab"]["train"]).steps for run in runs}
+    steps = {Schedule(82081, plan.resolve(Run("coco14", *run))["deeplab"]["train"]).steps for run in runs}
     assert steps == {100_000}
 
 
@@ -160,7 +165,7 @@ CHOSEN = {"occse/occse": [3, 6, 9, 12, 15], "aeft/aeft": [20, 24, 28, 32, 36, 40
 @pytest.mark.parametrize(("run", "epochs"), CHOSEN.items())
 def test_runs_that_were_published_with_their_best_epoch_choose_it_and_say_so(plan, run, epochs):
     paper, name = run.split("/")
-    config = plan.stage_config("voc12", paper, name, 0, "train")
+    config = plan.stage_config(Run("voc12", paper, name), 0, "train")
     assert config["train"]["select"] == "best"
     assert {"cam", "measure"} <= set(config)  # what the choice depends on
     assert any("the epoch was chosen" in line for line in supervision("train", config))
@@ -174,21 +179,21 @@ def test_runs_that_were_published_with_their_best_epoch_choose_it_and_say_so(pla
 def test_no_other_run_chooses_its_epoch_and_none_on_other_data(plan):
     for paper, spec in plan.papers.items():
         for run in spec["runs"]:
-            config = plan.resolve("voc12", paper, run)
+            config = plan.resolve(Run("voc12", paper, run))
             chooses = config["method"]["name"] in ("occse", "aeft", "acr")
             chooses &= not (run.endswith("_last") or run.startswith("reconstructor"))
             assert config["train"]["select"] == ("best" if chooses else "last"), run
             for dataset in ("shapes", "coco14"):
-                assert plan.resolve(dataset, paper, run)["train"]["select"] == "last"
-    config = plan.stage_config("voc12", "seam", "seam", 0, "train")
+                assert plan.resolve(Run(dataset, paper, run))["train"]["select"] == "last"
+    config = plan.stage_config(Run("voc12", "seam", "seam"), 0, "train")
     assert not {"cam", "measure"} & set(config)
     assert supervision("train", config) == ["image-level labels of the training images"]
 
 
 def test_the_last_epochs_are_shared_where_no_epoch_is_chosen(plan):
     for paper in ("occse", "aeft", "acr"):
-        assert plan.owner("shapes", paper, f"{paper}_last", "cam") == (paper, paper)
-        assert plan.owner("voc12", paper, f"{paper}_last", "train") == (paper, f"{paper}_last")
+        assert plan.owner(Run("shapes", paper, f"{paper}_last"), "cam").word == f"{paper}/{paper}"
+        assert plan.owner(Run("voc12", paper, f"{paper}_last"), "train").word == f"{paper}/{paper}_last"
 
 
 def test_a_table_says_of_which_rows_the_epoch_was_chosen_on_masks(plan):
@@ -202,12 +207,12 @@ def test_a_table_says_of_which_rows_the_epoch_was_chosen_on_masks(plan):
 
 
 def test_psa_has_its_own_recipe_and_shares_what_another_paper_trains_alike(plan):
-    config = plan.resolve("voc12", "psa", "resnet38")
+    config = plan.resolve(Run("voc12", "psa", "resnet38"))
     assert Schedule(10582, config["train"]).steps == 661 * 15
     assert (config["affinity"]["low_alpha"], config["affinity"]["high_alpha"]) == (4, 32)
     assert config["walk"] == {"alpha": 16, "beta": 8, "log_steps": 8, "crf": False}
-    assert plan.owner("voc12", "psa", "resnet38", "walk") == ("eader", "psa")
-    vgg = plan.resolve("voc12", "psa", "vgg16")
+    assert plan.owner(Run("voc12", "psa", "resnet38"), "walk").word == "eader/psa"
+    vgg = plan.resolve(Run("voc12", "psa", "vgg16"))
     assert (vgg["train"]["optimizer"]["lr"], vgg["affinity"]["train"]["optimizer"]["lr"]) == (0.1, 0.1)
     assert (vgg["method"]["power"], vgg["deeplab"]["model"], vgg["deeplab"]["backbone"]["name"]) == (
         0.5,
@@ -217,7 +222,7 @@ def test_psa_has_its_own_recipe_and_shares_what_another_paper_trains_alike(plan)
 
 
 def test_irn_has_the_settings_of_its_sample_script(plan):
-    config = plan.resolve("voc12", "irn", "irn")
+    config = plan.resolve(Run("voc12", "irn", "irn"))
     assert Schedule(10582, config["train"]).steps == 661 * 5
     assert config["irn_marks"]["fg_threshold"] == 0.30
     assert config["irn_marks"]["bg_threshold"] == 0.05

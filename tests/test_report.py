@@ -22,6 +22,7 @@ from wsss.methods import build as build_method
 from wsss.plan import Plan, drawings, state, targets
 from wsss.plan.checks import METRICS
 from wsss.plan.plan import PRETRAINING
+from wsss.plan.runs import Run
 from wsss.provenance.audit import audit
 from wsss.provenance.record import recorded
 from wsss.report import pictures, words
@@ -176,10 +177,10 @@ def test_the_page_is_one_file_with_what_is_made_and_what_is_missing(world):
         draw_figure(drawings.figure(plan, "shapes", "seam", "thresholds"), curves)
     losses = ["step,epoch,phase,term,value", "0,0,classifier,cls,0.7", "1,0,classifier,cls,0.6"]
     for paper, run in (("seam", "baseline"), PRETRAINING):
-        training = plan.home("shapes", paper, run, 0, "train")
+        training = plan.home(Run("shapes", paper, run), 0, "train")
         training.mkdir(parents=True, exist_ok=True)
         (training / "losses.csv").write_text("\n".join([*losses, ""]))
-    official = plan.home("shapes", "seam", "seam", 0, "train")  # read, not trained: no curves
+    official = plan.home(Run("shapes", "seam", "seam"), 0, "train")  # read, not trained: no curves
     official.mkdir(parents=True, exist_ok=True)
     (official / "losses.csv").write_text(losses[0] + "\n")
 

@@ -16,6 +16,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from wsss import backbones, methods
 from wsss.data.transforms import multi_scale, resize, resize_label, resize_label_plain, resize_plain
 from wsss.plan import Plan
+from wsss.plan.runs import Run
 from wsss.refine import affinity_net, irn_net, irn_walk
 from wsss.segment.models import LargeFovSeam
 from wsss.segment.presets import resolve
@@ -171,7 +172,7 @@ def plan() -> Plan:
 
 
 def resolved(plan: Plan, run: str) -> dict:
-    return plan.resolve("voc12", *run.split("/"))
+    return plan.resolve(Run("voc12", *run.split("/")))
 
 
 def at(config, path: str):

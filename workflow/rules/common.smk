@@ -79,6 +79,7 @@ from wsss.plan import (
     targets,
     usage,
 )
+from wsss.plan.runs import Run
 from wsss.plan.written import as_yaml, sections_as_yaml
 from wsss.stages import (
     IN_SHARDS,
@@ -137,9 +138,14 @@ wildcard_constraints:
 # ---- what jobs read
 
 
+def run_of(w):
+    """The run that the wildcards name."""
+    return Run(w.dataset, w.paper, w.run)
+
+
 def home(w, stage):
     """Folder of a stage of the run that the wildcards name."""
-    return str(plan.home(w.dataset, w.paper, w.run, w.seed, stage))
+    return str(plan.home(run_of(w), w.seed, stage))
 
 
 def job(w, stage, file):
@@ -171,12 +177,12 @@ def model(stage):
 
 def learnt_from(stage):
     """Shards of an earlier stage that a network is trained on."""
-    return lambda w: plan.learnt_from(w.dataset, w.paper, w.run, w.seed, stage)
+    return lambda w: plan.learnt_from(run_of(w), w.seed, stage)
 
 
 def weights(stage):
     """Models of other runs and weight files that a training's settings name."""
-    return lambda w: plan.references(w.dataset, w.paper, w.run, w.seed, stage)
+    return lambda w: plan.references(run_of(w), w.seed, stage)
 
 
 def measured_shards(w):
@@ -193,7 +199,8 @@ def submitted(paper, run):
         except WsssError as error:
             raise WorkflowError(str(error))
         seeds = plan.dataset(DATASET)["seeds"]
-        homes = [plan.home(DATASET, paper, run, seed, "predict") for seed in seeds]
+        there = Run(DATASET, paper, run)
+        homes = [plan.home(there, seed, "predict") for seed in seeds]
         return [f"{home.parent}/submission/results.tgz" for home in homes]
 
     return archives
@@ -401,7 +408,7 @@ def has_processes(w, stage):
     asked = STAGES[stage].processes
     if isinstance(asked, bool):
         return asked
-    return bool(setting(plan.resolve(w.dataset, w.paper, w.run), asked))
+    return bool(setting(plan.resolve(run_of(w)), asked))
 
 
 def threads(stage):

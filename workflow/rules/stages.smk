@@ -16,7 +16,7 @@ rule configure:
         ENV
     params:
         text=lambda w: sections_as_yaml(
-            plan.stage_config(w.dataset, w.paper, w.run, w.seed, w.stage)
+            plan.stage_config(run_of(w), w.seed, w.stage)
         ),
     shell:
         "printf %s {params.text:q} > {output:q}"

@@ -39,13 +39,13 @@ class Result(NamedTuple):
         dataset = self.plan.dataset(self.run.dataset)
         found = []
         for seed in dataset["seeds"]:
-            path = self.plan.metrics(*self.run, seed, self.stage, images)
+            path = self.plan.metrics(self.run, seed, self.stage, images)
             found.append(path)
         return found
 
     def chosen(self) -> str | None:
         """Describe the epochs of the classifier out of which the one that this rests on was chosen on masks."""
-        config = self.plan.resolve(*self.run)
+        config = self.plan.resolve(self.run)
         train = config["train"]
         if "train" not in sections(self.stage, config) or train["select"] == "last":
             return None
@@ -59,14 +59,14 @@ class Result(NamedTuple):
         dataset = self.run.dataset
         if not self.plan.dataset(dataset).get("published"):
             return f"data set {dataset}, backbone {self._network()}"
-        changed = self.plan.departures(*self.run)
+        changed = self.plan.departures(self.run)
         if changed:
             return f"other settings than the paper's: {counted(changed)}"
         return None
 
     def _network(self) -> str:
         """Name the network that makes this."""
-        config = self.plan.resolve(*self.run)
+        config = self.plan.resolve(self.run)
         section = config["deeplab"] if self.stage == "predict" else config
         return str(section["backbone"]["name"])
 

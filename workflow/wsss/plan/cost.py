@@ -120,7 +120,7 @@ def _empty(settings: Any) -> Iterator[str]:
 @functools.cache
 def config_of(plan: Plan, job: Job) -> Raw:
     """Return the settings of a job's stage."""
-    return plan.stage_config(*job.of_run, job.stage)
+    return plan.stage_config(job.of_run, job.seed, job.stage)
 
 
 def amount(job: Job, config: Raw, counts: Counts) -> tuple[int | None, int | None]:

@@ -181,16 +181,16 @@ def _files_of_column(plan: Plan, run: Run, entry: Raw, images: str) -> Raw:
     seed = plan.dataset(run.dataset)["seeds"][0]
     found: Raw = {}
     if "kind" in entry:
-        home = plan.home(*run, seed, "train")
+        home = plan.home(run, seed, "train")
         found["model"] = str(home / "model.pt")
-        found["config"] = plan.stage_config(*run, seed, "cam")
+        found["config"] = plan.stage_config(run, seed, "cam")
         return found
     stage = entry.get("stage", "cam")
-    home = plan.home(*run, seed, stage)
+    home = plan.home(run, seed, stage)
     found["stage"] = stage
     found["files"] = plan.shards(home, stage, run.dataset, images)
     if stage in WITH_EXPONENTS:
-        found["metrics"] = [plan.metrics(*run, seed, stage, images)]
+        found["metrics"] = [plan.metrics(run, seed, stage, images)]
     return found
 
 

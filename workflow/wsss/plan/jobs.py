@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsss.plan.plan import Plan
+from wsss.plan.runs import Run
 from wsss.stages import STAGES
 
 
@@ -26,13 +27,13 @@ class Job:
         return STAGES[self.stage].trains
 
     @property
-    def of_run(self) -> tuple[str, str, str, int]:
-        """Data set, paper, run and seed: how the plan is asked about the run of this job."""
-        return self.dataset, self.paper, self.run, self.seed
+    def of_run(self) -> Run:
+        """The run that the job is one of."""
+        return Run(self.dataset, self.paper, self.run)
 
     def folder(self, plan: Plan) -> Path:
         """Return the folder that the job writes to."""
-        return plan.folder(*self.of_run) / self.stage
+        return plan.folder(self.of_run, self.seed) / self.stage
 
     # ---- what the name of the file tells
 
@@ -86,8 +87,8 @@ def inputs(plan: Plan, job: Job) -> list[str]:
     if job.stage == "submission":
         return _all_shards(plan, job, "predict", "test")
     if job.trains:
-        shards = plan.learnt_from(*job.of_run, job.stage)
-        models = plan.references(*job.of_run, job.stage)
+        shards = plan.learnt_from(job.of_run, job.seed, job.stage)
+        models = plan.references(job.of_run, job.seed, job.stage)
         return [*shards, *models]
     return [*same_shard(plan, job), *model(plan, job)]
 
@@ -101,7 +102,7 @@ def _all_shards(plan: Plan, job: Job, source: str, images: str) -> list[str]:
         source: the stage.
         images: the role of the images.
     """
-    home = plan.home(*job.of_run, source)
+    home = plan.home(job.of_run, job.seed, source)
     return plan.shards(home, source, job.dataset, images)
 
 
@@ -110,7 +111,7 @@ def same_shard(plan: Plan, job: Job) -> list[str]:
     source = STAGES[job.stage].shard_of
     if source is None:
         return []
-    home = plan.home(*job.of_run, source)
+    home = plan.home(job.of_run, job.seed, source)
     return [f"{home}/{job.stem}.npz"]
 
 
@@ -119,5 +120,5 @@ def model(plan: Plan, job: Job) -> list[str]:
     source = STAGES[job.stage].model_of
     if source is None:
         return []
-    home = plan.home(*job.of_run, source)
+    home = plan.home(job.of_run, job.seed, source)
     return [f"{home}/model.pt"]

@@ -10,6 +10,7 @@ from wsss.plan import jobs
 from wsss.plan.jobs import Job, job_of
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
+from wsss.plan.runs import Run
 from wsss.plan.written import read
 
 
@@ -110,13 +111,13 @@ class Outlook:
 
     def _differs_now(self, job: Job) -> bool:
         """Tell whether the stage's folder, or the index, was made with other settings or code than there are now."""
-        return self._stage_differs(*job.of_run, job.stage) or self.stale_index(job.dataset)
+        return self._stage_differs(job.of_run, job.seed, job.stage) or self.stale_index(job.dataset)
 
     @functools.cache  # noqa: B019
-    def _stage_differs(self, dataset: str, paper: str, run: str, seed: int, stage: str) -> bool:
+    def _stage_differs(self, run: Run, seed: int, stage: str) -> bool:
         """Tell whether the folder of a stage was made with other settings or code than there are now."""
-        folder = self.plan.folder(dataset, paper, run, seed) / stage
-        return differs(folder, lambda: self.plan.stage_config(dataset, paper, run, seed, stage))
+        folder = self.plan.folder(run, seed) / stage
+        return differs(folder, lambda: self.plan.stage_config(run, seed, stage))
 
 
 def differs(folder: Path, configured: Callable[[], Raw]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from wsss import stages
@@ -22,7 +22,7 @@ from wsss.plan.sizes import Counts, sizes
 from wsss.plan.written import read
 from wsss.stages import STAGES
 
-__all__ = ["PAPERS", "PRETRAINING", "Plan"]
+__all__ = ["PAPERS", "PRETRAINING", "Plan", "Run"]
 
 PAPERS = PACKAGE.parent / "papers"
 OLD_FOLDERS = ("seed", "metrics", "segment", "irnet", "irn", "irn_labels")  # of stages, before these had their names
@@ -34,7 +34,7 @@ class Plan:
 
     Most methods are asked about a stage of a run, in the same words:
 
-    * ``dataset``, ``paper``, ``run``: the data set, the paper, and the name of the run in the paper's file;
+    * ``run``: the run, which knows its data set, its paper and its name in the paper's file;
     * ``seed``: the random seed, a number or its digits;
     * ``stage``: the stage.
 
@@ -44,48 +44,64 @@ class Plan:
         files: the files that the configuration comes from; errors name their lines.
     """
 
-    def __init__(self, config: Raw, paper_folder: str | Path = PAPERS, files: Sequence[str | Path] = ()):
+    def __init__(
+        self,
+        config: Raw,
+        paper_folder: str | Path = PAPERS,
+        files: Sequence[str | Path] = (),
+    ):
         self.config = config
         self.results = Path(config["results"])
         self.paper_folder = Path(paper_folder)
         self.papers = papers.load(config["papers"], paper_folder)
-        self.runs = Runs(config, self.papers, self.paper_folder, tuple(map(Path, files)))
+        said_in = tuple(map(Path, files))
+        self.runs = Runs(config, self.papers, self.paper_folder, said_in)
 
     # ---- settings
 
-    def resolve(self, dataset: str, paper: str, run: str) -> Raw:
+    def resolve(self, run: Run) -> Raw:
         """Resolve all settings of a run. References name the paper and the run they mean, also the run itself."""
-        return self.runs.resolve(Run(dataset, paper, run))
+        return self.runs.resolve(run)
 
-    def departures(self, dataset: str, paper: str, run: str) -> list[str]:
+    def departures(self, run: Run) -> list[str]:
         """List the settings that the data set's entry or the command line change in a run, as dotted keys."""
-        return self.runs.departures(Run(dataset, paper, run))
+        return self.runs.departures(run)
 
-    def stage_config(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> Raw:
+    def stage_config(self, run: Run, seed: int | str, stage: str) -> Raw:
         """Collect everything that decides a stage's result: its settings and the digest of its code.
 
         It is written beside the result. Where it differs from what is written there, the result is stale.
         """
-        return dict(self._stage_config(Run(dataset, paper, run), int(seed), stage))
+        found = self._stage_config(run, int(seed), stage)
+        return dict(found)
 
     @functools.cache  # noqa: B019  a plan lives as long as the process
     def _stage_config(self, run: Run, seed: int, stage: str) -> Raw:
         """Collect what decides a stage's result once for all who ask."""
-        config = self.runs.resolve(run)
-        sections = STAGE_ALONE[stage] if stage in STAGE_ALONE else stages.sections(stage, config)
-        settings = {name: config[name] for name in sections}
 
-        def model(owner: str, other: str) -> str:
-            return str(self.home(run.dataset, owner, other, seed, "train") / "model.pt")
+        def model(paper: str, name: str) -> str:
+            other = run.beside(paper, name)
+            return str(self.model(other, seed))
 
+        settings = self._sections_of(run, stage)
         own = replace_references(settings, model)
         return {
             "stage": stage,
             "code": stage_code(stage, own),
-            "dataset": {"name": run.dataset, "splits": self.runs.splits(run)},
+            "dataset": {
+                "name": run.dataset,
+                "splits": self.runs.splits(run),
+            },
             "seed": seed,
             **own,
         }
+
+    def _sections_of(self, run: Run, stage: str) -> Raw:
+        """Return the settings of a run that are written beside the result of a stage."""
+        config = self.runs.resolve(run)
+        if stage in STAGE_ALONE:
+            return _picked(config, STAGE_ALONE[stage])
+        return _picked(config, stages.sections(stage, config))
 
     # ---- checks
 
@@ -100,8 +116,9 @@ class Plan:
         self._refuse_old_results()
         specs = self._all_papers()
         companions = self.dataset(dataset).get("companions", {})
+        overrides = self.config.get("overrides", {})
         for name in (dataset, *companions.values()):
-            check_dataset(name, self.dataset(name), self.config.get("overrides", {}), specs)
+            check_dataset(name, self.dataset(name), overrides, specs)
             for run in self.runs.on(name):
                 self.runs.resolve(run)
 
@@ -130,11 +147,13 @@ class Plan:
 
     def absent(self, dataset: str) -> str | None:
         """Return the reason why there are no images of a data set."""
-        return datasets.absent(dataset, self.dataset(dataset))
+        spec = self.dataset(dataset)
+        return datasets.absent(dataset, spec)
 
     def sizes(self, dataset: str) -> Counts:
         """Count the images of each part of a data set, as far as they are known."""
-        return sizes(self.dataset(dataset), self.data(dataset) / "index.csv")
+        index = self.data(dataset) / "index.csv"
+        return sizes(self.dataset(dataset), index)
 
     def data(self, dataset: str, part: str | None = None) -> Path:
         """Return the folder of the index: that of the test images for the part ``test``."""
@@ -143,88 +162,120 @@ class Plan:
 
     def data_config(self, dataset: str) -> Raw:
         """Return the settings of a data set's index."""
-        return datasets.index_config(dataset, self.dataset(dataset), self.results)
+        spec = self.dataset(dataset)
+        return datasets.index_config(dataset, spec, self.results)
 
     def test_options(self, dataset: str) -> Raw:
         """Read the data set's options of its images without public masks."""
-        return datasets.test_options(dataset, self.dataset(dataset))
+        spec = self.dataset(dataset)
+        return datasets.test_options(dataset, spec)
 
     def test_config(self, dataset: str) -> Raw:
         """Return the settings of the index of the test images."""
-        return datasets.test_config(dataset, self.dataset(dataset), self.results)
+        spec = self.dataset(dataset)
+        return datasets.test_config(dataset, spec, self.results)
 
     def data_source(self, dataset: str, test: bool = False) -> list[str]:
         """Return the marker of the download that the data set (or its test images) needs, if it needs one."""
-        return datasets.source(dataset, self.dataset(dataset), self.results, test)
+        spec = self.dataset(dataset)
+        return datasets.source(dataset, spec, self.results, test)
 
     def parts(self, dataset: str, *roles: str) -> list[str]:
         """Return the disjoint parts that make up the images of ``roles``."""
-        return datasets.parts(self.dataset(dataset), *roles)
+        spec = self.dataset(dataset)
+        return datasets.parts(spec, *roles)
 
     # ---- folders
 
-    def folder(self, dataset: str, paper: str, run: str, seed: int | str) -> Path:
+    def folder(self, run: Run, seed: int | str) -> Path:
         """Return the folder of a run with a seed."""
-        return self.results / dataset / paper / run / f"seed{seed}"
+        of_paper = self.results / run.dataset / run.paper
+        return of_paper / run.name / f"seed{seed}"
 
     @functools.cache  # noqa: B019  a plan lives as long as the process
-    def home(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> Path:
+    def home(self, run: Run, seed: int | str, stage: str) -> Path:
         """Return the folder of one stage of a run. Runs that share its settings share its folder."""
-        owner = self.owner(dataset, paper, run, stage)
-        return self.folder(dataset, *owner, seed) / stage
+        owner = self.owner(run, stage)
+        return self.folder(owner, seed) / stage
+
+    def model(self, run: Run, seed: int | str, stage: str = "train") -> Path:
+        """Return the network that a stage of a run trains; by default its classifier."""
+        return self.home(run, seed, stage) / "model.pt"
 
     def metrics(
-        self, dataset: str, paper: str, run: str, seed: int | str, stage: str, images: str | None = None
+        self,
+        run: Run,
+        seed: int | str,
+        stage: str,
+        images: str | None = None,
     ) -> str:
-        """Return the metrics file of a stage's result on the images of a role."""
+        """Return the metrics file of a stage's result.
+
+        Args:
+            run: the run.
+            seed: the random seed.
+            stage: the stage, one whose results are measured.
+            images: the role of the images; by default the one that the stage is usually measured on.
+        """
         choose(dict.fromkeys(stages.MEASURED), stage, "measured stage")
-        owner = self.owner(dataset, paper, run, stage, "measure")
+        owner = self.owner(run, stage, "measure")
         role = images or stages.default_images(stage)
-        return str(self.folder(dataset, *owner, seed) / "measure" / f"{stage}_{role}.json")
+        folder = self.folder(owner, seed) / "measure"
+        return str(folder / f"{stage}_{role}.json")
 
     @functools.cache  # noqa: B019
-    def owner(self, dataset: str, paper: str, run: str, stage: str, *extra: str) -> tuple[str, str]:
+    def owner(self, run: Run, stage: str, *extra: str) -> Run:
         """Find the first declared run with the same settings of ``stage`` (and ``extra``). Its folder is shared."""
-        key = self._key(Run(dataset, paper, run), stage, extra)
-        for other in self.runs.on(dataset):
+        key = self._key(run, stage, extra)
+        for other in self.runs.on(run.dataset):
             if self._key(other, stage, extra) == key:
-                return other.paper, other.name
-        raise AssertionError(f"{paper}/{run} is not declared")
+                return other
+        raise AssertionError(f"{run.word} is not declared")
 
     @functools.cache  # noqa: B019
     def _key(self, run: Run, stage: str, extra: tuple[str, ...]) -> str:
         """Return the digest of a stage's settings. A model of another run counts by its own settings."""
+
+        def key(paper: str, name: str) -> str:
+            other = run.beside(paper, name)
+            return self._key(other, "train", ())
+
         config = self.runs.resolve(run)
         sections = [*stages.sections(stage, config), *extra]
-        settings = {name: config[name] for name in sections}
-
-        def key(owner: str, other: str) -> str:
-            return self._key(Run(run.dataset, owner, other), "train", ())
-
+        settings = _picked(config, sections)
         known = replace_references(settings, key)
         return digest(json.dumps(known, sort_keys=True))
 
     # ---- what stages read
 
-    def learnt_from(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> list[str]:
+    def learnt_from(self, run: Run, seed: int | str, stage: str) -> list[str]:
         """List the shards that a network behind the classifier is trained on.
 
         There are none for a DeepLab on ground truth, nor where official weights are read instead.
         """
-        config = self.resolve(dataset, paper, run)
+        config = self.resolve(run)
         source = stages.learns_from(stage, config)
-        if source is None or stages.official_weights(stage, config):
+        if source is None:
             return []
-        home = self.home(dataset, paper, run, seed, source)
-        return self.shards(home, source, dataset, "train")
+        if stages.official_weights(stage, config):
+            return []
+        home = self.home(run, seed, source)
+        return self.shards(home, source, run.dataset, "train")
 
     @functools.cache  # noqa: B019
-    def references(self, dataset: str, paper: str, run: str, seed: int | str, stage: str) -> list[str]:
+    def references(self, run: Run, seed: int | str, stage: str) -> list[str]:
         """List the models of other runs and the weight files that a training reads, without those of packages."""
-        read_by_it = stages.weights_read(stage, self.stage_config(dataset, paper, run, seed, stage))
+        config = self.stage_config(run, seed, stage)
+        read_by_it = stages.weights_read(stage, config)
         return [path for path in read_by_it if not path.startswith(INSTALLED)]
 
-    def shards(self, home: Path | str, stage: str, dataset: str, *roles: str) -> list[str]:
+    def shards(
+        self,
+        home: Path | str,
+        stage: str,
+        dataset: str,
+        *roles: str,
+    ) -> list[str]:
         """List the shard files of a stage that cover the images of ``roles``.
 
         Args:
@@ -237,7 +288,8 @@ class Plan:
         files = []
         for part in self.parts(dataset, *roles):
             n = self._number_of_shards(Path(home), stage, part)
-            files += [f"{home}/{part}-{i}-of-{n}.{suffix}" for i in range(n)]
+            for i in range(n):
+                files.append(f"{home}/{part}-{i}-of-{n}.{suffix}")
         return files
 
     def _number_of_shards(self, home: Path, stage: str, part: str) -> int:
@@ -247,11 +299,13 @@ class Plan:
         """
         if found := shards_there(home, part):
             return found
-        dataset, paper, run, seed = home.relative_to(self.results).parts[:4]
+        dataset, paper, name, folder = home.relative_to(self.results).parts[:4]
         source = STAGES[stage].shard_of
         if source is None:
             return self._wanted_shards(dataset, part)
-        read_by_it = self.home(dataset, paper, run, seed.removeprefix("seed"), source)
+        run = Run(dataset, paper, name)
+        seed = folder.removeprefix("seed")
+        read_by_it = self.home(run, seed, source)
         return self._number_of_shards(read_by_it, source, part)
 
     def _wanted_shards(self, dataset: str, part: str) -> int:
@@ -272,8 +326,10 @@ class Plan:
         """List (paper, run) of every result on test images that a table reports; the VOC server measures them."""
         found = set()
         for paper, cell in self._cells_with_runs():
+            if cell["images"] != "test":
+                continue
             owner, run = papers.owner_of(cell["run"], paper)
-            if cell["images"] == "test" and owner in self.papers:
+            if owner in self.papers:
                 found.add((owner, run))
         return sorted(found)
 
@@ -291,5 +347,13 @@ def shards_there(home: Path, part: str) -> int:
     if first is None:
         return 0
     n = int(first.stem.rpartition("-")[2])
-    shards = [home / f"{part}-{i}-of-{n}{first.suffix}" for i in range(n)]
-    return n if all(shard.is_file() for shard in shards) else 0
+    for i in range(n):
+        shard = home / f"{part}-{i}-of-{n}{first.suffix}"
+        if not shard.is_file():
+            return 0
+    return n
+
+
+def _picked(config: Raw, sections: Iterable[str]) -> Raw:
+    """Return some sections of the settings."""
+    return {name: config[name] for name in sections}

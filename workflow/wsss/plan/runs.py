@@ -28,6 +28,10 @@ class Run(NamedTuple):
         """The name that the configuration has for it: ``<paper>/<run>``."""
         return f"{self.paper}/{self.name}"
 
+    def beside(self, paper: str, name: str) -> Run:
+        """Return another run on the same data set."""
+        return Run(self.dataset, paper, name)
+
     @property
     def is_pretraining(self) -> bool:
         """It is the data set's own classifier, from which others start."""

@@ -190,7 +190,7 @@ def _runs(outlook: Outlook, drawing: Raw) -> list[Raw]:
 
 def _run(plan: Plan, run: Run) -> Raw:
     """Describe a run, without its networks."""
-    config = plan.resolve(*run)
+    config = plan.resolve(run)
     seeds = plan.dataset(run.dataset)["seeds"]
     logs = plan.results / "logs" / run.dataset / run.word
     return {
@@ -218,11 +218,12 @@ def _networks(outlook: Outlook, run: Run, files: list[str]) -> dict[str, Raw]:
 
 def _network(plan: Plan, job: Job, run: Run) -> Raw:
     """Describe a trained network, and tell whether it is that of ``run`` itself."""
-    config = plan.resolve(job.dataset, job.paper, job.run)
-    owner = plan.owner(job.dataset, run.paper, run.name, job.stage)
+    config = plan.resolve(job.of_run)
+    here = Run(job.dataset, run.paper, run.name)
+    owner = plan.owner(here, job.stage)
     return {
         "stage": job.stage,
         "method": config["method"]["name"],
         "backbone": config["backbone"]["name"],
-        "own": owner == (job.paper, job.run),
+        "own": owner == job.of_run,
     }

@@ -163,12 +163,14 @@ def _made(plan: Plan, dataset: str) -> list[str]:
 def expected(plan: Plan, key: str) -> Any:
     """Return the settings of today that belong into a config.yaml; None for one that the plan does not know."""
     from wsss.plan import configuration, drawings, targets
+    from wsss.plan.runs import Run
     from wsss.provenance.place import DRAWINGS, Home
 
     parts = key.split("/")
     try:
         if home := Home.of(key):
-            return plan.stage_config(home.dataset, home.paper, home.run, home.seed, home.stage)
+            run = Run(home.dataset, home.paper, home.run)
+            return plan.stage_config(run, home.seed, home.stage)
         if len(parts) == 3 and parts[1] == "data":
             return plan.data_config(parts[0])
         if len(parts) == 4 and parts[1:3] == ["data", "test"]:
