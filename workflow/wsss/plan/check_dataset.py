@@ -13,7 +13,12 @@ from wsss.segment import presets
 SHAPES_LISTS = ("train", "measured", "val", "icons")  # splits of a drawn data set
 
 
-def check_dataset(name: str, spec: Raw, overrides: Raw, specs: dict[str, Raw]) -> None:
+def check_dataset(
+    name: str,
+    spec: Raw,
+    overrides: Raw,
+    specs: dict[str, Raw],
+) -> None:
     """Check the names in a data set's entry that settings go by.
 
     Args:
@@ -26,19 +31,34 @@ def check_dataset(name: str, spec: Raw, overrides: Raw, specs: dict[str, Raw]) -
         WsssError: the first name that is unknown.
     """
     where = f"datasets.{name}"
-    methods, runs = resolve.methods(), _runs(specs)
-    settings = [*map(resolve.method_settings, methods), presets.presets(), runs, overrides]
-    networks = list(_networks(settings + _own(spec)))
-    known: dict[str, Iterable[str]] = {
-        "stand_ins": [network["name"] for network in networks if network.get("name")],
-        "methods": methods,
-        "runs": runs,
-    }
-    for key, names in known.items():
-        for entry in spec.get(key, {}):
-            choose(dict.fromkeys(names), entry, f"name in {where}.{key}")
+    stand_ins = spec.get("stand_ins", {})
+    methods = resolve.methods()
+    runs = _runs(specs)
+    settings = [
+        *map(resolve.method_settings, methods),
+        presets.presets(),
+        runs,
+        overrides,
+        *_own(spec),
+    ]
+    networks = list(_networks(settings))
+    _check_names(stand_ins, _names(networks), f"{where}.stand_ins")
+    _check_names(spec.get("methods", {}), methods, f"{where}.methods")
+    _check_names(spec.get("runs", {}), runs, f"{where}.runs")
     _check_splits(spec, where)
-    _check_keys(spec.get("stand_ins", {}), networks, where)
+    _check_keys(stand_ins, networks, where)
+
+
+def _names(networks: list[Raw]) -> list[str]:
+    """Return the names of networks, as far as they have one."""
+    return [network["name"] for network in networks if network.get("name")]
+
+
+def _check_names(entries: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Check that what an entry names is known."""
+    choices = dict.fromkeys(known)
+    for entry in entries:
+        choose(choices, entry, f"name in {where}")
 
 
 def _check_splits(spec: Raw, where: str) -> None:
@@ -57,15 +77,17 @@ def _check_keys(stand_ins: Raw, networks: list[Raw], where: str) -> None:
     for network in networks:
         known |= dict.fromkeys(network)
     for replaced, entry in stand_ins.items():
+        kind = f"key of {where}.stand_ins.{replaced}"
         for key in entry:
-            choose(known, key, f"key of {where}.stand_ins.{replaced}")
+            choose(known, key, kind)
 
 
 def _runs(specs: dict[str, Raw]) -> Raw:
     """Return every run of every paper, by ``<paper>/<run>``."""
     found = {}
     for paper, spec in specs.items():
-        for run, said in spec.get("runs", {}).items():
+        runs = spec.get("runs", {})
+        for run, said in runs.items():
             found[f"{paper}/{run}"] = said
     return found
 

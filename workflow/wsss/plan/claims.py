@@ -17,6 +17,10 @@ from wsss.plan.plan import Plan
 NAME = "claims"  # seam_claims are the claims of SEAM, claims those of all papers
 ALL = ""  # in place of a paper
 SO_FAR = "computed"  # value of the configuration's key ``claims``
+CAPTION = (
+    "What the papers claim as an order between runs, the reported difference, and the difference of ours over "
+    "seeds, in points. Differences are counted so that a positive one speaks for the claim."
+)
 COLUMN = {"key": "difference", "label": "difference"}
 SHARED = ("stage", "metric", "class", "at", "images")  # keys of a claim that all its sides have
 IN_ORDER = {"above", "at_least", "equal", "rising"}  # directions whose first side is the first, or the later, run
@@ -27,10 +31,7 @@ def about(plan: Plan, paper: str) -> Raw:
     whose = "all papers" if paper == ALL else _short(plan, paper)
     return {
         "title": f"Claims of {whose}",
-        "caption": (
-            "What the papers claim as an order between runs, the reported difference, and the difference of ours over "
-            "seeds, in points. Differences are counted so that a positive one speaks for the claim."
-        ),
+        "caption": CAPTION,
     }
 
 
@@ -42,10 +43,12 @@ def _short(plan: Plan, paper: str) -> str:
 
 def members(plan: Plan, paper: str) -> list[tuple[str, str, Raw]]:
     """List (paper, name, claim) of every claim of a paper, or of all."""
+    owners = list(plan.papers) if paper == ALL else [paper]
     found = []
-    for owner in plan.papers if paper == ALL else [paper]:
+    for owner in owners:
         own = plan.papers[owner].get("claims", {})
-        found += [(owner, name, claim) for name, claim in own.items()]
+        for name, claim in own.items():
+            found.append((owner, name, claim))
     return found
 
 
@@ -56,7 +59,8 @@ def sides(claim: Raw) -> list[tuple[Keys, str | Raw, Raw]]:
     """List (place in the claim, what is written there, settings of a cell) of every side, in order."""
     found = []
     for keys, side in _written(claim):
-        found.append((keys, side, _cell(claim, side)))
+        cell = _cell(claim, side)
+        found.append((keys, side, cell))
     return found
 
 
@@ -71,24 +75,33 @@ def _written(claim: Raw) -> Iterator[tuple[Keys, str | Raw]]:
 
 def comparisons(claim: Raw) -> list[tuple[Raw, Raw]]:
     """Return the two sides of every comparison, as the settings of cells."""
+    pairs = _pairs(claim)
+    if claim["direction"] in IN_ORDER:
+        return pairs
+    return [(second, first) for first, second in pairs]
+
+
+def _pairs(claim: Raw) -> list[tuple[Raw, Raw]]:
+    """Pair the sides of a claim: as it says, each with the one before, or the first with each of the others."""
     cells = [cell for *_, cell in sides(claim)]
     if "pairs" in claim:
-        found = list(zip(cells[::2], cells[1::2], strict=True))
-    elif claim["direction"] in ("rising", "falling"):
-        found = list(zip(cells[1:], cells[:-1], strict=True))
-    else:
-        found = [(cells[0], other) for other in cells[1:]]
-    if claim["direction"] in IN_ORDER:
-        return found
-    return [(second, first) for first, second in found]
+        first, second = cells[::2], cells[1::2]
+        return list(zip(first, second, strict=True))
+    if claim["direction"] in ("rising", "falling"):
+        later, earlier = cells[1:], cells[:-1]
+        return list(zip(later, earlier, strict=True))
+    return [(cells[0], other) for other in cells[1:]]
 
 
 def reported(claim: Raw) -> list[float | None]:
     """Return the reported difference of every comparison; None where the text has none."""
     said = claim.get("reported")
     if said is None:
-        return [None] * len(comparisons(claim))
-    return list(said) if isinstance(said, list) else [said]
+        number = len(comparisons(claim))
+        return [None] * number
+    if isinstance(said, list):
+        return list(said)
+    return [said]
 
 
 def _cell(claim: Raw, side: str | Raw) -> Raw:
@@ -109,7 +122,12 @@ def _label(cell: Raw) -> str:
 # ---- on a data set
 
 
-def drawing(plan: Plan, dataset: str, paper: str, so_far: bool = False) -> Raw:
+def drawing(
+    plan: Plan,
+    dataset: str,
+    paper: str,
+    so_far: bool = False,
+) -> Raw:
     """Resolve the claims of a paper, or of all. A row is a comparison; its cells are the two sides.
 
     Args:
@@ -118,18 +136,20 @@ def drawing(plan: Plan, dataset: str, paper: str, so_far: bool = False) -> Raw:
         paper: the paper, or ``ALL``.
         so_far: take the files alone that are there and up to date, as the configuration may say, too.
     """
-    data = plan.dataset(dataset)
     claims, rows = [], []
     for owner, name, claim in members(plan, paper):
-        claims.append(_head(plan, owner, name, claim))
+        head = _head(plan, owner, name, claim)
+        claims.append(head)
         rows += _rows(plan, dataset, owner, name)
     _drop_repeated(rows, claims, dataset)
     if so_far or plan.config.get("claims") == SO_FAR:
         keep_what_is_there(plan, rows)
+    data = plan.dataset(dataset)
+    title = "All papers" if paper == ALL else plan.papers[paper]["title"]
     return {
         "name": NAME,
         "paper": paper,
-        "paper_title": "All papers" if paper == ALL else plan.papers[paper]["title"],
+        "paper_title": title,
         "dataset": dataset,
         "dataset_note": data.get("note"),
         "seeds": data["seeds"],
@@ -140,7 +160,12 @@ def drawing(plan: Plan, dataset: str, paper: str, so_far: bool = False) -> Raw:
     }
 
 
-def _head(plan: Plan, paper: str, name: str, claim: Raw) -> Raw:
+def _head(
+    plan: Plan,
+    paper: str,
+    name: str,
+    claim: Raw,
+) -> Raw:
     """Return what is printed of a claim before its comparisons.
 
     Args:
@@ -158,7 +183,12 @@ def _head(plan: Plan, paper: str, name: str, claim: Raw) -> Raw:
     }
 
 
-def _rows(plan: Plan, dataset: str, paper: str, name: str) -> list[Raw]:
+def _rows(
+    plan: Plan,
+    dataset: str,
+    paper: str,
+    name: str,
+) -> list[Raw]:
     """Return the comparisons of a claim, with files or with the reason why there are none.
 
     Args:
@@ -171,14 +201,16 @@ def _rows(plan: Plan, dataset: str, paper: str, name: str) -> list[Raw]:
     found = []
     for pair, value in zip(comparisons(claim), reported(claim), strict=True):
         cells = [_side(plan, dataset, paper, cell) for cell in pair]
+        labels = map(_label, pair)
         row: Raw = {
             "claim": f"{paper}/{name}",
-            "label": " - ".join(map(_label, pair)),
+            "label": " - ".join(labels),
             "reported": value,
             "cells": cells,
         }
-        why = _obstacle(cells, dataset)
-        found.append(_missing(row, why) if why else row)
+        if why := _obstacle(cells, dataset):
+            row = _missing(row, why)
+        found.append(row)
     return found
 
 
@@ -193,7 +225,12 @@ def _obstacle(cells: list[Raw], dataset: str) -> str | None:
     return None
 
 
-def _side(plan: Plan, dataset: str, paper: str, cell: Raw) -> Raw:
+def _side(
+    plan: Plan,
+    dataset: str,
+    paper: str,
+    cell: Raw,
+) -> Raw:
     """Return a side with its files, but without the word on how it compares with what is reported.
 
     It is differences that are compared.
@@ -223,8 +260,10 @@ def _measured(cell: Raw) -> tuple[object, ...]:
 
 def _missing(row: Raw, why: str) -> Raw:
     """Return a comparison that is not made: it reads no files."""
-    cells = [_without(cell, "metrics") for cell in row["cells"]]
-    return {**row, "missing": why, "cells": cells}
+    found = dict(row)
+    found["missing"] = why
+    found["cells"] = [_without(cell, "metrics") for cell in row["cells"]]
+    return found
 
 
 def _drop_repeated(rows: list[Raw], claims: list[Raw], dataset: str) -> None:
@@ -232,15 +271,21 @@ def _drop_repeated(rows: list[Raw], claims: list[Raw], dataset: str) -> None:
     seen: dict[object, str] = {}
     for claim in claims:
         word = claim["claim"]
-        at = [i for i, row in enumerate(rows) if row["claim"] == word]
-        own = [rows[i] for i in at]
+        own = [row for row in rows if row["claim"] == word]
         if any("missing" in row for row in own):
             continue
         judged_by = (claim["direction"], *_all_measured(own))
         first = seen.setdefault(judged_by, word)
         if first != word:
-            for i in at:
-                rows[i] = _missing(rows[i], f"on data set {dataset} the same runs as {first}")
+            why = f"on data set {dataset} the same runs as {first}"
+            _drop(rows, word, why)
+
+
+def _drop(rows: list[Raw], claim: str, why: str) -> None:
+    """Replace the comparisons of a claim by ones that are not made."""
+    for i, row in enumerate(rows):
+        if row["claim"] == claim:
+            rows[i] = _missing(row, why)
 
 
 def _all_measured(rows: list[Raw]) -> Iterator[tuple[object, ...]]:
@@ -263,13 +308,15 @@ def keep_what_is_there(plan: Plan, rows: list[Raw]) -> None:
 def _so_far(outlook: Outlook, row: Raw) -> Raw:
     """Return a comparison with the seeds for which both sides are there; say so where there are none."""
     first, second = row["cells"]
-    pairs = zip(first["metrics"], second["metrics"], strict=True)
-    there = [pair for pair in pairs if not outlook.missing(list(pair))]
-    if not there:
+    of_first, of_second = [], []
+    for a, b in zip(first["metrics"], second["metrics"], strict=True):
+        if not outlook.missing([a, b]):
+            of_first.append(a)
+            of_second.append(b)
+    if not of_first:
         return _missing(row, "not computed")
-    of_first, of_second = zip(*there, strict=True)
     cells = [
-        {**first, "metrics": list(of_first)},
-        {**second, "metrics": list(of_second)},
+        {**first, "metrics": of_first},
+        {**second, "metrics": of_second},
     ]
     return {**row, "cells": cells}

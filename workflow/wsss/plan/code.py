@@ -49,32 +49,36 @@ def entry_points(stage: Stage) -> list[str]:
 
 def digest_of(entries: Iterable[str], settings: Any) -> str:
     """Return the digest of the code below entry points, SHA-256 in hex digits."""
-    lines = [f"{file} {found}\n" for file, found in files_of(entries, settings).items()]
+    files = files_of(entries, settings)
+    lines = [f"{file} {found}\n" for file, found in files.items()]
     return digest("".join(lines))
 
 
 def files_of(entries: Iterable[str], settings: Any) -> dict[str, str]:
     """Return the files below entry points and the digest of what counts in each, sorted by path from the package."""
-    modules = frozenset(map(_module_of, entries))
-    names = _registered().intersection(names_in(settings))
-    return _files_of(modules, names)
+    modules = map(_module_of, entries)
+    named = names_in(settings)
+    names = _registered().intersection(named)
+    return _files_of(frozenset(modules), names)
 
 
 def _module_of(entry: str) -> str:
     """Return the module of ``module:function``."""
-    return entry.partition(":")[0]
+    module, _, _ = entry.partition(":")
+    return module
 
 
 def names_in(settings: Any) -> Iterator[str]:
     """Yield all texts in nested settings; of ``vit:deit_small`` also ``vit``."""
     if isinstance(settings, str):
+        family, _, _ = settings.partition(":")
         yield settings
-        yield settings.partition(":")[0]
-        return
+        yield family
     if isinstance(settings, dict):
         settings = list(settings.values())
-    for inner in settings if isinstance(settings, list | tuple) else ():
-        yield from names_in(inner)
+    if isinstance(settings, list | tuple):
+        for inner in settings:
+            yield from names_in(inner)
 
 
 @functools.cache
@@ -147,7 +151,8 @@ def _read(name: str) -> _Module:
     """Read a module of the package and keep what counts."""
     path = _path(name)
     assert path is not None, f"no module {name}"
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
     registered: dict[str, _Entry] = {}
     statements = []
     for statement in tree.body:
@@ -155,9 +160,10 @@ def _read(name: str) -> _Module:
             registered |= entries
         elif not _for_type_checkers(statement):
             statements.append(statement)
+    counted = _without_docstring(statements)
     return _Module(
         path=path.relative_to(ROOT).as_posix(),
-        body="\n".join(map(_text, _without_docstring(statements))),
+        body="\n".join(map(_text, counted)),
         imports=_packages(name).union(_imports(statements)),
         registered=registered,
         reads=tuple(_reads(statements)),
@@ -170,10 +176,11 @@ def _path(name: str) -> Path | None:
     if package != PACKAGE:
         return None
     place = ROOT.joinpath(*parts)
-    for path in (place.with_suffix(".py"), place / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
+    module = place.with_suffix(".py")
+    if module.is_file():
+        return module
+    package_file = place / "__init__.py"
+    return package_file if package_file.is_file() else None
 
 
 def _packages(name: str) -> frozenset[str]:
@@ -223,30 +230,42 @@ def _imported_from(statement: ast.ImportFrom) -> Iterator[str]:
 
 def _for_type_checkers(statement: ast.AST) -> bool:
     """Tell whether a statement is ``if TYPE_CHECKING:``."""
-    if not isinstance(statement, ast.If) or not isinstance(statement.test, ast.Name):
+    if not isinstance(statement, ast.If):
         return False
-    return statement.test.id == "TYPE_CHECKING"
+    test = statement.test
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
 
 
 def _registry(statement: ast.stmt) -> dict[str, _Entry]:
     """Return the entries of ``NAME: Registry[...] = {...}``; nothing for other statements."""
-    if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.value, ast.Dict):
+    if not isinstance(statement, ast.AnnAssign):
+        return {}
+    table = statement.value
+    if not isinstance(table, ast.Dict):
         return {}
     if not _is_registry(statement.annotation):
         return {}
-    table = statement.value
     entries = {}
     for key, value in zip(table.keys, table.values, strict=True):
-        assert isinstance(key, ast.Constant), "the names of a registry are literal"
-        assert isinstance(key.value, str), "the names of a registry are texts"
-        text = f"{key.value}={_text(value)}"
-        entries[key.value] = _Entry(text, frozenset(_stands_for(value)))
+        name = _literal(key)
+        text = f"{name}={_text(value)}"
+        modules = _stands_for(value)
+        entries[name] = _Entry(text, frozenset(modules))
     return entries
+
+
+def _literal(key: ast.expr | None) -> str:
+    """Return the name of a registry's entry."""
+    assert isinstance(key, ast.Constant), "the names of a registry are literal"
+    assert isinstance(key.value, str), "the names of a registry are texts"
+    return key.value
 
 
 def _is_registry(kind: ast.expr) -> bool:
     """Tell whether an annotation is ``Registry[...]``."""
-    name = kind.value if isinstance(kind, ast.Subscript) else None
+    if not isinstance(kind, ast.Subscript):
+        return False
+    name = kind.value
     return isinstance(name, ast.Name) and name.id == "Registry"
 
 
@@ -255,7 +274,9 @@ def _stands_for(value: ast.expr) -> Iterator[str]:
     if not isinstance(value, ast.Constant | ast.Dict):
         return
     for node in ast.walk(value):
-        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+        if not isinstance(node, ast.Constant):
+            continue
+        if not isinstance(node.value, str):
             continue
         module = _module_of(node.value)
         if _path(module):
@@ -267,15 +288,18 @@ def _registered() -> frozenset[str]:
     """Collect all names in all registries of the package."""
     names: set[str] = set()
     for path in ROOT.rglob("*.py"):
-        if "Registry[" in path.read_text(encoding="utf-8"):
-            names |= _read(_name_of(path)).registered.keys()
+        source = path.read_text(encoding="utf-8")
+        if "Registry[" in source:
+            module = _read(_name_of(path))
+            names.update(module.registered)
     return frozenset(names)
 
 
 def _name_of(path: Path) -> str:
     """Return the name by which a file of the package is imported."""
-    parts = path.relative_to(ROOT.parent).with_suffix("").parts
-    return ".".join(parts).removesuffix(".__init__")
+    place = path.relative_to(ROOT.parent).with_suffix("")
+    name = ".".join(place.parts)
+    return name.removesuffix(".__init__")
 
 
 def _reads(statements: Iterable[ast.stmt]) -> Iterator[str]:
@@ -290,24 +314,34 @@ def _reads(statements: Iterable[ast.stmt]) -> Iterator[str]:
 
 def _digest_of_data(file: str) -> str:
     """Return the digest of a file that is no code. Comments in YAML do not count."""
-    text = (ROOT / file).read_text(encoding="utf-8")
+    path = ROOT / file
+    text = path.read_text(encoding="utf-8")
     if file.endswith(YAML):
-        text = json.dumps(yaml.safe_load(text), sort_keys=True, default=str)
+        content = yaml.safe_load(text)
+        text = json.dumps(content, sort_keys=True, default=str)
     return digest(text)
 
 
 def _without_docstring(statements: list[Any]) -> list[Any]:
     """Return statements without the text that stands before all others."""
-    first = statements[0] if statements else None
-    value = first.value if isinstance(first, ast.Expr) else None
-    documented = isinstance(value, ast.Constant) and isinstance(value.value, str)
-    return statements[1:] if documented else statements
+    if statements and _is_text(statements[0]):
+        return statements[1:]
+    return statements
+
+
+def _is_text(statement: Any) -> bool:
+    """Tell whether a statement is a text alone."""
+    if not isinstance(statement, ast.Expr):
+        return False
+    value = statement.value
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def _text(node: Any) -> str:
     """Write a syntax tree as a text that does not depend on Python's version, without docstrings."""
     if isinstance(node, list):
-        return f"[{','.join(map(_text, node))}]"
+        inner = ",".join(map(_text, node))
+        return f"[{inner}]"
     if not isinstance(node, ast.AST):
         return repr(node)
     kind: Any = type(node)
@@ -318,8 +352,10 @@ def _text(node: Any) -> str:
             continue
         if name == "body" and kind in DOCUMENTED:
             value = _without_docstring(value)
-        parts.append(f"{name}={_text(value)}")
-    return f"{kind.__name__}({','.join(parts)})"
+        text = _text(value)
+        parts.append(f"{name}={text}")
+    inner = ",".join(parts)
+    return f"{kind.__name__}({inner})"
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from wsss.plan import drawings, targets
 from wsss.plan.jobs import Job, inputs, job_of
 from wsss.plan.layers import Raw
 from wsss.plan.outlook import Outlook
-from wsss.plan.plan import PRETRAINING, Plan
+from wsss.plan.plan import Plan
 from wsss.plan.sizes import Counts
 from wsss.plan.target import Target
 from wsss.schedule import Schedule
@@ -39,8 +39,8 @@ class Work:
         self.asked = list(asked)
         files = _read_by(plan, dataset, self.asked)
         self.jobs = Outlook(plan).missing(files)
-        names = sorted({job.dataset for job in self.jobs})
-        self.counts = {name: plan.sizes(name) for name in names}
+        names = {job.dataset for job in self.jobs}
+        self.counts = {name: plan.sizes(name) for name in sorted(names)}
 
     def of_stage(self, stage: str) -> list[Job]:
         """List the jobs of a stage."""
@@ -48,19 +48,28 @@ class Work:
 
     def lacking(self) -> list[str]:
         """List the weight files that would be read and are not there."""
-        read: set[str] = set()
+        found: set[str] = set()
         for job in self.jobs:
             if job.trains:
-                read.update(inputs(self.plan, job))
-        weights = [path for path in read if job_of(self.plan, path) is None]
-        return sorted(path for path in weights if not Path(path).is_file())
+                found.update(self._lacks(job))
+        return sorted(found)
+
+    def _lacks(self, job: Job) -> Iterator[str]:
+        """Yield the files that a job reads, that no job makes, and that are not there."""
+        for path in inputs(self.plan, job):
+            made_by = job_of(self.plan, path)
+            if made_by is None and not Path(path).is_file():
+                yield path
 
     def unmeasurable(self) -> str | None:
         """Say which images would be measured, and have no mask."""
-        measured = {(job.dataset, job.part) for job in self.of_stage("measure")}
+        jobs = self.of_stage("measure")
+        measured = {(job.dataset, job.part) for job in jobs}
         for name, role in sorted(measured):
             split = self.plan.dataset(name)["splits"][role]
-            if ids := without_mask(self.plan.data_config(name), split):
+            config = self.plan.data_config(name)
+            ids = without_mask(config, split)
+            if ids:
                 return (
                     f"data set '{name}': {len(ids)} images of its split '{split}' have no mask ({some(ids)}), and "
                     f"{some(self.asked)} compares results with the masks of '{split}'; add them, name a split that has "
@@ -72,21 +81,24 @@ class Work:
         """List the networks that start from random weights, by stage, without those of a data set's pretraining."""
         found: dict[str, None] = {}
         for job in self.jobs:
-            if not job.trains or (job.paper, job.run) == PRETRAINING:
+            if not job.trains or job.of_run.is_pretraining:
                 continue
+            config = config_of(self.plan, job)
             many = STAGES[job.stage].many
-            for name in _random_networks(job.stage, config_of(self.plan, job)):
+            for name in _random_networks(job.stage, config):
                 found[f"{name} ({many})"] = None
         return list(found)
 
 
 def _read_by(plan: Plan, dataset: str, asked: list[str]) -> list[str]:
     """List the files that targets are drawn from."""
-    known = {target.word: target for target in targets.every(plan)}
+    every = targets.every(plan)
+    known = {target.word: target for target in every}
     found: list[str] = []
     for word in asked:
         if target := known.get(word):
-            found += drawings.inputs(drawing_of(plan, dataset, target))
+            drawing = drawing_of(plan, dataset, target)
+            found += drawings.inputs(drawing)
     return found
 
 
@@ -98,15 +110,18 @@ def drawing_of(plan: Plan, dataset: str, target: Target) -> Raw:
 
 def _random_networks(stage: str, config: Raw) -> Iterator[str]:
     """Yield the names of the networks that a training does not read from anywhere."""
-    if not stages.official_weights(stage, config):
-        yield from _empty(stages.initialised(stage, config))
+    if stages.official_weights(stage, config):
+        return
+    initialised = stages.initialised(stage, config)
+    yield from _empty(initialised)
 
 
 def _empty(settings: Any) -> Iterator[str]:
     """Yield the names of the networks in nested settings that nothing is read into."""
     if not isinstance(settings, dict):
         return
-    if settings.get("weights") or settings.get("start"):
+    filled = settings.get("weights") or settings.get("start")
+    if filled:
         return
     for key, inner in settings.items():
         if key == "backbone" and inner and not inner.get("weights"):
@@ -128,10 +143,12 @@ def amount(job: Job, config: Raw, counts: Counts) -> tuple[int | None, int | Non
     if stages.official_weights(job.stage, config):
         return 0, 0
     if job.trains:
-        return _amount_of_training(stages.training(job.stage, config), counts)
+        settings = stages.training(job.stage, config)
+        return _amount_of_training(settings, counts)
     if job.part not in counts:
         return 0, None
-    return 0, round(counts[job.part] / job.shards)
+    images = counts[job.part] / job.shards
+    return 0, round(images)
 
 
 def _amount_of_training(settings: Any, counts: Counts) -> tuple[int | None, int | None]:
@@ -155,16 +172,25 @@ def describe(work: Work) -> str:
     for stage in STAGES:
         if jobs := work.of_stage(stage):
             lines += _stage_lines(work, jobs)
-    for sentence_of in (extent.describe, rates.time_of, usage.gpu_hours, _at_random):
-        lines += _wrapped(sentence_of(work), 2)
+    sentences = (
+        extent.describe(work),
+        rates.time_of(work),
+        usage.gpu_hours(work),
+        _at_random(work),
+    )
+    for sentence in sentences:
+        lines += _wrapped(sentence, 2)
     return "\n".join(lines)
 
 
 def _headline(work: Work) -> str:
     """Name the targets and the data sets."""
-    asked = work.asked
-    title = ", ".join(asked) if len(asked) <= 3 else f"{len(asked)} targets"
-    return f"Before {title} can be written, data set {' and '.join(work.counts)}:"
+    number = len(work.asked)
+    title = f"{number} targets"
+    if number <= 3:
+        title = ", ".join(work.asked)
+    on = " and ".join(work.counts)
+    return f"Before {title} can be written, data set {on}:"
 
 
 def _at_random(work: Work) -> str:
@@ -172,25 +198,30 @@ def _at_random(work: Work) -> str:
     names = work.at_random()
     if not names:
         return ""
-    return f"These start at random, since no weights are given (see stand_ins): {', '.join(names)}."
+    listed = ", ".join(names)
+    return f"These start at random, since no weights are given (see stand_ins): {listed}."
 
 
 def _stage_lines(work: Work, jobs: list[Job]) -> list[str]:
     """Describe the jobs of one stage: their number, their work, and, of trainings, of which runs they are."""
+    number = len(jobs)
     row = STAGES[jobs[0].stage]
-    words = f"{len(jobs):>6} {row.many if len(jobs) > 1 else row.one}"
+    word = row.many if number > 1 else row.one
+    head = f"{number:>6} {word}"
     text = _amounts(work, jobs)
     if row.trains:
         text = f"{text}; {_runs(jobs)}"
-    return _wrapped(f"{words:<22} {text}", 25)
+    return _wrapped(f"{head:<22} {text}", 25)
 
 
 def _amounts(work: Work, jobs: list[Job]) -> str:
     """Describe the steps and images of the jobs of one stage."""
     amounts = [amount_in(work, job) for job in jobs]
-    steps = _sum(steps for steps, _ in amounts)
-    images = _sum(images for _, images in amounts)
-    text = "as many images as the index will have" if images is None else f"{images:,} images"
+    steps = _sum([steps for steps, _ in amounts])
+    images = _sum([images for _, images in amounts])
+    text = "as many images as the index will have"
+    if images is not None:
+        text = f"{images:,} images"
     if jobs[0].trains and steps is not None:
         return f"{steps:,} steps over {text}"
     return text
@@ -217,10 +248,19 @@ def _runs(jobs: list[Job]) -> str:
     papers: dict[str, dict[str, None]] = defaultdict(dict)
     for job in jobs:
         papers[job.paper][job.run] = None
-    named = "; ".join(f"{paper}: {', '.join(runs)}" for paper, runs in papers.items())
+    named = []
+    for paper, runs in papers.items():
+        listed = ", ".join(runs)
+        named.append(f"{paper}: {listed}")
+    return f"{'; '.join(named)}; {_seeds(jobs)}"
+
+
+def _seeds(jobs: list[Job]) -> str:
+    """List the seeds: ``seed 0``, ``seeds 0, 1``."""
     seeds = sorted({job.seed for job in jobs})
     word = "seeds" if len(seeds) > 1 else "seed"
-    return f"{named}; {word} {', '.join(map(str, seeds))}"
+    numbers = ", ".join(map(str, seeds))
+    return f"{word} {numbers}"
 
 
 def _wrapped(text: str, indent: int) -> list[str]:

@@ -12,6 +12,7 @@ from wsss.plan.layers import Raw
 from wsss.provenance.sources import digest_of_sources
 
 TEST_LISTS = {"test": "test.txt"}
+VOC, VOC_TEST = "voc12", "voc2012-test"  # folders of downloads
 
 
 def index_config(name: str, spec: Raw, results: Path) -> Raw:
@@ -24,7 +25,7 @@ def index_config(name: str, spec: Raw, results: Path) -> Raw:
     }
     downloaded = _downloaded(spec, spec["options"])
     if downloaded:
-        config["root"] = str(results / "downloads" / "voc12")
+        config["root"] = _download(results, VOC)
     return _completed(config, downloaded)
 
 
@@ -33,13 +34,21 @@ def test_config(name: str, spec: Raw, results: Path) -> Raw:
     config = index_config(name, spec, results)
     for key in ("sources", "splits"):
         config.pop(key, None)
-    unknown = ("masks", "instances", "labels") if spec["builder"] == "voc" else ("masks",)
+    unknown = ["masks"]
+    if spec["builder"] == "voc":
+        unknown += ["instances", "labels"]
     config |= dict.fromkeys(unknown)
-    config |= {"lists": TEST_LISTS, **test_options(name, spec)}
+    config["lists"] = TEST_LISTS
+    config |= test_options(name, spec)
     if config["root"]:
         return _completed(config, downloaded=False)
-    config["root"] = str(results / "downloads" / "voc2012-test")
+    config["root"] = _download(results, VOC_TEST)
     return _completed(config, downloaded=True)
+
+
+def _download(results: Path, folder: str) -> str:
+    """Return the folder of a download."""
+    return str(results / "downloads" / folder)
 
 
 def test_options(name: str, spec: Raw) -> Raw:
@@ -49,7 +58,12 @@ def test_options(name: str, spec: Raw) -> Raw:
     return dict(spec["test"])
 
 
-def source(name: str, spec: Raw, results: Path, test: bool = False) -> list[str]:
+def source(
+    name: str,
+    spec: Raw,
+    results: Path,
+    test: bool = False,
+) -> list[str]:
     """Return the marker of the download that a data set needs; none where a folder is given.
 
     Args:
@@ -58,18 +72,20 @@ def source(name: str, spec: Raw, results: Path, test: bool = False) -> list[str]
         results: the folder of results.
         test: ask for that of its test images instead.
     """
-    options, folder = spec["options"], "voc12"
+    options = spec["options"]
     if test:
-        options, folder = {"root": ".", **test_options(name, spec)}, "voc2012-test"
+        options = {"root": ".", **test_options(name, spec)}
     if not _downloaded(spec, options):
         return []
-    return [str(results / "downloads" / folder / ".complete")]
+    folder = _download(results, VOC_TEST if test else VOC)
+    return [f"{folder}/.complete"]
 
 
 def absent(name: str, spec: Raw) -> str | None:
     """Say why there are no images of a data set: nobody has said where they are."""
     drawn_or_downloaded = spec["builder"] in ("shapes", "voc")
-    if drawn_or_downloaded or spec["options"].get("root"):
+    given = spec["options"].get("root")
+    if drawn_or_downloaded or given:
         return None
     return f"no folder of {name} is given (config.yaml, datasets.{name}.options.root)"
 
@@ -95,7 +111,8 @@ def parts(spec: Raw, *roles: str) -> list[str]:
 
 def _downloaded(spec: Raw, options: Raw) -> bool:
     """Tell whether images come from the download: where no folder of the user's own is given."""
-    return spec["builder"] == "voc" and options.get("root") is None
+    given = options.get("root")
+    return spec["builder"] == "voc" and given is None
 
 
 def _completed(config: Raw, downloaded: bool) -> Raw:
@@ -103,8 +120,12 @@ def _completed(config: Raw, downloaded: bool) -> Raw:
 
     The lists, label tables and annotations of a download cannot change.
     """
-    found = {**config, "stage": "index", "code": stage_code("index", config)}
-    sources = None if downloaded else _digest_of_sources(json.dumps(config))
+    found = dict(config)
+    found["stage"] = "index"
+    found["code"] = stage_code("index", config)
+    if downloaded:
+        return found
+    sources = _digest_of_sources(json.dumps(config))
     if sources:
         found["sources"] = sources
     return found

@@ -25,7 +25,9 @@ WITH_EXPONENTS = ("crf", "pamr")  # stages of which a picture shows one exponent
 def drawing(plan: Plan, dataset: str, target: Target) -> Raw:
     """Return everything that decides what is drawn for a data set: contents, and the digest of the code that draws."""
     found = _contents(plan, dataset, target)
-    return {**found, "code": digest_of([ENTRY_POINTS[target.kind]], found)}
+    entry_point = ENTRY_POINTS[target.kind]
+    code = digest_of([entry_point], found)
+    return {**found, "code": code}
 
 
 def _contents(plan: Plan, dataset: str, target: Target) -> Raw:
@@ -33,14 +35,20 @@ def _contents(plan: Plan, dataset: str, target: Target) -> Raw:
     if target.kind == "claims":
         return claims.drawing(plan, dataset, target.paper)
     choose(plan.papers, target.paper, "paper")
-    resolve = {"tables": table, "figures": figure}[target.kind]
-    return resolve(plan, dataset, target.paper, target.name)
+    if target.kind == "tables":
+        return table(plan, dataset, target.paper, target.name)
+    return figure(plan, dataset, target.paper, target.name)
 
 
 # ---- tables
 
 
-def table(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
+def table(
+    plan: Plan,
+    dataset: str,
+    paper: str,
+    name: str,
+) -> Raw:
     """Resolve a table. Each cell with a run carries ``metrics``, one file per seed.
 
     Args:
@@ -100,7 +108,12 @@ def _common(plan: Plan, dataset: str, paper: str) -> Raw:
 # ---- figures
 
 
-def figure(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
+def figure(
+    plan: Plan,
+    dataset: str,
+    paper: str,
+    name: str,
+) -> Raw:
     """Resolve a figure. Each entry of ``series`` or ``columns`` carries the files it is drawn from.
 
     Curves and bars (``series``) carry ``metrics`` as table cells do. Columns of pictures with a run carry ``files``:
@@ -113,9 +126,14 @@ def figure(plan: Plan, dataset: str, paper: str, name: str) -> Raw:
         paper: the paper.
         name: the figure.
     """
-    spec = choose(plan.papers[paper].get("figures", {}), name, f"figure of {paper}")
+    known = plan.papers[paper].get("figures", {})
+    spec = choose(known, name, f"figure of {paper}")
     on, _ = companion(plan, dataset, spec)
-    drawn = {"name": name, **_common(plan, on, paper), **spec}
+    drawn = {
+        "name": name,
+        **_common(plan, on, paper),
+        **spec,
+    }
     if "table" in spec:
         whole = table(plan, on, paper, spec["table"])
         drawn |= _cut(whole, spec)
@@ -135,17 +153,32 @@ def _curve(entry: Raw) -> Raw:
 
 def _cut(drawn: Raw, spec: Raw) -> Raw:
     """Cut a table to the columns that a figure shows."""
-    keys = [column["key"] for column in drawn["columns"]]
-    at = [keys.index(spec[axis]) for axis in AXES if axis in spec]
+    at = _places_of_columns(drawn, spec)
+    columns = [drawn["columns"][i] for i in at]
     rows = []
     for row in drawn["rows"]:
         cells = [row["cells"][i] for i in at]
         rows.append({**row, "cells": cells})
-    columns = [drawn["columns"][i] for i in at]
     return {"columns_shown": columns, "rows": rows}
 
 
-def _pictures(plan: Plan, dataset: str, paper: str, spec: Raw) -> Raw:
+def _places_of_columns(drawn: Raw, spec: Raw) -> list[int]:
+    """Return the places, in a table, of the columns that a figure shows."""
+    keys = [column["key"] for column in drawn["columns"]]
+    found = []
+    for axis in AXES:
+        if axis in spec:
+            place = keys.index(spec[axis])
+            found.append(place)
+    return found
+
+
+def _pictures(
+    plan: Plan,
+    dataset: str,
+    paper: str,
+    spec: Raw,
+) -> Raw:
     """Resolve a grid of pictures: its columns, and the images that it shows.
 
     Args:
@@ -155,21 +188,28 @@ def _pictures(plan: Plan, dataset: str, paper: str, spec: Raw) -> Raw:
         spec: the figure's entry in the paper file.
     """
     images = spec.get("images", "measured")
+    splits = plan.dataset(dataset)["splits"]
     columns = []
     for entry in spec["columns"]:
         column = dict(entry)
         if "run" in entry:
-            run = Run(dataset, *papers.owner_of(entry["run"], paper))
+            owner, name = papers.owner_of(entry["run"], paper)
+            run = Run(dataset, owner, name)
             column |= _files_of_column(plan, run, entry, images)
         columns.append(column)
     return {
         "columns": columns,
         "data": str(plan.data(dataset)),
-        "images_of": plan.dataset(dataset)["splits"][images],
+        "images_of": splits[images],
     }
 
 
-def _files_of_column(plan: Plan, run: Run, entry: Raw, images: str) -> Raw:
+def _files_of_column(
+    plan: Plan,
+    run: Run,
+    entry: Raw,
+    images: str,
+) -> Raw:
     """Return what a column of pictures is drawn from.
 
     Args:
@@ -179,18 +219,20 @@ def _files_of_column(plan: Plan, run: Run, entry: Raw, images: str) -> Raw:
         images: the role of the images.
     """
     seed = plan.dataset(run.dataset)["seeds"][0]
-    found: Raw = {}
     if "kind" in entry:
-        home = plan.home(run, seed, "train")
-        found["model"] = str(home / "model.pt")
-        found["config"] = plan.stage_config(run, seed, "cam")
-        return found
+        return {
+            "model": str(plan.model(run, seed)),
+            "config": plan.stage_config(run, seed, "cam"),
+        }
     stage = entry.get("stage", "cam")
     home = plan.home(run, seed, stage)
-    found["stage"] = stage
-    found["files"] = plan.shards(home, stage, run.dataset, images)
+    found = {
+        "stage": stage,
+        "files": plan.shards(home, stage, run.dataset, images),
+    }
     if stage in WITH_EXPONENTS:
-        found["metrics"] = [plan.metrics(run, seed, stage, images)]
+        metrics = plan.metrics(run, seed, stage, images)
+        found["metrics"] = [metrics]
     return found
 
 
@@ -207,12 +249,16 @@ def entries(drawn: Raw) -> list[Raw]:
 
 def shown(figure: Raw) -> list[Raw]:
     """Return the curves and the columns of pictures of a figure."""
-    return [*figure.get("series", []), *figure.get("columns", [])]
+    curves = figure.get("series", [])
+    pictures = figure.get("columns", [])
+    return [*curves, *pictures]
 
 
 def files(entry: Raw) -> list[str]:
     """Return the files that one entry of a drawing is read from."""
-    found = [*entry.get("metrics", []), *entry.get("files", [])]
+    metrics = entry.get("metrics", [])
+    shards = entry.get("files", [])
+    found = [*metrics, *shards]
     if "model" in entry:
         found.append(entry["model"])
     return found
@@ -225,7 +271,8 @@ def inputs(drawn: Raw) -> list[str]:
         index = Path(drawn["data"]) / "index.csv"
         found.add(str(index))
     for entry in entries(drawn):
-        found.update(files(entry))
+        read = files(entry)
+        found.update(read)
     return sorted(found)
 
 
@@ -236,8 +283,10 @@ def about(plan: Plan, target: Target) -> Raw:
     """Return a target's entry in its paper file; of claims their title and caption."""
     if target.kind == "claims":
         return claims.about(plan, target.paper)
-    spec = choose(plan.papers, target.paper, "paper")
-    return dict(choose(spec[target.kind], target.name, f"one of the {target.kind} of {target.paper}"))
+    paper = choose(plan.papers, target.paper, "paper")
+    kind = f"one of the {target.kind} of {target.paper}"
+    entry = choose(paper[target.kind], target.name, kind)
+    return dict(entry)
 
 
 def obstacle(plan: Plan, dataset: str, target: Target) -> str | None:
@@ -247,7 +296,8 @@ def obstacle(plan: Plan, dataset: str, target: Target) -> str | None:
     if missing or target.kind != "figures":
         return missing
     for entry in shown(spec):
-        owner, _ = papers.owner_of(entry.get("run", ""), target.paper)
+        run = entry.get("run", "")
+        owner, _ = papers.owner_of(run, target.paper)
         if owner not in plan.papers:
             return f"paper {owner} is not among those configured"
     return None

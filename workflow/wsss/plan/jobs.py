@@ -33,26 +33,31 @@ class Job:
 
     def folder(self, plan: Plan) -> Path:
         """Return the folder that the job writes to."""
-        return plan.folder(self.of_run, self.seed) / self.stage
+        of_run = plan.folder(self.of_run, self.seed)
+        return of_run / self.stage
 
     # ---- what the name of the file tells
 
     @property
     def stem(self) -> str:
         """The name of the file without its ending."""
-        return self.file.rpartition(".")[0]
+        stem, _, _ = self.file.rpartition(".")
+        return stem
 
     @property
     def measured(self) -> str:
         """The stage whose result a metrics file is about."""
-        return self.stem.rpartition("_")[0]
+        stage, _, _ = self.stem.rpartition("_")
+        return stage
 
     @property
     def part(self) -> str:
         """The part of the images that a shard covers, or the role that a metrics file is about."""
         if self.stage == "measure":
-            return self.stem.rpartition("_")[2]
-        return self.stem.partition("-")[0]
+            _, _, role = self.stem.rpartition("_")
+            return role
+        part, _, _ = self.stem.partition("-")
+        return part
 
     @property
     def shards(self) -> int:
@@ -74,10 +79,11 @@ def job_of(plan: Plan, path: str | Path) -> Job | None:
     parts = path.relative_to(plan.results).parts
     if len(parts) != 6:
         return None
-    dataset, paper, run, seed, stage, file = parts
-    if not seed.startswith("seed") or stage not in STAGES:
+    dataset, paper, run, folder, stage, file = parts
+    if not folder.startswith("seed") or stage not in STAGES:
         return None
-    return Job(dataset, paper, run, int(seed.removeprefix("seed")), stage, file)
+    seed = int(folder.removeprefix("seed"))
+    return Job(dataset, paper, run, seed, stage, file)
 
 
 def inputs(plan: Plan, job: Job) -> list[str]:
@@ -93,7 +99,12 @@ def inputs(plan: Plan, job: Job) -> list[str]:
     return [*same_shard(plan, job), *model(plan, job)]
 
 
-def _all_shards(plan: Plan, job: Job, source: str, images: str) -> list[str]:
+def _all_shards(
+    plan: Plan,
+    job: Job,
+    source: str,
+    images: str,
+) -> list[str]:
     """Return all shards of a stage that a job reads.
 
     Args:
@@ -120,5 +131,5 @@ def model(plan: Plan, job: Job) -> list[str]:
     source = STAGES[job.stage].model_of
     if source is None:
         return []
-    home = plan.home(job.of_run, job.seed, source)
-    return [f"{home}/model.pt"]
+    network = plan.model(job.of_run, job.seed, source)
+    return [str(network)]

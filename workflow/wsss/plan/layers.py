@@ -49,12 +49,16 @@ class Layer:
     def wrong(self, path: Keys, message: str) -> WsssError:
         """Return the error for a setting that this layer gives."""
         key = ".".join(map(str, path))
-        return WsssError(f"{self.name}: '{key}' {message}{self._line(path)}")
+        place = self._line(path)
+        return WsssError(f"{self.name}: '{key}' {message}{place}")
 
     def _line(self, path: Keys) -> str:
+        """Say in which file and line a setting stands; nothing where that is not known."""
+        keys = [*self.keys, *path]
         for file in reversed(self.files):
-            if found := line_of(file, [*self.keys, *path], exactly=True):
-                return f" ({file.name}, line {found})"
+            line = line_of(file, keys, exactly=True)
+            if line:
+                return f" ({file.name}, line {line})"
         return ""
 
 
@@ -62,10 +66,12 @@ def blame(layers: Iterable[Layer], path: Keys, message: str) -> WsssError:
     """Return the error for a wrong setting, with the strongest layer that gives it."""
     found = list(layers)
     for end in range(len(path), 0, -1):
+        part = path[:end]
         for layer in reversed(found):
-            if layer.has(path[:end]):
+            if layer.has(part):
                 return layer.wrong(path, message)
-    return found[-1].wrong(path, message)
+    strongest = found[-1]
+    return strongest.wrong(path, message)
 
 
 def overlay(base: Raw, layer: Layer, *, new_keys: bool = False) -> Raw:
@@ -82,7 +88,8 @@ def overlay(base: Raw, layer: Layer, *, new_keys: bool = False) -> Raw:
     Raises:
         WsssError: the layer has an unknown key, or a text in place of a number.
     """
-    return _Merge(layer, new_keys).merged(base, layer.says or {}, ())
+    merge = _Merge(layer, new_keys)
+    return merge.merged(base, layer.says or {}, ())
 
 
 @dataclass(frozen=True)
@@ -98,10 +105,10 @@ class _Merge:
         for key, value in over.items():
             here = (*path, key)
             self.check(base, here, value)
-            if _merges(base.get(key), value):
-                found[key] = self.merged(base[key], value, here)
-            else:
-                found[key] = value
+            below = base.get(key)
+            if _merges(below, value):
+                value = self.merged(base[key], value, here)
+            found[key] = value
         return found
 
     def check(self, base: Raw, path: tuple[str | int, ...], value: Any) -> None:
@@ -110,8 +117,10 @@ class _Merge:
         if key not in base and not self.new_keys:
             known = ", ".join(map(str, base))
             raise self.layer.wrong(path, f"is an unknown key: choose one of {known}")
-        if isinstance(value, str) and type(base.get(key)) in (int, float):
-            raise self.layer.wrong(path, f"is a number, not the text '{value}' ({AS_TEXT})")
+        is_number = type(base.get(key)) in (int, float)
+        if is_number and isinstance(value, str):
+            message = f"is a number, not the text '{value}' ({AS_TEXT})"
+            raise self.layer.wrong(path, message)
 
 
 def _merges(below: Any, above: Any) -> bool:
@@ -127,7 +136,9 @@ def _merges(below: Any, above: Any) -> bool:
 
 @functools.cache
 def _composed(path: Path, _: int) -> yaml.Node | None:
-    return yaml.compose(path.read_text(encoding="utf-8"))
+    """Read the nodes of a YAML file, once for each time at which it was changed."""
+    text = path.read_text(encoding="utf-8")
+    return yaml.compose(text)
 
 
 def line_of(path: str | Path, keys: Keys, exactly: bool = False) -> int:
@@ -138,7 +149,8 @@ def line_of(path: str | Path, keys: Keys, exactly: bool = False) -> int:
     path = Path(path)
     if not path.is_file():
         return 0
-    node: Any = _composed(path, path.stat().st_mtime_ns)
+    changed = path.stat().st_mtime_ns
+    node: Any = _composed(path, changed)
     line = node.start_mark.line
     for key in keys:
         found = _entry(node, key)
@@ -164,6 +176,9 @@ def _entry(node: Any, key: str | int) -> tuple[int, Any] | None:
 def _merged_entry(node: yaml.MappingNode, key: str | int) -> tuple[int, Any] | None:
     """Find an entry in the mappings that ``<<: *anchor`` merges into a node."""
     for name, value in node.value:
-        if name.value == "<<" and (found := _entry(value, key)):
+        if name.value != "<<":
+            continue
+        found = _entry(value, key)
+        if found:
             return found
     return None

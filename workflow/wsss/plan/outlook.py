@@ -22,7 +22,8 @@ class Outlook:
 
     def jobs(self, paths: list[str]) -> list[Job]:
         """List all jobs that ``paths`` come from, done or not."""
-        return list(self._below_all(paths).values())
+        below = self._below_all(paths)
+        return list(below.values())
 
     def missing(self, paths: list[str]) -> list[Job]:
         """List the jobs that have to run before all ``paths`` are there and up to date.
@@ -32,19 +33,25 @@ class Outlook:
         stays is not needed.
         """
         below = self._below_all(paths)  # inputs come first
-        found = self._all_to_do(paths)
-        while more := self._drawn_in(below, found):  # what is made anew may need, in turn, what is missing
-            found |= more
-        return [job for path, job in below.items() if path in found]
+        to_do = self._all_to_do(paths)
+        while more := self._drawn_in(below, to_do):  # what is made anew may need, in turn, what is missing
+            to_do |= more
+        found = []
+        for path, job in below.items():
+            if path in to_do:
+                found.append(job)
+        return found
 
     def changed(self, paths: list[str]) -> list[Job]:
         """List the jobs below ``paths`` that have been done with other settings or other code."""
-        return [job for job in self.missing(paths) if self._differs_now(job)]
+        again = self.missing(paths)
+        return [job for job in again if self._differs_now(job)]
 
     @functools.cache  # noqa: B019  an outlook is for one look: nothing is computed meanwhile
     def stale_index(self, dataset: str) -> bool:
         """Tell whether a data set's index was made with other settings or other code."""
-        return differs(self.plan.data(dataset), lambda: self.plan.data_config(dataset))
+        folder = self.plan.data(dataset)
+        return differs(folder, lambda: self.plan.data_config(dataset))
 
     # ---- what is below
 
@@ -59,7 +66,8 @@ class Outlook:
         job = job_of(self.plan, path)
         if job is None:
             return {}
-        found = self._below_all(self._inputs(job))
+        read_by_it = self._inputs(job)
+        found = self._below_all(read_by_it)
         found[path] = job
         return found
 
@@ -78,7 +86,8 @@ class Outlook:
         job = job_of(self.plan, path)
         if job is None or self._stays(path):
             return set()
-        return {path} | self._all_to_do(self._inputs(job))
+        read_by_it = self._inputs(job)
+        return {path} | self._all_to_do(read_by_it)
 
     def _all_to_do(self, paths: Iterable[str]) -> set[str]:
         """Collect the files that are made before all ``paths`` are there and up to date."""
@@ -91,15 +100,19 @@ class Outlook:
         """Collect, out of ``below``, the files that read one of ``found``, and what they need in turn."""
         more: set[str] = set()
         for path, job in below.items():
+            if path in found:
+                continue
             read_by_it = self._inputs(job)
-            if path not in found and not found.isdisjoint(read_by_it):
+            if not found.isdisjoint(read_by_it):
                 more.add(path)
                 more |= self._all_to_do(read_by_it)
         return more
 
     def _stays(self, path: str) -> bool:
         """Tell whether a file is there and up to date."""
-        return Path(path).is_file() and not self._is_stale(path)
+        if not Path(path).is_file():
+            return False
+        return not self._is_stale(path)
 
     @functools.cache  # noqa: B019
     def _is_stale(self, path: str) -> bool:
@@ -107,11 +120,16 @@ class Outlook:
         job = job_of(self.plan, path)
         if job is None:
             return False
-        return self._differs_now(job) or any(map(self._is_stale, self._inputs(job)))
+        if self._differs_now(job):
+            return True
+        read_by_it = self._inputs(job)
+        return any(map(self._is_stale, read_by_it))
 
     def _differs_now(self, job: Job) -> bool:
         """Tell whether the stage's folder, or the index, was made with other settings or code than there are now."""
-        return self._stage_differs(job.of_run, job.seed, job.stage) or self.stale_index(job.dataset)
+        if self._stage_differs(job.of_run, job.seed, job.stage):
+            return True
+        return self.stale_index(job.dataset)
 
     @functools.cache  # noqa: B019
     def _stage_differs(self, run: Run, seed: int, stage: str) -> bool:
@@ -123,4 +141,6 @@ class Outlook:
 def differs(folder: Path, configured: Callable[[], Raw]) -> bool:
     """Tell whether the ``config.yaml`` in a folder says something else than what decides its results now."""
     written = folder / "config.yaml"
-    return written.is_file() and bool(read(written) != configured())
+    if not written.is_file():
+        return False
+    return bool(read(written) != configured())

@@ -23,17 +23,22 @@ def kind_of(job: Job, config: Raw) -> Kind:
     """Return the kind of a job. Jobs of one kind take the same time per step or image."""
     batch = ""
     if job.trains:
-        batch = str(stages.training(job.stage, config)["batch_size"])
-    return (job.stage, *_words(job, config), batch, job.dataset)
+        settings = stages.training(job.stage, config)
+        batch = str(settings["batch_size"])
+    words = _words(job, config)
+    return (job.stage, *words, batch, job.dataset)
 
 
 def _words(job: Job, config: Raw) -> tuple[str, ...]:
     """Return what tells the jobs of a stage apart."""
     if job.stage in ("train", "cam"):
-        return config["method"]["name"], config["backbone"]["name"]
+        method = config["method"]["name"]
+        backbone = config["backbone"]["name"]
+        return method, backbone
     if job.stage in ("deeplab", "predict"):
         network = config["deeplab"]
-        return str(network["model"]), str(network["backbone"]["name"])
+        backbone = network["backbone"]["name"]
+        return str(network["model"]), str(backbone)
     if job.stage == "measure":
         return (job.measured,)
     return ("",)
@@ -59,12 +64,14 @@ class Pace:
         job = job_of_record(plan, path, record)
         if job is None:
             return
-        done = units_of(job, record["config"], counts)
+        config = record["config"]
+        done = units_of(job, config, counts)
         if done:
-            kind = kind_of(job, record["config"])
+            kind = kind_of(job, config)
             self._seconds[kind] += record["seconds"]
             self._units[kind] += done
-            self.hosts.add(record["machine"]["host"])
+            host = record["machine"]["host"]
+            self.hosts.add(host)
 
     def knows(self, kind: Kind) -> bool:
         """Tell whether a job of this kind has run."""
@@ -72,20 +79,25 @@ class Pace:
 
     def seconds(self, kind: Kind, units: int) -> float:
         """Estimate the time of a job of a kind that is known."""
-        return units * self._seconds[kind] / self._units[kind]
+        took = self._seconds[kind]
+        of_units = self._units[kind]
+        return units * took / of_units
 
     def where(self) -> str:
         """Name the hosts."""
-        if self.hosts == {socket.gethostname()}:
+        here = socket.gethostname()
+        if self.hosts == {here}:
             return "this machine"
-        return ", ".join(sorted(self.hosts))
+        names = sorted(self.hosts)
+        return ", ".join(names)
 
 
 def measure(plan: Plan, counts: dict[str, Counts]) -> Pace:
     """Measure the pace of earlier jobs on data sets, whose numbers of images are given, from their records."""
     pace = Pace()
     for dataset, known in counts.items():
-        for path in sorted(plan.results.glob(f"{dataset}/*/*/seed*/*/*record.json")):
+        records = plan.results.glob(f"{dataset}/*/*/seed*/*/*record.json")
+        for path in sorted(records):
             pace.learn(plan, path, known)
     return pace
 
@@ -93,9 +105,10 @@ def measure(plan: Plan, counts: dict[str, Counts]) -> Pace:
 def job_of_record(plan: Plan, path: Path, record: Raw) -> Job | None:
     """Find the job that left a record, by the model, the shard or the metrics beside it."""
     for output in record["outputs"]:
-        name = Path(output)
-        if name.name == "model.pt" or f"{name.stem}.record.json" == path.name:
-            return job_of(plan, str(plan.results / output))
+        file = Path(output)
+        beside = f"{file.stem}.record.json"
+        if file.name == "model.pt" or beside == path.name:
+            return job_of(plan, plan.results / output)
     return None
 
 
@@ -117,18 +130,26 @@ def time_of(work: Work) -> str:
             unknown[job.stage][kind[1]] = None
     if not seconds:
         return "The time for that is not known, since none of it has run here yet."
-    text = f"About {duration(seconds)}, one job after the other, at the pace of earlier runs on {pace.where()}."
-    if unknown:
-        rest = ", ".join(_named(stage, words) for stage, words in unknown.items())
-        text += f" Not counted, because not measured yet: {rest}."
-    return text
+    about = duration(seconds)
+    text = f"About {about}, one job after the other, at the pace of earlier runs on {pace.where()}."
+    return text + _not_counted(unknown)
+
+
+def _not_counted(unknown: dict[str, dict[str, None]]) -> str:
+    """Name the jobs whose time is not known, by stage; nothing where there are none."""
+    if not unknown:
+        return ""
+    named = [_named(stage, words) for stage, words in unknown.items()]
+    return f" Not counted, because not measured yet: {', '.join(named)}."
 
 
 def _named(stage: str, words: Iterable[str]) -> str:
     """Name the jobs of a stage, with what tells them apart."""
-    told = ", ".join(word for word in words if word)
     many = STAGES[stage].many
-    return f"{many} ({told})" if told else many
+    told = ", ".join(filter(None, words))
+    if not told:
+        return many
+    return f"{many} ({told})"
 
 
 def duration(seconds: float) -> str:
@@ -138,4 +159,5 @@ def duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     if minutes < 120:
         return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min"

@@ -51,7 +51,8 @@ def page(names: list[str]) -> str:
     used: dict[str, None] = {}
     for name, spec in papers.load(names, PAPERS).items():
         lines += _paper(name, spec)
-        used |= dict.fromkeys(map(method_of, spec["runs"].values()))
+        for run in spec["runs"].values():
+            used[method_of(run)] = None
     lines += _methods(list(used))
     lines += _behind()
     lines += _networks()
@@ -63,24 +64,35 @@ def page(names: list[str]) -> str:
 
 def _paper(name: str, spec: Raw) -> Iterator[str]:
     """Yield a paper: its runs, and for each table the runs and stages of its rows."""
-    yield from (f"## {spec['title']}", "", spec.get("note", ""), "")
-    yield from ("| run | method | settings of its own | not released, or read so |", "| --- | --- | --- | --- |")
+    note = spec.get("note", "")
+    yield from (f"## {spec['title']}", "", note, "")
+    yield "| run | method | settings of its own | not released, or read so |"
+    yield "| --- | --- | --- | --- |"
     for run, said in spec["runs"].items():
-        own = [f"`{key}: {_text(value)}`" for key, value in _own(said)]
-        settings = "; ".join(own) or "-"
-        note = said.get("note", "-")
-        yield f"| `{name}/{run}` | `{method_of(said)}` | {settings} | {note} |"
+        yield _run(f"{name}/{run}", said)
     yield ""
     for table in spec["tables"]:
         yield from _table(name, spec, table)
 
 
+def _run(word: str, said: Raw) -> str:
+    """Return the line of a run: its method, the settings of its own, and its note."""
+    own = []
+    for key, value in _own(said):
+        own.append(f"`{key}: {_text(value)}`")
+    settings = "; ".join(own) or "-"
+    method = method_of(said)
+    note = said.get("note", "-")
+    return f"| `{word}` | `{method}` | {settings} | {note} |"
+
+
 def _own(said: Raw) -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value) of what a run says beyond its method."""
     for section, value in said.items():
-        named = section == "method" and not isinstance(value, dict)
-        if named or section == "note":
+        if section == "note":
             continue
+        if section == "method" and not isinstance(value, dict):
+            continue  # its name alone
         for key, inner in _leaves(value, section):
             if key != "method.name":
                 yield key, inner
@@ -88,11 +100,13 @@ def _own(said: Raw) -> Iterator[tuple[str, Any]]:
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value) of everything in nested settings. A schedule, a mapping from epochs, is one value."""
-    if not isinstance(value, dict) or not value or _is_schedule(value):
+    whole = not isinstance(value, dict) or not value
+    if whole or _is_schedule(value):
         yield key, value
         return
     for inner, below in value.items():
-        yield from _leaves(below, f"{key}.{inner}")
+        name = f"{key}.{inner}"
+        yield from _leaves(below, name)
 
 
 def _is_schedule(value: Raw) -> bool:
@@ -102,22 +116,29 @@ def _is_schedule(value: Raw) -> bool:
 
 def _text(value: Any) -> str:
     """Return a value as YAML has it, on one line."""
-    return json.dumps(value).strip('"')
+    text = json.dumps(value)
+    return text.strip('"')
 
 
 def _table(name: str, spec: Raw, table: str) -> Iterator[str]:
     """Yield one line for each row of a table that is computed, and the number of those that are quoted."""
     about = spec["tables"][table]
-    yield from (f"### `{name}_{table}`: {about['title']}", "", about["caption"], "")
-    lines, quoted = [], 0
+    title = about["title"]
+    yield from (f"### `{name}_{table}`: {title}", "", about["caption"], "")
+    lines: list[str] = []
+    quoted = 0
     for row, cells in papers.rows(spec, table):
         shown = _shown(cells)
         label = _label(row, about)
         for (run, stage), images in shown.items():
-            lines.append(_result(label, name, run, stage, images))
-        quoted += not shown
+            line = _result(label, name, run, stage, images)
+            lines.append(line)
+        if not shown:
+            quoted += 1
     if lines:
-        yield from ("| row | run | shown | made by | departures |", "| --- | --- | --- | --- | --- |", *lines)
+        yield "| row | run | shown | made by | departures |"
+        yield "| --- | --- | --- | --- | --- |"
+        yield from lines
     yield ""
     if quoted:
         yield from (f"Quoted, not computed: {quoted} rows.", "")
@@ -131,24 +152,31 @@ def _shown(cells: list[Raw]) -> dict[tuple[str, str], list[str]]:
     for cell in cells:
         if not cell.get("run"):
             continue
+        images = cell["images"]
         roles = found[cell["run"], cell["stage"]]
-        if cell["images"] not in roles:
-            roles.append(cell["images"])
+        if images not in roles:
+            roles.append(images)
     return found
 
 
 def _label(row: Raw, about: Raw) -> str:
     """Return the label of a row with the words beside it."""
-    heads = {}
-    for head in about.get("attributes", []):
-        heads[head["key"]] = head["label"]
+    attributes = about.get("attributes", [])
+    heads = {head["key"]: head["label"] for head in attributes}
     words = [row["label"]]
     for key, word in row.get("attributes", {}).items():
-        words.append(_attribute(heads[key], word))
-    return ", ".join(word for word in words if word)
+        text = _attribute(heads[key], word)
+        words.append(text)
+    return ", ".join(filter(None, words))
 
 
-def _result(label: str, paper: str, run: str, stage: str, images: list[str]) -> str:
+def _result(
+    label: str,
+    paper: str,
+    run: str,
+    stage: str,
+    images: list[str],
+) -> str:
     """Return the line of one result of a row.
 
     Args:
@@ -158,8 +186,9 @@ def _result(label: str, paper: str, run: str, stage: str, images: list[str]) -> 
         stage: the stage that makes the result.
         images: the roles of images on which it is shown.
     """
-    chain, departures = _chain(run, paper, stage)
-    return f"| {label} | `{run}` | {stage} ({', '.join(images)}) | {chain} | {departures} |"
+    chain, numbered = _chain(run, paper, stage)
+    roles = ", ".join(images)
+    return f"| {label} | `{run}` | {stage} ({roles}) | {chain} | {numbered} |"
 
 
 def _attribute(head: str, word: str) -> str:
@@ -170,20 +199,32 @@ def _attribute(head: str, word: str) -> str:
 def _chain(run: str, paper: str, stage: str) -> tuple[str, str]:
     """Return the stages that make a result, the first one first, and where the departures of each are numbered."""
     owner, name = papers.owner_of(run, paper)
-    said = read(PAPERS / f"{owner}.yaml")["runs"][name]
+    file = read(PAPERS / f"{owner}.yaml")
+    said = file["runs"][name]
     method = method_of(said)
-    config = resolve(method, [paper_layer(f"{owner}.yaml, run {name}", said, None, ())])
+    layer = paper_layer(f"{owner}.yaml, run {name}", said, None, ())
+    config = resolve(method, [layer])
     chain = list(dict.fromkeys(_below(stage, config)))
-    preset = said.get("deeplab", {}).get("preset") or method_settings(method)["deeplab"]["preset"]
-    words = [f"{one} (preset `{preset}`)" if one == "deeplab" else one for one in chain]
+    words = list(chain)
+    if "deeplab" in chain:
+        at = chain.index("deeplab")
+        words[at] = f"deeplab (preset `{_preset(said, method)}`)"
     numbered = [f"`{file}` {_range(file)}" for file in _files_behind(chain, method)]
     return " → ".join(words), ", ".join(numbered) or "-"
 
 
+def _preset(said: Raw, method: str) -> str:
+    """Return the preset of a run's segmentation network: its own, or that of its method."""
+    own = said.get("deeplab", {}).get("preset")
+    released = method_settings(method)["deeplab"]
+    return str(own or released["preset"])
+
+
 def _files_behind(chain: list[str], method: str) -> Iterator[str]:
     """Yield the modules of stages at whose top departures stand."""
+    modules = {**BEHIND, "train": f"methods/{method}.py"}
     for stage in chain:
-        file = f"methods/{method}.py" if stage == "train" else BEHIND.get(stage)
+        file = modules.get(stage)
         if file and departures(file):
             yield file
 
@@ -197,9 +238,12 @@ def _below(stage: str, config: Raw) -> Iterator[str]:
 
 def _range(file: str) -> str:
     """Name the departures of a module by the first and the last: ``D1 to D9``."""
-    numbers = [number for number, _ in departures(file)]
-    first, last = numbers[0], numbers[-1]
-    return first if first == last else f"{first} to {last}"
+    numbered = departures(file)
+    first, _ = numbered[0]
+    last, _ = numbered[-1]
+    if first == last:
+        return first
+    return f"{first} to {last}"
 
 
 # ---- settings and departures
@@ -210,18 +254,22 @@ def _methods(names: list[str]) -> Iterator[str]:
     yield from ("## Methods", "")
     for name in names:
         path = PACKAGE / "methods" / f"{name}.yaml"
-        yield from (f"### `{name}`", "", _head(path), "")
-        yield from (*settings(path, ()), "")
+        head = _head(path)
+        yield from (f"### `{name}`", "", head, "")
+        yield from settings(path, ())
+        yield ""
         yield from _listed(f"methods/{name}.py")
 
 
 def _behind() -> Iterator[str]:
     """Yield the stages behind the classifier: the defaults that methods vary, and their departures."""
-    yield from ("## Refinement", "", "Defaults, which the methods above and the runs vary.", "")
+    path = PACKAGE / "defaults.yaml"
+    yield from ("## Refinement", "")
+    yield from ("Defaults, which the methods above and the runs vary.", "")
     for section in stages.SECTIONS:
         if section in ELSEWHERE:
             continue
-        lines = settings(PACKAGE / "defaults.yaml", (section,))
+        lines = settings(path, (section,))
         yield from (f"### `{section}`", "", *lines, "")
         if section in BEHIND:
             yield from _listed(BEHIND[section])
@@ -232,14 +280,16 @@ def _networks() -> Iterator[str]:
     path = PACKAGE / "segment" / "presets.yaml"
     yield from ("## Segmentation networks", "")
     for preset in read(path):
-        yield from (f"### Preset `{preset}`", "", *settings(path, (preset,)), "")
+        lines = settings(path, (preset,))
+        yield from (f"### Preset `{preset}`", "", *lines, "")
     yield from _listed(BEHIND["deeplab"])
 
 
 def _head(path: Path) -> str:
     """Return the comment at the top of a YAML file: the release."""
+    text = path.read_text(encoding="utf-8")
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         if not line.startswith("# "):
             break
         lines.append(line[2:])
@@ -248,14 +298,24 @@ def _head(path: Path) -> str:
 
 def settings(path: Path, below: tuple[str, ...]) -> list[str]:
     """Return a Markdown table of the settings in a YAML file below some keys, with the comment of each line."""
+    depth = len(below)
     body = []
     for line in _lines(path):
-        inside = line.keys[: len(below)] == below
-        if inside and (line.value or line.source):
-            name = ".".join(line.keys[len(below) :]) or line.keys[-1]
-            value = f"`{line.value}`" if line.value else ""
-            body.append(f"| `{name}` | {value} | {line.source} |")
-    return ["| setting | value | source |", "| --- | --- | --- |", *body] if body else []
+        if line.keys[:depth] != below:
+            continue
+        if line.value or line.source:
+            name = ".".join(line.keys[depth:]) or line.keys[-1]
+            row = _setting(name, line)
+            body.append(row)
+    if not body:
+        return []
+    return ["| setting | value | source |", "| --- | --- | --- |", *body]
+
+
+def _setting(name: str, line: _Line) -> str:
+    """Return the row of a setting: its name, its value and its source."""
+    value = f"`{line.value}`" if line.value else ""
+    return f"| `{name}` | {value} | {line.source} |"
 
 
 class _Line(NamedTuple):
@@ -275,20 +335,31 @@ class _Outline:
 
     def line_of(self, match: re.Match[str]) -> _Line | None:
         """Return what a line with a key says; None where it only gives a name to what is below."""
-        indent, key = len(match["indent"]), match["key"]
+        key = match["key"]
         value = match["value"] or ""
+        keys = self._keys_of(key, len(match["indent"]))
         anchor = ANCHOR.match(value)
-        self._open = [(depth, name) for depth, name in self._open if depth < indent]
-        if key != "<<":
-            self._open.append((indent, key))
-        keys = tuple(name for _, name in self._open)
         if anchor:
             self._anchors[anchor[1]] = ".".join(keys)
         if key == "<<":
-            return None if anchor else _Line(keys, "", f"else as `{self._anchors[value[1:]]}`")
+            return None if anchor else _Line(keys, "", f"else {self._like(value)}")
         if value.startswith("*"):
-            return _Line(keys, "", f"as `{self._anchors[value[1:]]}`")
-        return _Line(keys, ANCHOR.sub("", value), match["source"] or "")
+            return _Line(keys, "", self._like(value))
+        source = match["source"] or ""
+        return _Line(keys, ANCHOR.sub("", value), source)
+
+    def _keys_of(self, key: str, indent: int) -> tuple[str, ...]:
+        """Return the keys around a line and its own, and keep them for the lines below."""
+        while self._open and self._open[-1][0] >= indent:
+            self._open.pop()
+        if key != "<<":
+            self._open.append((indent, key))
+        return tuple(name for _, name in self._open)
+
+    def _like(self, alias: str) -> str:
+        """Say which place ``*alias`` stands for."""
+        place = self._anchors[alias.removeprefix("*")]
+        return f"as `{place}`"
 
 
 def _lines(path: Path) -> list[_Line]:
@@ -301,32 +372,47 @@ def _lines(path: Path) -> list[_Line]:
     for text in path.read_text(encoding="utf-8").splitlines():
         more = MORE.match(text) if text.startswith("    ") else None
         if found and more:
-            last = found.pop()
-            found.append(last._replace(source=f"{last.source} {more['source']}"))
+            found[-1] = _continued(found[-1], more["source"])
         match = KEY.match(text)
-        if match and (line := outline.line_of(match)):
+        line = outline.line_of(match) if match else None
+        if line:
             found.append(line)
     return found
+
+
+def _continued(line: _Line, more: str) -> _Line:
+    """Return a line whose comment goes on."""
+    source = f"{line.source} {more}"
+    return line._replace(source=source)
 
 
 @functools.cache
 def departures(file: str) -> list[tuple[str, str]]:
     """List (number, text) of the departures in the docstring of a module of the package."""
-    module = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
-    found: dict[int, str] = {}
+    path = PACKAGE / file
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    text = ast.get_docstring(module) or ""
+    said: dict[int, str] = {}
     number = None
-    for line in (ast.get_docstring(module) or "").splitlines():
+    for line in text.splitlines():
         if match := DEPARTURE.match(line):
             number = int(match[1])
-            found[number] = match[2]
+            said[number] = match[2]
         elif number is not None and line.startswith("    "):
-            found[number] += f" {line.strip()}"
+            said[number] += f" {line.strip()}"
         else:
             number = None
-    return [(f"D{at}", re.sub(r"\s+", " ", found[at])) for at in sorted(found)]
+    found = []
+    for number in sorted(said):
+        on_one_line = re.sub(r"\s+", " ", said[number])
+        found.append((f"D{number}", on_one_line))
+    return found
 
 
 def _listed(file: str) -> list[str]:
     """List the departures of a module."""
     lines = [f"* **{number}** {said}" for number, said in departures(file)]
-    return [f"Departures (`workflow/wsss/{file}`):", "", *lines, ""] if lines else []
+    if not lines:
+        return []
+    head = f"Departures (`workflow/wsss/{file}`):"
+    return [head, "", *lines, ""]

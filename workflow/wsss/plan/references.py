@@ -13,14 +13,20 @@ REFERENCE = "run:"
 
 def is_reference(value: Any) -> bool:
     """Tell whether a setting names the model of a run."""
-    return isinstance(value, str) and value.startswith(REFERENCE)
+    if not isinstance(value, str):
+        return False
+    return value.startswith(REFERENCE)
 
 
 def replace_references(value: Any, replacement: Callable[[str, str], str]) -> Any:
     """Copy nested settings and replace every reference by ``replacement(paper, run)``; both may be empty."""
     if isinstance(value, dict):
-        return {key: replace_references(inner, replacement) for key, inner in value.items()}
-    if is_reference(value):
-        paper, _, run = value.removeprefix(REFERENCE).rpartition("/")
-        return replacement(paper, run)
-    return value
+        found = {}
+        for key, inner in value.items():
+            found[key] = replace_references(inner, replacement)
+        return found
+    if not is_reference(value):
+        return value
+    word = value.removeprefix(REFERENCE)
+    paper, _, run = word.rpartition("/")
+    return replacement(paper, run)

@@ -48,15 +48,28 @@ class Need:
 @functools.cache
 def table() -> dict[str, Need]:
     """Return the rows, by rule."""
-    columns = [field.name for field in fields(Need)]
     found = {}
     with TABLE.open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
-            found[row["rule"]] = Need(*(float(row[column]) for column in columns))
+            found[row["rule"]] = _need(row)
     return found
 
 
-def megabytes(plan: Plan, rule: str, dataset: str, processes: int = 0, attempt: int = 1) -> int:
+def _need(row: dict[str, str]) -> Need:
+    """Read a row."""
+    values = {}
+    for column in fields(Need):
+        values[column.name] = float(row[column.name])
+    return Need(**values)
+
+
+def megabytes(
+    plan: Plan,
+    rule: str,
+    dataset: str,
+    processes: int = 0,
+    attempt: int = 1,
+) -> int:
     """Return the memory of a job in MB: that of its row, more for images, processes and classes, twice if it failed.
 
     Args:
@@ -66,16 +79,23 @@ def megabytes(plan: Plan, rule: str, dataset: str, processes: int = 0, attempt: 
         processes: its processes beside the network.
         attempt: 1 for the first try.
     """
+    times = min(attempt, 2)
     if is_small(plan, dataset):
-        found = SMALL
-    else:
-        need = table()[rule]
-        labels = classes(plan, dataset) + 1
-        found = need.megabytes(images(plan, dataset), labels, processes)
-    return found * min(attempt, 2)
+        return SMALL * times
+    need = table()[rule]
+    number = images(plan, dataset)
+    labels = classes(plan, dataset) + 1
+    return need.megabytes(number, labels, processes) * times
 
 
-def minutes(plan: Plan, rule: str, dataset: str, shard: str = "", attempt: int = 1, trains: bool = False) -> int:
+def minutes(
+    plan: Plan,
+    rule: str,
+    dataset: str,
+    shard: str = "",
+    attempt: int = 1,
+    trains: bool = False,
+) -> int:
     """Return the minutes of a job: those of its row, and for each image it works on; longer if it failed.
 
     A training goes on where it was stopped, so it never needs more than the first time.
@@ -93,9 +113,16 @@ def minutes(plan: Plan, rule: str, dataset: str, shard: str = "", attempt: int =
     if is_small(plan, dataset):
         most = int(min(need.minutes, SMALL_MINUTES))
         return most * (2 if trains else longer)
-    part = shard.partition("-")[0]
-    of_part = plan.sizes(dataset).get(part, images(plan, dataset))
-    return need.whole_minutes(of_part / shards_of(shard)) * longer
+    on_images = _images_of(plan, dataset, shard)
+    return need.whole_minutes(on_images) * longer
+
+
+def _images_of(plan: Plan, dataset: str, shard: str) -> float:
+    """Count the images of a shard; where its part is not known, a share of all images."""
+    part, _, _ = shard.partition("-")
+    counts = plan.sizes(dataset)
+    of_part = counts.get(part, images(plan, dataset))
+    return of_part / shards_of(shard)
 
 
 def is_small(plan: Plan, dataset: str) -> bool:
@@ -108,7 +135,9 @@ def is_small(plan: Plan, dataset: str) -> bool:
 def images(plan: Plan, dataset: str) -> int:
     """Count the images of a data set, as far as it is known."""
     counts = plan.sizes(dataset)
-    return counts.get("train", 0) + counts.get("val", 0)
+    train = counts.get("train", 0)
+    val = counts.get("val", 0)
+    return train + val
 
 
 @functools.cache
@@ -116,7 +145,8 @@ def classes(plan: Plan, dataset: str) -> int:
     """Count the classes of a data set; without an index, what its builder is known for."""
     about = Path(plan.data(dataset), "dataset.json")
     if about.is_file():
-        return len(read_json(about)["classes"])
+        indexed = read_json(about)["classes"]
+        return len(indexed)
     spec = plan.dataset(dataset)
     named = spec["options"].get("classes")
     if isinstance(named, list):

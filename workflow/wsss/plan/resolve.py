@@ -43,9 +43,13 @@ def _package_layer(name: str) -> Layer:
 
 def _own_layers(method: str) -> list[Layer]:
     """Return the layers that the package itself has for a method."""
-    if method not in methods():
-        raise WsssError(f"unknown method '{method}': choose one of {', '.join(methods())}")
-    return [_package_layer("defaults.yaml"), _package_layer(f"methods/{method}.yaml")]
+    known = methods()
+    if method not in known:
+        raise WsssError(f"unknown method '{method}': choose one of {', '.join(known)}")
+    return [
+        _package_layer("defaults.yaml"),
+        _package_layer(f"methods/{method}.yaml"),
+    ]
 
 
 def method_settings(method: str) -> Raw:
@@ -65,10 +69,17 @@ def _released(method: str) -> Raw:
 def method_of(run: Raw) -> str:
     """Return the name of the method in a run's entry, which is a name or a mapping with one."""
     method = run.get("method", "cam")
-    return str(method["name"]) if isinstance(method, dict) else str(method)
+    if isinstance(method, dict):
+        return str(method["name"])
+    return str(method)
 
 
-def paper_layer(name: str, run: Raw, file: Path | None, keys: tuple[str, ...]) -> Layer:
+def paper_layer(
+    name: str,
+    run: Raw,
+    file: Path | None,
+    keys: tuple[str, ...],
+) -> Layer:
     """Make the layer of a paper's run.
 
     Args:
@@ -87,10 +98,19 @@ def paper_layer(name: str, run: Raw, file: Path | None, keys: tuple[str, ...]) -
 
 def _without(value: Raw, *keys: str) -> Raw:
     """Copy a mapping without some of its keys."""
-    return {key: inner for key, inner in value.items() if key not in keys}
+    found = {}
+    for key, inner in value.items():
+        if key not in keys:
+            found[key] = inner
+    return found
 
 
-def resolve(method: str, layers: Sequence[Layer], pixels: float = 1.0, networks: Raw | None = None) -> Raw:
+def resolve(
+    method: str,
+    layers: Sequence[Layer],
+    pixels: float = 1.0,
+    networks: Raw | None = None,
+) -> Raw:
     """Resolve all sections of one run, complete and checked, without its seed.
 
     Args:
@@ -107,8 +127,10 @@ def resolve(method: str, layers: Sequence[Layer], pixels: float = 1.0, networks:
         config = overlay(config, layer)
     every = [*_own_layers(method), *layers]
     _refuse_references(config, every)
-    config = _with_preset(_with_learnable(config), every)
-    config = stand_in(shrink(config, pixels), networks or {})
+    config = _with_learnable(config)
+    config = _with_preset(config, every)
+    config = shrink(config, pixels)
+    config = stand_in(config, networks or {})
     for finding in check(config):
         raise blame(every, finding.path, finding.message)
     return config
@@ -119,30 +141,37 @@ def _with_preset(config: Raw, layers: list[Layer]) -> Raw:
     preset = config["deeplab"]["preset"]
     known = presets.presets()
     if preset not in known:
-        raise blame(layers, ("deeplab", "preset"), f"is '{preset}': choose one of {', '.join(known)}")
+        message = f"is '{preset}': choose one of {', '.join(known)}"
+        raise blame(layers, ("deeplab", "preset"), message)
     return presets.resolve(config)
 
 
 def _refuse_references(config: Raw, layers: list[Layer]) -> None:
     """Refuse another run as official weights, which are a file; a training may start from another run."""
     for name in stages.TRAINED:
-        if name == "deeplab" or not is_reference(stages.official_weights(name, config)):
+        if name == "deeplab":
             continue
-        path: tuple[str, ...] = ("train", "weights")
-        if name != "train":
-            path = (stages.STAGES[name].sections[-1], *path)
-        raise blame(
-            layers, path, "takes a file of official weights, not another run: to start from that, use train.start"
-        )
+        weights = stages.official_weights(name, config)
+        if is_reference(weights):
+            message = "takes a file of official weights, not another run: to start from that, use train.start"
+            raise blame(layers, _path_of_weights(name), message)
+
+
+def _path_of_weights(stage: str) -> tuple[str, ...]:
+    """Return the path of the setting that names the official weights of a stage."""
+    if stage == "train":
+        return ("train", "weights")
+    own = stages.STAGES[stage].sections[-1]
+    return (own, "train", "weights")
 
 
 def _with_learnable(config: Raw) -> Raw:
     """Add to the CRF's exponents the two that AffinityNet learns from, which a data set's own list may lack."""
     affinity = config["affinity"]
-    needed = (affinity["low_alpha"], affinity["high_alpha"])
-    crf = config["crf"]
-    alphas = sorted({*crf["alphas"], *needed})
-    return {**config, "crf": {**crf, "alphas": alphas}}
+    needed = {affinity["low_alpha"], affinity["high_alpha"]}
+    crf = dict(config["crf"])
+    crf["alphas"] = sorted(needed.union(crf["alphas"]))
+    return {**config, "crf": crf}
 
 
 def shrink(value: Any, factor: float) -> Any:
@@ -160,7 +189,10 @@ def _scaled(size: Any, factor: float) -> Any:
     """Return a size, or each of a list of sizes, multiplied by ``factor``; 0 and None stay."""
     if isinstance(size, list):
         return [_scaled(inner, factor) for inner in size]
-    return max(1, round(size * factor)) if size else size
+    if not size:
+        return size
+    scaled = round(size * factor)
+    return max(1, scaled)
 
 
 def stand_in(value: Any, table: Raw) -> Any:
@@ -172,18 +204,30 @@ def stand_in(value: Any, table: Raw) -> Any:
     """
     if not isinstance(value, dict):
         return value
-    replaced = {key: stand_in(inner, table) for key, inner in value.items()}
+    replaced = {}
+    for key, inner in value.items():
+        replaced[key] = stand_in(inner, table)
     backbone = replaced.get("backbone")
-    if isinstance(backbone, dict) and backbone.get("name") in table:
-        replaced["backbone"] = _replaced(backbone, table[backbone["name"]])
+    if isinstance(backbone, dict):
+        replaced["backbone"] = _perhaps_replaced(backbone, table)
     return replaced
+
+
+def _perhaps_replaced(backbone: Raw, table: Raw) -> Raw:
+    """Return a network's mapping, or its stand-in if it has one."""
+    name = backbone.get("name")
+    if name not in table:
+        return backbone
+    return _replaced(backbone, table[name])
 
 
 def _replaced(backbone: Raw, entry: Raw) -> Raw:
     """Put a stand-in over one network's mapping. Weights that a run trained stay."""
-    same = entry.get("name", backbone["name"]) == backbone["name"]
+    name = backbone["name"]
+    same = entry.get("name", name) == name
     base = backbone if same else dict.fromkeys(backbone)
     found = {**base, **entry}
-    if is_reference(backbone.get("weights")):
-        found["weights"] = backbone["weights"]
+    weights = backbone.get("weights")
+    if is_reference(weights):
+        found["weights"] = weights
     return found

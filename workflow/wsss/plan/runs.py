@@ -48,7 +48,13 @@ class Runs:
         files: the files that the configuration comes from; errors name their lines.
     """
 
-    def __init__(self, config: Raw, papers: dict[str, Raw], paper_folder: Path, files: tuple[Path, ...]):
+    def __init__(
+        self,
+        config: Raw,
+        papers: dict[str, Raw],
+        paper_folder: Path,
+        files: tuple[Path, ...],
+    ):
         self.config = config
         self.papers = papers
         self.paper_folder = paper_folder
@@ -56,15 +62,19 @@ class Runs:
 
     def dataset(self, name: str) -> Raw:
         """Return a data set's entry in the configuration."""
-        return dict(choose(self.config["datasets"], name, "data set"))
+        entry = choose(self.config["datasets"], name, "data set")
+        return dict(entry)
 
     def on(self, dataset: str) -> list[Run]:
         """List all runs that can be trained on a data set, in the order of their declaration."""
         found = []
         if "pretraining" in self.dataset(dataset):
-            found.append(Run(dataset, *PRETRAINING))
+            own = Run(dataset, *PRETRAINING)
+            found.append(own)
         for paper, spec in self.papers.items():
-            found += [Run(dataset, paper, name) for name in spec["runs"]]
+            for name in spec["runs"]:
+                run = Run(dataset, paper, name)
+                found.append(run)
         return found
 
     def splits(self, run: Run) -> dict[str, str]:
@@ -72,7 +82,8 @@ class Runs:
         spec = self.dataset(run.dataset)
         found = dict(spec["splits"])
         if self._is_own(run):
-            found["train"] = spec["pretraining"].get("images") or found["train"]
+            images = spec["pretraining"].get("images")
+            found["train"] = images or found["train"]
         return found
 
     # ---- settings
@@ -80,16 +91,22 @@ class Runs:
     @functools.cache  # noqa: B019  runs live as long as the process
     def resolve(self, run: Run) -> Raw:
         """Resolve all settings of a run. References name the paper and the run they mean, also the run itself."""
-        spec = self.dataset(run.dataset)
-        pixels, networks = spec.get("pixels", 1.0), spec.get("stand_ins")
-        config = resolve(self._method(run), self._layers(run), pixels, networks)
-        if run.is_pretraining:
-            config = {**config, "backbone": {**config["backbone"], "weights": None}}
 
         def in_full(paper: str, name: str) -> str:
-            return f"{REFERENCE}{paper or run.paper}/{name or run.name}"
+            other = run.beside(paper or run.paper, name or run.name)
+            return REFERENCE + other.word
 
-        return dict(replace_references(config, in_full))
+        spec = self.dataset(run.dataset)
+        config = resolve(
+            self._method(run),
+            self._layers(run),
+            spec.get("pixels", 1.0),
+            spec.get("stand_ins"),
+        )
+        if run.is_pretraining:
+            config = _from_scratch(config)
+        named = replace_references(config, in_full)
+        return dict(named)
 
     @functools.cache  # noqa: B019
     def departures(self, run: Run) -> list[str]:
@@ -97,53 +114,82 @@ class Runs:
 
         Files of weights decide no comparison.
         """
-        method = self._method(run)
-        published = resolve(method, [self._of_method(run, method), self._of_paper(run)])
-        theirs = dict(_leaves(published))
+        theirs = dict(_leaves(self._published(run)))
         ours = dict(_leaves(self.resolve(run)))
         found = []
         for key in theirs | ours:
-            if theirs.get(key) != ours.get(key) and not _names_weights(key):
+            if _names_weights(key):
+                continue
+            if theirs.get(key) != ours.get(key):
                 found.append(key)
         return found
+
+    def _published(self, run: Run) -> Raw:
+        """Resolve the settings of a run as its paper has them."""
+        method = self._method(run)
+        layers = [
+            self._of_method(run, method),
+            self._of_paper(run),
+        ]
+        return resolve(method, layers)
 
     # ---- who says what of a run
 
     def _layers(self, run: Run) -> list[Layer]:
         """List what is said of a run beyond the package's own settings, the weakest first."""
         return [
-            self._layer(self.dataset(run.dataset).get("overrides"), "datasets", run.dataset, "overrides"),
+            self._of_all_runs(run.dataset),
             self._of_method(run, self._method(run)),
             self._of_paper(run),
             self._of_dataset(run),
-            _without_method(self._layer(self.config.get("overrides"), "overrides")),
+            self._of_command_line(),
         ]
+
+    def _of_all_runs(self, dataset: str) -> Layer:
+        """Return what the data set says of all runs."""
+        says = self.dataset(dataset).get("overrides")
+        return self._layer(says, "datasets", dataset, "overrides")
+
+    def _of_command_line(self) -> Layer:
+        """Return what the configuration says of all runs on all data sets; it is often typed."""
+        says = self.config.get("overrides")
+        layer = self._layer(says, "overrides")
+        return _without_method(layer)
 
     def _of_method(self, run: Run, method: str) -> Layer:
         """Return what the data set says of all runs of a method."""
         said = self.dataset(run.dataset).get("methods", {})
-        return self._layer(said.get(method), "datasets", run.dataset, "methods", method)
+        says = said.get(method)
+        return self._layer(says, "datasets", run.dataset, "methods", method)
 
     def _of_paper(self, run: Run) -> Layer:
         """Return what the paper, or the data set of its own classifier, says of a run."""
         entry = self._entry(run)
         if self._is_own(run):
-            keys = ("datasets", run.dataset, "pretraining")
-            layer = paper_layer(f"config.yaml, {'.'.join(keys)}", entry, None, keys)
-            return dataclasses.replace(layer, files=self.files)
+            return self._of_pretraining(run, entry)
         file = self.paper_folder / f"{run.paper}.yaml"
-        return paper_layer(f"{run.paper}.yaml, run {run.name}", entry, file, ("runs", run.name))
+        name = f"{file.name}, run {run.name}"
+        keys = ("runs", run.name)
+        return paper_layer(name, entry, file, keys)
+
+    def _of_pretraining(self, run: Run, entry: Raw) -> Layer:
+        """Return what the data set says of its own classifier."""
+        keys = ("datasets", run.dataset, "pretraining")
+        place = ".".join(keys)
+        layer = paper_layer(f"config.yaml, {place}", entry, None, keys)
+        return dataclasses.replace(layer, files=self.files)
 
     def _of_dataset(self, run: Run) -> Layer:
         """Return what the data set says of this run."""
         said = self.dataset(run.dataset).get("runs", {})
-        layer = self._layer(said.get(run.word), "datasets", run.dataset, "runs", run.word)
+        says = said.get(run.word)
+        layer = self._layer(says, "datasets", run.dataset, "runs", run.word)
         return _without_method(layer)
 
     def _layer(self, says: Raw | None, *keys: str) -> Layer:
         """Make the layer of what the configuration says at ``keys``."""
-        name = f"configuration, {'.'.join(keys)}"
-        return Layer(name, says, self.files, keys)
+        place = ".".join(keys)
+        return Layer(f"configuration, {place}", says, self.files, keys)
 
     def _entry(self, run: Run) -> Raw:
         """Return the entry of a run in its paper file or, of the data set's own classifier, in the configuration."""
@@ -151,35 +197,49 @@ class Runs:
             found = dict(self.dataset(run.dataset)["pretraining"])
             found.pop("images", None)
             return found
-        known = choose(self.papers, run.paper, "paper")["runs"]
-        return dict(choose(known, run.name, f"run of {run.paper}"))
+        paper = choose(self.papers, run.paper, "paper")
+        entry = choose(paper["runs"], run.name, f"run of {run.paper}")
+        return dict(entry)
 
     def _method(self, run: Run) -> str:
         """Return the name of a run's method."""
-        return method_of(self._entry(run))
+        entry = self._entry(run)
+        return method_of(entry)
 
     def _is_own(self, run: Run) -> bool:
         """Tell whether a run is the data set's own classifier, and there is one."""
-        return run.is_pretraining and "pretraining" in self.dataset(run.dataset)
+        if not run.is_pretraining:
+            return False
+        return "pretraining" in self.dataset(run.dataset)
+
+
+def _from_scratch(config: Raw) -> Raw:
+    """Return settings under which the classifier's backbone starts without weights."""
+    backbone = {**config["backbone"], "weights": None}
+    return {**config, "backbone": backbone}
 
 
 def _without_method(layer: Layer) -> Layer:
     """Return the layer; refuse one that names a method."""
-    method = (layer.says or {}).get("method") or {}
+    says = layer.says or {}
+    method = says.get("method") or {}
     if isinstance(method, str) or "name" in method:
-        raise layer.wrong(("method",), "names a method: only the paper says which one a run has, so leave it out")
+        message = "names a method: only the paper says which one a run has, so leave it out"
+        raise layer.wrong(("method",), message)
     return layer
 
 
 def _names_weights(key: str) -> bool:
     """Tell whether a dotted key is that of a file of weights."""
-    return key.rpartition(".")[2] == "weights"
+    last = key.split(".")[-1]
+    return last == "weights"
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value) of everything in nested mappings."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
-    else:
+    if not isinstance(value, dict):
         yield key, value
+        return
+    for name, inner in value.items():
+        below = f"{key}.{name}" if key else str(name)
+        yield from _leaves(inner, below)

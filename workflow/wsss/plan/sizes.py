@@ -28,8 +28,10 @@ def sizes(spec: Raw, index: Path) -> Counts:
     for role, split in spec["splits"].items():
         if split in counts:
             found[role] = counts[split]
-    if "train" in found and "measured" in found:
-        found["rest"] = found["train"] - found["measured"]
+    train = found.get("train")
+    measured = found.get("measured")
+    if train is not None and measured is not None:
+        found["rest"] = train - measured
     return found
 
 
@@ -47,10 +49,12 @@ def _splits(spec: Raw, index: Path) -> Counts:
 
 def _drawn(options: Raw) -> Counts:
     """Count the images of each split that will be drawn."""
+    train = options["train"]
+    measured = options.get("measured")
     return {
-        "train": options["train"],
+        "train": train,
         "val": options["val"],
-        "measured": options.get("measured") or options["train"],
+        "measured": measured or train,
         "icons": options.get("icons", 0),
     }
 
@@ -61,6 +65,10 @@ def _counted(index: Path, changed: int, size: int) -> Counts:
     members: dict[str, set[str]] = defaultdict(set)
     with index.open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
-            for split in row["split"].split(";"):
+            splits = row["split"].split(";")
+            for split in splits:
                 members[split].add(row["id"])
-    return {split: len(ids) for split, ids in members.items()}
+    found = {}
+    for split, ids in members.items():
+        found[split] = len(ids)
+    return found

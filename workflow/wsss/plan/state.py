@@ -32,7 +32,8 @@ def entries(plan: Plan, dataset: str) -> list[Raw]:
     Figures drawn from a table come right after it.
     """
     outlook = Outlook(plan)
-    order = sorted(targets.every(plan), key=lambda target: _place(plan, target))
+    every = targets.every(plan)
+    order = sorted(every, key=lambda target: _place(plan, target))
     return [_entry(outlook, dataset, target) for target in order]
 
 
@@ -41,6 +42,7 @@ def _entry(outlook: Outlook, dataset: str, target: Target) -> Raw:
     plan = outlook.plan
     about = drawings.about(plan, target)
     logs = plan.results / "logs" / dataset / target.kind
+    log = logs / f"{target.word}.log"
     return {
         "name": target.word,
         "kind": target.kind,
@@ -48,7 +50,7 @@ def _entry(outlook: Outlook, dataset: str, target: Target) -> Raw:
         "title": about["title"],
         "caption": about["caption"],
         "folder": targets.folder(plan, dataset, target),
-        "log": str(logs / f"{target.word}.log"),
+        "log": str(log),
         **_now(outlook, dataset, target),
     }
 
@@ -73,33 +75,49 @@ def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
     """
     if target.paper == claims.ALL:
         return -1, -1, 0
-    at = list(plan.papers).index(target.paper)
+    papers = list(plan.papers)
+    at = papers.index(target.paper)
     if target.kind == "claims":
         return at, -1, 0
     if target.kind == "tables":
-        return at, _place_of_table(plan, target.paper, target.name), 0
+        table = _place_of_table(plan, target.paper, target.name)
+        return at, table, 0
     figure = drawings.about(plan, target)
-    return at, _place_of_table(plan, target.paper, figure.get("table", "")), 1
+    shown = figure.get("table", "")
+    table = _place_of_table(plan, target.paper, shown)
+    return at, table, 1
 
 
 def _place_of_table(plan: Plan, paper: str, table: str) -> int:
     """Return the place of a table in its paper; behind all for a name that is none."""
     tables = list(plan.papers[paper]["tables"])
-    return tables.index(table) if table in tables else len(tables)
+    if table not in tables:
+        return len(tables)
+    return tables.index(table)
 
 
 def page(plan: Plan, dataset: str) -> Raw:
     """Return the contents of the page: papers, claims as far as computed, targets and their states, words of stages."""
-    papers = {}
-    for name, spec in plan.papers.items():
-        papers[name] = {key: spec.get(key) for key in ("title", "citation", "note")}
+    judged = claims.drawing(plan, dataset, claims.ALL, so_far=True)
     return {
         "dataset": dataset,
-        "papers": papers,
-        "claims": claims.drawing(plan, dataset, claims.ALL, so_far=True),
+        "papers": _texts_of_papers(plan),
+        "claims": judged,
         "entries": entries(plan, dataset),
         "stage_words": _words_of_stages(),
     }
+
+
+def _texts_of_papers(plan: Plan) -> dict[str, Raw]:
+    """Return what the page prints of each paper."""
+    found = {}
+    for name, spec in plan.papers.items():
+        found[name] = {
+            "title": spec.get("title"),
+            "citation": spec.get("citation"),
+            "note": spec.get("note"),
+        }
+    return found
 
 
 def _words_of_stages() -> dict[str, str]:
@@ -115,7 +133,12 @@ def _words_of_stages() -> dict[str, str]:
 # ---- states
 
 
-def state(outlook: Outlook, dataset: str, folder: Path, drawing: Raw) -> str:
+def state(
+    outlook: Outlook,
+    dataset: str,
+    folder: Path,
+    drawing: Raw,
+) -> str:
     """Return ``made``, ``stale: <why>``, ``ready to be drawn`` or ``needs <runs>``.
 
     A large file older than the record is not read again: this is asked often, and of gigabytes. ``wsss audit`` reads
@@ -127,14 +150,28 @@ def state(outlook: Outlook, dataset: str, folder: Path, drawing: Raw) -> str:
         folder: where it is written.
         drawing: what it is made from.
     """
-    if (folder / "record.json").is_file():
-        why = _stale(outlook, dataset, folder, drawing)
-        return f"stale: {why}" if why else "made"
-    jobs = outlook.missing(drawings.inputs(drawing))
-    return f"needs {_names(jobs, dataset)}" if jobs else "ready to be drawn"
+    record = folder / "record.json"
+    if not record.is_file():
+        return _not_made(outlook, dataset, drawing)
+    why = _stale(outlook, dataset, folder, drawing)
+    return f"stale: {why}" if why else "made"
 
 
-def _stale(outlook: Outlook, dataset: str, folder: Path, drawing: Raw) -> str | None:
+def _not_made(outlook: Outlook, dataset: str, drawing: Raw) -> str:
+    """Say what a target that has not been made needs."""
+    inputs = drawings.inputs(drawing)
+    jobs = outlook.missing(inputs)
+    if not jobs:
+        return "ready to be drawn"
+    return f"needs {_names(jobs, dataset)}"
+
+
+def _stale(
+    outlook: Outlook,
+    dataset: str,
+    folder: Path,
+    drawing: Raw,
+) -> str | None:
     """Say why a target that has been made would come out differently now; None if it would not.
 
     Args:
@@ -149,7 +186,8 @@ def _stale(outlook: Outlook, dataset: str, folder: Path, drawing: Raw) -> str | 
         return f"other settings or code of {_names(jobs, dataset)}"
     if differs(folder, lambda: drawing):
         return "its entry in the paper, or the code that draws it, has changed"
-    if why := changed_output(record) or changed_input(record):
+    why = changed_output(record) or changed_input(record)
+    if why:
         return why
     if jobs := outlook.missing(inputs):
         return f"{_names(jobs, dataset)} has to be computed again"
@@ -164,8 +202,10 @@ def _names(jobs: list[Job], dataset: str) -> str:
 
 def _name(job: Job, dataset: str) -> str:
     """Name the run of a job, and its data set if that is another."""
-    run = f"{job.paper}/{job.run}"
-    return run if job.dataset == dataset else f"{run} on {job.dataset}"
+    run = job.of_run.word
+    if job.dataset == dataset:
+        return run
+    return f"{run} on {job.dataset}"
 
 
 # ---- runs
@@ -181,11 +221,18 @@ def _runs(outlook: Outlook, drawing: Raw) -> list[Raw]:
         files = drawings.files(entry)
         if not files or "run" not in entry:
             continue
-        dataset = str(entry.get("dataset", drawing["dataset"]))
-        run = Run(dataset, *owner_of(entry["run"], drawing["paper"]))
-        about = found.setdefault(run, _run(outlook.plan, run))
-        about["networks"] |= _networks(outlook, run, files)
+        run = _run_of(entry, drawing)
+        if run not in found:
+            found[run] = _run(outlook.plan, run)
+        found[run]["networks"] |= _networks(outlook, run, files)
     return list(found.values())
+
+
+def _run_of(entry: Raw, drawing: Raw) -> Run:
+    """Return the run that an entry of a drawing shows."""
+    dataset = entry.get("dataset", drawing["dataset"])
+    paper, name = owner_of(entry["run"], drawing["paper"])
+    return Run(str(dataset), paper, name)
 
 
 def _run(plan: Plan, run: Run) -> Raw:
@@ -193,6 +240,7 @@ def _run(plan: Plan, run: Run) -> Raw:
     config = plan.resolve(run)
     seeds = plan.dataset(run.dataset)["seeds"]
     logs = plan.results / "logs" / run.dataset / run.word
+    folders = [str(logs / f"seed{seed}") for seed in seeds]
     return {
         "run": run.word,
         "dataset": run.dataset,
@@ -200,7 +248,7 @@ def _run(plan: Plan, run: Run) -> Raw:
         "backbone": config["backbone"]["name"],
         "seeds": seeds,
         "networks": {},
-        "logs": [str(logs / f"seed{seed}") for seed in seeds],
+        "logs": folders,
     }
 
 
@@ -210,9 +258,10 @@ def _networks(outlook: Outlook, run: Run, files: list[str]) -> dict[str, Raw]:
     first = plan.dataset(run.dataset)["seeds"][0]
     found = {}
     for job in outlook.jobs(files):
-        if job.trains and job.seed == first:
-            folder = str(job.folder(plan))
-            found[folder] = _network(plan, job, run)
+        if not job.trains or job.seed != first:
+            continue
+        folder = str(job.folder(plan))
+        found[folder] = _network(plan, job, run)
     return found
 
 

@@ -20,7 +20,8 @@ def every(plan: Plan) -> list[Target]:
     """Return all claims, tables and figures of the configured papers, also those that cannot be made."""
     found = []
     if claims.members(plan, claims.ALL):
-        found.append(Target(claims.ALL, "claims", claims.NAME))
+        of_all = Target(claims.ALL, "claims", claims.NAME)
+        found.append(of_all)
     for paper in plan.papers:
         found += _of_paper(plan, paper)
     return found
@@ -29,23 +30,28 @@ def every(plan: Plan) -> list[Target]:
 def _of_paper(plan: Plan, paper: str) -> Iterator[Target]:
     """Yield the claims, tables and figures of a paper."""
     spec = plan.papers[paper]
+    tables = spec.get("tables", {})
+    figures = spec.get("figures", {})
     if spec.get("claims"):
         yield Target(paper, "claims", claims.NAME)
-    for kind in ("tables", "figures"):
-        for name in spec.get(kind, {}):
-            yield Target(paper, kind, name)
+    for name in tables:
+        yield Target(paper, "tables", name)
+    for name in figures:
+        yield Target(paper, "figures", name)
 
 
 def folder(plan: Plan, dataset: str, target: Target) -> str:
     """Return the folder that a table, a figure or claims are written to."""
-    return str(plan.results / dataset / target.kind / target.word)
+    of_kind = plan.results / dataset / target.kind
+    return str(of_kind / target.word)
 
 
 def available(plan: Plan, dataset: str) -> dict[str, Target]:
     """Return the targets that can be made for a data set, by their words."""
     found = {}
     for target in every(plan):
-        if obstacle(plan, dataset, target) is None:
+        why = obstacle(plan, dataset, target)
+        if why is None:
             found[target.word] = target
     return found
 
@@ -53,32 +59,45 @@ def available(plan: Plan, dataset: str) -> dict[str, Target]:
 def folders(plan: Plan, dataset: str) -> dict[str, str]:
     """Return the folders of the targets that can be made, by their words."""
     found = {}
-    for word, target in available(plan, dataset).items():
+    there = available(plan, dataset)
+    for word, target in there.items():
         found[word] = folder(plan, dataset, target)
     return found
 
 
 def paper_of(word: str) -> str:
     """Return the paper of a table, a figure or claims; a paper's own name is itself."""
-    return word.split("_", 1)[0]
+    paper, _, _ = word.partition("_")
+    return paper
 
 
 def words(plan: Plan, dataset: str) -> dict[str, list[str]]:
     """Return the words that a person may type (a target, a paper for all of its, ``everything``) and their meanings."""
     known = list(available(plan, dataset))
-    found = {word: [word] for word in known}
+    found: dict[str, list[str]] = {}
+    for word in known:
+        found[word] = [word]
     for paper in plan.papers:
-        found[paper] = [word for word in known if paper_of(word) == paper]
-    return found | {EVERYTHING: known}
+        found[paper] = _words_of(paper, known)
+    found[EVERYTHING] = known
+    return found
+
+
+def _words_of(paper: str, known: list[str]) -> list[str]:
+    """Return the words of a paper's tables, figures and claims."""
+    return [word for word in known if paper_of(word) == paper]
 
 
 def meaning_of(plan: Plan, word: str) -> str:
     """Describe in a line of help the meaning of one of ``words``."""
     for target in every(plan):
-        if target.word == word:
-            entry = about(plan, target)
-            return str(entry["title"])
-    whose = "all papers" if word == EVERYTHING else word
+        if target.word != word:
+            continue
+        entry = about(plan, target)
+        return str(entry["title"])
+    whose = word
+    if word == EVERYTHING:
+        whose = "all papers"
     return f"All tables, figures and claims of {whose}"
 
 
@@ -91,7 +110,8 @@ def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
     meaning = words(plan, dataset)
     found: dict[str, None] = {}
     for word in asked:
-        found |= dict.fromkeys(choose(meaning, word, "table, figure, claims or paper"))
+        meant = choose(meaning, word, "table, figure, claims or paper")
+        found |= dict.fromkeys(meant)
     return list(found)
 
 
@@ -101,34 +121,48 @@ def default(plan: Plan, dataset: str) -> list[str]:
     It is what ``targets`` of the configuration says, else those of the data set's whose papers are configured.
     """
     if asked := plan.config.get("targets"):
-        return chosen(plan, dataset, _as_list(asked))
-    own = plan.dataset(dataset).get("targets", EVERYTHING)
+        words = _as_list(asked)
+        return chosen(plan, dataset, words)
+    spec = plan.dataset(dataset)
+    own = _as_list(spec.get("targets", EVERYTHING))
     known = {*plan.papers, EVERYTHING, claims.NAME}
-    there = [word for word in _as_list(own) if paper_of(word) in known]
+    there = [word for word in own if paper_of(word) in known]
     return chosen(plan, dataset, there)
 
 
 def _as_list(words: str | list[str]) -> list[str]:
-    return [words] if isinstance(words, str) else words
+    """Return a list of words; of one word alone, a list of it."""
+    if isinstance(words, str):
+        return [words]
+    return words
 
 
 def named(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
     """Return the targets among what Snakemake is asked for: by word, by a file of theirs, or those of no name."""
     texts = list(map(str, asked))
-    page = str(plan.results / dataset / "report" / "index.html")
-    if not texts or "all" in texts or page in texts:
+    if _mean_default(plan, dataset, texts):
         return default(plan, dataset)
     known = words(plan, dataset)
-    by_word = [text for text in texts if text in known]
-    by_file = _with_files(plan, dataset, texts)
-    return chosen(plan, dataset, [*by_word, *by_file])
+    found = [text for text in texts if text in known]
+    found += _with_files(plan, dataset, texts)
+    return chosen(plan, dataset, found)
+
+
+def _mean_default(plan: Plan, dataset: str, texts: list[str]) -> bool:
+    """Tell whether Snakemake is asked for nothing by name: for no file, for ``all``, or for the page."""
+    if not texts or "all" in texts:
+        return True
+    page = plan.results / dataset / "report" / "index.html"
+    return str(page) in texts
 
 
 def _with_files(plan: Plan, dataset: str, texts: list[str]) -> Iterator[str]:
     """Yield the targets among whose files one of ``texts`` is."""
     asked: set[Path] = set()
     for text in texts:
-        asked.update(Path(text).parents)
-    for word, place in folders(plan, dataset).items():
+        around = Path(text).parents
+        asked.update(around)
+    places = folders(plan, dataset)
+    for word, place in places.items():
         if Path(place) in asked:
             yield word

@@ -21,7 +21,9 @@ Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def as_yaml(value: Any) -> str:
     """Write settings as YAML, in the same bytes with and without libyaml: other bytes would make results stale."""
     text = str(yaml.dump(value, Dumper=Dumper))
-    return yaml.safe_dump(value) if "\\" in text else text  # libyaml breaks lines elsewhere in texts with escapes
+    if "\\" in text:  # libyaml breaks lines elsewhere in texts with escapes
+        return yaml.safe_dump(value)
+    return text
 
 
 _sections: dict[tuple[str, str], str] = {}  # what was written of sections, by name and content
@@ -35,21 +37,26 @@ def sections_as_yaml(value: dict[str, Any]) -> str:
     inner = list(_containers(value))
     if len(set(inner)) < len(inner):
         return as_yaml(value)
-    parts = []
-    for name in sorted(value):
-        key = (name, repr(value[name]))
-        if key not in _sections:
-            _sections[key] = as_yaml({name: value[name]})
-        parts.append(_sections[key])
+    parts = [_section(name, value[name]) for name in sorted(value)]
     return "".join(parts)
+
+
+def _section(name: str, content: Any) -> str:
+    """Write one section, or return what was written of an equal one."""
+    key = (name, repr(content))
+    if key not in _sections:
+        _sections[key] = as_yaml({name: content})
+    return _sections[key]
 
 
 def _containers(value: Any) -> Iterator[int]:
     """Yield the identity of every mapping and list in nested settings."""
-    if isinstance(value, dict | list | tuple):
-        yield id(value)
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _containers(each)
+    if not isinstance(value, dict | list | tuple):
+        return
+    yield id(value)
+    members = value.values() if isinstance(value, dict) else value
+    for member in members:
+        yield from _containers(member)
 
 
 def read(path: str | Path) -> Any:
@@ -71,7 +78,8 @@ def read_by_hand(path: str | Path) -> Any:
         WsssError: there is no such file, it is not YAML, or a mapping has a key twice.
     """
     found = read(path)
-    for key in _repeated(yaml.compose(read_text(path), Loader=Loader)):
+    document = yaml.compose(read_text(path), Loader=Loader)
+    for key in _repeated(document):
         line = key.start_mark.line + 1
         raise WsssError(f"{path}: '{key.value}' is given twice in one place; keep one of them (line {line})")
     return found
