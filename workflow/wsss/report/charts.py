@@ -29,7 +29,9 @@ AXIS = {
     "over": "over-activation",
 }
 LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]  # told apart without colour
-MANY = 8  # classes, from which on their names are written at an angle
+MANY = 8  # classes; the names of more are slanted
+SLANTED: dict[str, Any] = {"rotation": 45, "ha": "right"}  # look of names below an axis
+LEVEL: dict[str, Any] = {"rotation": 0, "ha": "center"}
 IN_A_ROW = 40  # classes; more would stand closer than a line of small text is high
 SMALL = 7  # points
 ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}  # place of a legend
@@ -48,36 +50,56 @@ def threshold_curve(drawing: FigureDrawing) -> Figure:
     groups = _groups(drawing["series"])
     log = bool(drawing.get("log"))
     figure, axes = _panels(len(groups), len(names))
-    for row, (group, members) in zip(axes, groups.items(), strict=True):
+    for row, group in zip(axes, groups, strict=True):
+        members = groups[group]
         for axis, name in zip(row, names, strict=True):
             _panel(axis, members, name, log)
         if group:
             row[0].set_title(group, loc="left", fontweight="bold")
     for axis in axes[-1]:
         axis.set_xlabel("background threshold")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    columns = min(5, len(labels))
-    figure.legend(handles, labels, ncols=columns, **ABOVE)
+    _legend_above(figure, axes[0][0])
     figure.tight_layout()
     return figure
+
+
+def _legend_above(figure: Figure, axis: Axes) -> None:
+    """Put the legend of one panel above all."""
+    handles, labels = axis.get_legend_handles_labels()
+    columns = min(5, len(labels))
+    figure.legend(handles, labels, ncols=columns, **ABOVE)
 
 
 def _panels(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
     """Make the panels of thresholds, ``rows×columns``; one column takes half of the width."""
     width = WIDTH if columns > 1 else WIDTH / 2
-    size = (width, 2.2 * rows + 0.3)
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey="col")
+    height = 2.2 * rows + 0.3
+    return plt.subplots(
+        rows,
+        columns,
+        figsize=(width, height),
+        squeeze=False,
+        sharex=True,
+        sharey="col",
+    )
 
 
 def _groups(series: list[Series]) -> dict[str, list[Series]]:
     """Collect series by their group, in the order in which groups come up."""
     groups: dict[str, list[Series]] = {}
     for entry in series:
-        groups.setdefault(entry.get("group", ""), []).append(entry)
+        group = entry.get("group", "")
+        members = groups.setdefault(group, [])
+        members.append(entry)
     return groups
 
 
-def _panel(axis: Axes, members: list[Series], name: str, log: bool) -> None:
+def _panel(
+    axis: Axes,
+    members: list[Series],
+    name: str,
+    log: bool,
+) -> None:
     """Draw one metric of some series.
 
     Args:
@@ -86,8 +108,9 @@ def _panel(axis: Axes, members: list[Series], name: str, log: bool) -> None:
         name: the metric.
         log: make the ordinate of what is no percentage logarithmic.
     """
-    for series, style in zip(members, cycle(LINES), strict=False):
-        _curve(axis, series, name, style)
+    styles = cycle(LINES)
+    for series in members:
+        _curve(axis, series, name, next(styles))
     axis.set_ylabel(AXIS[name])
     axis.margins(x=0)
     if log and name not in PERCENT:
@@ -96,7 +119,12 @@ def _panel(axis: Axes, members: list[Series], name: str, log: bool) -> None:
         axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _curve(axis: Axes, series: Series, name: str, style: Any) -> None:
+def _curve(
+    axis: Axes,
+    series: Series,
+    name: str,
+    style: Any,
+) -> None:
     """Draw one series: the mean over seeds, their range, and the best threshold of the mIoU.
 
     Args:
@@ -107,13 +135,17 @@ def _curve(axis: Axes, series: Series, name: str, style: Any) -> None:
     """
     thresholds, values = _sweep(series["metrics"], name)
     mean = values.mean(0)
-    (line,) = axis.plot(thresholds, mean, linestyle=style, label=series["label"])
+    low = values.min(0)
+    high = values.max(0)
+    label = series["label"]
+    (line,) = axis.plot(thresholds, mean, linestyle=style, label=label)
     color = line.get_color()
-    low, high = values.min(0), values.max(0)
-    axis.fill_between(thresholds, low, high, alpha=0.2, color=color, linewidth=0)
+    band: dict[str, Any] = {"alpha": 0.2, "color": color, "linewidth": 0}
+    axis.fill_between(thresholds, low, high, **band)
     if name == "miou":
         best = int(np.nanargmax(mean))
-        axis.plot(thresholds[best], mean[best], "o", color=color, markersize=4)
+        dot: dict[str, Any] = {"color": color, "markersize": 4}
+        axis.plot(thresholds[best], mean[best], "o", **dot)
 
 
 def _sweep(paths: list[str], name: str) -> tuple[list[float], np.ndarray]:
@@ -123,11 +155,13 @@ def _sweep(paths: list[str], name: str) -> tuple[list[float], np.ndarray]:
         WsssError: the metrics are not those of scores.
     """
     sweeps = [read_json(path).get("sweep") for path in paths]
+    first = sweeps[0]
     if None in sweeps:
         raise WsssError(f"{paths[0]}: has no threshold sweep; draw a stage whose result is CAM scores")
-    values = np.array([sweep[name] for sweep in sweeps], float)
+    curves = [sweep[name] for sweep in sweeps]
+    values = np.array(curves, float)
     scale = 100 if name in PERCENT else 1
-    return sweeps[0]["thresholds"], values * scale
+    return first["thresholds"], values * scale
 
 
 # ---- classes
@@ -136,7 +170,7 @@ def _sweep(paths: list[str], name: str) -> tuple[list[float], np.ndarray]:
 def class_bars(drawing: FigureDrawing) -> Figure:
     """Draw the IoU of each class, one group of bars per class; more than ``IN_A_ROW`` classes in several rows."""
     series = drawing["series"]
-    classes = read_json(series[0]["metrics"][0])["classes"]
+    classes = _classes(series)
     say_unwritable(classes)
     labels = [entry["label"] for entry in series]
     values = np.array([_ious(entry) for entry in series])  # series × classes
@@ -145,18 +179,36 @@ def class_bars(drawing: FigureDrawing) -> Figure:
     size = (WIDTH, 2.4 * rows)
     figure, axes = plt.subplots(rows, figsize=size, squeeze=False, sharey=True)
     for row, axis in enumerate(axes[:, 0]):
-        part = slice(row * in_a_row, (row + 1) * in_a_row)
+        start = row * in_a_row
+        part = slice(start, start + in_a_row)
         _bars(axis, classes[part], values[:, part], labels)
         if rows > 1:
-            axis.set_xlim(-0.5, in_a_row - 0.5)
-            axis.tick_params(axis="x", rotation=90, labelsize=SMALL)
+            _set_apart(axis, in_a_row)
     axes[0, 0].legend(ncols=len(series), **ABOVE)
     if rows > 1:
         figure.tight_layout()
     return figure
 
 
-def _bars(axis: Axes, classes: list[str], values: np.ndarray, labels: list[str]) -> None:
+def _classes(series: list[Series]) -> list[str]:
+    """Read the names of the classes."""
+    path = series[0]["metrics"][0]
+    metrics = read_json(path)
+    return list(metrics["classes"])
+
+
+def _set_apart(axis: Axes, classes: int) -> None:
+    """Give one of several rows the width of a full row, and its small names upright."""
+    axis.set_xlim(-0.5, classes - 0.5)
+    axis.tick_params(axis="x", rotation=90, labelsize=SMALL)
+
+
+def _bars(
+    axis: Axes,
+    classes: list[str],
+    values: np.ndarray,
+    labels: list[str],
+) -> None:
     """Draw the values of some classes, one group of bars per class and one bar per series.
 
     Args:
@@ -166,13 +218,12 @@ def _bars(axis: Axes, classes: list[str], values: np.ndarray, labels: list[str])
         labels: the names of the series.
     """
     at = np.arange(len(classes))
-    width = GROUP / len(values)
-    for i, (ious, label) in enumerate(zip(values, labels, strict=True)):
-        offset = (i - (len(values) - 1) / 2) * width  # of the bar from the middle of its class
-        axis.bar(at + offset, ious, width, label=label)
-    slanted = {"rotation": 45, "ha": "right"}
-    upright = {"rotation": 0, "ha": "center"}
-    look: dict[str, Any] = slanted if len(classes) > MANY else upright
+    number = len(values)
+    width = GROUP / number
+    for i, label in enumerate(labels):
+        offset = (i - (number - 1) / 2) * width  # of the bar from the middle of its class
+        axis.bar(at + offset, values[i], width, label=label)
+    look = SLANTED if len(classes) > MANY else LEVEL
     axis.set_xticks(range(len(classes)), classes, **look)
     axis.set_ylabel(AXIS["iou"])
 
@@ -181,9 +232,11 @@ def _ious(series: Series) -> np.ndarray:
     """Read the IoU of each class in percent, the mean over seeds."""
     values = []
     for path in series["metrics"]:
-        point = operating_point(read_json(path), series["at"], path)
+        metrics = read_json(path)
+        point = operating_point(metrics, series["at"], path)
         values.append(point["iou"])
-    return np.asarray(100 * np.mean(values, axis=0))
+    mean = np.mean(values, axis=0)
+    return np.asarray(100 * mean)
 
 
 # ---- a column of a table
@@ -192,18 +245,24 @@ def _ious(series: Series) -> np.ndarray:
 def table_dots(drawing: FigureDrawing) -> Figure:
     """Draw one column of a table: rings for reported values, dots for ours with the standard deviation over seeds."""
     names, cells = _with_values(drawing["rows"])
-    figure, axis = plt.subplots(figsize=(WIDTH * 0.8, 0.2 * len(cells) + 0.7))
-    at = range(len(cells))[::-1]  # the first row is the uppermost
+    number = len(cells)
+    size = (WIDTH * 0.8, 0.2 * number + 0.7)
+    figure, axis = plt.subplots(figsize=size)
+    at = range(number)[::-1]  # the first row is the uppermost
     for y, cell in zip(at, cells, strict=True):
         _dots(axis, y, cell)
-    axis.set_ylim(-0.7, len(cells) - 0.3)
+    axis.set_ylim(-0.7, number - 0.3)
     axis.margins(x=0.05)
     axis.set_yticks(at, names, fontsize=8)
     axis.tick_params(axis="y", length=0)
-    label = drawing["columns_shown"][0]["label"]
-    axis.set_xlabel(label if "%" in label else f"{label}, mIoU (%)")
+    axis.set_xlabel(_with_unit(drawing["columns_shown"][0]["label"]))
     legend(axis)
     return figure
+
+
+def _with_unit(label: str) -> str:
+    """Name what a column holds, with its unit."""
+    return label if "%" in label else f"{label}, mIoU (%)"
 
 
 def _with_values(rows: list[Row]) -> tuple[list[str], list[Cell]]:
@@ -211,9 +270,10 @@ def _with_values(rows: list[Row]) -> tuple[list[str], list[Cell]]:
     names, cells = [], []
     for row in rows:
         cell = read_cell(row["cells"][0])
-        if cell.reported is not None or cell.mean is not None:
-            names.append(row_name(row))
-            cells.append(cell)
+        if cell.reported is None and cell.mean is None:
+            continue
+        names.append(row_name(row))
+        cells.append(cell)
     return names, cells
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -13,7 +14,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wsss.report.judging import FAILS, HOLDS, MARGIN, MARKS, NOT_RUN, UNDECIDED, JudgedClaim
+from wsss.report.judging import (
+    FAILS,
+    HOLDS,
+    MARGIN,
+    MARKS,
+    NOT_RUN,
+    UNDECIDED,
+    Judged,
+    JudgedClaim,
+)
 from wsss.report.style import COLOURS, REPORTED, WIDTH
 
 # told apart by shape, by word, and by colour
@@ -23,11 +33,16 @@ LOOKS: dict[str, dict[str, Any]] = {
     UNDECIDED: {"color": COLOURS[4], "marker": "D", "mfc": "white"},
     NOT_RUN: {"color": "#555555", "marker": ""},
 }
-ROW, LINE = 0.135, 0.085  # inches of a claim, and of each further line of its sentence
+ROW = 0.135  # inches of a claim
+LINE = 0.085  # inches of each further line of its sentence
 WRAP = 82  # characters of a line
-TEXT, SMALL = 6.0, 5.5  # points
-LEFT, RIGHT = 3.7, 0.95  # inches of the sentences and of the verdicts
-FOOT, HEAD = 0.4, 0.35  # inches of the axis below the rows and of the legend above them
+TEXT = 6.0  # points
+SMALL = 5.5
+LEFT = 3.7  # inches of the sentences
+RIGHT = 0.95  # inches of the verdicts
+FOOT = 0.4  # inches of the axis below the rows
+HEAD = 0.35  # inches of the legend above them
+EDGE = -LEFT * 72  # points from the axis to the left edge
 LEAST = 5.0  # points that the axis reaches to either side at least
 FAINT = "#eeeeee"  # the line of a row
 THEIRS: dict[str, Any] = {**REPORTED, "markersize": 4.5}
@@ -47,9 +62,10 @@ def forest(claims: list[JudgedClaim]) -> Figure:
     for band in bands:
         middle = top + band.inches / 2
         if band.claim is None:
-            _write(axis, band.head, (0, middle), 4 - LEFT * 72, weight="bold")
+            _write_head(axis, band.head, middle)
         else:
-            _Row(axis, middle, band.claim, limits).draw()
+            row = _Row(axis, middle, band.claim, limits)
+            row.draw()
         top += band.inches
     _finish(axis, limits, height)
     _legend(axis)
@@ -59,21 +75,27 @@ def forest(claims: list[JudgedClaim]) -> Figure:
 def _empty(height: float) -> tuple[Figure, Axes]:
     """Make a figure with room for rows of so many inches in all, and for the texts around them."""
     whole = height + (FOOT + HEAD)
-    share = 1 - (LEFT + RIGHT) / WIDTH  # of the width, that the axis has
     figure = plt.figure(figsize=(WIDTH, whole))
-    axis = figure.add_axes((LEFT / WIDTH, FOOT / whole, share, height / whole))
+    place = (  # of the axis, as shares of the figure: left, bottom, width, height
+        LEFT / WIDTH,
+        FOOT / whole,
+        1 - (LEFT + RIGHT) / WIDTH,
+        height / whole,
+    )
+    axis = figure.add_axes(place)
     return figure, axis
 
 
 def _finish(axis: Axes, limits: tuple[float, float], height: float) -> None:
     """Draw the line at 0, and set the ends and the label of the axis."""
+    size = SMALL + 1
     axis.axvline(0, color="#999999", linewidth=0.8, zorder=0)
     axis.set_xlim(*limits)
     axis.set_ylim(height, 0)
     axis.set_yticks([])
     axis.spines["left"].set_visible(False)
-    axis.tick_params(axis="x", labelsize=SMALL + 1)
-    axis.set_xlabel("difference in points; to the right of 0 it is as claimed", fontsize=SMALL + 1)
+    axis.tick_params(axis="x", labelsize=size)
+    axis.set_xlabel("difference in points; to the right of 0 it is as claimed", fontsize=size)
 
 
 # ---- what goes where
@@ -89,13 +111,15 @@ class _Band(NamedTuple):
 
 def _bands(claims: list[JudgedClaim]) -> list[_Band]:
     """List the rows from top to bottom: a head before the claims of each paper, where there are several papers."""
-    by_paper = groupby(claims, lambda claim: claim.paper)
-    papers = [(paper, list(members)) for paper, members in by_paper]
-    found = []
-    for paper, members in papers:
-        if len(papers) > 1:
-            found.append(_Band(paper, None, ROW * 1.3))
-        found += [_Band("", claim, _height(claim)) for claim in members]
+    several = len({claim.paper for claim in claims}) > 1
+    found: list[_Band] = []
+    for paper, members in groupby(claims, lambda claim: claim.paper):
+        if several:
+            head = _Band(paper, None, ROW * 1.3)
+            found.append(head)
+        for claim in members:
+            band = _Band("", claim, _height(claim))
+            found.append(band)
     return found
 
 
@@ -115,11 +139,18 @@ def _limits(claims: list[JudgedClaim]) -> tuple[float, float]:
     values = [0.0, LEAST, -LEAST]
     for claim in claims:
         for one in claim.comparisons:
-            both = (one.reported, one.mean)
-            values += [value for value in both if value is not None]
-    low, high = min(values), max(values)
+            values += _differences(one)
+    low = min(values)
+    high = max(values)
     room = 0.08 * (high - low)
     return low - room, high + room
+
+
+def _differences(one: Judged) -> Iterator[float]:
+    """Yield the reported difference of a comparison and ours, as far as there are any."""
+    for value in (one.reported, one.mean):
+        if value is not None:
+            yield value
 
 
 # ---- one claim
@@ -150,9 +181,11 @@ class _Row:
             self._mark(one.reported, THEIRS)
         self._others()
         if one.interval is not None:
-            self._interval(*one.interval)
+            low, high = one.interval
+            self._interval(low, high)
         if one.mean is not None:
-            self._mark(one.mean, {**OURS, **self.look})
+            look = {**OURS, **self.look}
+            self._mark(one.mean, look)
         self._texts()
 
     @property
@@ -170,36 +203,42 @@ class _Row:
 
     def _zone(self) -> None:
         """Draw where the difference may lie, if that does not begin at 0."""
+        look = {**ZONE, "zorder": 0}
+        _, end = self.limits
         if self.claim.direction == "equal":
-            self._line(-MARGIN, MARGIN, {**ZONE, "zorder": 0})
+            self._line(-MARGIN, MARGIN, look)
         if self.claim.direction == "at_least":
-            self._line(-MARGIN, self.limits[1], {**ZONE, "zorder": 0})
+            self._line(-MARGIN, end, look)
 
     def _others(self) -> None:
         """Draw a tick for each comparison that does not decide."""
+        decides = self.claim.weakest
         for other in self.claim.comparisons:
-            if other is self.claim.weakest or other.mean is None:
+            if other is decides or other.mean is None:
                 continue
             color = LOOKS[other.verdict]["color"]
-            self._mark(other.mean, {**TICK, "color": color})
+            look = {**TICK, "color": color}
+            self._mark(other.mean, look)
 
     def _interval(self, low: float, high: float) -> None:
         """Draw an interval, with an arrow where it goes on beyond the axis."""
-        color = self.look["color"]
+        look = {"color": self.look["color"]}
         left, right = np.clip((low, high), *self.limits)
-        self._line(left, right, {"color": color, "linewidth": 1.2, "zorder": 2})
+        self._line(left, right, {**look, "linewidth": 1.2, "zorder": 2})
         if left != low:
-            self._mark(left, {**ARROW, "marker": "<", "color": color})
+            self._mark(left, {**ARROW, **look, "marker": "<"})
         if right != high:
-            self._mark(right, {**ARROW, "marker": ">", "color": color})
+            self._mark(right, {**ARROW, **look, "marker": ">"})
 
     def _texts(self) -> None:
         """Write the sentence on the left and the verdict on the right."""
-        left, right = (0, self.y), (1, self.y)
+        left = (0, self.y)
+        right = (1, self.y)
         sentence = "\n".join(_wrapped(self.claim))
-        _write(self.axis, sentence, left, 8 - LEFT * 72, linespacing=0.95)
+        _write(self.axis, sentence, left, 8 + EDGE, linespacing=0.95)
+        verdict = _verdict(self.claim)
         color = self.look["color"]
-        _write(self.axis, _verdict(self.claim), right, 4, color=color)
+        _write(self.axis, verdict, right, 4, color=color)
 
 
 def _verdict(claim: JudgedClaim) -> str:
@@ -208,11 +247,23 @@ def _verdict(claim: JudgedClaim) -> str:
     of_all = len(claim.comparisons)
     if of_all == 1 or claim.verdict not in (FAILS, UNDECIDED):
         return text
-    alike = [one for one in claim.comparisons if one.verdict == claim.verdict]
-    return f"{text} ({len(alike)} of {of_all})"
+    verdicts = [one.verdict for one in claim.comparisons]
+    alike = verdicts.count(claim.verdict)
+    return f"{text} ({alike} of {of_all})"
 
 
-def _write(axis: Axes, text: str, at: tuple[float, float], offset: float, **look: Any) -> None:
+def _write_head(axis: Axes, head: str, y: float) -> None:
+    """Write the head before the claims of a paper."""
+    _write(axis, head, (0, y), 4 + EDGE, weight="bold")
+
+
+def _write(
+    axis: Axes,
+    text: str,
+    at: tuple[float, float],
+    offset: float,
+    **look: Any,
+) -> None:
     """Write a text beside the axis.
 
     Args:
@@ -236,13 +287,16 @@ def _write(axis: Axes, text: str, at: tuple[float, float], offset: float, **look
 
 def _legend(axis: Axes) -> None:
     """Name the marks above the axis."""
-    marks = [Line2D([], [], **THEIRS)]
     line: dict[str, Any] = {"linestyle": "-", "linewidth": 1.2, "markersize": 4}
+    marks = [Line2D([], [], **THEIRS)]
     for verdict in (HOLDS, FAILS, UNDECIDED):
-        marks.append(Line2D([], [], label=verdict, **line, **LOOKS[verdict]))
-    marks.append(Line2D([], [], label="other comparisons of the claim", color="#555555", **TICK))
-    marks.append(Line2D([], [], label="within a point of 0, or above", **ZONE))
-    right = 1 + RIGHT / (WIDTH - LEFT - RIGHT)
+        look = {**line, **LOOKS[verdict]}
+        marks.append(_named(verdict, look))
+    tick = {**TICK, "color": "#555555"}
+    marks.append(_named("other comparisons of the claim", tick))
+    marks.append(_named("within a point of 0, or above", ZONE))
+    width = WIDTH - LEFT - RIGHT
+    right = 1 + RIGHT / width
     axis.legend(
         handles=marks,
         ncols=len(marks),
@@ -253,3 +307,8 @@ def _legend(axis: Axes) -> None:
         columnspacing=1.0,
         handletextpad=0.4,
     )
+
+
+def _named(label: str, look: dict[str, Any]) -> Line2D:
+    """Make a mark of the legend."""
+    return Line2D([], [], label=label, **look)

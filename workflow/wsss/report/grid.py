@@ -17,6 +17,9 @@ SHOWN = {  # kind of column -> what it shows
 }
 
 
+Decimals = dict[tuple[int, str], int]  # (column, images) -> decimals
+
+
 class Place(NamedTuple):
     """A cell in the grid: whether a run computes it, and the decimals of its reported value and of ours."""
 
@@ -55,12 +58,14 @@ class Grid:
 
     def cells(self) -> list[Cell]:
         """Return all cells, row by row."""
-        return [place.cell for place in chain.from_iterable(self.places)]
+        places = chain.from_iterable(self.places)
+        return [place.cell for place in places]
 
     @cached_property
     def kinds(self) -> list[str]:
         """The kind of each column, a key of ``SHOWN``."""
-        return list(map(self._kind, range(len(self.columns))))
+        columns = range(len(self.columns))
+        return [self._kind(j) for j in columns]
 
     @property
     def worded(self) -> bool:
@@ -71,26 +76,33 @@ class Grid:
         """Tell what a column can show: can any of its cells be computed, and has any a reported value?"""
         if not any(line[j].computed for line in self.places):
             return "quoted"
-        reported = [cell.reported for cell in self.column(j)]
-        return "ours" if set(reported) == {None} else "compared"
+        if all(cell.reported is None for cell in self.column(j)):
+            return "ours"
+        return "compared"
 
 
 def grid_of(drawing: TableDrawing, cells: list[list[Cell]]) -> Grid:
     """Arrange the cells of a table, which have been read row by row, as they are printed."""
-    rows = list(map(_label, drawing["rows"]))
+    rows = [_label(row) for row in drawing["rows"]]
     columns = [Label(column["label"], {}) for column in drawing["columns"]]
     places = _places(drawing, cells)
     if drawing.get("transpose"):
-        transposed = [list(line) for line in zip(*places, strict=True)]
-        return Grid(columns, rows, [], transposed)
+        return Grid(columns, rows, [], _transposed(places))
     heads = drawing.get("attributes", [])
     attributes = [(head["key"], head["label"]) for head in heads]
     return Grid(rows, columns, attributes, places)
 
 
+def _transposed(places: list[list[Place]]) -> list[list[Place]]:
+    """Turn rows into columns."""
+    columns = zip(*places, strict=True)
+    return [list(column) for column in columns]
+
+
 def _label(row: Row) -> Label:
     """Return what stands before a row."""
-    return Label(row["label"], row.get("attributes", {}))
+    words = row.get("attributes", {})
+    return Label(row["label"], words)
 
 
 def _places(drawing: TableDrawing, cells: list[list[Cell]]) -> list[list[Place]]:
@@ -100,35 +112,51 @@ def _places(drawing: TableDrawing, cells: list[list[Cell]]) -> list[list[Place]]
     for row, line in zip(drawing["rows"], cells, strict=True):
         places = []
         for j, cell in enumerate(line):
-            places.append(_place(printed, j, row["cells"][j], cell))
+            spec = row["cells"][j]
+            place = _place(printed, j, spec, cell)
+            places.append(place)
         found.append(places)
     return found
 
 
-def _place(printed: dict[tuple[int, str], int], j: int, spec: CellSpec, cell: Cell) -> Place:
+def _place(
+    printed: Decimals,
+    j: int,
+    spec: CellSpec,
+    cell: Cell,
+) -> Place:
     """Place a cell.
 
     Args:
-        printed: decimals that the paper prints, by column and images.
+        printed: decimals that the paper prints.
         j: the column in the paper.
         spec: the cell in the drawing.
         cell: the cell as it was read.
     """
+    computed = bool(spec.get("metrics"))
     own = 3 if cell.scale == 1 else 2
-    theirs = printed.get((j, spec["images"]), own)
-    return Place(cell, bool(spec.get("metrics")), theirs, own)
+    images = spec["images"]
+    theirs = printed.get((j, images), own)
+    return Place(cell, computed, theirs, own)
 
 
-def _printed_decimals(drawing: TableDrawing, cells: list[list[Cell]]) -> dict[tuple[int, str], int]:
+def _printed_decimals(drawing: TableDrawing, cells: list[list[Cell]]) -> Decimals:
     """Find the decimals that a paper prints, by column and images.
 
     They are those of the longest value there: a number does not know its last zeros.
     """
-    printed: dict[tuple[int, str], int] = {}
+    printed: Decimals = {}
     for row, line in zip(drawing["rows"], cells, strict=True):
         for j, cell in enumerate(line):
-            if cell.reported is not None:
-                key = (j, row["cells"][j]["images"])
-                decimals = len(repr(cell.reported).partition(".")[2])
-                printed[key] = max(printed.get(key, 0), decimals)
+            if cell.reported is None:
+                continue
+            key = (j, row["cells"][j]["images"])
+            known = printed.get(key, 0)
+            printed[key] = max(known, _decimals(cell.reported))
     return printed
+
+
+def _decimals(value: float) -> int:
+    """Count the decimals of a number."""
+    _, _, decimals = repr(value).partition(".")
+    return len(decimals)

@@ -30,10 +30,18 @@ class Spot(NamedTuple):
 
     def times(self, distance: float) -> Spot:
         """Return the spot that many times as far away."""
-        return self._replace(x=self.x * distance, y=self.y * distance)
+        x = self.x * distance
+        y = self.y * distance
+        return self._replace(x=x, y=y)
 
 
-LEADER = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}  # from name to mark
+LEADER = {  # from name to mark
+    "arrowstyle": "-",
+    "color": "#999999",
+    "linewidth": 0.5,
+    "shrinkA": 0,
+    "shrinkB": 3,
+}
 BESIDE = 9  # points: a name that stands nearer to its mark needs no leader
 HALO = [withStroke(linewidth=2, foreground="white")]  # around names, where a line passes below
 MARK = 8  # pixels from a mark's centre that no name should cover
@@ -49,10 +57,26 @@ DIRECTIONS = (  # best first
     Spot(-0.7, 0.7, "right", "bottom"),
     Spot(-0.7, -0.7, "right", "top"),
 )
-SPOTS = [direction.times(distance) for distance, direction in product(DISTANCES, DIRECTIONS)]
+Place = tuple[Point, Spot]  # a point, and a spot beside it
 
 
-def write_names(axis: Axes, named: list[tuple[str, list[Point]]], marks: list[Point]) -> None:
+def _spots() -> list[Spot]:
+    """List all spots beside a mark, best first."""
+    found = []
+    for distance in DISTANCES:
+        for direction in DIRECTIONS:
+            found.append(direction.times(distance))
+    return found
+
+
+SPOTS = _spots()
+
+
+def write_names(
+    axis: Axes,
+    named: list[tuple[str, list[Point]]],
+    marks: list[Point],
+) -> None:
     """Write each name beside one of its points, where it covers least of all marks and of the names before it.
 
     Args:
@@ -64,16 +88,24 @@ def write_names(axis: Axes, named: list[tuple[str, list[Point]]], marks: list[Po
     taken = _boxes_of_marks(axis, marks)
     for name, own in named:
         text = _written(axis, name, own[0])
-        point, spot = _best_spot(axis, text, own, taken)
+        point, spot = _best_place(axis, text, own, taken)
         _move(text, point, spot)
-        if text.arrow_patch is not None:
-            text.arrow_patch.set_visible(spot.distance > BESIDE)
+        leader = text.arrow_patch
+        if leader is not None:
+            leader.set_visible(spot.distance > BESIDE)
         taken.append(_box(text))
 
 
 def _written(axis: Axes, name: str, point: Point) -> Annotation:
     """Write a name on a point, with a line from one to the other."""
-    text = axis.annotate(name, point, (0, 0), textcoords="offset points", fontsize=7, arrowprops=LEADER)
+    text = axis.annotate(
+        name,
+        point,
+        (0, 0),
+        textcoords="offset points",
+        fontsize=7,
+        arrowprops=LEADER,
+    )
     text.set(path_effects=HALO, zorder=1.5)  # over lines, under marks
     return text
 
@@ -82,12 +114,21 @@ def _boxes_of_marks(axis: Axes, marks: list[Point]) -> list[Bbox]:
     """List the boxes that no name should cover, in pixels."""
     if not marks:
         return []
-    pixels = axis.transData.transform(marks).tolist()
+    pixels = axis.transData.transform(marks)
     side = 2 * MARK
-    return [Bbox.from_bounds(x - MARK, y - MARK, side, side) for x, y in pixels]
+    found = []
+    for x, y in pixels.tolist():
+        box = Bbox.from_bounds(x - MARK, y - MARK, side, side)
+        found.append(box)
+    return found
 
 
-def _best_spot(axis: Axes, text: Annotation, own: list[Point], taken: list[Bbox]) -> tuple[Point, Spot]:
+def _best_place(
+    axis: Axes,
+    text: Annotation,
+    own: list[Point],
+    taken: list[Bbox],
+) -> Place:
     """Find the point and the spot beside it where a name covers least. The first of equals wins.
 
     Args:
@@ -99,29 +140,35 @@ def _best_spot(axis: Axes, text: Annotation, own: list[Point], taken: list[Bbox]
     inside = axis.bbox.padded(-MARK)
     places = product(own, SPOTS)
 
-    def covered(place: tuple[Point, Spot]) -> float:
-        _move(text, *place)
-        return _covered(_box(text), inside, taken)
+    def covered(place: Place) -> float:
+        point, spot = place
+        _move(text, point, spot)
+        box = _box(text)
+        return _covered(box, inside, taken)
 
     return min(places, key=covered)
 
 
 def _covered(box: Bbox, inside: Bbox, taken: Iterable[Bbox]) -> float:
     """Add up the area that a name covers. The part outside of the axes counts ``OUTSIDE`` times."""
-    covered = sum(_common(box, other) for other in taken)
-    outside = box.width * box.height - _common(box, inside)
-    return covered + OUTSIDE * outside
+    shared = [_common(box, other) for other in taken]
+    area = box.width * box.height
+    outside = area - _common(box, inside)
+    return sum(shared) + OUTSIDE * outside
 
 
 def _common(a: Bbox, b: Bbox) -> float:
     """Return the area that two boxes share."""
     shared = Bbox.intersection(a, b)
-    return shared.width * shared.height if shared else 0.0
+    if shared is None:
+        return 0.0
+    return shared.width * shared.height
 
 
 def _box(text: Annotation) -> Bbox:
     """Return the box around a name, without its leader."""
-    return Text.get_window_extent(text).padded(1)
+    tight = Text.get_window_extent(text)
+    return tight.padded(1)
 
 
 def _move(text: Annotation, point: Point, spot: Spot) -> None:

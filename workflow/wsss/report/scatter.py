@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,10 +13,13 @@ from wsss.report.drawing import FigureDrawing, Row, row_name
 from wsss.report.placement import Point, write_names
 from wsss.report.style import OURS, REPORTED, WIDTH, legend
 
+BETWEEN: dict[str, Any] = {"color": "#bbbbbb", "linewidth": 0.8, "zorder": 1}  # the line between two marks
+
 
 def table_scatter(drawing: FigureDrawing) -> Figure:
     """Draw rings for reported values, dots for ours, and a line between the two of a row."""
-    figure, axis = plt.subplots(figsize=(WIDTH * 0.6, WIDTH * 0.5))
+    size = (WIDTH * 0.6, WIDTH * 0.5)
+    figure, axis = plt.subplots(figsize=size)
     named: list[tuple[str, list[Point]]] = []
     marks: list[Point] = []
     for row in drawing["rows"]:
@@ -23,7 +28,8 @@ def table_scatter(drawing: FigureDrawing) -> Figure:
         own = [point for point in (ours, reported) if point]
         marks += reversed(own)
         if own:
-            named.append((row_name(row), own))
+            name = row_name(row)
+            named.append((name, own))
     axis.set_xlabel(_axis_label(drawing, 0))
     axis.set_ylabel(_axis_label(drawing, 1))
     axis.margins(0.15)
@@ -35,7 +41,9 @@ def table_scatter(drawing: FigureDrawing) -> Figure:
 def _points(row: Row) -> tuple[Point | None, Point | None]:
     """Read the reported point of a row and ours."""
     x, y = map(read_cell, row["cells"])
-    return _point(x.reported, y.reported), _point(x.mean, y.mean)
+    reported = _point(x.reported, y.reported)
+    ours = _point(x.mean, y.mean)
+    return reported, ours
 
 
 def _point(x: float | None, y: float | None) -> Point | None:
@@ -49,7 +57,7 @@ def _draw(axis: Axes, reported: Point | None, ours: Point | None) -> None:
     """Draw the marks of a row and the line between them."""
     if reported and ours:
         xs, ys = zip(reported, ours, strict=True)
-        axis.plot(xs, ys, color="#bbbbbb", linewidth=0.8, zorder=1)
+        axis.plot(xs, ys, **BETWEEN)
     if reported:
         axis.plot(*reported, **REPORTED)
     if ours:
@@ -61,4 +69,6 @@ def _axis_label(drawing: FigureDrawing, j: int) -> str:
     label = drawing["columns_shown"][j]["label"]
     cell = drawing["rows"][0]["cells"][j]
     percent = cell.get("scale", 100) == 100
-    return f"{label} (%)" if percent and "%" not in label else label
+    if percent and "%" not in label:
+        return f"{label} (%)"
+    return label

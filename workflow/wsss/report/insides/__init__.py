@@ -43,10 +43,14 @@ class Look:
     """One image as a method sees it: ``images`` 1×3×H×W, ``labels`` 1×C, ``target`` the first present class."""
 
     def __init__(self, method: Any, dataset: Dataset, image_id: str):
-        self.method, self.dataset, self.image_id = method, dataset, image_id
+        self.method = method
+        self.dataset = dataset
+        self.image_id = image_id
         self.image = dataset.image(image_id)  # H W 3
-        self.images = multi_scale(self.image, [1.0], False, method.backbone.input)[0]
-        self.labels = torch.as_tensor(dataset.labels()[dataset.ids.index(image_id)])[None]
+        (self.images,) = multi_scale(self.image, [1.0], False, method.backbone.input)
+        at = dataset.ids.index(image_id)
+        labels = torch.as_tensor(dataset.labels()[at])
+        self.labels = labels[None]
         self.target = self.labels.argmax(1)  # 1
 
     @property
@@ -57,22 +61,37 @@ class Look:
 
     def heat(self, score: Tensor) -> Picture:
         """Put a map of the first image, of any resolution, over the picture as heat."""
-        whole = resize(score[:1, :1], self.image.shape[:2])[0, 0]  # H W
-        return heat(whole.numpy(), self.image)
+        height, width = self.image.shape[:2]
+        whole = resize(score[:1, :1], (height, width))
+        return heat(whole[0, 0].numpy(), self.image)
 
     def picture(self, images: Tensor) -> Picture:
         """Turn a normalised image ``1×3×H×W`` into a picture."""
         convention = self.method.backbone.input
-        mean, scale = (torch.tensor(value)[:, None, None] for value in PIXELS[convention])
-        rgb = images[0].flip(0) if convention == "vgg_bgr" else images[0]
-        values = (rgb * scale + mean).clamp(0, 255).byte()
-        pixels = values.permute(1, 2, 0).numpy()  # H W 3
+        mean, scale = map(_per_channel, PIXELS[convention])
+        rgb = images[0]
+        if convention == "vgg_bgr":
+            rgb = rgb.flip(0)
+        values = rgb * scale + mean
+        whole = values.clamp(0, 255).byte()
+        pixels = whole.permute(1, 2, 0).numpy()  # H W 3
         height, width = self.image.shape[:2]
-        return np.asarray(Image.fromarray(pixels).resize((width, height)))
+        picture = Image.fromarray(pixels).resize((width, height))
+        return np.asarray(picture)
+
+
+def _per_channel(values: Any) -> Tensor:
+    """Return three numbers as a tensor, ``3×1×1``."""
+    return torch.tensor(values)[:, None, None]
 
 
 @functools.cache
-def _method(config: str, n_classes: int, model: str, stamp: int) -> Any:
+def _method(
+    config: str,
+    n_classes: int,
+    model: str,
+    stamp: int,
+) -> Any:
     """Return a model, read once for all columns that show it.
 
     Args:
@@ -81,7 +100,8 @@ def _method(config: str, n_classes: int, model: str, stamp: int) -> Any:
         model: its file.
         stamp: when that was written; another file of this name is read anew.
     """
-    return load_method(json.loads(config), n_classes, model)
+    settings = json.loads(config)
+    return load_method(settings, n_classes, model)
 
 
 def painter(column: PictureColumn, dataset: Dataset) -> Callable[[str], Picture]:
@@ -90,13 +110,21 @@ def painter(column: PictureColumn, dataset: Dataset) -> Callable[[str], Picture]
     Raises:
         WsssError: the method has no pictures, or none of this kind.
     """
-    name = column["config"]["method"]["name"]
-    draw = choose(load(KINDS, name, "method with pictures of its inside"), column["kind"], f"kind of picture of {name}")
-    stamp = Path(column["model"]).stat().st_mtime_ns
-    method = _method(json.dumps(column["config"], sort_keys=True), len(dataset.classes), column["model"], stamp)
+    settings = column["config"]
+    name = settings["method"]["name"]
+    kinds = load(KINDS, name, "method with pictures of its inside")
+    draw: Callable[[Look], Picture] = choose(kinds, column["kind"], f"kind of picture of {name}")
+    model = column["model"]
+    method = _method(
+        config=json.dumps(settings, sort_keys=True),
+        n_classes=len(dataset.classes),
+        model=model,
+        stamp=Path(model).stat().st_mtime_ns,
+    )
 
     @torch.no_grad()
     def paint(image_id: str) -> Picture:
-        return draw(Look(method, dataset, image_id))
+        look = Look(method, dataset, image_id)
+        return draw(look)
 
     return paint

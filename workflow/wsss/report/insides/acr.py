@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -13,27 +13,44 @@ from wsss.report.insides import Look, Picture
 
 def target_map(look: Look) -> Tensor:
     """Compute the class map of the target, ``1×1×H×W``."""
-    cam, _ = look.method.classifier(look.images)
+    classifier = look.method.classifier
+    cam, _ = classifier(look.images)
     return acr.class_map(cam, look.labels, look.target, look.size)
 
 
 def foreground(look: Look) -> Picture:
     """Show the class map of the target."""
-    return look.heat(target_map(look))
+    c_t = target_map(look)
+    return look.heat(c_t)
 
 
 def painted(inside: bool) -> Callable[[Look], Picture]:
     """Make a function that shows the reconstruction from the features inside the map, or from those outside."""
 
     def draw(look: Look) -> Picture:
-        multiple = 2 ** look.method.settings["unet_depth"]  # the decoder halves that often
-        size = [max(1, round(side / multiple)) * multiple for side in look.size]
+        depth = look.method.settings["unet_depth"]  # the decoder halves that often
+        size = _multiples(look.size, 2**depth)
         look.images = resize(look.images, size)
-        reconstructor, c_t = look.method.reconstructor, target_map(look)
-        features = resize(reconstructor.features(reconstructor.backbone(look.images)), size)  # 1 D H W
-        return look.picture(reconstructor.genUnet(features * (c_t if inside else 1 - c_t)))
+        c_t = target_map(look)
+        part = c_t if inside else 1 - c_t
+        reconstructor = look.method.reconstructor
+        taps = reconstructor.backbone(look.images)
+        features = reconstructor.features(taps)
+        features = resize(features, size)  # 1 D H W
+        images = reconstructor.genUnet(features * part)
+        return look.picture(images)
 
     return draw
 
 
-KINDS = {"foreground": foreground, "painted_inside": painted(True), "painted_outside": painted(False)}
+def _multiples(size: Sequence[int], of: int) -> list[int]:
+    """Round sides to multiples of a number, but to no less than it."""
+    times = [max(1, round(side / of)) for side in size]
+    return [number * of for number in times]
+
+
+KINDS = {
+    "foreground": foreground,
+    "painted_inside": painted(True),
+    "painted_outside": painted(False),
+}

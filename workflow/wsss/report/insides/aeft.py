@@ -10,19 +10,23 @@ from wsss.report.insides import Look, Picture
 
 def anchor_foreground(look: Look) -> Tensor:
     """Compute the foreground of the present classes, ``1×1×H×W``."""
-    return aeft.foreground(look.method(look.images).cam, look.labels, look.size)
+    output = look.method(look.images)
+    return aeft.foreground(output.cam, look.labels, look.size)
 
 
 def foreground(look: Look) -> Picture:
     """Show the foreground of the present classes."""
-    return look.heat(anchor_foreground(look))
+    score = anchor_foreground(look)
+    return look.heat(score)
 
 
 def erased(look: Look) -> Picture:
     """Show the image whose foreground is masked."""
     settings = look.method.settings
     mask = aeft.MASKS[settings["mask"]]
-    return look.picture(look.images * mask(anchor_foreground(look), settings["erase_above"]))
+    score = anchor_foreground(look)
+    kept = mask(score, settings["erase_above"])
+    return look.picture(look.images * kept)
 
 
 KINDS = {"foreground": foreground, "erased": erased}

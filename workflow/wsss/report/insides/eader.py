@@ -10,19 +10,27 @@ from wsss.report.insides import Look, Picture
 
 def attention(look: Look) -> Tensor:
     """Compute the soft mask of the target, ``1×1×H×W``."""
-    features = look.method.backbone(look.images)["conv6"]
-    return look.method.attention(features, torch.zeros(1, dtype=torch.long), look.target, look.size)
+    method = look.method
+    features = method.backbone(look.images)["conv6"]
+    return method.attention(features, _first(), look.target, look.size)
 
 
 def foreground(look: Look) -> Picture:
     """Show the soft mask of the target."""
-    return look.heat(attention(look))
+    mask = attention(look)
+    return look.heat(mask)
 
 
 def erased(look: Look) -> Picture:
     """Show the image that the adversary gets to see."""
-    first = torch.zeros(1, dtype=torch.long)
-    return look.picture(look.method.erase(look.images, attention(look), first))
+    mask = attention(look)
+    images = look.method.erase(look.images, mask, _first())
+    return look.picture(images)
+
+
+def _first() -> Tensor:
+    """Return the place of the image in its batch, where it is alone."""
+    return torch.zeros(1, dtype=torch.long)
 
 
 KINDS = {"foreground": foreground, "erased": erased}
