@@ -43,13 +43,14 @@ from wsss import devices
 from wsss.cam import scores_of_each
 from wsss.data.transforms import classification_view, multi_scale
 from wsss.files import read_json, sha256, write_json
+from wsss.loop import LOG_EVERY
 from wsss.methods import METHODS, build
 from wsss.refine import affinity_net
 from wsss.refine.walk import random_walk
 from wsss.schedule import Progress
 from wsss.segment import presets
 from wsss.segment.task import SegmentTask
-from wsss.train import LOG_EVERY, Training, fit
+from wsss.train import Training, fit
 
 PRECISIONS = ("bf16", "tf32", "float32")
 BEHIND = ("affinity", "deeplab")  # networks behind the classifier; they learn from masks

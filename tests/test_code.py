@@ -80,7 +80,7 @@ NOTHING = {
     "a space in a docstring": [("methods/acr.py", "If a segment is complete", "If  a segment is complete")],
     "a comment": [("data/download.py", "", "# a remark\n"), ("train.py", "", "# another\n")],
     "a docstring of a function": [("data/index.py", '"""', '"""Well: ')],
-    "line breaks": [("train.py", "def poly(step: int,", "def poly(\n    step: int,")],
+    "line breaks": [("loop.py", "def poly(step: int,", "def poly(\n    step: int,")],
     "a new method": [
         ("methods/further.py", "", "x = 1\n"),
         ("methods/__init__.py", '"cam":', '"further": "wsss.methods.further:x",\n    "cam":'),
@@ -113,7 +113,7 @@ NETWORKS = (TRAININGS | SHARDS) - {"crf", "pamr", "irn_marks"}
 SOMETHING = {
     "a method's code": (("methods/acr.py", "return c_t * g,", "return c_t + g,"), of({"train", "cam"}, "acr")),
     "how torch is seeded": (("run_training.py", '["seed"])', '["seed"] + 1)'), of(TRAININGS)),
-    "the training loop": (("train.py", "LOG_EVERY = 10", "LOG_EVERY = 11"), of(TRAININGS)),
+    "the training loop": (("loop.py", "LOG_EVERY = 10", "LOG_EVERY = 11"), of(TRAININGS)),
     "the shard loop": (("run_shards.py", "*entry", "*entry[::-1]"), of(SHARDS)),
     "how files are written": (("files.py", "os.replace(temporary", "os.rename(temporary"), of(IMAGES)),
     "work by processes": (("pool.py", "QUEUED = 3", "QUEUED = 4"), of(SHARDS)),

@@ -125,7 +125,7 @@ def test_on_a_gpu_deterministic_kernels_resume_to_the_same_bytes(tmp_path):
         training = Training(Regression(), Points(), TRAIN)
         return fit(training, CONFIG, out, "cuda", checkpoint_minutes=0, deterministic=True).read_bytes()
 
-    with mock.patch("wsss.train._Loop.agree", lambda self, stop, done: done == 7), pytest.raises(Stopped):
+    with mock.patch("wsss.loop.Loop.agree", lambda self, stop, done: done == 7), pytest.raises(Stopped):
         trained(tmp_path / "resumed")
     assert trained(tmp_path / "resumed") == trained(tmp_path / "whole")
 

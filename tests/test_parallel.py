@@ -13,8 +13,9 @@ import torch
 from commands import Training
 from torch import nn
 
+from wsss.loop import part_of
 from wsss.train import Training as Trained
-from wsss.train import compile_backbones, fit, part_of
+from wsss.train import compile_backbones, fit
 
 STEPS = 12
 CASES = {  # batches of 21 points; 4 of them end in one of a single point, too few for two processes

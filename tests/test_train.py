@@ -19,15 +19,17 @@ import yaml
 from PIL import Image
 from torch import nn
 
+from wsss.checkpoints import Checkpoints
 from wsss.data.index import Dataset, Record
 from wsss.errors import Stopped, WsssError
 from wsss.files import read_json, sha256
 from wsss.loaders import collate
+from wsss.loop import poly, split
 from wsss.methods import build
 from wsss.plan.layers import Layer, overlay
 from wsss.plan.resolve import method_settings
 from wsss.schedule import Schedule
-from wsss.train import Choice, Training, _checkpoint, fit, poly, split, start_from
+from wsss.train import Choice, Training, fit, start_from
 
 TRAIN = {
     "weights": None,
@@ -304,7 +306,7 @@ def test_a_training_that_may_leave_steps_out_is_the_same_where_all_are_numbers(t
 
 def test_steps_that_were_left_out_are_counted_over_a_resumption(tmp_path):
     skipping(tmp_path / "whole", 7, 0.5)
-    stopping = mock.patch("wsss.train._Loop.agree", lambda self, stop, done: done == 12)
+    stopping = mock.patch("wsss.loop.Loop.agree", lambda self, stop, done: done == 12)
     with stopping, pytest.raises(Stopped):
         skipping(tmp_path / "resumed", 7, 0.5)
     skipping(tmp_path / "resumed", 7, 0.5)
@@ -336,10 +338,11 @@ def _resumed_at(out: Path) -> int:
 def test_the_epoch_with_the_best_score_is_kept_the_first_of_equals(tmp_path):
     chosen = torch.load(choosing(tmp_path / "a"), weights_only=True)
     states = []
-    keep = mock.patch(
-        "wsss.train._checkpoint", lambda _, __, task, *___: states.append(copy.deepcopy(task.state_dict()))
-    )
-    with keep:
+
+    def keep(checkpoints, step):
+        states.append(copy.deepcopy(checkpoints.module.state_dict()))
+
+    with mock.patch("wsss.checkpoints.Checkpoints.write", keep):
         choosing(tmp_path / "b")
     after = dict(zip(range(1, 20), states, strict=True))  # a checkpoint after each step but the last
     assert all(torch.equal(chosen[name], value) for name, value in after[10].items())
@@ -370,7 +373,7 @@ def test_epochs_are_scored_as_asked_and_the_last_one_always(tmp_path, every, fir
 @pytest.mark.parametrize("stop_at", [4, 5, 7, 10, 11, 16])
 def test_a_choice_survives_a_stop(tmp_path, stop_at):
     choosing(tmp_path / "whole")
-    with mock.patch("wsss.train._Loop.agree", lambda self, stop, done: done == stop_at), pytest.raises(Stopped):
+    with mock.patch("wsss.loop.Loop.agree", lambda self, stop, done: done == stop_at), pytest.raises(Stopped):
         choosing(tmp_path / "stopped")
     choosing(tmp_path / "stopped")
     for name in ("model.pt", "training.json", "losses.csv"):
@@ -381,12 +384,14 @@ def test_a_choice_survives_a_kill_between_score_and_checkpoint(tmp_path):
     """The state of step 10 is written, the checkpoint that knows of it is not: that of step 9 knows the one of 5."""
     choosing(tmp_path / "whole")
 
-    def killed(fabric, path, task, optimizers, settings, step):
+    write = Checkpoints.write
+
+    def killed(checkpoints, step):
         if step == 10:
             raise KeyboardInterrupt
-        return _checkpoint(fabric, path, task, optimizers, settings, step)
+        write(checkpoints, step)
 
-    with mock.patch("wsss.train._checkpoint", killed), pytest.raises(KeyboardInterrupt):
+    with mock.patch("wsss.checkpoints.Checkpoints.write", killed), pytest.raises(KeyboardInterrupt):
         choosing(tmp_path / "killed")
     assert (tmp_path / "killed/.best-5.pt").exists()
     choosing(tmp_path / "killed")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from wsss.train import build_optimizer
+from wsss.loop import build_optimizer
 
 UNIT = 1e-5  # formulas on given tensors: some float32 roundings
 NETWORK = 1e-4  # what ResNet38d says: 38 layers of them

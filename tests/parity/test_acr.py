@@ -20,6 +20,7 @@ from wsss.backbones.base import resize
 from wsss.backbones.weights import KINDS, load_official
 from wsss.cam import multi_scale_cam
 from wsss.data.transforms import multi_scale
+from wsss.loop import build_optimizer
 from wsss.methods.acr import (
     Acr,
     class_map,
@@ -30,7 +31,6 @@ from wsss.methods.acr import (
     srf_mask,
 )
 from wsss.plan.resolve import method_settings
-from wsss.train import build_optimizer
 
 VALUES = 1e-5  # of given tensors
 DEEP = 1e-4  # values, losses and statistics behind ResNet38d and the decoder

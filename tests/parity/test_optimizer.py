@@ -9,7 +9,7 @@ import pytest
 import torch
 from golden import load
 
-from wsss.train import build_optimizer, poly, scale_learning_rates
+from wsss.loop import build_optimizer, poly, scale_learning_rates
 
 SCALES = ((1, 1), (2, 0), (10, 1), (20, 0))  # learning rate and decay factor of the released groups
 

@@ -11,29 +11,29 @@ of sums over the batch, it is one of each part; batch norms see their part, too,
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from wsss import devices
 from wsss.backbones.base import Backbone
-from wsss.backbones.models import save_model, save_state
+from wsss.backbones.models import save_model
 from wsss.backbones.weights import import_weights, load_whole
+from wsss.checkpoints import Checkpoints
 from wsss.children import Watched
+from wsss.devices import make_fabric
 from wsss.errors import Stopped, WsssError
 from wsss.files import digest, write_json
-from wsss.loaders import Loaded, collate, start_loader, want_of_memory
+from wsss.loaders import want_of_memory
+from wsss.loop import LOG_EVERY, Loop, build_optimizer
 from wsss.loss_log import LossLog
 from wsss.progress import bar
 from wsss.provenance import ledger
@@ -42,14 +42,12 @@ from wsss.scored import Choice, Scored
 from wsss.stopping import OnStop
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
     from torch.optim import Optimizer
 
     from wsss.groups import ParameterGroup
     from wsss.settings import sections
 
 CHECKPOINT_MINUTES = 15.0  # between two checkpoints
-LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
 
 
 class Batch(TypedDict):
@@ -121,44 +119,6 @@ class Training(NamedTuple):
     choice: Choice | None = None
 
 
-def poly(step: int, steps: float, power: float) -> float:
-    """Compute the learning rate factor ``(1 - step / steps)^power``; from ``steps`` on it stays at its last value."""
-    return (1 - min(step, steps - 1) / steps) ** power
-
-
-def build_optimizer(groups: list[ParameterGroup], settings: sections.Optimizer) -> Optimizer:
-    """Make SGD over a task's parameter groups; ``lr_scale`` and ``decay_scale`` multiply the base values."""
-    lr, decay = settings["lr"], settings["weight_decay"]
-    scaled: list[dict[str, Any]] = [
-        {"params": list(g["params"]), "lr": lr * g["lr_scale"], "weight_decay": decay * g["decay_scale"]}
-        for g in groups
-    ]
-    scaled = [{**g, "base_lr": g["lr"]} for g in scaled if g["params"]]
-    return torch.optim.SGD(scaled, lr=lr, momentum=settings["momentum"])
-
-
-def scale_learning_rates(optimizer: Optimizer, factor: float) -> None:
-    """Set every group's learning rate to ``factor`` times its base value."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
-
-
-def make_fabric(device: str, precision: str) -> Fabric:
-    """Make the fabric for ``device``: auto, cpu, cuda, cuda:<n> or cpu:<n>, where n > 1 processes train together."""
-    from lightning_fabric import Fabric  # takes seconds to load, which the other stages are spared
-    from lightning_fabric.plugins.environments import LightningEnvironment
-
-    name, count = devices.find(device)
-    its_name: Any = devices.PRECISION[precision]  # of the precision
-    return Fabric(
-        accelerator=name,
-        devices=count,
-        strategy="ddp_find_unused_parameters_true" if count > 1 else "auto",
-        precision=its_name,
-        plugins=LightningEnvironment(),  # also inside a Slurm allocation: Snakemake starts the jobs, not srun
-    )
-
-
 def fit(
     training: Training,
     settings: Mapping[str, Any],
@@ -189,75 +149,86 @@ def fit(
         ChildDied: a loader process died.
         WsssError: a loss is not finite, there is nothing to train on, or a weight file does not fit.
     """
-    task, samples, train, finish, choice = training
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
+    train = training.train
     if train["weights"]:
-        return adopt(task, train["weights"], out_dir)
-    if samples is None or len(samples) == 0:
-        raise WsssError(f"{out_dir}: there is no training image; check the split and the step before")
+        return adopt(training.task, train["weights"], out_dir)
+    samples = _samples(training, out_dir)
     schedule = Schedule(len(samples), train)
     fabric = make_fabric(device, train["precision"])
     fabric.launch()
     devices.choose_kernels(fabric.device, deterministic, fixed_shapes=True)
     seed: int = settings["seed"]
+    module, optimizers = _initialised(training, seed)
+    checkpoints = Checkpoints(
+        fabric,
+        out_dir / "checkpoint.pt",
+        module,
+        optimizers,
+        _basis(training, samples, settings),
+        CHECKPOINT_MINUTES if checkpoint_minutes is None else checkpoint_minutes,
+    )
+    start = checkpoints.resume()
+    if start and fabric.is_global_zero:
+        ledger.note("resumed", step=start, basis=ledger.basis())
+    if compiled:
+        compile_backbones(module)
+    model, *wrapped = fabric.setup(module, *optimizers.values())
+    model.mark_forward_method("losses")
+    by_phase = dict(zip(optimizers, wrapped, strict=True))
+    loop = Loop(fabric, model, by_phase, schedule, train, seed)
+    log = LossLog(out_dir / f".losses.{fabric.global_rank}.csv", start, loop.may_skip)
+    scored = None
+    if training.choice and fabric.is_global_zero:
+        scored = Scored(out_dir, training.choice, start)
+    steps = _Steps(loop, checkpoints, log, training.choice, scored)
+    steps.run(samples, start, loaders)
+    if fabric.is_global_zero:
+        _finish(training, schedule, log, scored, out_dir)
+    else:
+        log.path.unlink()
+    fabric.barrier()
+    return out_dir / "model.pt"
+
+
+# ---- before the first step
+
+
+def _samples(training: Training, out_dir: Path) -> Samples:
+    """Return the samples of a training; refuse one that has none."""
+    samples = training.samples
+    if samples is None or len(samples) == 0:
+        raise WsssError(f"{out_dir}: there is no training image; check the split and the step before")
+    return samples
+
+
+def _initialised(training: Training, seed: int) -> tuple[nn.Module, dict[str, Optimizer]]:
+    """Return the task as it is before the first step, as a module, and the optimizer of each of its phases."""
+    task, train = training.task, training.train
     if train["start"]:
         start_from(task, train["start"])
     torch.manual_seed(seed)
     module = _module(task)
     module.to(memory_format=torch.channels_last)  # what convolutions are fastest with, on a CPU as on a GPU
-    optimizers = {phase: build_optimizer(task.parameter_groups(phase), train["optimizer"]) for phase in task.phases}
-    decisive = [settings, train, len(samples), type(task).__name__, ledger.basis()]
-    written = digest(json.dumps(decisive, sort_keys=True, default=str))
-    start = _resume(out_dir / "checkpoint.pt", module, optimizers, written)
-    if start and fabric.is_global_zero:
-        ledger.note("resumed", step=start, basis=ledger.basis())
+    optimizers = {}
+    for phase in task.phases:
+        groups = task.parameter_groups(phase)
+        optimizers[phase] = build_optimizer(groups, train["optimizer"])
+    return module, optimizers
 
-    if compiled:
-        compile_backbones(module)
-    model, *wrapped = fabric.setup(module, *optimizers.values())
-    model.mark_forward_method("losses")
-    loop = _Loop(fabric, model, dict(zip(task.phases, wrapped, strict=True)), schedule, train, seed)
-    log = LossLog(out_dir / f".losses.{fabric.global_rank}.csv", start, loop.may_skip)
-    scored = Scored(out_dir, choice, start) if choice and fabric.is_global_zero else None
-    model.train()
-    patience = 60 * (CHECKPOINT_MINUTES if checkpoint_minutes is None else checkpoint_minutes)
-    kept = time.monotonic()
-    progress = bar(out=out_dir, unit="step", total=schedule.steps, initial=start)
-    with OnStop() as stop, progress as shown, Watched("a process that loads images", want_of_memory(loaders)):
-        for step, batch in enumerate(loop.loader(samples, start, loaders), start):
-            for phase, losses, made in loop.step(batch, step):
-                (log.add if made else log.skip)(schedule.progress(step), batch["id"], phase, losses)
-            shown.update()
-            done = step + 1
-            if due := choice is not None and choice.due(schedule, done):
-                if scored:
-                    scored.add(module, done, schedule.progress(step).epoch)
-                fabric.barrier()
-                model.train()
-            stopped = loop.agree(bool(stop), done)
-            if done % LOG_EVERY == 0 or done == schedule.steps or stopped:
-                shown.set_postfix({term: f"{value:.3g}" for term, value in log.flush().items()})
-            overdue = loop.agree(time.monotonic() - kept >= patience, done)
-            if stopped or (done < schedule.steps and (due or overdue)):
-                log.flush()
-                _checkpoint(fabric, out_dir / "checkpoint.pt", module, optimizers, written, done)
-                kept = time.monotonic()
-                if scored:
-                    scored.tidy()
-            if stopped:
-                raise Stopped(f"stopped at step {done} of {schedule.steps}; run the same command again to go on")
 
-    if fabric.is_global_zero:
-        if scored:
-            scored.restore(module)
-        if finish:
-            finish(task)
-        _write(task, schedule, log, scored, out_dir)
-    else:
-        log.path.unlink()
-    fabric.barrier()
-    return out_dir / "model.pt"
+def _basis(training: Training, samples: Samples, settings: Mapping[str, Any]) -> str:
+    """Return the digest of all that decides the result of a training."""
+    decisive = [
+        settings,
+        training.train,
+        len(samples),
+        type(training.task).__name__,
+        ledger.basis(),
+    ]
+    text = json.dumps(decisive, sort_keys=True, default=str)
+    return digest(text)
 
 
 def compile_backbones(module: nn.Module) -> None:
@@ -272,17 +243,128 @@ def _module(task: Task) -> nn.Module:
     return cast(nn.Module, task)
 
 
-def _write(task: Task, schedule: Schedule, log: LossLog, scored: Scored | None, out_dir: Path) -> None:
-    """Write what a training leaves; the checkpoint goes last."""
-    save_model(_module(task), out_dir / "model.pt")
-    about = {"steps": schedule.steps, "images": schedule.n, "epochs": schedule.epochs, "skipped": log.skipped}
-    write_json(out_dir / "training.json", {**about, "selection": scored.about() if scored else "last"})
+# ---- step by step
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The steps of a training, and what is written after each.
+
+    Args:
+        loop: makes the updates.
+        checkpoints: the state on disk.
+        log: the losses.
+        choice: how the epoch that is kept is chosen, if one is.
+        scored: the scores of epochs; None in all processes but the first.
+    """
+
+    loop: Loop
+    checkpoints: Checkpoints
+    log: LossLog
+    choice: Choice | None
+    scored: Scored | None
+
+    def run(self, samples: Samples, start: int, loaders: int) -> None:
+        """Make all steps from ``start`` on.
+
+        Raises:
+            Stopped: a signal came; the checkpoint is written.
+        """
+        total = self.loop.schedule.steps
+        batches = self.loop.loader(samples, start, loaders)
+        progress = bar(out=self.checkpoints.path.parent, unit="step", total=total, initial=start)
+        watched = Watched("a process that loads images", want_of_memory(loaders))
+        self.loop.model.train()
+        with OnStop() as stop, progress as shown, watched:
+            for step, batch in enumerate(batches, start):
+                self._update(batch, step)
+                shown.update()
+                done = step + 1
+                due = self._score(done)
+                stopped = self.loop.agree(bool(stop), done)
+                if done % LOG_EVERY == 0 or done == total or stopped:
+                    means = self.log.flush()
+                    shown.set_postfix(_in_short(means))
+                overdue = self.loop.agree(self.checkpoints.overdue(), done)
+                if stopped or (done < total and (due or overdue)):
+                    self._keep(done)
+                if stopped:
+                    raise Stopped(f"stopped at step {done} of {total}; run the same command again to go on")
+
+    def _update(self, batch: dict[str, Any], step: int) -> None:
+        """Make the updates of a step, and log their losses."""
+        progress = self.loop.schedule.progress(step)
+        for phase, losses, made in self.loop.step(batch, step):
+            note = self.log.add if made else self.log.skip
+            note(progress, batch["id"], phase, losses)
+
+    def _score(self, done: int) -> bool:
+        """Score the state after ``done`` steps, where that is due; tell whether it was."""
+        schedule = self.loop.schedule
+        if self.choice is None or not self.choice.due(schedule, done):
+            return False
+        if self.scored:
+            epoch = schedule.progress(done - 1).epoch
+            self.scored.add(self.checkpoints.module, done, epoch)
+        self.loop.fabric.barrier()
+        self.loop.model.train()
+        return True
+
+    def _keep(self, done: int) -> None:
+        """Write the losses and the state after ``done`` steps."""
+        self.log.flush()
+        self.checkpoints.write(done)
+        if self.scored:
+            self.scored.tidy()
+
+
+def _in_short(means: Mapping[str, float]) -> dict[str, str]:
+    """Write losses with three digits that count."""
+    return {term: f"{value:.3g}" for term, value in means.items()}
+
+
+# ---- after the last step
+
+
+def _finish(
+    training: Training,
+    schedule: Schedule,
+    log: LossLog,
+    scored: Scored | None,
+    out_dir: Path,
+) -> None:
+    """Restore the epoch that is kept, do what is left to do, and write what a training leaves.
+
+    Args:
+        training: the training.
+        schedule: its steps.
+        log: its losses.
+        scored: the scores of its epochs, if one was chosen.
+        out_dir: the folder that it leaves them in; the checkpoint goes last.
+    """
+    module = _module(training.task)
+    if scored:
+        scored.restore(module)
+    if training.finish:
+        training.finish(training.task)
+    save_model(module, out_dir / "model.pt")
+    about = {
+        "steps": schedule.steps,
+        "images": schedule.n,
+        "epochs": schedule.epochs,
+        "skipped": log.skipped,
+        "selection": scored.about() if scored else "last",
+    }
+    write_json(out_dir / "training.json", about)
     if log.skipped:
         print(f"{log.skipped} updates were left out: a loss was no number", file=sys.stderr)
     os.replace(log.path, out_dir / "losses.csv")
     (out_dir / "checkpoint.pt").unlink(missing_ok=True)
     if scored:
         scored.tidy(everything=True)
+
+
+# ---- weights instead of a training, or to start from
 
 
 def adopt(task: Task, weights: str | Path, out_dir: Path) -> Path:
@@ -297,8 +379,13 @@ def adopt(task: Task, weights: str | Path, out_dir: Path) -> Path:
     report = import_weights(weights, _module(task), kind)
     print(f"{weights}: official weights '{kind}' instead of a training; {report}", file=sys.stderr)
     LossLog(out_dir / "losses.csv", 0)  # the head alone: there are no losses
-    unused = {"missing": report.missing, "unexpected": report.unexpected}
-    write_json(out_dir / "training.json", {"weights": str(weights), "kind": kind, **unused})
+    about = {
+        "weights": str(weights),
+        "kind": kind,
+        "missing": report.missing,
+        "unexpected": report.unexpected,
+    }
+    write_json(out_dir / "training.json", about)
     return save_model(_module(task), out_dir / "model.pt")
 
 
@@ -311,143 +398,8 @@ def start_from(task: Task, weights: str | Path) -> None:
         WsssError: the file cannot be read, or its tensors differ from those of the task in name or shape; the line
             names the first one.
     """
-    module, kind = _module(task), getattr(task, "weights_kind", None)
-    report = load_whole(module, weights, kind, getattr(task, "new_parts", ()))
+    kind = getattr(task, "weights_kind", None)
+    new_parts = getattr(task, "new_parts", ())
+    report = load_whole(_module(task), weights, kind, new_parts)
     if report:
         print(f"{weights}: official weights '{kind}' to start from; {report}", file=sys.stderr)
-
-
-class _Loop:
-    """The objects that one step needs, apart from where its results go."""
-
-    def __init__(
-        self,
-        fabric: Fabric,
-        model: Any,
-        optimizers: Mapping[str, Any],
-        schedule: Schedule,
-        train: sections.Loop,
-        seed: int,
-    ):
-        self.fabric, self.model, self.optimizers = fabric, model, optimizers
-        self.schedule, self.train, self.seed = schedule, train, seed
-        self.power = train["optimizer"]["poly_power"]
-        self.may_skip = int(train["may_skip"] * schedule.steps)
-        self.share = 1.0  # of this process in the loss of the batch, times the number of processes
-        world = fabric.world_size
-        self.parts = train["accumulate"] // world if train["accumulate"] % world == 0 else train["accumulate"]
-
-    def loader(self, samples: Samples, start: int, processes: int) -> Iterator[dict[str, Any]]:
-        """Yield the batches from step ``start`` on, this process's part of each, and its ``share`` of the loss."""
-        rank, world = self.fabric.global_rank, self.fabric.world_size
-        batches, shares = [], []
-        for batch in self.schedule.batches(self.seed, start):
-            part = batch[part_of(len(batch), rank, world)]
-            batches.append(part or batch[:1])  # the last of an epoch may be too few for all: then it counts nothing
-            shares.append(len(part) * world / len(batch))
-        loader = DataLoader(
-            Loaded(samples, self.seed),
-            batch_sampler=batches,
-            num_workers=processes,
-            collate_fn=collate,
-            worker_init_fn=functools.partial(start_loader, os.getpid()),
-            pin_memory=self.fabric.device.type == "cuda",
-        )
-        loaded: Any = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-        for batch, share in zip(loaded, shares, strict=True):
-            if isinstance(batch, WsssError):
-                raise batch
-            self.share = share
-            yield batch
-
-    def agree(self, stop: bool, done: int) -> bool:
-        """Tell whether to stop after ``done`` steps. Of several processes it is any; they are asked every few steps."""
-        if self.fabric.world_size == 1:
-            return stop
-        if done % LOG_EVERY:
-            return False
-        asked = torch.tensor(float(stop), device=self.fabric.device)
-        return bool(self.fabric.all_reduce(asked, reduce_op="sum"))
-
-    def finite(self, total: Tensor) -> bool:
-        """Tell whether a loss is a number; of several processes, whether all are."""
-        wrong: Any = self.fabric.all_reduce((~total.detach().isfinite()).float(), reduce_op="sum")
-        return not bool(wrong)
-
-    def together(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the losses of the whole batch: of several processes the mean, by their shares."""
-        if self.fabric.world_size == 1:
-            return losses
-        mine = torch.stack([value.float() for value in losses.values()]) * self.share
-        mean: Any = self.fabric.all_reduce(mine, reduce_op="mean")
-        return dict(zip(losses, mean, strict=True))
-
-    def step(self, batch: dict[str, Any], step: int) -> Iterator[tuple[str, dict[str, Tensor], bool]]:
-        """Yield one update of every active phase; yields (phase, losses, made).
-
-        Where steps may be left out (``may_skip``), an update with a loss that is no number is not made. This asks the
-        host to wait for the device at every update.
-        """
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, step, self.fabric.global_rank]).generate_state(1)[0]))
-        progress = self.schedule.progress(step)
-        factor = poly(step, self.schedule.poly_steps, self.power)
-        for phase in self.model.active_phases(progress):
-            optimizer = self.optimizers[phase]
-            scale_learning_rates(optimizer, factor)
-            optimizer.zero_grad(set_to_none=True)
-            micro_batches = split(batch, self.parts)
-            means: dict[str, Any] = {}
-            made = True
-            for i, micro_batch in enumerate(micro_batches, start=1):
-                with self.fabric.no_backward_sync(self.model, enabled=i < len(micro_batches)):
-                    with self.fabric.autocast():
-                        losses = self.model.losses(micro_batch, phase, progress)
-                    total = sum(losses.values())
-                    for term, value in losses.items():
-                        means[term] = means.get(term, 0) + value.detach() / len(micro_batches)
-                    if self.may_skip and not self.finite(total):
-                        made = False
-                        break
-                    self.fabric.backward(total / len(micro_batches) * self.share)
-            if made:
-                optimizer.step()
-            yield phase, self.together(means), made
-
-
-def part_of(size: int, rank: int, world: int) -> slice:
-    """Return the images of a batch that one of ``world`` processes has; nearly as many for each."""
-    return slice(size * rank // world, size * (rank + 1) // world)
-
-
-def split(batch: dict[str, Any], parts: int) -> list[dict[str, Any]]:
-    """Cut a batch into ``parts`` nearly equal micro-batches."""
-    size = len(batch["id"])
-    bounds = np.linspace(0, size, min(parts, size) + 1).astype(int)
-    return [{key: value[a:b] for key, value in batch.items()} for a, b in pairwise(bounds)]
-
-
-def _checkpoint(
-    fabric: Fabric, path: Path, task: nn.Module, optimizers: dict[str, Optimizer], settings: str, step: int
-) -> None:
-    if fabric.is_global_zero:
-        states = {phase: optimizer.state_dict() for phase, optimizer in optimizers.items()}
-        save_state({"step": step, "settings": settings, "model": task.state_dict(), "optimizers": states}, path)
-    fabric.barrier()
-
-
-def _resume(path: Path, task: nn.Module, optimizers: dict[str, Optimizer], settings: str) -> int:
-    """Load a checkpoint of the same settings, if there is one, and return the step to go on from."""
-    if not path.exists():
-        return 0
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can fail in any way; the cure is the same
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise WsssError(f"{path}: not a readable checkpoint ({why}); delete it to start again") from None
-    if state["settings"] != settings:
-        print(f"{path}: belongs to other settings, inputs or code, starting at step 0", file=sys.stderr)
-        return 0
-    task.load_state_dict(state["model"])
-    for phase, optimizer in optimizers.items():
-        optimizer.load_state_dict(state["optimizers"][phase])
-    return int(state["step"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from string import ascii_lowercase
 from typing import Any
 
 from wsss.report.cells import MARKS, RULE, Cell
@@ -25,17 +26,26 @@ class Reasons:
 
     def letter(self, reason: str) -> str:
         """Return the letter of a reason, a new one for a new reason."""
-        following = nth_letter(len(self.letters))
-        return self.letters.setdefault(reason, following)
+        if reason not in self.letters:
+            self.letters[reason] = nth_letter(len(self.letters))
+        return self.letters[reason]
 
 
 def nth_letter(index: int) -> str:
     """Count in letters: a, b, ..., z, aa, ab, ..."""
-    letter = chr(ord("a") + index % 26)
-    return letter if index < 26 else nth_letter(index // 26 - 1) + letter
+    before, at = divmod(index, len(ascii_lowercase))
+    letter = ascii_lowercase[at]
+    if not before:
+        return letter
+    return nth_letter(before - 1) + letter
 
 
-def notes(drawing: TableDrawing, grid: Grid, reasons: Reasons, worded: bool) -> list[str]:
+def notes(
+    drawing: TableDrawing,
+    grid: Grid,
+    reasons: Reasons,
+    worded: bool,
+) -> list[str]:
     """Write all notes of a table, in order.
 
     Args:
@@ -64,8 +74,11 @@ def notes(drawing: TableDrawing, grid: Grid, reasons: Reasons, worded: bool) -> 
 def _ours(drawing: TableDrawing, grid: Grid) -> list[str]:
     """Say on which data and with how many seeds ours was made, and what was selected for it."""
     seeds = _seeds(grid)
-    made = _made(drawing, seeds) if seeds else "Ours: no cell of this table can be computed here."
-    return [made + selection(_computed(drawing))]
+    made = "Ours: no cell of this table can be computed here."
+    if seeds:
+        made = _made(drawing, seeds)
+    chosen = selection(_computed(drawing))
+    return [made + chosen]
 
 
 def _seeds(grid: Grid) -> list[int]:
@@ -76,16 +89,21 @@ def _seeds(grid: Grid) -> list[int]:
 
 def _made(drawing: TableDrawing, seeds: list[int]) -> str:
     """Say on which data, and with how many seeds, ours was made."""
-    datasets: dict[str, None] = {}
-    for spec in _computed(drawing):
-        name = spec.get("dataset", drawing["dataset"])
-        datasets[name] = None
-    plural = "s" if len(datasets) > 1 else ""
-    on = f"data set{plural} {_listed(list(datasets))}"
+    on = _datasets(drawing)
     counts = " or ".join(map(str, seeds))
     if seeds[-1] == 1:
         return f"Ours: {on}, {counts} seed."
     return f"Ours: {on}, {counts} seeds, mean ± standard deviation."
+
+
+def _datasets(drawing: TableDrawing) -> str:
+    """Name the data sets on which cells were computed: ``data set shapes``."""
+    found: dict[str, None] = {}
+    for spec in _computed(drawing):
+        name = spec.get("dataset", drawing["dataset"])
+        found[name] = None
+    names = _listed(list(found))
+    return f"data sets {names}" if len(found) > 1 else f"data set {names}"
 
 
 def selection(computed: Iterable[CellSpec]) -> str:
@@ -94,36 +112,46 @@ def selection(computed: Iterable[CellSpec]) -> str:
     chosen = [name for stage, name in SELECTED.items() if stage in stages]
     if not chosen:
         return ""
-    return f" {_capital(_listed(chosen))} were selected on the ground truth of the images they are measured on."
+    names = _capital(_listed(chosen))
+    return f" {names} were selected on the ground truth of the images they are measured on."
 
 
 def _capital(text: str) -> str:
     """Begin a text with a capital letter."""
-    return text[0].upper() + text[1:]
+    first = text[0]
+    return first.upper() + text[1:]
 
 
 def _listed(names: list[str]) -> str:
     """List names as a sentence does: ``a, b and c``."""
     if len(names) < 2:
         return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+    *others, last = names
+    return f"{', '.join(others)} and {last}"
 
 
 def _chosen_epochs(drawing: TableDrawing) -> list[str]:
     """Say of which rows the classifier's epoch was chosen on masks, and out of which epochs."""
     rows: dict[str, dict[str, None]] = defaultdict(dict)
-    for row in drawing["rows"]:
-        for spec in row["cells"]:
-            if spec.get("metrics") and spec.get("chosen"):
-                rows[spec["chosen"]][row_name(row)] = None
+    for row, spec in _computed_by_row(drawing):
+        epochs = spec.get("chosen")
+        if epochs:
+            name = row_name(row)
+            rows[epochs][name] = None
     kept = "the classifier is that of the epoch with the highest mIoU of class maps on the masks of the measured images"
-    return [f"{', '.join(names)}: {kept}, out of {epochs}." for epochs, names in rows.items()]
+    found = []
+    for epochs, names in rows.items():
+        of_rows = ", ".join(names)
+        found.append(f"{of_rows}: {kept}, out of {epochs}.")
+    return found
 
 
 def _data_set(drawing: TableDrawing, grid: Grid) -> list[str]:
     """Repeat the note of the data set, where anything was computed on it."""
     note = drawing.get("dataset_note")
-    return [note] if note and _seeds(grid) else []
+    if note and _seeds(grid):
+        return [note]
+    return []
 
 
 def _one_run(drawing: TableDrawing) -> list[str]:
@@ -131,9 +159,15 @@ def _one_run(drawing: TableDrawing) -> list[str]:
     rows: dict[str, list[str]] = defaultdict(list)
     for row in drawing["rows"]:
         if _has_run(row):
-            rows[_asked(row)].append(row_name(row))
+            asked = _asked(row)
+            rows[asked].append(row_name(row))
     why = f"one run of ours, since their settings are the same on data set {drawing['dataset']}"
-    return [f"{', '.join(names)}: {why}." for names in rows.values() if len(names) > 1]
+    found = []
+    for names in rows.values():
+        if len(names) > 1:
+            of_rows = ", ".join(names)
+            found.append(f"{of_rows}: {why}.")
+    return found
 
 
 def _has_run(row: Row) -> bool:
@@ -154,10 +188,16 @@ def _result(spec: CellSpec) -> list[Any]:
 
 def _computed(drawing: TableDrawing) -> Iterator[CellSpec]:
     """Yield the cells that have a run."""
+    for _, spec in _computed_by_row(drawing):
+        yield spec
+
+
+def _computed_by_row(drawing: TableDrawing) -> Iterator[tuple[Row, CellSpec]]:
+    """Yield the cells that have a run, each with its row."""
     for row in drawing["rows"]:
         for spec in row["cells"]:
             if spec.get("metrics"):
-                yield spec
+                yield row, spec
 
 
 # ---- verdicts
@@ -169,13 +209,16 @@ def _rule(grid: Grid, worded: bool) -> list[str]:
         return []
     if worded:
         return [f"Verdict: {RULE}."]
-    meaning = ", ".join(f"{mark} {name}" for name, mark in MARKS.items())
-    return [f"Verdict: {meaning}. {_capital(RULE)}."]
+    meanings = [f"{mark} {name}" for name, mark in MARKS.items()]
+    marks = ", ".join(meanings)
+    rule = _capital(RULE)
+    return [f"Verdict: {marks}. {rule}."]
 
 
 def _missing_verdicts(reasons: Reasons) -> list[str]:
     """Say what each letter stands for."""
-    return [f"{letter}: {reason}." for reason, letter in reasons.letters.items()]
+    letters = reasons.letters.items()
+    return [f"{letter}: {reason}." for reason, letter in letters]
 
 
 # ---- what is reported
@@ -185,30 +228,45 @@ def _quoted_columns(grid: Grid) -> list[str]:
     """Say why some columns show reported values alone, in one sentence for all with the same reasons."""
     columns: dict[str, list[str]] = defaultdict(list)
     for j, head in enumerate(grid.columns):
-        if grid.kinds[j] == "quoted":
-            why = _because(grid.column(j))
-            columns[why].append(head.label)
-    return [f"{', '.join(names)}: {why}." for why, names in columns.items()]
+        if grid.kinds[j] != "quoted":
+            continue
+        why = _because(grid.column(j))
+        columns[why].append(head.label)
+    found = []
+    for why, names in columns.items():
+        of_columns = ", ".join(names)
+        found.append(f"{of_columns}: {why}.")
+    return found
 
 
 def _because(column: list[Cell]) -> str:
     """Give the reasons of the cells with a reported value, and the further ones of the cells without."""
-    shown = dict.fromkeys(cell.verdict for cell in column if cell.reported is not None)
-    every = dict.fromkeys(cell.verdict for cell in column)
-    further = [why for why in every if why not in shown]
+    reported = [cell for cell in column if cell.reported is not None]
+    shown = _reasons(reported)
+    further = [why for why in _reasons(column) if why not in shown]
     parts = []
     if shown:
-        parts.append(f"reported values alone ({'; '.join(shown)})")
+        listed = "; ".join(shown)
+        parts.append(f"reported values alone ({listed})")
     if further:
-        parts.append(f"– {'; '.join(further)}")
+        listed = "; ".join(further)
+        parts.append(f"– {listed}")
     return ", ".join(parts)
+
+
+def _reasons(cells: list[Cell]) -> list[str]:
+    """List the reasons why cells have no verdict, each once."""
+    found = dict.fromkeys(cell.verdict for cell in cells)
+    return list(found)
 
 
 def _ground_truth(drawing: TableDrawing, grid: Grid) -> list[str]:
     """Name the ground truth of the reported numbers, where there are any."""
     truth = drawing.get("ground_truth")
     reported = any(cell.reported is not None for cell in grid.cells())
-    return [f"Ground truth of the reported numbers: {truth}"] if truth and reported else []
+    if truth and reported:
+        return [f"Ground truth of the reported numbers: {truth}"]
+    return []
 
 
 def _table(drawing: TableDrawing) -> list[str]:
@@ -221,7 +279,8 @@ def _rows(drawing: TableDrawing) -> list[str]:
     """Repeat the notes of rows, each after the label of its row."""
     found = []
     for row in drawing["rows"]:
+        label = row["label"]
         note = row.get("note")
         if note:
-            found.append(f"{row['label']}: {note}" if row["label"] else note)
+            found.append(f"{label}: {note}" if label else note)
     return found

@@ -34,7 +34,11 @@ READS = (
     "report/templates/chains.html.j2",
     "report/templates/chains.css.j2",
 )
-ALL = {"title": "Claims of all papers", "citation": None, "note": None}  # in the place of a paper
+ALL = {  # in the place of a paper
+    "title": "Claims of all papers",
+    "citation": None,
+    "note": None,
+}
 
 
 def write_page(outline: Raw, out: Path) -> None:
@@ -46,7 +50,8 @@ def write_page(outline: Raw, out: Path) -> None:
             relative to it.
     """
     page = cast("Page", outline)
-    entries = [filled(entry, page["stage_words"], out) for entry in page["entries"]]
+    stage_words = page["stage_words"]
+    entries = [filled(entry, stage_words, out) for entry in page["entries"]]
     add_chains(entries, out)
     papers = _papers(page["papers"], entries)
     content = {
@@ -56,23 +61,30 @@ def write_page(outline: Raw, out: Path) -> None:
         "choices": _choices(papers),
         "made": [entry for entry in entries if entry["made"]],
         "waiting": [entry for entry in entries if not entry["made"]],
-        "trainings": trainings(entries, page["stage_words"], out),
+        "trainings": trainings(entries, stage_words, out),
         "rule": RULE,
-        "stage_words": page["stage_words"],
+        "stage_words": stage_words,
     }
-    write_text(out, template("page.html.j2").render(content))
+    text = template("page.html.j2").render(content)
+    write_text(out, text)
 
 
 def _papers(papers: dict[str, Paper], entries: list[Made]) -> dict[str, Any]:
     """Return the papers, each with a short name and what was made of it; claims of all papers come first."""
-    found = {"": _paper(cast("Paper", ALL), "all papers", "", entries)}
+    of_all = cast("Paper", ALL)
+    found = {"": _paper(of_all, "all papers", "", entries)}
     for name, paper in papers.items():
-        short = paper["title"].partition(":")[0]
+        short, _, _ = paper["title"].partition(":")
         found[name] = _paper(paper, short, name, entries)
     return found
 
 
-def _paper(paper: Paper, short: str, name: str, entries: list[Made]) -> dict[str, Any]:
+def _paper(
+    paper: Paper,
+    short: str,
+    name: str,
+    entries: list[Made],
+) -> dict[str, Any]:
     """Return one paper.
 
     Args:
@@ -81,16 +93,18 @@ def _paper(paper: Paper, short: str, name: str, entries: list[Made]) -> dict[str
         name: its name in the configuration; empty for all papers.
         entries: all entries of the page.
     """
-    made = [entry for entry in entries if entry["made"] and entry["paper"] == name]
+    own = [entry for entry in entries if entry["paper"] == name]
+    made = [entry for entry in own if entry["made"]]
     return {**paper, "short": short, "entries": made}
 
 
 def _choices(papers: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
     """Return what the filter offers: by paper, kind and state, each a value and its word."""
+    shorts = [(name, paper["short"]) for name, paper in papers.items() if name]
     states = {state: state for state in (*STATES, ELSEWHERE)}
     states["needs"] = "needs runs"
     return {
-        "paper": [(name, paper["short"]) for name, paper in papers.items() if name],
+        "paper": shorts,
         "kind": [(kind, kind) for kind in FILES],
         "state": list(states.items()),
     }
@@ -98,15 +112,17 @@ def _choices(papers: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
 
 def _claims(drawing: ClaimsDrawing) -> dict[str, Any]:
     """Return the opening of the page: the number of claims by verdict, a forest plot, a line for each claim."""
-    judged = judge_all(drawing)
-    ordered = sorted(judged, key=lambda one: VERDICTS.index(one.verdict))
-    lines = list(map(headline, ordered))
+    claims = judge_all(drawing)
+    verdicts = [claim.verdict for claim in claims]
+    run = [claim for claim in claims if claim.verdict != NOT_RUN]
+    not_run = [claim for claim in claims if claim.verdict == NOT_RUN]
+    run_in_order = sorted(run, key=lambda claim: VERDICTS.index(claim.verdict))
     return {
-        "tally": tally([one.verdict for one in judged]),
-        "judged": [line for line in lines if line.key != NOT_RUN],
-        "not_run": [line for line in lines if line.key == NOT_RUN],
-        "plot": _plot([one for one in judged if one.verdict != NOT_RUN]),
-        "notes": notes(drawing, judged),
+        "tally": tally(verdicts),
+        "judged": list(map(headline, run_in_order)),
+        "not_run": list(map(headline, not_run)),
+        "plot": _plot(run),
+        "notes": notes(drawing, claims),
     }
 
 
@@ -114,5 +130,10 @@ def _plot(judged: list[JudgedClaim]) -> Picture | None:
     """Draw the claims that were judged; nothing where there are none."""
     if not judged:
         return None
-    data = inline(as_svg(lambda: forest(judged)).data, "svg+xml")
-    return {"data": data, "says": plot_says(judged), "whole": "", "drawn": True}
+    drawn = as_svg(lambda: forest(judged))
+    return {
+        "data": inline(drawn.data, "svg+xml"),
+        "says": plot_says(judged),
+        "whole": "",
+        "drawn": True,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
+from itertools import product, zip_longest
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -26,7 +26,8 @@ CELL = 1.15  # inches: a picture's width, if there is room
 ACROSS = 8  # pictures beside each other; fewer columns are set twice
 GAP = 0.04  # inches between pictures
 SPACE = 0.1  # inches more between blocks
-HEAD, HEAD_LINE = 0.08, 0.12  # inches above the heads of the columns, and for each of their lines
+HEAD = 0.08  # inches above the heads of the columns
+HEAD_LINE = 0.12  # inches of each of their lines
 HEAD_LINES = 3  # for which there is room on a full page
 LETTER = 0.058  # inches of a head's letter, on average
 SIDE = 300  # pixels of a picture's longer side in the figure
@@ -68,29 +69,46 @@ def draw_grid(drawing: FigureDrawing) -> Figure:
     colours), or what a run's model makes of the image (``insides``). ``count`` images are shown, see ``pick``.
     """
     dataset = Dataset.load(drawing["data"]).split(drawing["images_of"])
+    columns = drawing["columns"]
     ids = pick(dataset, drawing.get("count", 8))
-    painters = [_painter(column, dataset) for column in drawing["columns"]]
-    blocks = max(1, min(ACROSS // len(painters), len(ids)))
-    lines = [ids[start : start + blocks] for start in range(0, len(ids), blocks)]
+    blocks = max(1, min(ACROSS // len(columns), len(ids)))
+    lines = _lines(ids, blocks)
     tallest = [_tallest(dataset, line) for line in lines]
-    labels = [column["label"] for column in drawing["columns"]]
+    labels = [column["label"] for column in columns]
     sheet, heads = _measures(labels, tallest, blocks)
+    painters = [_painter(column, dataset) for column in columns]
     figure = plt.figure(figsize=(sheet.width, sheet.height))
     top = sheet.height - sheet.head
     for number, line in enumerate(lines):
         tall = sheet.heights[number]
-        for k, (image_id, j) in enumerate(product(line, range(len(painters)))):
-            axis = _axis(figure, sheet, k, len(painters), top, tall)
-            picture = painters[j](image_id)
-            axis.imshow(_reduced(picture), interpolation="antialiased")
-            axis.set_axis_off()
+        for k, (image_id, j) in enumerate(product(line, range(len(columns)))):
+            axis = _axis(figure, sheet, k, len(columns), top, tall)
+            paint = painters[j]
+            _show(axis, paint(image_id))
             if number == 0:
                 axis.set_title(heads[j], fontsize=7, pad=3, linespacing=1)
         top -= tall + GAP
     return figure
 
 
-def _measures(labels: list[str], tallest: list[float], blocks: int) -> tuple[Sheet, list[str]]:
+def _lines(ids: list[str], blocks: int) -> list[list[str]]:
+    """Cut a list of images into lines of as many as there are blocks."""
+    starts = range(0, len(ids), blocks)
+    return [ids[start : start + blocks] for start in starts]
+
+
+def _show(axis: Axes, picture: np.ndarray) -> None:
+    """Show a picture without an axis around it."""
+    reduced = _reduced(picture)
+    axis.imshow(reduced, interpolation="antialiased")
+    axis.set_axis_off()
+
+
+def _measures(
+    labels: list[str],
+    tallest: list[float],
+    blocks: int,
+) -> tuple[Sheet, list[str]]:
     """Fit the grid on a page and return its measures and the heads of the columns, wrapped.
 
     Args:
@@ -102,11 +120,13 @@ def _measures(labels: list[str], tallest: list[float], blocks: int) -> tuple[She
     gaps = (columns - 1) * GAP + (blocks - 1) * SPACE
     below = len(tallest) * GAP
     room = HEIGHT - HEAD - HEAD_LINES * HEAD_LINE - below
-    cell = min(CELL, (WIDTH - gaps) / columns, room / sum(tallest))
+    widest = (WIDTH - gaps) / columns
+    highest = room / sum(tallest)
+    cell = min(CELL, widest, highest)
     letters = int(cell / LETTER)
     heads = [textwrap.fill(label, letters) for label in labels]
-    head_lines = max(text.count("\n") + 1 for text in heads)
-    head = HEAD + HEAD_LINE * head_lines
+    breaks = max(text.count("\n") for text in heads)
+    head = HEAD + HEAD_LINE * (breaks + 1)
     heights = [aspect * cell for aspect in tallest]
     sheet = Sheet(
         cell=cell,
@@ -118,7 +138,14 @@ def _measures(labels: list[str], tallest: list[float], blocks: int) -> tuple[She
     return sheet, heads
 
 
-def _axis(figure: Figure, sheet: Sheet, k: int, columns: int, top: float, tall: float) -> Axes:
+def _axis(
+    figure: Figure,
+    sheet: Sheet,
+    k: int,
+    columns: int,
+    top: float,
+    tall: float,
+) -> Axes:
     """Make the axis of the ``k``-th picture of a line.
 
     Args:
@@ -129,61 +156,85 @@ def _axis(figure: Figure, sheet: Sheet, k: int, columns: int, top: float, tall: 
         top: inches from the lower edge of the figure to the upper edge of the line.
         tall: height of the line in inches.
     """
-    left = k * (sheet.cell + GAP) + k // columns * SPACE
+    block = k // columns
+    left = k * (sheet.cell + GAP) + block * SPACE
     lower = top - tall
-    place = (left / sheet.width, lower / sheet.height, sheet.cell / sheet.width, tall / sheet.height)
+    place = (
+        left / sheet.width,
+        lower / sheet.height,
+        sheet.cell / sheet.width,
+        tall / sheet.height,
+    )
     return figure.add_axes(place, anchor="N")
 
 
 def pick(dataset: Dataset, count: int) -> list[str]:
     """Pick ids spread over the classes by a rule that looks at labels alone: the first image of each class, in turn."""
     labels = dataset.labels()
-    having = [np.flatnonzero(of_class) for of_class in labels.T]
+    having = [np.flatnonzero(of_class).tolist() for of_class in labels.T]
     chosen: dict[int, None] = {}
-    for turn in range(len(labels)):
-        for images in having:
-            if turn < len(images) and len(chosen) < count:
-                chosen[int(images[turn])] = None
+    for turn in zip_longest(*having):  # the first image of each class, then the second, ...
+        for image in turn:
+            if image is not None and len(chosen) < count:
+                chosen[image] = None
     return [dataset.records[i].id for i in chosen]
 
 
 def _painter(column: PictureColumn, dataset: Dataset) -> Paint:
     """Return what paints a column's picture of an image."""
     kind = column.get("kind")
+    if kind is None:
+        return _painter_of_files(column, dataset)
     if kind == "image":
         return dataset.image
     if kind == "truth":
         return _labels_over(dataset, dataset.mask)
-    if kind:
-        make: Callable[[PictureColumn, Dataset], Paint] = load(MODELS, kind, "kind of column")
-        return make(column, dataset)
+    make: Callable[[PictureColumn, Dataset], Paint] = load(MODELS, kind, "kind of column")
+    return make(column, dataset)
+
+
+def _painter_of_files(column: PictureColumn, dataset: Dataset) -> Paint:
+    """Return what paints the result of a stage over an image."""
     files = column["files"]
     if files[0].endswith(".zip"):
-        return _labels_over(dataset, Masks(files).get)
+        masks = Masks(files)
+        return _labels_over(dataset, masks.get)
     if column["stage"] in ("crf", "pamr"):
         return _labels_over(dataset, _best_labels(column))
-    scores = Scores(files)
+    return _heat_over(dataset, Scores(files))
+
+
+def _heat_over(dataset: Dataset, scores: Scores) -> Paint:
+    """Return what paints the highest score at each pixel of an image over it."""
 
     def paint(image_id: str) -> np.ndarray:
         _, planes = scores.get(image_id)
-        return heat(planes.max(0), dataset.image(image_id))
+        image = dataset.image(image_id)
+        return heat(planes.max(0), image)
 
     return paint
 
 
 def _labels_over(dataset: Dataset, labels: Callable[[str], np.ndarray]) -> Paint:
     """Return what paints the label map of an image over it."""
-    return lambda image_id: colour(labels(image_id), dataset.image(image_id))
+
+    def paint(image_id: str) -> np.ndarray:
+        image = dataset.image(image_id)
+        return colour(labels(image_id), image)
+
+    return paint
 
 
 def _best_labels(column: PictureColumn) -> Callable[[str], np.ndarray]:
     """Return what reads the label map of an image from scores at the exponent that measured best."""
     scores = Scores(column["files"])
-    alpha = best_alpha(read_json(column["metrics"][0]))
+    metrics = read_json(column["metrics"][0])
+    alpha = best_alpha(metrics)
 
     def labels(image_id: str) -> np.ndarray:
         classes, planes = scores.get(f"{image_id}@{alpha}")
-        return classes[planes.argmax(0)]
+        highest = planes.argmax(0)
+        return classes[highest]
 
     return labels
 
@@ -192,8 +243,8 @@ def best_alpha(metrics: dict[str, Any]) -> str:
     """Return the background exponent whose result measured best."""
     points = metrics["points"]
     names = [name for name in points if name.startswith("alpha=")]
-    best = max(names, key=lambda name: points[name]["miou"])
-    return str(best.removeprefix("alpha="))
+    best: str = max(names, key=lambda name: points[name]["miou"])
+    return best.removeprefix("alpha=")
 
 
 def _tallest(dataset: Dataset, line: list[str]) -> float:

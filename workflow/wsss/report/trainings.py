@@ -19,7 +19,9 @@ from wsss.report.reading import log_of, read_csv
 from wsss.report.style import Svg, as_svg
 
 POINTS = 120  # of a loss curve
+SIZE = (5.5, 2.2)  # inches of a plot of losses
 LAST = 12  # lines of a log that are part of the page
+FILES = ("config.yaml", "losses.csv", "record.json")  # of a network, that the page links to
 SKIPPED = "skipped"  # term of an update that was left out: no loss
 NOT_SHOWN = "configure_"  # start of the names of logs of jobs that only wrote settings
 Curves = dict[tuple[str, str], list[tuple[float, float]]]  # (phase, term) -> (step, value)
@@ -69,26 +71,38 @@ def trainings(entries: list[Made], stage_words: dict[str, str], out: Path) -> li
         out: the page.
     """
     found: dict[str, Training] = {}
-    for entry in entries:
-        if entry["made"]:
-            for run in entry["runs"]:
-                _add_networks(found, run, stage_words)
+    made = [entry for entry in entries if entry["made"]]
+    for entry in made:
+        for run in entry["runs"]:
+            _add_networks(found, run, stage_words)
     _add_anchors(found)
     for training in found.values():
         _complete(training, out)
     return list(found.values())
 
 
-def _add_networks(found: dict[str, Training], run: Run, stage_words: dict[str, str]) -> None:
+def _add_networks(
+    found: dict[str, Training],
+    run: Run,
+    stage_words: dict[str, str],
+) -> None:
     """Add the networks of a run that have been trained, by their folders."""
+    name = run["run"]
     for folder, network in run["networks"].items():
-        if not Path(folder, "losses.csv").is_file():
+        losses = Path(folder, "losses.csv")
+        if not losses.is_file():
             continue
         if folder not in found:
-            what = stage_words[network["stage"]]
-            found[folder] = Training(folder, network, what, run["dataset"], run["seeds"])
+            found[folder] = Training(
+                folder=folder,
+                network=network,
+                what=stage_words[network["stage"]],
+                dataset=run["dataset"],
+                seeds=run["seeds"],
+            )
         if network["own"]:
-            found[folder].runs[run["run"]] = run["logs"]
+            training = found[folder]
+            training.runs[name] = run["logs"]
 
 
 def _add_anchors(found: dict[str, Training]) -> None:
@@ -97,36 +111,58 @@ def _add_anchors(found: dict[str, Training]) -> None:
     for training in found.values():
         for run in training.runs:
             name = (training.dataset, run)
-            if name not in taken:
-                taken.add(name)
-                training.anchors.append(run)
+            if name in taken:
+                continue
+            taken.add(name)
+            training.anchors.append(run)
 
 
 def _complete(training: Training, out: Path) -> None:
     """Add the name, files, logs and losses of a network."""
     folder = Path(training.folder)
-    log = log_of(training.folder)
-    files = [folder / name for name in ("config.yaml", "losses.csv", "record.json")]
-    training.name = "/".join(folder.parts[-4:-2])
+    paper, run = folder.parts[-4:-2]
+    training.name = f"{paper}/{run}"
     training.others = [name for name in training.runs if name != training.name]
+    log = log_of(training.folder)
+    files = [folder / name for name in FILES]
     training.files = links([*files, log], out)
     for name in training.anchors:
-        if of_run := _logs(training.runs[name], out):
+        of_run = _logs(training.runs[name], out)
+        if of_run:
             training.logs[name] = of_run
-    if drawn := _losses(folder / "losses.csv"):
-        says = f"Losses of {training.name}, {training.what}. {drawn.says}"
-        training.losses = {"data": inline(drawn.data, "svg+xml"), "says": says, "whole": "", "drawn": True}
+    training.losses = _picture(training, folder / "losses.csv")
     if log.is_file():
-        lines = log.read_text(encoding="utf-8").splitlines()
-        training.last = "\n".join(lines[-LAST:])
+        training.last = _end_of(log)
+
+
+def _picture(training: Training, losses: Path) -> Picture | None:
+    """Draw the losses of a network; nothing where there are none."""
+    drawn = _losses(losses)
+    if drawn is None:
+        return None
+    return {
+        "data": inline(drawn.data, "svg+xml"),
+        "says": f"Losses of {training.name}, {training.what}. {drawn.says}",
+        "whole": "",
+        "drawn": True,
+    }
+
+
+def _end_of(log: Path) -> str:
+    """Return the last lines of a log."""
+    text = log.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    return "\n".join(lines[-LAST:])
 
 
 def _logs(places: list[str], out: Path) -> Links:
     """Link to what the jobs of a run printed, but those that only wrote settings."""
     found: list[Path] = []
     for place in places:
-        logs = sorted(Path(place).glob("*.log"))
-        found += [path for path in logs if not path.name.startswith(NOT_SHOWN)]
+        logs = Path(place).glob("*.log")
+        for path in sorted(logs):
+            if not path.name.startswith(NOT_SHOWN):
+                found.append(path)
     return links(found, out)
 
 
@@ -140,7 +176,7 @@ def _losses(path: Path) -> Svg | None:
         return None
 
     def figure() -> Figure:
-        drawn, axis = plt.subplots(figsize=(5.5, 2.2))
+        drawn, axis = plt.subplots(figsize=SIZE)
         _draw(axis, curves)
         return drawn
 
@@ -149,7 +185,8 @@ def _losses(path: Path) -> Svg | None:
 
 def _draw(axis: Axes, curves: Curves) -> None:
     """Draw all curves. Their phases are named where there are several."""
-    several = len({phase for phase, _ in curves}) > 1
+    phases = {phase for phase, _ in curves}
+    several = len(phases) > 1
     for (phase, term), curve in curves.items():
         label = words.loss(term)
         if several:
@@ -157,15 +194,18 @@ def _draw(axis: Axes, curves: Curves) -> None:
         steps, values = _thinned(curve)
         axis.plot(steps, values, label=label, linewidth=1)
     axis.set_xlabel("step")
-    axis.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+    whole_steps = MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True)
+    axis.xaxis.set_major_locator(whole_steps)
     axis.set_ylabel("loss")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _thinned(curve: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps and values of at most ``POINTS`` points, each the mean of its part of a curve."""
-    parts = np.array_split(curve, min(POINTS, len(curve)))
-    steps, values = np.array([part.mean(0) for part in parts]).T
+    number = min(POINTS, len(curve))
+    parts = np.array_split(curve, number)
+    means = np.array([part.mean(0) for part in parts])
+    steps, values = means.T
     return steps, values
 
 
@@ -173,7 +213,10 @@ def _curves(path: Path) -> Curves:
     """Read the loss log."""
     curves: Curves = defaultdict(list)
     for row in read_csv(path):
-        if row["term"] != SKIPPED:
-            point = (float(row["step"]), float(row["value"]))
-            curves[row["phase"], row["term"]].append(point)
+        if row["term"] == SKIPPED:
+            continue
+        step = float(row["step"])
+        value = float(row["value"])
+        name = (row["phase"], row["term"])
+        curves[name].append((step, value))
     return curves
