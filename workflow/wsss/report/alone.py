@@ -13,7 +13,12 @@ from wsss.report.rendering import template
 READS = ("report/templates/figure.html.j2", "report/templates/style.css.j2")
 
 
-def write_alone(title: str, caption: str, says: str, out_dir: Path) -> None:
+def write_alone(
+    title: str,
+    caption: str,
+    says: str,
+    out_dir: Path,
+) -> None:
     """Write ``figure.html`` beside ``figure.png``.
 
     Args:
@@ -25,5 +30,10 @@ def write_alone(title: str, caption: str, says: str, out_dir: Path) -> None:
     with Image.open(out_dir / "figure.png") as image:
         picture = webp(image)
     page = template("figure.html.j2")
-    text = page.render(title=title, caption=caption, says=says, picture=picture)
+    text = page.render(
+        title=title,
+        caption=caption,
+        says=says,
+        picture=picture,
+    )
     write_text(out_dir / "figure.html", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ def describe(figure: Figure) -> str:
     if pictures:
         return _pictures(pictures)
     texts = map(_panel, figure.axes)
-    return " ".join(text for text in texts if text)
+    return " ".join(filter(None, texts))
 
 
 def _pictures(axes: Sequence[Axes]) -> str:
@@ -30,20 +31,22 @@ def _pictures(axes: Sequence[Axes]) -> str:
     for axis in axes:
         if head := axis.get_title():
             heads[head.replace("\n", " ")] = None
+    columns = ", ".join(heads)
     images = len(axes) // max(1, len(heads))
     plural = "s" if images > 1 else ""
-    return f"{images} image{plural}, each as: {', '.join(heads)}."
+    return f"{images} image{plural}, each as: {columns}."
 
 
 def _panel(axis: Axes) -> str:
     """Describe one panel; nothing of one that is empty."""
-    bars = [container for container in axis.containers if isinstance(container, BarContainer)]
+    bars = [one for one in axis.containers if isinstance(one, BarContainer)]
     if bars:
         return _bar_chart(axis, bars)
     series = _series(axis)
     if not series:
         return ""
-    if not axis.get_ylabel():  # rows of names beside their marks
+    in_rows = not axis.get_ylabel()  # names beside their marks
+    if in_rows:
         return _dot_chart(axis, series)
     return _curves(axis, series)
 
@@ -52,20 +55,28 @@ def _bar_chart(axis: Axes, bars: list[BarContainer]) -> str:
     """Describe a panel of bars."""
     names = [label.get_text() for label in axis.get_xticklabels()]
     texts = [_bars(one, names) for one in bars]
-    return f"Bars of {axis.get_ylabel()}. {_sentence(texts)}"
+    shown = axis.get_ylabel()
+    return f"Bars of {shown}. {_sentence(texts)}"
 
 
 def _dot_chart(axis: Axes, series: Series) -> str:
     """Describe a panel of marks in rows."""
-    texts = [_range(label, xs) for label, (xs, _) in series.items()]
-    return f"Dots of {axis.get_xlabel()}. {_sentence(texts)}"
+    texts = []
+    for label, (xs, _) in series.items():
+        texts.append(_range(label, xs))
+    shown = axis.get_xlabel()
+    return f"Dots of {shown}. {_sentence(texts)}"
 
 
 def _curves(axis: Axes, series: Series) -> str:
     """Describe a panel of curves, or of marks in a plane."""
+    start = axis.get_ylabel()
     title = axis.get_title(loc="left")
-    start = f"{title}: {axis.get_ylabel()}" if title else axis.get_ylabel()
-    texts = [_course(label, xs, ys) for label, (xs, ys) in series.items()]
+    if title:
+        start = f"{title}: {start}"
+    texts = []
+    for label, (xs, ys) in series.items():
+        texts.append(_course(label, xs, ys))
     return f"{start} over {_abscissa(axis)}. {_sentence(texts)}"
 
 
@@ -81,17 +92,19 @@ def _abscissa(axis: Axes) -> str:
 def _series(axis: Axes) -> Series:
     """Collect the points of a panel's labelled lines and marks; those of one label are one series."""
     found: Series = {}
-    for label, line in [*_lines(axis), *_marks_with_spread(axis)]:
-        if not label.startswith("_"):
-            xs, ys = found.setdefault(label, ([], []))
-            xs += _numbers(line.get_xdata())
-            ys += _numbers(line.get_ydata())
+    for label, line in chain(_lines(axis), _marks_with_spread(axis)):
+        if label.startswith("_"):
+            continue
+        xs, ys = found.setdefault(label, ([], []))
+        xs += _numbers(line.get_xdata())
+        ys += _numbers(line.get_ydata())
     return found
 
 
 def _numbers(data: ArrayLike) -> list[float]:
     """List the coordinates of a line's points."""
-    flat: list[float] = np.ravel(np.asarray(data, float)).tolist()
+    values = np.asarray(data, float)
+    flat: list[float] = values.ravel().tolist()
     return flat
 
 
@@ -104,10 +117,11 @@ def _lines(axis: Axes) -> Iterator[tuple[str, Line2D]]:
 def _marks_with_spread(axis: Axes) -> Iterator[tuple[str, Line2D]]:
     """Yield (label, marks) of the marks that have a bar for their spread; the label is that of both together."""
     for container in axis.containers:
-        if isinstance(container, ErrorbarContainer):
-            marks = container.lines[0]
-            if marks is not None:
-                yield str(container.get_label()), marks
+        if not isinstance(container, ErrorbarContainer):
+            continue
+        marks = container.lines[0]
+        if marks is not None:
+            yield str(container.get_label()), marks
 
 
 def _sentence(texts: list[str]) -> str:
@@ -117,14 +131,21 @@ def _sentence(texts: list[str]) -> str:
 
 def _bars(bars: BarContainer, names: list[str]) -> str:
     """Describe the bars of one label: all of few, the ends of many."""
+    label = bars.get_label()
     heights = [float(bar.get_height()) for bar in bars]
-    if len(heights) <= NAMED:
-        pairs = zip(names, heights, strict=True)
-        parts = [f"{name} {height:.1f}" for name, height in pairs]
-        return f"{bars.get_label()}: {', '.join(parts)}"
+    if len(heights) > NAMED:
+        return f"{label}: {_ends(names, heights)}"
+    parts = []
+    for name, height in zip(names, heights, strict=True):
+        parts.append(f"{name} {height:.1f}")
+    return f"{label}: {', '.join(parts)}"
+
+
+def _ends(names: list[str], heights: list[float]) -> str:
+    """Name the lowest and the highest of many bars."""
     low = int(np.argmin(heights))
     high = int(np.argmax(heights))
-    return f"{bars.get_label()}: from {heights[low]:.1f} ({names[low]}) to {heights[high]:.1f} ({names[high]})"
+    return f"from {heights[low]:.1f} ({names[low]}) to {heights[high]:.1f} ({names[high]})"
 
 
 def _range(label: str, values: list[float]) -> str:
@@ -134,16 +155,25 @@ def _range(label: str, values: list[float]) -> str:
 
 def _course(label: str, xs: list[float], ys: list[float]) -> str:
     """Describe a curve by its ends and its highest point, and marks without order by their range."""
-    if sorted(xs) != xs or len(xs) < 3:
+    ordered = sorted(xs) == xs
+    if not ordered or len(xs) < 3:
         return _range(label, ys)
-    points = [f"{_short(y)} at {_short(x)}" for x, y in zip(xs, ys, strict=True)]
+    points = list(map(_point, xs, ys))
+    last = len(points) - 1
     top = int(np.nanargmax(ys))
-    ends = f"{label}: {points[0]}, {points[-1]}"
-    if top in (0, len(ys) - 1):
+    ends = f"{label}: {points[0]}, {points[last]}"
+    if top in (0, last):
         return ends
     return f"{ends}, highest {points[top]}"
 
 
+def _point(x: float, y: float) -> str:
+    """Write a point of a curve."""
+    return f"{_short(y)} at {_short(x)}"
+
+
 def _short(value: float) -> str:
     """Write a number with three digits that count."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}"

@@ -46,22 +46,36 @@ def add_chains(entries: list[Made], out: Path) -> None:
     """Make each number of ours in the tables of the page ``out`` a link to the jobs that it comes from."""
     lineage = Lineage(out)
     for entry in entries:
-        if entry["made"] and entry["kind"] == "tables":
-            chains = list(_chains(lineage, entry, out))
-            entry["chains"] = chains
-            entry["table"] = linked(entry["table"], entry["name"], chains)
+        if not entry["made"] or entry["kind"] != "tables":
+            continue
+        chains = list(_chains(lineage, entry, out))
+        entry["chains"] = chains
+        entry["table"] = linked(entry["table"], entry["name"], chains)
 
 
 def _chains(lineage: Lineage, entry: Made, out: Path) -> Iterator[NumberChain]:
     """Follow the numbers of a table that were computed."""
     folder = Path(entry["folder"])
-    for number, cell in enumerate(read_csv(folder / "table.csv")):
+    record = folder / "record.json"
+    cells = read_csv(folder / "table.csv")
+    for number, cell in enumerate(cells):
         if not cell["ours"]:
             continue
-        steps, seeds = lineage.of(folder / "record.json", number, cell)
+        steps, seeds = lineage.of(record, number, cell)
         if steps:
-            shown = [Shown(step, links(list(step.paths), out)) for step in steps]
-            yield NumberChain(f"{entry['name']}-{number}", cell, name_of(cell), shown, seeds)
+            yield NumberChain(
+                anchor=f"{entry['name']}-{number}",
+                cell=cell,
+                row=name_of(cell),
+                steps=[_shown(step, out) for step in steps],
+                seeds=seeds,
+            )
+
+
+def _shown(step: Step, out: Path) -> Shown:
+    """Return a step with links to its files from the page ``out``."""
+    paths = list(step.paths)
+    return Shown(step, links(paths, out))
 
 
 def linked(html: str, name: str, of: list[NumberChain]) -> str:

@@ -15,21 +15,26 @@ from wsss.report.outline import Links
 def links(paths: list[Path], out: Path) -> Links:
     """Link from the page ``out`` to the files that are there: short name -> relative address."""
     there = [path for path in paths if path.is_file()]
-    ambiguous = len({path.name for path in there}) < len(there)
+    names = {path.name for path in there}
+    ambiguous = len(names) < len(there)
     found = {}
     for path in there:
-        name = f"{path.parent.name}/{path.name}" if ambiguous else path.name
+        name = path.name
+        if ambiguous:
+            name = f"{path.parent.name}/{name}"
         found[name] = os.path.relpath(path, out.parent)
     return found
 
 
 def inline(data: bytes, kind: str) -> str:
     """Write a picture as an address that holds it. ``kind`` is its type, as ``webp``."""
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    text = base64.b64encode(data).decode()
+    return f"data:image/{kind};base64,{text}"
 
 
 def webp(image: Image.Image) -> str:
     """Write a picture as an address that holds it as WebP, which is smaller than PNG."""
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, format="WEBP", quality=90)
+    rgb = image.convert("RGB")
+    rgb.save(buffer, format="WEBP", quality=90)
     return inline(buffer.getvalue(), "webp")

@@ -22,8 +22,13 @@ from wsss.report.reading import is_shown, read_csv
 if TYPE_CHECKING:
     from wsss.report.outline import Entry, Made, Picture, Protocol
 
-OF_TABLES, OF_FIGURES = ("table.csv", "table.md", "table.tex"), ("figure.pdf", "figure.png")
-FILES = {"tables": OF_TABLES, "figures": OF_FIGURES, "claims": OF_TABLES + OF_FIGURES}
+OF_TABLES = ("table.csv", "table.md", "table.tex")
+OF_FIGURES = ("figure.pdf", "figure.png")
+FILES = {
+    "tables": OF_TABLES,
+    "figures": OF_FIGURES,
+    "claims": OF_TABLES + OF_FIGURES,
+}
 STATES = ("made", "stale", "ready to be drawn", "needs")  # how the text of a state begins
 ELSEWHERE = "not on this data set"  # the state of what has another text
 
@@ -36,31 +41,43 @@ def filled(entry: Entry, stage_words: dict[str, str], out: Path) -> Made:
         stage_words: words for the result of each stage.
         out: the page.
     """
-    state = kept(entry["state"])
-    found: Made = {**entry, "made": is_shown(entry), "kept": state, "verdicts": "", "protocol": []}
+    found: Made = {
+        **entry,
+        "made": is_shown(entry),
+        "kept": kept(entry["state"]),
+        "verdicts": "",
+        "protocol": [],
+    }
     if not found["made"]:
         return found
+    kind = entry["kind"]
     folder = Path(entry["folder"])
     found["files"] = links(_files(entry), out)
     found["digest"] = content_digest(folder / "record.json")
-    if entry["kind"] != "tables":
+    if kind != "tables":
         found["picture"] = _picture(entry, out)
-    if entry["kind"] == "figures":
-        datasets = dict.fromkeys(run["dataset"] for run in entry["runs"])
-        found["datasets"] = list(datasets)
-    elif entry["kind"] == "claims":
+    if kind == "figures":
+        found["datasets"] = _datasets(entry)
+    elif kind == "claims":
         _add_claims(found, folder)
     else:
         _add_table(found, folder, stage_words)
     return found
 
 
+def _datasets(entry: Entry) -> list[str]:
+    """List the data sets of the runs that an entry rests on, each once."""
+    names = [run["dataset"] for run in entry["runs"]]
+    return list(dict.fromkeys(names))
+
+
 def _files(entry: Entry) -> list[Path]:
     """List the files that the page links to."""
     folder = Path(entry["folder"])
-    found = [folder / name for name in FILES[entry["kind"]]]
-    found += [folder / "config.yaml", folder / "record.json"]
-    return [*found, Path(entry["log"])]
+    names = (*FILES[entry["kind"]], "config.yaml", "record.json")
+    found = [folder / name for name in names]
+    log = Path(entry["log"])
+    return [*found, log]
 
 
 def kept(state: str) -> str:
@@ -92,30 +109,41 @@ def _add_claims(entry: Made, folder: Path) -> None:
     entry["table"] = _main_of(folder / "table.html")
     found: dict[str, str] = {}
     for line in read_csv(folder / "table.csv"):
-        found[line["claim"]] = line["claim_verdict"]
-    entry["verdicts"] = in_words(list(found.values()))
+        claim = line["claim"]
+        found[claim] = line["claim_verdict"]
+    verdicts = list(found.values())
+    entry["verdicts"] = in_words(verdicts)
 
 
 def _add_table(entry: Made, folder: Path, stage_words: dict[str, str]) -> None:
     """Add a table's HTML, and its verdicts and protocol from its CSV."""
     cells = read_csv(folder / "table.csv")
+    computed = [cell for cell in cells if cell["ours"]]
     entry["table"] = _main_of(folder / "table.html")
     entry["verdicts"] = verdicts(cells)
-    entry["protocol"] = [_measured(cell, stage_words) for cell in cells if cell["ours"]]
-    entry["worded"] = any(cell["attributes"] for cell in entry["protocol"])
+    entry["protocol"] = [_measured(cell, stage_words) for cell in computed]
+    entry["worded"] = any(cell["attributes"] for cell in computed)
 
 
 def verdicts(cells: list[dict[str, str]]) -> str:
     """Count how the cells of a table that were computed came out, in words: ``3 reproduced, 1 not reproduced``."""
     computed = [cell["verdict"] for cell in cells if cell["ours"]]
-    counted = Counter(verdict.partition(":")[0] for verdict in computed)
+    counted = Counter(map(_kind, computed))
     if set(counted) == {"not reported"}:
         return f"{counted.total()} values, none reported to compare with"
     texts = []
     for name in dict.fromkeys([*MARKS, *counted]):
-        if counted[name]:
-            texts.append(f"{counted[name]} {WORDS.get(name, name)}")
+        number = counted[name]
+        if number:
+            word = WORDS.get(name, name)
+            texts.append(f"{number} {word}")
     return ", ".join(texts) or "nothing could be computed"
+
+
+def _kind(verdict: str) -> str:
+    """Return a verdict without the reason behind it."""
+    kind, _, _ = verdict.partition(":")
+    return kind
 
 
 def _measured(cell: dict[str, str], stage_words: dict[str, str]) -> Protocol:
@@ -141,11 +169,13 @@ def _picture(entry: Entry, out: Path) -> Picture:
     with Image.open(folder / "figure.png") as image:
         says = str(image.info.get("Description", ""))
         data = webp(image)
-    drawing = read_json(folder / "record.json").get("config") or {}
+    record = read_json(folder / "record.json")
+    drawing = record.get("config") or {}
     whole = links([folder / "figure.pdf"], out)
+    text = says or entry["caption"]
     return {
         "data": data,
-        "says": f"{entry['title']}. {says or entry['caption']}",
+        "says": f"{entry['title']}. {text}",
         "whole": whole.get("figure.pdf", ""),
         "drawn": drawing.get("kind") != "grid",
     }

@@ -20,20 +20,24 @@ WIDE = (  # fonts with the letters of Chinese, Japanese and Korean, as systems h
 def families() -> list[str]:
     """List the fonts to write with: the usual one, then those that are installed."""
     there = set(font_manager.fontManager.get_font_names())
-    return [USUAL, *(name for name in WIDE if name in there)]
+    wide = [name for name in WIDE if name in there]
+    return [USUAL, *wide]
 
 
 def unwritable(names: Iterable[str]) -> list[str]:
     """List the names with a letter that no font at hand has."""
     letters: set[str] = set()
     for family in families():
-        font = FT2Font(font_manager.findfont(family))
-        letters.update(map(chr, font.get_charmap()))
+        path = font_manager.findfont(family)
+        font = FT2Font(path)
+        codes = font.get_charmap()
+        letters.update(map(chr, codes))
     return [name for name in names if not letters.issuperset(name)]
 
 
 def say_unwritable(names: Iterable[str]) -> None:
     """Say on stderr, in one line, which names figures cannot write."""
-    if found := unwritable(names):
+    found = unwritable(names)
+    if found:
         line = f"figures show boxes in place of letters of {some(found)}: install a font that has them, as {WIDE[0]}"
         print(line, file=sys.stderr)

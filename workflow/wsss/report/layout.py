@@ -66,7 +66,8 @@ def view(drawing: TableDrawing, cells: list[list[Cell]]) -> View:
     grid = grid_of(drawing, cells)
     reasons = Reasons()
     writer = _Writer(drawing, grid, reasons)
-    lines = list(map(writer.line, range(len(grid.rows))))  # the letters that notes explain
+    rows = range(len(grid.rows))
+    lines = [writer.line(i) for i in rows]  # before the notes, which explain their letters
     return View(
         attributes=[head for _, head in grid.attributes],
         heads=_heads(grid),
@@ -82,7 +83,8 @@ def _heads(grid: Grid) -> list[tuple[str, int]]:
     """List (label, columns below it) of each column of the table."""
     found = []
     for column, kind in zip(grid.columns, grid.kinds, strict=True):
-        found.append((column.label, len(SHOWN[kind])))
+        below = len(SHOWN[kind])
+        found.append((column.label, below))
     return found
 
 
@@ -112,18 +114,27 @@ class _Writer:
     def _values(self, i: int, j: int, kind: str) -> list[Value]:
         """Write the cell in row ``i`` and column ``j``: the values that its kind of column shows."""
         place = self.grid.places[i][j]
-        cell = place.cell
-        reported = Value(_number(cell.reported, cell.reported_spread, place.decimals))
         if kind == "quoted":
-            return [reported]
-        if not cell.values and kind == "ours":
-            return [Value(f"{NONE} {self.reasons.letter(cell.verdict)}", cell.verdict)]
-        number = self._number_of(i, j) if cell.values else None
-        ours = Value(_number(cell.mean, cell.spread, place.own_decimals), number=number)
+            return [_reported(place)]
+        ours = self._ours(place, i, j)
         if kind == "ours":
-            return [ours]
-        verdict = Value(self._verdict(cell.verdict), cell.verdict)
-        return [reported, ours, Value(_difference(place)), verdict]
+            return [ours if place.cell.values else self._reason(place.cell)]
+        difference = Value(_difference(place))
+        verdict = place.cell.verdict
+        judged = Value(self._verdict(verdict), verdict)
+        return [_reported(place), ours, difference, judged]
+
+    def _ours(self, place: Place, i: int, j: int) -> Value:
+        """Write our number, in row ``i`` and column ``j``."""
+        cell = place.cell
+        text = _number(cell.mean, cell.spread, place.own_decimals)
+        number = self._number_of(i, j) if cell.values else None
+        return Value(text, number=number)
+
+    def _reason(self, cell: Cell) -> Value:
+        """Write the letter of the reason why there is no number of ours."""
+        letter = self.reasons.letter(cell.verdict)
+        return Value(f"{NONE} {letter}", cell.verdict)
 
     def _number_of(self, i: int, j: int) -> int:
         """Return the place in table.csv of what is printed in row ``i`` and column ``j``."""
@@ -136,15 +147,25 @@ class _Writer:
         """Write a verdict as a word or mark, or the letter of the reason why there is none."""
         if verdict not in MARKS:
             return self.reasons.letter(verdict)
-        return verdict if self.grid.worded else MARKS[verdict]
+        if self.grid.worded:
+            return verdict
+        return MARKS[verdict]
+
+
+def _reported(place: Place) -> Value:
+    """Write the reported number."""
+    cell = place.cell
+    text = _number(cell.reported, cell.reported_spread, place.decimals)
+    return Value(text)
 
 
 def _subheads(kinds: list[str]) -> list[str]:
     """Name what each value column shows; nothing where all show ours."""
-    own = set(kinds) == {"ours"}
-    found = []
+    if set(kinds) == {"ours"}:
+        return [""] * len(kinds)
+    found: list[str] = []
     for kind in kinds:
-        found += ["" if own else text for text in SHOWN[kind]]
+        found += SHOWN[kind]
     return found
 
 
@@ -161,4 +182,6 @@ def _number(value: float | None, spread: float | None, decimals: int) -> str:
     if value is None:
         return NONE
     text = f"{value:.{decimals}f}"
-    return text if spread is None else f"{text} ± {spread:.{decimals}f}"
+    if spread is None:
+        return text
+    return f"{text} ± {spread:.{decimals}f}"

@@ -44,20 +44,21 @@ def files_read(outline: Raw) -> list[str]:
         outline: what the page shows, a ``Page`` (see ``plan.state.page``).
     """
     page = cast("Page", outline)
-    found: dict[str, None] = {}
+    files: list[str] = []
     for entry in page["entries"]:
         if is_shown(entry):
-            found |= dict.fromkeys(_of_entry(entry))
+            files += _of_entry(entry)
     for row in page["claims"]["rows"]:
         for cell in row["cells"]:
-            found |= dict.fromkeys(cell.get("metrics", []))
-    return list(found)
+            files += cell.get("metrics", [])
+    return list(dict.fromkeys(files))
 
 
 def _of_entry(entry: Entry) -> Iterator[str]:
     """Yield the files of what was made of an entry, and of the trainings below it."""
+    folder = Path(entry["folder"])
     for name in READ[entry["kind"]]:
-        yield str(Path(entry["folder"], name))
+        yield str(folder / name)
     for run in entry["runs"]:
         for folder in run["networks"]:
             yield from _of_training(folder)
@@ -66,14 +67,16 @@ def _of_entry(entry: Entry) -> Iterator[str]:
 def _of_training(folder: str) -> Iterator[str]:
     """Yield the loss log of a trained network, and its log if there is one; nothing where there are no losses."""
     losses = Path(folder, "losses.csv")
-    if losses.is_file():
-        yield str(losses)
-        log = log_of(folder)
-        if log.is_file():
-            yield str(log)
+    if not losses.is_file():
+        return
+    yield str(losses)
+    log = log_of(folder)
+    if log.is_file():
+        yield str(log)
 
 
 def log_of(folder: str) -> Path:
     """Return the log of a training by its folder, ``.../<dataset>/<paper>/<run>/<seed>/<stage>``."""
     *place, dataset, paper, run, seed, stage = Path(folder).parts
-    return Path(*place, "logs", dataset, paper, run, seed, f"{stage}.log")
+    logs = Path(*place, "logs")
+    return logs / dataset / paper / run / seed / f"{stage}.log"

@@ -26,10 +26,10 @@ def table_scatter(drawing: FigureDrawing) -> Figure:
         reported, ours = _points(row)
         _draw(axis, reported, ours)
         own = [point for point in (ours, reported) if point]
-        marks += reversed(own)
         if own:
             name = row_name(row)
             named.append((name, own))
+            marks += reversed(own)
     axis.set_xlabel(_axis_label(drawing, 0))
     axis.set_ylabel(_axis_label(drawing, 1))
     axis.margins(0.15)

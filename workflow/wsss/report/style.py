@@ -19,9 +19,19 @@ from wsss.files import atomic
 from wsss.report.alternatives import describe
 from wsss.report.fonts import families
 
-WIDTH, HEIGHT = 6.9, 8.6  # inches: the text of a page of a two-column paper, with room for a caption
-# Okabe and Ito's colours, told apart by readers with any colour vision
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#F0E442"]
+# inches: the text of a page of a two-column paper, with room for a caption
+WIDTH = 6.9
+HEIGHT = 8.6
+COLOURS = [  # Okabe and Ito's, told apart by readers with any colour vision
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#F0E442",
+]
 STYLE: dict[Any, Any] = {
     "font.family": families(),
     "font.size": 9,
@@ -43,9 +53,15 @@ def legend(axis: Axes) -> None:
     """Put a legend above the axis that names each kind of mark once."""
     handles, labels = axis.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
-    if named:
-        place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}
-        axis.legend(list(named.values()), list(named), ncols=len(named), **place)
+    if not named:
+        return
+    axis.legend(
+        list(named.values()),
+        list(named),
+        ncols=len(named),
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+    )
 
 
 class Svg(NamedTuple):
@@ -57,12 +73,17 @@ class Svg(NamedTuple):
 
 def as_svg(draw: Callable[[], Figure], font_size: float = STYLE["font.size"]) -> Svg:
     """Draw in the common style, as an SVG whose text is text."""
-    style = {**STYLE, "svg.fonttype": "none", "font.size": font_size}
+    style = {
+        **STYLE,
+        "svg.fonttype": "none",
+        "font.size": font_size,
+    }
     buffer = io.BytesIO()
+    metadata = {"Date": None}
     with plt.rc_context(style):
         figure = draw()
         says = describe(figure)
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata=metadata)
         plt.close(figure)
     return Svg(buffer.getvalue(), says)
 
@@ -85,7 +106,8 @@ def write_figure(draw: Callable[[], Figure], out_dir: Path, says: str = "") -> s
             "png": {"Software": None, "Description": says},
         }
         for suffix, metadata in kinds.items():
-            with atomic(out_dir / f"figure.{suffix}") as temporary:
+            path = out_dir / f"figure.{suffix}"
+            with atomic(path) as temporary:
                 figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
         plt.close(figure)
     return says

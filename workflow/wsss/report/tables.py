@@ -22,8 +22,19 @@ READS = (
 )
 MEASURED = ("run", "stage", "metric", "class", "at", "images")  # keys of a cell that say what was measured
 CSV_FIELDS = [
-    *("row", "attributes", "column", "reported", "reported_spread", "ours", "spread", "seeds", "difference", "verdict"),
-    *(*MEASURED, "points", "metrics"),
+    "row",
+    "attributes",
+    "column",
+    "reported",
+    "reported_spread",
+    "ours",
+    "spread",
+    "seeds",
+    "difference",
+    "verdict",
+    *MEASURED,
+    "points",
+    "metrics",
 ]
 
 
@@ -31,17 +42,23 @@ def write_table(drawing: TableDrawing, out_dir: Path) -> None:
     """Fill the drawing of a table (``plan.drawings.table``) and write ``table.{csv,md,tex,html}`` into ``out_dir``."""
     cells = []
     for row in drawing["rows"]:
-        cells.append(list(map(read_cell, row["cells"])))
+        line = [read_cell(spec) for spec in row["cells"]]
+        cells.append(line)
     for name, text in texts(drawing, cells).items():
-        write_text(Path(out_dir) / name, text)
+        path = Path(out_dir) / name
+        write_text(path, text)
 
 
 def texts(drawing: TableDrawing, cells: list[list[Cell]]) -> dict[str, str]:
     """Return the files of a table whose cells have been read, row by row: name -> text."""
-    content = {"drawing": drawing, "view": view(drawing, cells)}
+    content = {
+        "drawing": drawing,
+        "view": view(drawing, cells),
+    }
     found = {"table.csv": _csv(drawing, cells)}
     for name in ("table.md", "table.tex", "table.html"):
-        found[name] = template(f"{name}.j2").render(content)
+        form = template(f"{name}.j2")
+        found[name] = form.render(content)
     return found
 
 
@@ -52,7 +69,10 @@ def _csv(drawing: TableDrawing, cells: list[list[Cell]]) -> str:
     writer.writeheader()
     heads = [column["label"] for column in drawing["columns"]]
     for row, line in zip(drawing["rows"], cells, strict=True):
-        place = {"row": row["label"], "attributes": _attributes(drawing, row)}
+        place = {
+            "row": row["label"],
+            "attributes": _attributes(drawing, row),
+        }
         for head, spec, cell in zip(heads, row["cells"], line, strict=True):
             fields = _fields(spec, cell)
             writer.writerow({**place, "column": head, **fields})
@@ -64,8 +84,9 @@ def _attributes(drawing: TableDrawing, row: Row) -> str:
     words = row.get("attributes", {})
     found = []
     for head in drawing.get("attributes", []):
-        if head["key"] in words:
-            found.append(f"{head['label']}: {words[head['key']]}")
+        word = words.get(head["key"])
+        if word is not None:
+            found.append(f"{head['label']}: {word}")
     return "; ".join(found)
 
 
