@@ -46,13 +46,17 @@ class Result(NamedTuple):
     def chosen(self) -> str | None:
         """Describe the epochs of the classifier out of which the one that this rests on was chosen on masks."""
         config = self.plan.resolve(self.run)
+        if "train" not in sections(self.stage, config):
+            return None
         train = config["train"]
-        if "train" not in sections(self.stage, config) or train["select"] == "last":
+        if train["select"] == "last":
             return None
         last = train["epochs"]
         first = train["select_from"] + 1
-        looked_at = sorted({*range(first, last + 1, train["select_every"]), last})
-        return f"epochs {', '.join(map(str, looked_at))} of {last}"
+        looked_at = {last}
+        looked_at.update(range(first, last, train["select_every"]))
+        numbers = ", ".join(map(str, sorted(looked_at)))
+        return f"epochs {numbers} of {last}"
 
     def not_comparable(self) -> str | None:
         """Say why this cannot be compared with the reported result: other images, or other settings than released."""

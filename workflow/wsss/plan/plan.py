@@ -115,10 +115,11 @@ class Plan:
             raise WsssError(why)
         self._refuse_old_results()
         specs = self._all_papers()
-        companions = self.dataset(dataset).get("companions", {})
         overrides = self.config.get("overrides", {})
+        companions = self.dataset(dataset).get("companions", {})
         for name in (dataset, *companions.values()):
-            check_dataset(name, self.dataset(name), overrides, specs)
+            spec = self.dataset(name)
+            check_dataset(name, spec, overrides, specs)
             for run in self.runs.on(name):
                 self.runs.resolve(run)
 
@@ -133,7 +134,8 @@ class Plan:
     def _refuse_old_results(self) -> None:
         """Refuse results from the time when stages had other names: they must not be mistaken for anything."""
         for folder in OLD_FOLDERS:
-            for found in self.results.glob(f"*/*/*/seed*/{folder}"):
+            old = self.results.glob(f"*/*/*/seed*/{folder}")
+            for found in old:
                 raise WsssError(
                     f"{found}: made by an earlier version, whose stages had other names; "
                     f"move {self.results} away, or set 'results' to another folder"
@@ -299,14 +301,19 @@ class Plan:
         """
         if found := shards_there(home, part):
             return found
-        dataset, paper, name, folder = home.relative_to(self.results).parts[:4]
+        run, seed = self._run_of(home)
         source = STAGES[stage].shard_of
         if source is None:
-            return self._wanted_shards(dataset, part)
-        run = Run(dataset, paper, name)
-        seed = folder.removeprefix("seed")
+            return self._wanted_shards(run.dataset, part)
         read_by_it = self.home(run, seed, source)
         return self._number_of_shards(read_by_it, source, part)
+
+    def _run_of(self, home: Path) -> tuple[Run, str]:
+        """Return the run and the seed that the folder of a stage is of."""
+        place = home.relative_to(self.results)
+        dataset, paper, name, folder, *_ = place.parts
+        seed = folder.removeprefix("seed")
+        return Run(dataset, paper, name), seed
 
     def _wanted_shards(self, dataset: str, part: str) -> int:
         """Return the configured number of shards; fewer where they would hold fewer images than is configured."""

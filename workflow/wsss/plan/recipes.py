@@ -304,9 +304,9 @@ def settings(path: Path, below: tuple[str, ...]) -> list[str]:
         if line.keys[:depth] != below:
             continue
         if line.value or line.source:
-            name = ".".join(line.keys[depth:]) or line.keys[-1]
-            row = _setting(name, line)
-            body.append(row)
+            keys = line.keys[depth:] or line.keys[-1:]
+            name = ".".join(keys)
+            body.append(_setting(name, line))
     if not body:
         return []
     return ["| setting | value | source |", "| --- | --- | --- |", *body]

@@ -28,13 +28,22 @@ AXIS = {
     "under": "under-activation",
     "over": "over-activation",
 }
-LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]  # told apart without colour
+LINES = [  # told apart without colour
+    "-",
+    "--",
+    "-.",
+    ":",
+    (0, (5, 1, 1, 1, 1, 1)),  # a dash and two dots
+]
 MANY = 8  # classes; the names of more are slanted
 SLANTED: dict[str, Any] = {"rotation": 45, "ha": "right"}  # look of names below an axis
 LEVEL: dict[str, Any] = {"rotation": 0, "ha": "center"}
 IN_A_ROW = 40  # classes; more would stand closer than a line of small text is high
 SMALL = 7  # points
-ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}  # place of a legend
+ABOVE: dict[str, Any] = {  # place of a legend
+    "loc": "lower center",
+    "bbox_to_anchor": (0.5, 1.0),
+}
 GROUP = 0.8  # of the distance between classes: the width of a class's bars together
 
 
@@ -137,15 +146,20 @@ def _curve(
     mean = values.mean(0)
     low = values.min(0)
     high = values.max(0)
-    label = series["label"]
-    (line,) = axis.plot(thresholds, mean, linestyle=style, label=label)
+    look = {"linestyle": style, "label": series["label"]}
+    (line,) = axis.plot(thresholds, mean, **look)
     color = line.get_color()
-    band: dict[str, Any] = {"alpha": 0.2, "color": color, "linewidth": 0}
-    axis.fill_between(thresholds, low, high, **band)
+    axis.fill_between(
+        thresholds,
+        low,
+        high,
+        alpha=0.2,
+        color=color,
+        linewidth=0,
+    )
     if name == "miou":
         best = int(np.nanargmax(mean))
-        dot: dict[str, Any] = {"color": color, "markersize": 4}
-        axis.plot(thresholds[best], mean[best], "o", **dot)
+        axis.plot(thresholds[best], mean[best], "o", color=color, markersize=4)
 
 
 def _sweep(paths: list[str], name: str) -> tuple[list[float], np.ndarray]:
@@ -176,8 +190,12 @@ def class_bars(drawing: FigureDrawing) -> Figure:
     values = np.array([_ious(entry) for entry in series])  # series × classes
     rows = math.ceil(len(classes) / IN_A_ROW)
     in_a_row = math.ceil(len(classes) / rows)
-    size = (WIDTH, 2.4 * rows)
-    figure, axes = plt.subplots(rows, figsize=size, squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        rows,
+        figsize=(WIDTH, 2.4 * rows),
+        squeeze=False,
+        sharey=True,
+    )
     for row, axis in enumerate(axes[:, 0]):
         start = row * in_a_row
         part = slice(start, start + in_a_row)

@@ -71,7 +71,7 @@ def draw_grid(drawing: FigureDrawing) -> Figure:
     dataset = Dataset.load(drawing["data"]).split(drawing["images_of"])
     columns = drawing["columns"]
     ids = pick(dataset, drawing.get("count", 8))
-    blocks = max(1, min(ACROSS // len(columns), len(ids)))
+    blocks = _blocks(len(columns), len(ids))
     lines = _lines(ids, blocks)
     tallest = [_tallest(dataset, line) for line in lines]
     labels = [column["label"] for column in columns]
@@ -81,7 +81,8 @@ def draw_grid(drawing: FigureDrawing) -> Figure:
     top = sheet.height - sheet.head
     for number, line in enumerate(lines):
         tall = sheet.heights[number]
-        for k, (image_id, j) in enumerate(product(line, range(len(columns)))):
+        places = product(line, range(len(columns)))
+        for k, (image_id, j) in enumerate(places):
             axis = _axis(figure, sheet, k, len(columns), top, tall)
             paint = painters[j]
             _show(axis, paint(image_id))
@@ -89,6 +90,12 @@ def draw_grid(drawing: FigureDrawing) -> Figure:
                 axis.set_title(heads[j], fontsize=7, pad=3, linespacing=1)
         top -= tall + GAP
     return figure
+
+
+def _blocks(columns: int, images: int) -> int:
+    """Count the blocks that are set side by side: as many as there is room for, but no more than there are images."""
+    room = ACROSS // columns
+    return max(1, min(room, images))
 
 
 def _lines(ids: list[str], blocks: int) -> list[list[str]]:

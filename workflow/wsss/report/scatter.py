@@ -13,7 +13,11 @@ from wsss.report.drawing import FigureDrawing, Row, row_name
 from wsss.report.placement import Point, write_names
 from wsss.report.style import OURS, REPORTED, WIDTH, legend
 
-BETWEEN: dict[str, Any] = {"color": "#bbbbbb", "linewidth": 0.8, "zorder": 1}  # the line between two marks
+BETWEEN: dict[str, Any] = {  # the line between two marks
+    "color": "#bbbbbb",
+    "linewidth": 0.8,
+    "zorder": 1,
+}
 
 
 def table_scatter(drawing: FigureDrawing) -> Figure:

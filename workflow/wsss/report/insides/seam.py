@@ -60,7 +60,8 @@ def outline_pair(truth: np.ndarray, size: tuple[int, int]) -> tuple[Cell, Cell] 
     ``truth`` is ``H×W`` labels. Of all such pairs it is the one in the middle; None if there is no outline.
     """
     height, width = size
-    small = Image.fromarray(truth).resize((width, height), Image.Resampling.NEAREST)
+    image = Image.fromarray(truth)
+    small = image.resize((width, height), Image.Resampling.NEAREST)
     grid = np.asarray(small)
     across = _pairs(grid, 0, 1)
     down = _pairs(grid, 1, 0)
