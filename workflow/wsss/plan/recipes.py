@@ -12,11 +12,10 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from wsss import stages
-from wsss.plan import papers
+from wsss.plan import commented, papers
 from wsss.plan.layers import Raw
 from wsss.plan.resolve import PACKAGE, method_of, method_settings, paper_layer, resolve
 from wsss.plan.written import read
@@ -31,9 +30,6 @@ BEHIND = {  # stage -> the module at whose top its departures stand
     "deeplab": "segment/task.py",
 }
 ELSEWHERE = ("backbone", "method", "deeplab", "predict")  # sections that methods and presets give
-KEY = re.compile(r"^(?P<indent> *)(?P<key>[\w\"':.<-]+):(?: (?P<value>.*?))??(?:\s+# (?P<source>.*))?$")
-MORE = re.compile(r"^\s*# (?P<source>.*)$")
-ANCHOR = re.compile(r"^&(\w+)\s*")
 DEPARTURE = re.compile(r"^D(\d+)\s+(.*)$")
 INTRODUCTION = """\
 # Recipes: what each row of the tables follows
@@ -254,9 +250,8 @@ def _methods(names: list[str]) -> Iterator[str]:
     yield from ("## Methods", "")
     for name in names:
         path = PACKAGE / "methods" / f"{name}.yaml"
-        head = _head(path)
-        yield from (f"### `{name}`", "", head, "")
-        yield from settings(path, ())
+        yield from (f"### `{name}`", "", commented.head(path), "")
+        yield from commented.settings(path, ())
         yield ""
         yield from _listed(f"methods/{name}.py")
 
@@ -269,7 +264,7 @@ def _behind() -> Iterator[str]:
     for section in stages.SECTIONS:
         if section in ELSEWHERE:
             continue
-        lines = settings(path, (section,))
+        lines = commented.settings(path, (section,))
         yield from (f"### `{section}`", "", *lines, "")
         if section in BEHIND:
             yield from _listed(BEHIND[section])
@@ -280,110 +275,9 @@ def _networks() -> Iterator[str]:
     path = PACKAGE / "segment" / "presets.yaml"
     yield from ("## Segmentation networks", "")
     for preset in read(path):
-        lines = settings(path, (preset,))
+        lines = commented.settings(path, (preset,))
         yield from (f"### Preset `{preset}`", "", *lines, "")
     yield from _listed(BEHIND["deeplab"])
-
-
-def _head(path: Path) -> str:
-    """Return the comment at the top of a YAML file: the release."""
-    text = path.read_text(encoding="utf-8")
-    lines = []
-    for line in text.splitlines():
-        if not line.startswith("# "):
-            break
-        lines.append(line[2:])
-    return " ".join(lines)
-
-
-def settings(path: Path, below: tuple[str, ...]) -> list[str]:
-    """Return a Markdown table of the settings in a YAML file below some keys, with the comment of each line."""
-    depth = len(below)
-    body = []
-    for line in _lines(path):
-        if line.keys[:depth] != below:
-            continue
-        if line.value or line.source:
-            keys = line.keys[depth:] or line.keys[-1:]
-            name = ".".join(keys)
-            body.append(_setting(name, line))
-    if not body:
-        return []
-    return ["| setting | value | source |", "| --- | --- | --- |", *body]
-
-
-def _setting(name: str, line: _Line) -> str:
-    """Return the row of a setting: its name, its value and its source."""
-    value = f"`{line.value}`" if line.value else ""
-    return f"| `{name}` | {value} | {line.source} |"
-
-
-class _Line(NamedTuple):
-    """A line of a YAML file: the keys of what stands there, its value as a text, and the comment behind it."""
-
-    keys: tuple[str, ...]
-    value: str
-    source: str
-
-
-class _Outline:
-    """The keys around a line of a YAML file, while it is read line by line, and the places of its anchors."""
-
-    def __init__(self) -> None:
-        self._open: list[tuple[int, str]] = []  # (indent, key)
-        self._anchors: dict[str, str] = {}
-
-    def line_of(self, match: re.Match[str]) -> _Line | None:
-        """Return what a line with a key says; None where it only gives a name to what is below."""
-        key = match["key"]
-        value = match["value"] or ""
-        keys = self._keys_of(key, len(match["indent"]))
-        anchor = ANCHOR.match(value)
-        if anchor:
-            self._anchors[anchor[1]] = ".".join(keys)
-        if key == "<<":
-            return None if anchor else _Line(keys, "", f"else {self._like(value)}")
-        if value.startswith("*"):
-            return _Line(keys, "", self._like(value))
-        source = match["source"] or ""
-        return _Line(keys, ANCHOR.sub("", value), source)
-
-    def _keys_of(self, key: str, indent: int) -> tuple[str, ...]:
-        """Return the keys around a line and its own, and keep them for the lines below."""
-        while self._open and self._open[-1][0] >= indent:
-            self._open.pop()
-        if key != "<<":
-            self._open.append((indent, key))
-        return tuple(name for _, name in self._open)
-
-    def _like(self, alias: str) -> str:
-        """Say which place ``*alias`` stands for."""
-        place = self._anchors[alias.removeprefix("*")]
-        return f"as `{place}`"
-
-
-def _lines(path: Path) -> list[_Line]:
-    """List the lines of a YAML file that hold settings, in their order. A comment goes on in lines without a key.
-
-    Where a mapping takes what it does not say itself from another, its comment says from which.
-    """
-    found: list[_Line] = []
-    outline = _Outline()
-    for text in path.read_text(encoding="utf-8").splitlines():
-        more = MORE.match(text) if text.startswith("    ") else None
-        if found and more:
-            found[-1] = _continued(found[-1], more["source"])
-        match = KEY.match(text)
-        line = outline.line_of(match) if match else None
-        if line:
-            found.append(line)
-    return found
-
-
-def _continued(line: _Line, more: str) -> _Line:
-    """Return a line whose comment goes on."""
-    source = f"{line.source} {more}"
-    return line._replace(source=source)
 
 
 @functools.cache
@@ -414,5 +308,5 @@ def _listed(file: str) -> list[str]:
     lines = [f"* **{number}** {said}" for number, said in departures(file)]
     if not lines:
         return []
-    head = f"Departures (`workflow/wsss/{file}`):"
-    return [head, "", *lines, ""]
+    title = f"Departures (`workflow/wsss/{file}`):"
+    return [title, "", *lines, ""]
