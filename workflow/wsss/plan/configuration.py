@@ -62,7 +62,8 @@ def of_results(config: Raw) -> Raw:
 
 def load_plan(config_path: str | Path | None = None) -> Plan:
     """Return the plan of a configuration file on top of the project's own, checked as the workflow checks it."""
-    config, files = read(OWN), [OWN]
+    config = read(OWN)
+    files = [OWN]
     if config_path:
         path = Path(config_path)
         given = Layer(str(path), read(path), (path,))

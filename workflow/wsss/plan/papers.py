@@ -49,13 +49,15 @@ def load(names: list[str], folder: str | Path) -> dict[str, Raw]:
     from wsss.plan import checks  # it reads cells, and so this module
 
     present = {path.stem: path for path in Path(folder).glob("*.yaml")}
-    schema, specs = read(SCHEMA), {}
+    schema = read(SCHEMA)
+    specs = {}
     for name in names:
         path = choose(present, name, "paper")
         if "_" in name:
             raise WsssError(f"{path}: rename it without '_', which ends the paper's name in the names of its tables")
-        specs[name] = read_by_hand(path)
-        check_schema(specs[name], schema, path)
+        spec = read_by_hand(path)
+        check_schema(spec, schema, path)
+        specs[name] = spec
     for name in specs:
         checks.check(name, specs, Path(folder))
     return specs
@@ -78,8 +80,10 @@ def check_schema(value: Any, schema: Raw, source: str | Path) -> None:
         return
     keys = list(error.absolute_path)
     where = ".".join(map(str, keys)) or "top level"
-    line = f" (line {line_of(source, keys)})" if Path(source).is_file() else ""
-    raise WsssError(f"{source}: {where}: {error.message[:200]}{line}")
+    message = f"{source}: {where}: {error.message[:200]}"
+    if Path(source).is_file():
+        message += f" (line {line_of(source, keys)})"
+    raise WsssError(message)
 
 
 def rows(spec: Raw, table: str) -> list[tuple[Raw, list[Raw]]]:
@@ -105,7 +109,8 @@ def cell(row: Raw, column: Raw) -> Raw:
     merged = _cell_settings(column) | _cell_settings(row)
     for kind in BY_COLUMN:
         merged.pop(kind, None)
-    merged |= row.get("cells", {}).get(key, {})
+    own = row.get("cells", {})
+    merged |= own.get(key, {})
     for kind in BY_COLUMN:
         values = row.get(kind, {})
         if key in values:
@@ -123,6 +128,7 @@ def _with_defaults(cell: Raw) -> Raw:
 
 
 def _cell_settings(place: Raw) -> Raw:
+    """Return what a row or a column says of cells."""
     return {key: value for key, value in place.items() if key in CELL_KEYS}
 
 

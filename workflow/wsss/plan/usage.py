@@ -46,13 +46,17 @@ def gpu_hours(work: Work) -> str:
         config = config_of(work.plan, job)
         kind = kind_of(job, config)
         units = units_of(job, config, work.counts[job.dataset])
-        if kind in pace and units is not None:
-            hours[job.paper] += pace[kind] * units / 3600
-        else:
+        if units is None or kind not in pace:
             unknown += 1
-    said = ", ".join(f"{paper} {number:,.1f}" for paper, number in hours.items())
-    rest = f" {unknown} jobs are not counted, because none like them has run on a GPU." if unknown else ""
-    return f"GPU hours, at the pace of earlier runs on GPUs: {said or 'not known'}.{rest}"
+            continue
+        seconds = pace[kind] * units
+        hours[job.paper] += seconds / 3600
+    by_paper = [f"{paper} {number:,.1f}" for paper, number in hours.items()]
+    listed = ", ".join(by_paper) or "not known"
+    text = f"GPU hours, at the pace of earlier runs on GPUs: {listed}."
+    if unknown:
+        text += f" {unknown} jobs are not counted, because none like them has run on a GPU."
+    return text
 
 
 def _pace_on_gpus(plan: Plan, counts: dict[str, Counts]) -> dict[Kind, float]:
@@ -63,10 +67,11 @@ def _pace_on_gpus(plan: Plan, counts: dict[str, Counts]) -> dict[Kind, float]:
         for job, record in _jobs_on_gpus(plan, dataset):
             config = record["config"]
             done = units_of(job, config, known)
-            if done:
-                kind = kind_of(job, config)
-                seconds[kind] += record["seconds"] * _gpus(record)
-                units[kind] += done
+            if not done:
+                continue
+            kind = kind_of(job, config)
+            seconds[kind] += record["seconds"] * _gpus(record)
+            units[kind] += done
     return {kind: seconds[kind] / units[kind] for kind in units}
 
 
@@ -82,12 +87,15 @@ def _jobs_on_gpus(plan: Plan, dataset: str) -> Iterator[tuple[Job, Record]]:
 def _gpus(record: Record) -> int:
     """Count the GPUs that a job ran on."""
     device = str(record["machine"].get("device"))
-    return len(device.split(", ")) if device.startswith("cuda") else 0
+    if not device.startswith("cuda"):
+        return 0
+    return len(device.split(", "))
 
 
 def _records(plan: Plan, dataset: str) -> Iterator[tuple[Path, Record]]:
     """Yield the records of the jobs of runs on a data set."""
-    for path in sorted(plan.results.glob(f"{dataset}/*/*/seed*/*/*record.json")):
+    records = plan.results.glob(f"{dataset}/*/*/seed*/*/*record.json")
+    for path in sorted(records):
         yield path, read_json(path)
 
 
@@ -125,7 +133,13 @@ class _Used:
         self.peak = max(self.peak, memory["process"])
         self.child = max(self.child, memory["children"])
 
-    def add_asked(self, plan: Plan, dataset: str, shard: str, record: Record) -> None:
+    def add_asked(
+        self,
+        plan: Plan,
+        dataset: str,
+        shard: str,
+        record: Record,
+    ) -> None:
         """Add what the first attempt at a job asks for.
 
         Args:
@@ -135,8 +149,10 @@ class _Used:
             record: the job's record.
         """
         rule = record["command"]
-        minutes = requests.minutes(plan, rule, dataset, shard, trains=STAGES[rule].trains)
-        megabytes = requests.megabytes(plan, rule, dataset, _workers(record["argv"]))
+        trains = STAGES[rule].trains
+        workers = _workers(record["argv"])
+        minutes = requests.minutes(plan, rule, dataset, shard, trains=trains)
+        megabytes = requests.megabytes(plan, rule, dataset, workers)
         self.minutes = max(self.minutes, minutes)
         self.megabytes = max(self.megabytes, megabytes)
 
@@ -184,8 +200,9 @@ def _used_by_rule(plan: Plan, dataset: str) -> dict[str, _Used]:
     used: dict[str, _Used] = defaultdict(_Used)
     for path, record in _records(plan, dataset):
         rule = record["command"]
-        if rule in STAGES:
-            shard = path.name.removesuffix(".record.json")
-            used[rule].add(record)
-            used[rule].add_asked(plan, dataset, shard, record)
+        if rule not in STAGES:
+            continue
+        shard = path.name.removesuffix(".record.json")
+        used[rule].add(record)
+        used[rule].add_asked(plan, dataset, shard, record)
     return used

@@ -71,7 +71,10 @@ def headline(claim: JudgedClaim) -> Line:
     """Return a claim in one line: of several comparisons the one that decides."""
     one = claim.weakest
     number = len(claim.comparisons)
-    more = f", weakest of {number}" if number > 1 and not one.missing else ""
+    paper, _, _ = claim.name.partition("/")
+    more = ""
+    if number > 1 and not one.missing:
+        more = f", weakest of {number}"
     return Line(
         says=claim.says,
         compared=_compared(one, more),
@@ -80,7 +83,7 @@ def headline(claim: JudgedClaim) -> Line:
         source=_source(claim),
         key=claim.verdict,
         reason=one.reason,
-        paper=claim.name.partition("/")[0],
+        paper=paper,
     )
 
 
@@ -122,7 +125,9 @@ def _source(claim: JudgedClaim) -> str:
 def _compared(one: Judged, more: str = "") -> str:
     """Name the two sides, then ``more``, then why they were not compared."""
     text = one.label.replace(" - ", " − ") + more
-    return f"{text} ({one.missing})" if one.missing else text
+    if one.missing:
+        return f"{text} ({one.missing})"
+    return text
 
 
 def _numbers(one: Judged) -> dict[str, str]:
@@ -146,7 +151,10 @@ def _interval(one: Judged) -> str:
 
 def signed(value: float | None) -> str:
     """Write a difference in points: ``+2.47``."""
-    return NONE if value is None else f"{value:+.2f}".replace("-", "−")
+    if value is None:
+        return NONE
+    text = f"{value:+.2f}"
+    return text.replace("-", "−")
 
 
 def notes(drawing: ClaimsDrawing, judged: list[JudgedClaim]) -> list[str]:
@@ -188,7 +196,9 @@ def _ratios(computed: list[CellSpec]) -> list[str]:
 def _data_set(drawing: ClaimsDrawing, computed: list[CellSpec]) -> list[str]:
     """Repeat the note of the data set, where anything was computed on it."""
     note = drawing.get("dataset_note")
-    return [note] if note and computed else []
+    if note and computed:
+        return [note]
+    return []
 
 
 def _not_run(judged: list[JudgedClaim]) -> list[str]:
