@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -16,9 +16,6 @@ from torch import nn
 from wsss import gpus
 from wsss.errors import WsssError, choose
 from wsss.provenance import ledger
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 ASKED = "WSSS_GPUS"  # environment: the number of GPUs that the job asked for
 LACKS_GPU = "lacks GPU"  # event of the ledger
@@ -179,19 +176,3 @@ def told_what_lacks_kernels() -> Iterator[None]:
             raise
         line = str(error).splitlines()[0].partition(". You can")[0]
         raise WsssError(f"{line}; compute without --deterministic (snakemake --config deterministic=False)") from None
-
-
-def make_fabric(device: str, precision: str) -> Fabric:
-    """Make the fabric for ``device``: auto, cpu, cuda, cuda:<n> or cpu:<n>, where n > 1 processes train together."""
-    from lightning_fabric import Fabric  # takes seconds to load, which the other stages are spared
-    from lightning_fabric.plugins.environments import LightningEnvironment
-
-    name, count = find(device)
-    its_name: Any = PRECISION[precision]  # of the precision
-    return Fabric(
-        accelerator=name,
-        devices=count,
-        strategy="ddp_find_unused_parameters_true" if count > 1 else "auto",
-        precision=its_name,
-        plugins=LightningEnvironment(),  # also inside a Slurm allocation: Snakemake starts the jobs, not srun
-    )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from wsss import devices
 from wsss.errors import WsssError
 from wsss.loaders import Loaded, collate, start_loader
 from wsss.schedule import Progress, Schedule
@@ -26,6 +27,22 @@ if TYPE_CHECKING:
     from wsss.train import Samples
 
 LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """Make the fabric for ``device``: auto, cpu, cuda, cuda:<n> or cpu:<n>, where n > 1 processes train together."""
+    from lightning_fabric import Fabric  # takes seconds to load, which the other stages are spared
+    from lightning_fabric.plugins.environments import LightningEnvironment
+
+    name, count = devices.find(device)
+    its_name: Any = devices.PRECISION[precision]  # of the precision
+    return Fabric(
+        accelerator=name,
+        devices=count,
+        strategy="ddp_find_unused_parameters_true" if count > 1 else "auto",
+        precision=its_name,
+        plugins=LightningEnvironment(),  # also inside a Slurm allocation: Snakemake starts the jobs, not srun
+    )
 
 
 def poly(step: int, steps: float, power: float) -> float:

@@ -29,11 +29,10 @@ from wsss.backbones.models import save_model
 from wsss.backbones.weights import import_weights, load_whole
 from wsss.checkpoints import Checkpoints
 from wsss.children import Watched
-from wsss.devices import make_fabric
 from wsss.errors import Stopped, WsssError
 from wsss.files import digest, write_json
 from wsss.loaders import want_of_memory
-from wsss.loop import LOG_EVERY, Loop, build_optimizer
+from wsss.loop import LOG_EVERY, Loop, build_optimizer, make_fabric
 from wsss.loss_log import LossLog
 from wsss.progress import bar
 from wsss.provenance import ledger
