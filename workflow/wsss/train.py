@@ -219,13 +219,8 @@ def _initialised(training: Training, seed: int) -> tuple[nn.Module, dict[str, Op
 
 def _basis(training: Training, samples: Samples, settings: Mapping[str, Any]) -> str:
     """Return the digest of all that decides the result of a training."""
-    decisive = [
-        settings,
-        training.train,
-        len(samples),
-        type(training.task).__name__,
-        ledger.basis(),
-    ]
+    kind = type(training.task).__name__
+    decisive = [settings, training.train, len(samples), kind, ledger.basis()]
     text = json.dumps(decisive, sort_keys=True, default=str)
     return digest(text)
 
