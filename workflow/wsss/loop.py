@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wsss.settings import sections
     from wsss.train import Samples
 
+Key = tuple[int, int, int]  # of a sample: step, place in the batch, image
 LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
 
 
@@ -127,8 +128,8 @@ class Loop:
             self.share = share
             yield batch
 
-    def _own_parts(self, start: int) -> tuple[list[list[int]], list[float]]:
-        """List the images of each batch from step ``start`` on that this process has, and its share of the loss."""
+    def _own_parts(self, start: int) -> tuple[list[list[Key]], list[float]]:
+        """List the samples of each batch from step ``start`` on that this process has, and its share of the loss."""
         rank = self.fabric.global_rank
         world = self.fabric.world_size
         batches, shares = [], []

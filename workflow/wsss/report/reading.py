@@ -56,9 +56,9 @@ def files_read(outline: Raw) -> list[str]:
 
 def _of_entry(entry: Entry) -> Iterator[str]:
     """Yield the files of what was made of an entry, and of the trainings below it."""
-    folder = Path(entry["folder"])
+    made = Path(entry["folder"])
     for name in READ[entry["kind"]]:
-        yield str(folder / name)
+        yield str(made / name)
     for run in entry["runs"]:
         for folder in run["networks"]:
             yield from _of_training(folder)
