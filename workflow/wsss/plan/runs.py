@@ -151,7 +151,7 @@ class Runs:
         return self._layer(says, "datasets", dataset, "overrides")
 
     def _of_command_line(self) -> Layer:
-        """Return what the configuration says of all runs on all data sets; it is often typed."""
+        """Return what the configuration, often by the command line, says of all runs on all data sets."""
         says = self.config.get("overrides")
         layer = self._layer(says, "overrides")
         return _without_method(layer)
