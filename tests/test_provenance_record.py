@@ -16,6 +16,7 @@ from wsss.errors import Stopped, WsssError
 from wsss.files import sha256
 from wsss.plan.drawings import ENTRY_POINTS
 from wsss.provenance import code, content, ledger
+from wsss.provenance.describe import describe
 from wsss.provenance.record import recorded
 from wsss.provenance.sources import digest_of_sources, sources
 
@@ -141,6 +142,14 @@ def test_code_of_today_that_is_another_is_named(chain, monkeypatch):
     monkeypatch.setattr(code, "files", lambda *given: {**real(*given), "cam.py": "0" * 64})
     kinds = {(finding.kind, finding.place) for finding in chain.audit(code=True).findings}
     assert ("code", "workflow/wsss/cam.py") in kinds
+
+
+def test_other_locked_packages_are_named_and_make_nothing_again(chain, tmp_path, monkeypatch):
+    (tmp_path / "uv.lock").write_text("another")
+    monkeypatch.setattr(code, "LOCK", tmp_path / "uv.lock")
+    found = chain.audit(code=True)
+    assert [(finding.kind, finding.place) for finding in found.findings] == [("code", "uv.lock")]
+    assert "make nothing again" in describe(found)
 
 
 def test_code_of_today_is_read_anew(here):

@@ -14,6 +14,7 @@ from wsss.provenance.findings import Finding, clean, listed
 from wsss.provenance.lineage import by_folder, metrics_of, name_of
 from wsss.provenance.mend import unseen_by_snakemake
 from wsss.provenance.place import Home
+from wsss.provenance.today import LOCKED
 from wsss.provenance.values import read_cells
 from wsss.stages import STAGES
 
@@ -129,11 +130,18 @@ def _verdict(found: Audit) -> str:
         return f"Everything{' that was looked at' if found.left_out else ''} matches its record."
     number = "1 finding." if len(found.findings) == 1 else f"{len(found.findings)} findings."
     if all(finding.today for finding in found.findings):
-        again = "`snakemake` makes again what rests on other code or other settings"
-        if any(unseen_by_snakemake(found.chain, finding) for finding in found.findings):
-            again += ", once `wsss audit TARGET --mend` has set aside the page, whose code it does not look at"
-        return f"{number} The files are as they were made; {again}."
+        return f"{number} The files are as they were made; {_made_again(found)}."
     return f"{number} `wsss audit TARGET --mend` sets aside what has to be made again."
+
+
+def _made_again(found: Audit) -> str:
+    """Say what Snakemake makes again, where code, settings or locked packages are otherwise today."""
+    if {name for finding in found.findings for name in (finding.place, *finding.also)} == {LOCKED}:
+        return "other locked packages alone make nothing again, and each record lists the versions that ran"
+    again = "`snakemake` makes again what rests on other code or other settings"
+    if any(unseen_by_snakemake(found.chain, finding) for finding in found.findings):
+        again += ", once `wsss audit TARGET --mend` has set aside the page, whose code it does not look at"
+    return again
 
 
 # ---- one number

@@ -12,6 +12,7 @@ from wsss.provenance.checks import about
 from wsss.provenance.content import Content, hashes, is_settings, plain
 from wsss.provenance.findings import Finding, clean, listed
 
+LOCKED = code_state.LOCK.name  # the file of the locked packages
 LONGEST_SETTING = 40  # characters of a value
 
 
@@ -97,4 +98,4 @@ def _changed(content: Content, package: str) -> list[str]:
         return ["workflow/wsss"]
     names = [f"workflow/wsss/{file}" for file in {**ran, **now} if ran.get(file) != now.get(file)]
     here = hashlib.sha256(code_state.LOCK.read_bytes()).hexdigest() if code_state.LOCK.is_file() else None
-    return [*names, "uv.lock"] if lock and here and lock != here else names
+    return [*names, LOCKED] if lock and here and lock != here else names
