@@ -15,9 +15,7 @@ rule configure:
     conda:
         ENV
     params:
-        text=lambda w: sections_as_yaml(
-            plan.stage_config(run_of(w), w.seed, w.stage)
-        ),
+        text=lambda w: sections_as_yaml(plan.stage_config(run_of(w), w.seed, w.stage)),
     shell:
         "printf %s {params.text:q} > {output:q}"
 
