@@ -136,6 +136,7 @@ class Plan:
         """Count the images of each part of a data set, as far as they are known."""
         return sizes(self.dataset(dataset), self.data(dataset) / "index.csv")
 
+    @functools.cache  # noqa: B019  a plan lives as long as the process
     def data(self, dataset: str, part: str | None = None) -> Path:
         """Return the folder of the index: that of the test images for the part ``test``."""
         folder = self.results / dataset / "data"
@@ -163,6 +164,7 @@ class Plan:
 
     # ---- folders
 
+    @functools.cache  # noqa: B019
     def folder(self, dataset: str, paper: str, run: str, seed: int | str) -> Path:
         """Return the folder of a run with a seed."""
         return self.results / dataset / paper / run / f"seed{seed}"
@@ -194,15 +196,19 @@ class Plan:
     @functools.cache  # noqa: B019
     def _key(self, run: Run, stage: str, extra: tuple[str, ...]) -> str:
         """Return the digest of a stage's settings. A model of another run counts by its own settings."""
-        config = self.runs.resolve(run)
-        sections = [*stages.sections(stage, config), *extra]
-        settings = {name: config[name] for name in sections}
+        sections = {*stages.sections(stage, self.runs.resolve(run)), *extra}
+        known = [self._section_key(run, name) for name in sorted(sections)]
+        return digest("\n".join(known))
+
+    @functools.cache  # noqa: B019
+    def _section_key(self, run: Run, section: str) -> str:
+        """Write a section of a run's settings as a text; several stages of the run have it."""
 
         def key(owner: str, other: str) -> str:
             return self._key(Run(run.dataset, owner, other), "train", ())
 
-        known = replace_references(settings, key)
-        return digest(json.dumps(known, sort_keys=True))
+        known = replace_references(self.runs.resolve(run)[section], key)
+        return json.dumps({section: known}, sort_keys=True)
 
     # ---- what stages read
 

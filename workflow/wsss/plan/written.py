@@ -32,7 +32,7 @@ def sections_as_yaml(value: dict[str, Any]) -> str:
 
     Where one object stands in two places, YAML writes an alias, and the sections cannot be told apart.
     """
-    inner = list(_containers(value))
+    inner = _containers(value)
     if len(set(inner)) < len(inner):
         return as_yaml(value)
     parts = []
@@ -44,12 +44,15 @@ def sections_as_yaml(value: dict[str, Any]) -> str:
     return "".join(parts)
 
 
-def _containers(value: Any) -> Iterator[int]:
-    """Yield the identity of every mapping and list in nested settings."""
-    if isinstance(value, dict | list | tuple):
-        yield id(value)
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _containers(each)
+def _containers(value: Any) -> list[int]:
+    """List the identity of every mapping and list in nested settings."""
+    found, waiting = [], [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict | list | tuple):
+            found.append(id(each))
+            waiting += each.values() if isinstance(each, dict) else each
+    return found
 
 
 def read(path: str | Path) -> Any:
