@@ -102,7 +102,9 @@ class Case:
         self.runs: list[Run] = []
         self.steps = "overrides: {train: {steps: 2000}}"
         (workflow.folder / "long.yaml").write_text(self.steps)
+        start = time.monotonic()
         workflow("--configfile", "long.yaml", "--", f"{TRAIN}/model.pt")
+        self.seconds = time.monotonic() - start
         self.expected = self.bytes()
         self.clear()
 
@@ -187,13 +189,18 @@ def test_a_training_that_is_preempted_goes_on(case):
 
 @on_toy
 def test_a_training_that_is_longer_than_its_partition_allows_goes_on(case):
-    """It asks for no more than the limit, is warned, writes a checkpoint and is submitted again."""
-    run = case.run(site="cpu_partition: short\nwarn_minutes: 1.2", options=("--retries", "30"))
+    """It asks for no more than the limit, is warned, writes a checkpoint and is submitted again.
+
+    Slurm warns up to 30 seconds early. Here that is in the middle of the training, on fast machines and slow ones.
+    """
+    warning = max(cluster.SHORT - 0.5 - case.seconds / 3 / MINUTES, 0.5)
+    run = case.run(site=f"cpu_partition: short\nwarn_minutes: {warning:.2f}", options=("--retries", "30"))
     wait_for(lambda: case.steps_done() > 20, PATIENCE)
     (job,) = running()
-    assert "TimeLimit=00:02:00" in ask("scontrol", "show", "job", job)
+    assert f"TimeLimit=00:{cluster.SHORT:02}:00" in ask("scontrol", "show", "job", job)
     case.check(run)
-    assert case.events().count("resumed") >= 1
+    assert case.events()[:3] == ["started", "ended", "started"]
+    assert "resumed" in case.events()
 
 
 @on_toy

@@ -22,6 +22,7 @@ NODES = ("node1", "node2")
 ETC, RUN, SPOOL, LOG = (Path(folder) for folder in ("/etc/slurm", "/run/slurm", "/var/spool/slurm", "/var/log/slurm"))
 OURS = "# written by tests/slurm/cluster.py"
 GPUS = 2  # of each node
+SHORT = 4  # minutes that a job may take in partition "short"
 
 CONFIGURATION = f"""{OURS}
 ClusterName=test
@@ -59,7 +60,7 @@ JobCompType=jobcomp/filetxt
 JobCompLoc={LOG}/jobs.log
 {{nodes}}
 PartitionName=main Default=YES PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE Nodes=node[1-2]
-PartitionName=short PriorityTier=10 PreemptMode=OFF MaxTime=2 Nodes=node[1-2]
+PartitionName=short PriorityTier=10 PreemptMode=OFF MaxTime={SHORT} Nodes=node[1-2]
 PartitionName=scavenge PriorityTier=1 PreemptMode=REQUEUE MaxTime=INFINITE Nodes=node[1-2]
 """
 DATABASE = f"""AuthType=auth/munge
