@@ -93,8 +93,7 @@ def up(*also: str) -> None:
     if not _alive("slurmctld"):
         _run("slurmctld")
     _until(lambda: _run("scontrol", "ping", check=False).returncode == 0, "slurmctld answers")
-    for node in NODES:
-        start_node(node)
+    start_nodes()
     _until(lambda: len(idle()) == len(NODES), "all nodes are idle")
 
 
@@ -119,6 +118,12 @@ def start_accounting() -> None:
 def stop_accounting() -> None:
     """Stop slurmdbd."""
     _stop(RUN / "slurmdbd.pid")
+
+
+def start_nodes() -> None:
+    """Start the daemons of all nodes that have none."""
+    for node in NODES:
+        start_node(node)
 
 
 def start_node(node: str) -> None:
