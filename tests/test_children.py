@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,17 @@ def test_a_signal_to_all_processes_ends_in_a_checkpoint(tmp_path, how):
     assert (again.end(), whole.end()) == (0, 0), again.said()
     assert sha256(again.out / "model.pt") == sha256(whole.out / "model.pt")
     assert (again.out / "losses.csv").read_bytes() == (whole.out / "losses.csv").read_bytes()
+
+
+def test_a_training_that_is_told_to_stop_again_and_again_ends_as_if_told_once(tmp_path):
+    training = Training(tmp_path, steps=2000)
+    training.wait_for(lambda: training.steps() >= 3)
+    while training.process.poll() is None:
+        training.process.terminate()
+        time.sleep(0.005)
+    assert training.end() == 143
+    assert "run the same command again to go on" in training.said()
+    assert (training.out / "checkpoint.pt").exists()
 
 
 POOL = """

@@ -100,9 +100,11 @@ class Case:
     def __init__(self, workflow):
         self.workflow, self.out = workflow, workflow.folder / TRAIN
         self.runs: list[Run] = []
-        self.steps = "overrides: {train: {steps: 2000}}"
+        self.steps = "overrides: {train: {steps: 1200}}"
         (workflow.folder / "long.yaml").write_text(self.steps)
+        start = time.monotonic()
         workflow("--configfile", "long.yaml", "--", f"{TRAIN}/model.pt")
+        self.seconds = time.monotonic() - start
         self.expected = self.bytes()
         self.clear()
 
@@ -144,14 +146,14 @@ def long(workflow) -> Case:
 def case(long, workflow):
     if long.out.exists():
         long.clear()
+    cluster.start_nodes()  # those that a test crashed which was itself interrupted
     yield long
     for run in long.runs:
         if run.process.poll() is None:
             run.process.kill()
     workflow("--unlock", "--", METRICS)
     subprocess.run(["scancel", "--user=root"], check=False)
-    for node in cluster.NODES:
-        cluster.start_node(node)
+    cluster.start_nodes()
 
 
 def test_the_profile_runs_the_pipeline_through_sbatch(workflow):
@@ -187,13 +189,17 @@ def test_a_training_that_is_preempted_goes_on(case):
 
 @on_toy
 def test_a_training_that_is_longer_than_its_partition_allows_goes_on(case):
-    """It asks for no more than the limit, is warned, writes a checkpoint and is submitted again."""
-    run = case.run(site="cpu_partition: short\nwarn_minutes: 1.2", options=("--retries", "30"))
+    """It asks for no more than the limit, is warned, writes a checkpoint and is submitted again.
+
+    Slurm warns up to 30 seconds early. Here that is in the middle of the training, on fast machines and slow ones.
+    """
+    warning = max(cluster.SHORT - 0.5 - case.seconds / 4 / MINUTES, 0.5)
+    run = case.run(site=f"cpu_partition: short\nwarn_minutes: {warning:.2f}", options=("--retries", "30"))
     wait_for(lambda: case.steps_done() > 20, PATIENCE)
     (job,) = running()
-    assert "TimeLimit=00:02:00" in ask("scontrol", "show", "job", job)
+    assert f"TimeLimit=00:{cluster.SHORT:02}:00" in ask("scontrol", "show", "job", job)
     case.check(run)
-    assert case.events().count("resumed") >= 1
+    assert "resumed" in case.events()
 
 
 @on_toy
@@ -224,7 +230,7 @@ def test_a_node_that_is_cut_off_and_its_successor_do_not_write_both(case):
 @on_toy
 def test_a_node_that_crashes_is_replaced(case):
     run = case.run("checkpoint_minutes=0.05")
-    wait_for(lambda: case.steps_done() > 20, PATIENCE)
+    wait_for((case.out / "checkpoint.pt").exists, PATIENCE)
     ((job, node),) = running().items()
     cluster.crash(node, job)
     case.check(run)
@@ -233,17 +239,17 @@ def test_a_node_that_crashes_is_replaced(case):
 
 @on_toy
 def test_two_controllers_with_one_folder_of_results_take_turns(case, tmp_path):
-    results = f"results={case.workflow.folder / 'results'}"
-    target = str(case.out / "model.pt")
+    results = tmp_path / "results of both"  # the clone's name has braces, which results may not have
+    out = results / Path(TRAIN).relative_to("results")
     runs = []
     for name in ("one", "other"):
         folder = tmp_path / name
         folder.mkdir()
         options = ("--configfile", str(case.workflow.folder / "long.yaml"))
-        runs.append(Run(case.workflow, target, results, folder=folder, options=options))
+        runs.append(Run(case.workflow, f"{out}/model.pt", f"results={results}", folder=folder, options=options))
     for run in runs:
         assert run.end() == 0, run.said()
-    assert case.events().count("started") == 1
+    assert (out / "attempts.jsonl").read_text().count('"started"') == 1
 
 
 @on_toy

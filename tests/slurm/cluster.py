@@ -22,6 +22,7 @@ NODES = ("node1", "node2")
 ETC, RUN, SPOOL, LOG = (Path(folder) for folder in ("/etc/slurm", "/run/slurm", "/var/spool/slurm", "/var/log/slurm"))
 OURS = "# written by tests/slurm/cluster.py"
 GPUS = 2  # of each node
+SHORT = 4  # minutes that a job may take in partition "short"
 
 CONFIGURATION = f"""{OURS}
 ClusterName=test
@@ -59,7 +60,7 @@ JobCompType=jobcomp/filetxt
 JobCompLoc={LOG}/jobs.log
 {{nodes}}
 PartitionName=main Default=YES PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE Nodes=node[1-2]
-PartitionName=short PriorityTier=10 PreemptMode=OFF MaxTime=2 Nodes=node[1-2]
+PartitionName=short PriorityTier=10 PreemptMode=OFF MaxTime={SHORT} Nodes=node[1-2]
 PartitionName=scavenge PriorityTier=1 PreemptMode=REQUEUE MaxTime=INFINITE Nodes=node[1-2]
 """
 DATABASE = f"""AuthType=auth/munge
@@ -92,8 +93,7 @@ def up(*also: str) -> None:
     if not _alive("slurmctld"):
         _run("slurmctld")
     _until(lambda: _run("scontrol", "ping", check=False).returncode == 0, "slurmctld answers")
-    for node in NODES:
-        start_node(node)
+    start_nodes()
     _until(lambda: len(idle()) == len(NODES), "all nodes are idle")
 
 
@@ -118,6 +118,12 @@ def start_accounting() -> None:
 def stop_accounting() -> None:
     """Stop slurmdbd."""
     _stop(RUN / "slurmdbd.pid")
+
+
+def start_nodes() -> None:
+    """Start the daemons of all nodes that have none."""
+    for node in NODES:
+        start_node(node)
 
 
 def start_node(node: str) -> None:

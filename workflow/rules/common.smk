@@ -1,6 +1,8 @@
 # Shared by the files beside it: the plan, path patterns, resources.
 import difflib
 import functools
+import gc
+import inspect
 import shlex
 import sys
 import threading
@@ -8,6 +10,9 @@ import tomllib
 from importlib import metadata
 
 from packaging.requirements import Requirement
+
+# a graph of thousands of jobs is made of objects that stay: Python need not look through them all again and again
+gc.set_threshold(100_000, 50, 50)
 
 sys.path.insert(0, f"{PROJECT}/workflow")
 os.environ.setdefault(
@@ -143,6 +148,12 @@ def run_of(w):
     return Run(w.dataset, w.paper, w.run)
 
 
+def signed(function):
+    """Note the signature of a function that Snakemake calls: it looks at it again for every job, several times."""
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
 def home(w, stage):
     """Folder of a stage of the run that the wildcards name."""
     return str(plan.home(run_of(w), w.seed, stage))
@@ -166,25 +177,32 @@ def result(stage):
 
 def same_shard(stage):
     """The shard of the same images that a stage reads, if it reads one."""
+    if STAGES[stage].shard_of is None:
+        return []
     file = f"{SHARD}.{suffix(stage)}"
-    return lambda w: jobs.same_shard(plan, job(w, stage, file.format(**w)))
+    return signed(lambda w: jobs.same_shard(plan, job(w, stage, file.format(**w))))
 
 
 def model(stage):
     """The network that a stage reads, if it reads one."""
-    return lambda w: jobs.model(plan, job(w, stage, "shard"))
+    if STAGES[stage].model_of is None:
+        return []
+    return signed(lambda w: jobs.model(plan, job(w, stage, "shard")))
 
 
 def learnt_from(stage):
     """Shards of an earlier stage that a network is trained on."""
-    return lambda w: plan.learnt_from(run_of(w), w.seed, stage)
+    if STAGES[stage].learns_from is None:
+        return []
+    return signed(lambda w: plan.learnt_from(run_of(w), w.seed, stage))
 
 
 def weights(stage):
     """Models of other runs and weight files that a training's settings name."""
-    return lambda w: plan.references(run_of(w), w.seed, stage)
+    return signed(lambda w: plan.references(run_of(w), w.seed, stage))
 
 
+@signed
 def measured_shards(w):
     """The shards of a stage's result over the images of a role."""
     return plan.shards(home(w, w.stage), w.stage, w.dataset, w.images)
@@ -217,6 +235,7 @@ def option(name, files):
 def reads(stage):
     """The options of a stage's command that name what it reads."""
 
+    @signed
     def options(w, input):
         scores = option("scores", input.scores) if STAGES[stage].shard_of else ""
         model = option("model", input.model) if STAGES[stage].model_of else ""
@@ -228,7 +247,7 @@ def reads(stage):
 def learns(stage):
     """The option of a training's command that names what it learns from."""
     kind = kind_learnt_from(STAGES[stage])
-    return lambda w, input: option(kind, input.learnt) if kind else ""
+    return signed(lambda w, input: option(kind, input.learnt) if kind else "")
 
 
 # ---- targets
@@ -381,6 +400,7 @@ def at_most(limit, rule, value):
 def minutes(rule):
     """Run time to ask a cluster for."""
 
+    @signed
     def number(w, attempt):
         found = requests.minutes(
             plan, rule, w.dataset, shard(w), attempt, rule in TRAINED
@@ -393,6 +413,7 @@ def minutes(rule):
 def megabytes(rule):
     """Memory to ask a cluster for."""
 
+    @signed
     def number(w, attempt):
         several = rule in STAGES and has_processes(w, rule)
         found = requests.megabytes(
@@ -413,20 +434,20 @@ def has_processes(w, stage):
 
 def threads(stage):
     """Threads of a job: those of its network, or as many as it has processes."""
+    least = config["threads"] if STAGES[stage].network else 1
 
     def number(w):
-        least = config["threads"] if STAGES[stage].network else 1
         return max(least, config["workers"] if has_processes(w, stage) else 1)
 
-    return number
+    return signed(number) if isinstance(STAGES[stage].processes, str) else number(None)
 
 
 def network_threads(stage):
     """Of a job's threads those for its network. A parameter made of them makes no result stale."""
     most = config["threads"] if STAGES[stage].network else 1
-    return lambda w, threads: min(threads, most)
+    return signed(lambda w, threads: min(threads, most))
 
 
 def processes(stage):
     """The processes of a job, no more than it has threads."""
-    return lambda w, threads: min(threads, config["workers"])
+    return signed(lambda w, threads: min(threads, config["workers"]))

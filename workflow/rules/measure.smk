@@ -23,7 +23,7 @@ rule measure:
         runtime=minutes("measure"),
     params:
         data=subpath(input.index, parent=True),
-        kind=lambda w: STAGES[w.stage].makes,
+        kind=signed(lambda w: STAGES[w.stage].makes),
     shell:
         "WSSS_THREADS={threads} wsss measure --config {input.config:q} --data {params.data:q}"
         " --stage {wildcards.stage} --images {wildcards.images} --{params.kind} {input.results:q}"

@@ -15,7 +15,7 @@ rule configure:
     conda:
         ENV
     params:
-        text=lambda w: sections_as_yaml(plan.stage_config(run_of(w), w.seed, w.stage)),
+        text=signed(lambda w: sections_as_yaml(plan.stage_config(run_of(w), w.seed, w.stage))),
     shell:
         "printf %s {params.text:q} > {output:q}"
 
@@ -27,7 +27,7 @@ for stage in IN_SHARDS:
             stage
         input:
             config=f"{HOME}/{stage}/config.yaml",
-            index=lambda w: f"{plan.data(w.dataset, w.part)}/index.csv",
+            index=signed(lambda w: f"{plan.data(w.dataset, w.part)}/index.csv"),
             scores=same_shard(stage),
             model=model(stage),
         output:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from typing import Any
 
@@ -15,7 +16,7 @@ import wsss.commands  # they register themselves
 import wsss.questions
 from wsss.arguments import COMMANDS, IN, OUT, Argument, Command
 from wsss.children import end_with
-from wsss.errors import ChildDied, WsssError
+from wsss.errors import ChildDied, Stopped, WsssError
 from wsss.files import no_room, read_yaml
 
 
@@ -67,6 +68,8 @@ def main(argv: list[str] | None = None) -> None:
         _say(entry, str(error))
         if isinstance(error, ChildDied):  # what it left, as a lock, might be waited for on the way out
             os._exit(error.exit_code)
+        if isinstance(error, Stopped):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one more must not cut the way out short
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

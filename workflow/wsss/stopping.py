@@ -9,7 +9,8 @@ from types import FrameType, TracebackType
 class OnStop:
     """True after SIGTERM or SIGINT, so that the loop can finish its step and write a checkpoint first.
 
-    A second Ctrl-C is not waited with.
+    A second Ctrl-C is not waited with. After the first SIGTERM no other does anything, also on the way out: clusters send
+    several.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -31,4 +32,6 @@ class OnStop:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, before in zip(self.SIGNALS, self._before, strict=True):
+            if self._asked and number == signal.SIGTERM:
+                continue
             signal.signal(number, before)

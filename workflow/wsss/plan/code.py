@@ -70,15 +70,17 @@ def _module_of(entry: str) -> str:
 
 def names_in(settings: Any) -> Iterator[str]:
     """Yield all texts in nested settings; of ``vit:deit_small`` also ``vit``."""
-    if isinstance(settings, str):
-        family, _, _ = settings.partition(":")
-        yield settings
-        yield family
-    if isinstance(settings, dict):
-        settings = list(settings.values())
-    if isinstance(settings, list | tuple):
-        for inner in settings:
-            yield from names_in(inner)
+    waiting = [settings]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            family, _, _ = value.partition(":")
+            yield value
+            yield family
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
 
 
 @functools.cache
@@ -90,13 +92,19 @@ def _files_of(start: frozenset[str], names: frozenset[str]) -> dict[str, str]:
     while waiting:
         module = _read(waiting.pop())
         entries = module.entries_of(names)
-        found[module.path] = module.digest_with(entries)
+        found[module.path] = _digest_with(module.body, *(entry.text for entry in entries))
         for file in module.reads:
             found[file] = _digest_of_data(file)
         new = module.imports_with(entries) - seen
         waiting += sorted(new)
         seen |= new
     return dict(sorted(found.items()))
+
+
+@functools.cache
+def _digest_with(*texts: str) -> str:
+    """Return the digest of a module's body with some entries of its registries: few differ between runs."""
+    return digest("\n".join(texts))
 
 
 # ---- one module
@@ -132,13 +140,6 @@ class _Module:
         """List the entries of registries that have one of these names, sorted by name."""
         named = sorted(names.intersection(self.registered))
         return [self.registered[name] for name in named]
-
-    def digest_with(self, entries: list[_Entry]) -> str:
-        """Return the digest of the module with some entries of its registries."""
-        texts = [self.body]
-        for entry in entries:
-            texts.append(entry.text)
-        return digest("\n".join(texts))
 
     def imports_with(self, entries: list[_Entry]) -> frozenset[str]:
         """Return the modules that this one needs with some entries of its registries."""

@@ -157,6 +157,7 @@ class Plan:
         index = self.data(dataset) / "index.csv"
         return sizes(self.dataset(dataset), index)
 
+    @functools.cache  # noqa: B019  a plan lives as long as the process
     def data(self, dataset: str, part: str | None = None) -> Path:
         """Return the folder of the index: that of the test images for the part ``test``."""
         folder = self.results / dataset / "data"
@@ -189,6 +190,7 @@ class Plan:
 
     # ---- folders
 
+    @functools.cache  # noqa: B019
     def folder(self, run: Run, seed: int | str) -> Path:
         """Return the folder of a run with a seed."""
         of_paper = self.results / run.dataset / run.paper
@@ -237,16 +239,22 @@ class Plan:
     @functools.cache  # noqa: B019
     def _key(self, run: Run, stage: str, extra: tuple[str, ...]) -> str:
         """Return the digest of a stage's settings. A model of another run counts by its own settings."""
+        config = self.runs.resolve(run)
+        sections = {*stages.sections(stage, config), *extra}
+        known = [self._section_key(run, name) for name in sorted(sections)]
+        return digest("\n".join(known))
+
+    @functools.cache  # noqa: B019
+    def _section_key(self, run: Run, section: str) -> str:
+        """Write a section of a run's settings as a text; several stages of the run have it."""
 
         def key(paper: str, name: str) -> str:
             other = run.beside(paper, name)
             return self._key(other, "train", ())
 
-        config = self.runs.resolve(run)
-        sections = [*stages.sections(stage, config), *extra]
-        settings = _picked(config, sections)
+        settings = self.runs.resolve(run)[section]
         known = replace_references(settings, key)
-        return digest(json.dumps(known, sort_keys=True))
+        return json.dumps({section: known}, sort_keys=True)
 
     # ---- what stages read
 

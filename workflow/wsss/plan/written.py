@@ -34,7 +34,7 @@ def sections_as_yaml(value: dict[str, Any]) -> str:
 
     Where one object stands in two places, YAML writes an alias, and the sections cannot be told apart.
     """
-    inner = list(_containers(value))
+    inner = _containers(value)
     if len(set(inner)) < len(inner):
         return as_yaml(value)
     parts = [_section(name, value[name]) for name in sorted(value)]
@@ -49,14 +49,15 @@ def _section(name: str, content: Any) -> str:
     return _sections[key]
 
 
-def _containers(value: Any) -> Iterator[int]:
-    """Yield the identity of every mapping and list in nested settings."""
-    if not isinstance(value, dict | list | tuple):
-        return
-    yield id(value)
-    members = value.values() if isinstance(value, dict) else value
-    for member in members:
-        yield from _containers(member)
+def _containers(value: Any) -> list[int]:
+    """List the identity of every mapping and list in nested settings."""
+    found, waiting = [], [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict | list | tuple):
+            found.append(id(each))
+            waiting += each.values() if isinstance(each, dict) else each
+    return found
 
 
 def read(path: str | Path) -> Any:

@@ -36,12 +36,11 @@ def check(config: Mapping[str, Any]) -> list[Finding]:
     method = config["method"].get("name") if isinstance(config.get("method"), dict) else None
     if "method" in config and method not in methods.names():
         return [Finding(("method", "name"), f"is {shown(method)}: {one_of(methods.names())}")]
-    try:
-        _adapter(method).validate_python(config)
-    except ValidationError as error:
-        paths = dict.fromkeys(_path(details["loc"], run_of(method)) for details in error.errors())
-        return [Finding(path, _message(path, config, run_of(method))) for path in paths]
-    return []
+    sections = {key: value for key, value in config.items() if key != "method"}
+    own = {key: value for key, value in config.items() if key == "method"}
+    wrong = [*_wrong(_method(method), own), *_wrong(_sections(), sections)]
+    paths = dict.fromkeys(_path(place, run_of(method)) for place in wrong)
+    return [Finding(path, _message(path, config, run_of(method))) for path in paths]
 
 
 @functools.cache
@@ -54,9 +53,27 @@ def run_of(*known: str | None) -> Any:
     return with_config(ConfigDict(extra="forbid"))(run)
 
 
+def _wrong(adapter: TypeAdapter[Any], value: Any) -> list[tuple[str | int, ...]]:
+    """List the places of a value that are not of its type."""
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        return [details["loc"] for details in error.errors()]
+    return []
+
+
 @functools.cache
-def _adapter(method: str | None) -> TypeAdapter[Any]:
-    return TypeAdapter(run_of(method))
+def _sections() -> TypeAdapter[Any]:
+    """Return the check of all sections, which is the same for all methods but for section ``method``."""
+    return TypeAdapter(run_of(None))
+
+
+@functools.cache
+def _method(name: str | None) -> TypeAdapter[Any]:
+    """Return the check of section ``method``."""
+    kinds = get_type_hints(run_of(name), include_extras=True)
+    own: Any = TypedDict("Own", {key: kind for key, kind in kinds.items() if key == "method"}, total=False)  # type: ignore[misc]
+    return TypeAdapter(own)
 
 
 def _path(location: Iterable[str | int], kind: Any) -> Path:
