@@ -9,8 +9,7 @@ from types import FrameType, TracebackType
 class OnStop:
     """True after SIGTERM or SIGINT, so that the loop can finish its step and write a checkpoint first.
 
-    A second Ctrl-C is not waited with. After the first SIGTERM no other does anything, also on the way out: clusters send
-    several.
+    A second Ctrl-C is not waited with. After the first SIGTERM no other does anything: clusters send several.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
