@@ -15,7 +15,9 @@ rule configure:
     conda:
         ENV
     params:
-        text=signed(lambda w: sections_as_yaml(plan.stage_config(run_of(w), w.seed, w.stage))),
+        text=signed(
+            lambda w: sections_as_yaml(plan.stage_config(run_of(w), w.seed, w.stage))
+        ),
     shell:
         "printf %s {params.text:q} > {output:q}"
 
