@@ -205,6 +205,7 @@ def _start_tables() -> None:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
         started = subprocess.Popen(["mariadbd", "--user=mysql", "--skip-networking", *options], **quiet)
         (RUN / "mariadbd.pid").write_text(str(started.pid))
+        started.returncode = 0  # it outlives this process, and nobody waits for it
     _until(lambda: _run("mysqladmin", "ping", check=False).returncode == 0, "the database answers")
     _run("mysql", "-e", TABLES)
     path = ETC / "slurmdbd.conf"
