@@ -199,9 +199,7 @@ def test_a_training_that_is_longer_than_its_partition_allows_goes_on(case):
     (job,) = running()
     assert f"TimeLimit=00:{cluster.SHORT:02}:00" in ask("scontrol", "show", "job", job)
     case.check(run)
-    events = case.events()
-    assert "resumed" in events
-    assert events.count("ended") == events.count("started")
+    assert "resumed" in case.events()
 
 
 @on_toy
