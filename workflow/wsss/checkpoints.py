@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
+@dataclass
 class Checkpoints:
     """The checkpoint of a training; each takes the place of the one before.
 
@@ -31,33 +33,24 @@ class Checkpoints:
         minutes: time between two.
     """
 
-    def __init__(
-        self,
-        fabric: Fabric,
-        path: Path,
-        module: nn.Module,
-        optimizers: Mapping[str, Optimizer],
-        basis: str,
-        minutes: float,
-    ):
-        self.fabric = fabric
-        self.path = path
-        self.module = module
-        self.optimizers = optimizers
-        self.basis = basis
-        self.patience = 60 * minutes
-        self.written = time.monotonic()
+    fabric: Fabric
+    path: Path
+    module: nn.Module
+    optimizers: Mapping[str, Optimizer]
+    basis: str
+    minutes: float
+    _written: float = field(default_factory=time.monotonic, init=False)
 
     def overdue(self) -> bool:
         """Tell whether it is time for the next one."""
-        return time.monotonic() - self.written >= self.patience
+        return time.monotonic() - self._written >= 60 * self.minutes
 
     def write(self, step: int) -> None:
         """Write the state after ``step`` steps."""
         if self.fabric.is_global_zero:
             save_state(self._state(step), self.path)
         self.fabric.barrier()
-        self.written = time.monotonic()
+        self._written = time.monotonic()
 
     def _state(self, step: int) -> dict[str, Any]:
         """Return what a checkpoint holds."""
