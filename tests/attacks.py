@@ -394,7 +394,7 @@ def signatures(run: Run) -> None:
             with run.kept(link.key):
                 rewrite(run.path(link.key), seconds=0.01)
                 run.note(
-                    "an edit of any record, sealed anew, --verify",
+                    "an edit of any record, sealed anew, --signers",
                     "signature does not hold",
                     verify(run.audit(), signers)[1],
                 )
@@ -403,7 +403,7 @@ def signatures(run: Run) -> None:
         signature.write_bytes(data)
         run.note("a flip in the signature", "signature does not hold", verify(run.audit(), signers)[1])
         signature.unlink()
-        run.note("no signature, --verify", "nobody has signed", verify(run.audit(), signers)[1])
+        run.note("no signature, --signers", "nobody has signed", verify(run.audit(), signers)[1])
 
 
 def random_flips(run: Run, number: int, seed: int) -> None:

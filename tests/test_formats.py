@@ -90,18 +90,28 @@ def test_os_globals_are_refused_by_name(tmp_path, one_line):
     one_line(lambda: read_state(path), str(path), "system")
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>quota exceeded</html>", b"PK\x03\x04 cut off", b"\x80\x02}q\x00."])
-def test_a_file_that_is_no_weight_file_is_one_line(content, tmp_path, one_line):
+NO_WEIGHTS = {
+    b"": "empty",
+    b"\n<!DOCTYPE html><title>Google Drive - Quota exceeded</title>": "web page",
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "git lfs pull",
+    b"PK\x03\x04 cut off": "ends too early; download it again",
+    b"\x80\x02}q\x00.": "download it again or name another",
+    b"\x00\x01\x02": "download it again or name another",
+}
+
+
+@pytest.mark.parametrize("content", NO_WEIGHTS)
+def test_a_file_that_is_no_weight_file_is_one_line_with_a_cure(content, tmp_path, one_line):
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    one_line(lambda: read_state(path), str(path))
+    one_line(lambda: read_state(path), str(path), NO_WEIGHTS[content])
 
 
 def test_a_cut_download_is_one_line(tmp_path, one_line):
     path = tmp_path / "weights.pth"
     torch.save(build({"name": "tiny"}).state_dict(), path)
     path.write_bytes(path.read_bytes()[:-5000])
-    one_line(lambda: read_state(path), str(path))
+    one_line(lambda: read_state(path), str(path), "ends too early")
     one_line(lambda: read_state(tmp_path / "absent.pth"), "absent.pth")
     torch.save({"epoch": 3}, path)
     one_line(lambda: read_state(path), str(path), "no tensors")

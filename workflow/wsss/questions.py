@@ -18,8 +18,9 @@ from wsss.errors import WsssError
 if TYPE_CHECKING:
     from wsss.plan import Plan
 
-CONFIGURATION = Argument("--config", "configuration file, if not the project's own config.yaml", required=False)
+CONFIGURATION = Argument("--config", "configuration file, read on top of the project's config.yaml", required=False)
 DATASET = Argument("--dataset", "data set, if not the configured one", required=False)
+RESULT = "a result: a file, a folder, or the name of a target of the configured data set"
 
 
 # ---- what there is
@@ -86,7 +87,7 @@ def _optional(flag: str, text: str) -> Argument:
     _switch("--cold", "read every file again, whatever an earlier audit has found"),
     _switch("--recount", "count the pixels of masks and scores again"),
     Argument("--rerun", "number of jobs to run again and to compare", default="0", required=False),
-    _optional("--expect", "digest that the target must have"),
+    _optional("--expect", "digest that the target must have, as a table shows it and an audit prints it"),
     _optional("--images", "folder of the images, if it is not where the index says"),
     _optional("--signers", "file of allowed signers (as ssh-keygen takes it), by which the signature is checked"),
     _switch("--mend", "set aside what does not match, so that the next run makes it again"),
@@ -117,9 +118,7 @@ def _audit(args: Namespace) -> None:
     sys.exit(code)
 
 
-@command(
-    "sign", Argument("target", "a result, named as for audit"), Argument("--key", "private key, as ssh-keygen makes it")
-)
+@command("sign", Argument("target", RESULT), Argument("--key", "private key, as ssh-keygen makes it"))
 def _sign(args: Namespace) -> None:
     """Audit a result in full and sign its digests."""
     from wsss.provenance.commands import run_sign
@@ -135,7 +134,7 @@ def _adopt(args: Namespace) -> None:
     sys.exit(run_adopt(args.targets, args.config, args.dataset))
 
 
-@command("diff", Argument("one", "a result, named as for audit"), Argument("other", "the result to compare it with"))
+@command("diff", Argument("one", RESULT), Argument("other", "the result to compare it with"))
 def _diff(args: Namespace) -> None:
     """Say why two results differ: settings, code, inputs or environment."""
     from wsss.provenance.commands import run_diff
@@ -145,7 +144,7 @@ def _diff(args: Namespace) -> None:
 
 @command(
     "crate",
-    Argument("target", "a result, named as for audit"),
+    Argument("target", RESULT),
     Argument("--out", "folder to write"),
     _switch("--with-files", "put in the files themselves, too, not only their description"),
 )

@@ -104,7 +104,22 @@ def _load_torch(path: Path) -> object:
             warnings.simplefilter("ignore")  # an unusual pickle protocol is no news to the user
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file can fail in any way; none of them may show a traceback
-        raise WsssError(f"{path}: not a weight file that can be read safely ({_reason(error)})") from None
+        raise WsssError(f"{path}: {_fault(path, error)}") from None
+
+
+def _fault(path: Path, error: Exception) -> str:
+    """Say what is wrong with a file that torch could not read, and what helps."""
+    with path.open("rb") as stream:
+        head = stream.read(64).lstrip().lower()
+    if not head:
+        return "is empty; download it again"
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page, not weights; download it in a browser, where the page asks for a confirmation"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not weights; fetch the file with git lfs pull"
+    if head.startswith(b"pk\x03\x04") and not zipfile.is_zipfile(path):
+        return "ends too early; download it again"
+    return f"not a weight file that can be read safely ({_reason(error)}); download it again or name another"
 
 
 def _reason(error: Exception) -> str:
