@@ -229,7 +229,10 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def owner(self, run: Run, stage: str, *extra: str) -> Run:
-        """Find the first declared run with the same settings of ``stage`` (and ``extra``). Its folder is shared."""
+        """Find the first declared run with the same images and settings of ``stage`` (and ``extra``).
+
+        Its folder is shared.
+        """
         key = self._key(run, stage, extra)
         for other in self.runs.on(run.dataset):
             if self._key(other, stage, extra) == key:
@@ -238,10 +241,13 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def _key(self, run: Run, stage: str, extra: tuple[str, ...]) -> str:
-        """Return the digest of a stage's settings. A model of another run counts by its own settings."""
+        """Return the digest of a stage's splits and settings. A model of another run counts by its own settings."""
         config = self.runs.resolve(run)
+        splits = self.runs.splits(run)
         sections = {*stages.sections(stage, config), *extra}
-        known = [self._section_key(run, name) for name in sorted(sections)]
+        known = [json.dumps(splits, sort_keys=True)]
+        for name in sorted(sections):
+            known.append(self._section_key(run, name))
         return digest("\n".join(known))
 
     @functools.cache  # noqa: B019
