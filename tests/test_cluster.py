@@ -134,6 +134,50 @@ def test_temporary_scores_are_gone_in_the_end_and_the_audit_says_so(workflow):
     assert usage.gpu_hours(cost.Work(plan, "shapes", ["seam_table2"])) == ""  # nothing has run on a GPU
 
 
+def done(plan: Plan, run: Run, stage: str, file: str, **more) -> None:
+    """Leave the record of a job as if it had run."""
+    home = plan.folder(run, 0) / stage
+    name = "record.json" if file == "model.pt" else f"{Path(file).stem}.record.json"
+    record = {
+        "command": stage,
+        "argv": ["wsss", stage, "--workers", "2"],
+        "config": plan.stage_config(run, 0, stage),
+        "outputs": {f"{home}/{file}": ""},
+        "seconds": 60.0,
+        "attempts": {"number": 1},
+        "machine": {"host": "here", "device": "cpu"},
+        "peak_memory_mib": {"process": 100, "children": 10},
+        **more,
+    }
+    home.mkdir(parents=True, exist_ok=True)
+    (home / name).write_text(json.dumps(record))
+
+
+def test_what_jobs_asked_for_is_what_their_rules_ask_for(plan):
+    run = Run("voc12", "seam", "seam")  # its walk has no CRF, its prediction has one
+    done(plan, run, "walk", "rest-0-of-1.zip")
+    done(plan, run, "predict", "val-0-of-1.zip")
+    done(plan, run, "measure", "cam_measured.json")
+    with usage.write_efficiency(plan, "voc12").open() as stream:
+        asked = {row["rule"]: (int(row["asked_minutes"]), int(row["asked_mb"])) for row in csv.DictReader(stream)}
+    workers = plan.config["workers"]
+    assert asked == {
+        "walk": (
+            requests.minutes(plan, "walk", "voc12", "rest-0-of-1"),
+            requests.megabytes(plan, "walk", "voc12"),
+        ),
+        "predict": (
+            requests.minutes(plan, "predict", "voc12", "val-0-of-1"),
+            requests.megabytes(plan, "predict", "voc12", workers),
+        ),
+        "measure": (
+            requests.minutes(plan, "measure", "voc12", "measured"),
+            requests.megabytes(plan, "measure", "voc12"),
+        ),
+    }
+    assert asked["measure"][0] < requests.minutes(plan, "measure", "voc12")  # fewer than all images
+
+
 def test_gpu_hours_follow_records_of_gpus(plan, monkeypatch):
     job = next(job for job in Outlook(plan).jobs([plan.metrics(Run("voc12", "seam", "seam"), 0, "cam")]) if job.trains)
     config = plan.stage_config(Run("voc12", "seam", "seam"), 0, "train")

@@ -93,7 +93,6 @@ from wsss.stages import (
     SUFFIXES,
     TRAINED,
     kind_learnt_from,
-    setting,
 )
 
 try:
@@ -415,7 +414,7 @@ def megabytes(rule):
 
     @signed
     def number(w, attempt):
-        several = rule in STAGES and has_processes(w, rule)
+        several = rule in STAGES and in_processes(w, rule)
         found = requests.megabytes(
             plan, rule, w.dataset, config["workers"] if several else 0, attempt
         )
@@ -424,12 +423,11 @@ def megabytes(rule):
     return number
 
 
-def has_processes(w, stage):
-    """A job works in several processes: always, or where its settings have a CRF beside the network."""
-    asked = STAGES[stage].processes
-    if isinstance(asked, bool):
-        return asked
-    return bool(setting(plan.resolve(run_of(w)), asked))
+def in_processes(w, stage):
+    """The job that the wildcards name works in several processes."""
+    by_settings = isinstance(STAGES[stage].processes, str)
+    settings = plan.resolve(run_of(w)) if by_settings else {}  # the index has no run
+    return requests.has_processes(stage, settings)
 
 
 def threads(stage):
@@ -437,7 +435,7 @@ def threads(stage):
     least = config["threads"] if STAGES[stage].network else 1
 
     def number(w):
-        return max(least, config["workers"] if has_processes(w, stage) else 1)
+        return max(least, config["workers"] if in_processes(w, stage) else 1)
 
     return signed(number) if isinstance(STAGES[stage].processes, str) else number(None)
 

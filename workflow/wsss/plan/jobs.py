@@ -60,6 +60,13 @@ class Job:
         return part
 
     @property
+    def images(self) -> str:
+        """The images it works on, as requests are asked about them: a shard, or a role; empty for all images."""
+        if STAGES[self.stage].in_shards:
+            return self.stem
+        return self.part if self.stage == "measure" else ""
+
+    @property
     def shards(self) -> int:
         """The number of shards, this one included."""
         return shards_of(self.stem)
