@@ -11,7 +11,7 @@ import yaml
 
 from wsss import cluster, devices
 from wsss.errors import WsssError
-from wsss.plan import Plan, cost, extent, requests, usage
+from wsss.plan import Plan, cost, extent, rates, requests, usage
 from wsss.plan.outlook import Outlook
 from wsss.plan.runs import Run
 from wsss.stages import IN_SHARDS, TRAINED
@@ -176,6 +176,21 @@ def test_what_jobs_asked_for_is_what_their_rules_ask_for(plan):
         ),
     }
     assert asked["measure"][0] < requests.minutes(plan, "measure", "voc12")  # fewer than all images
+
+
+def test_a_training_that_official_weights_replace_takes_no_time(plan):
+    official = Plan({**plan.config, "overrides": {"train": {"weights": "official.pth"}}})
+    run = Run("voc12", "seam", "seam")
+    work = cost.Work(official, "voc12", [])
+    work.jobs = Outlook(official).jobs([official.metrics(run, 0, "cam")])
+    work.counts = {"voc12": official.sizes("voc12")}
+    on_gpu = {"host": "here", "device": "cuda:0"}
+    done(official, run, "cam", "measured-0-of-1.npz", machine=on_gpu)
+    done(official, run, "measure", "cam_measured.json")
+    assert rates.time_of(work) == "About 2 min, one job after the other, at the pace of earlier runs on here."
+    assert usage.gpu_hours(work) == "GPU hours, at the pace of earlier runs on GPUs: seam 0.0."
+    work.jobs = work.of_stage("train")
+    assert rates.time_of(work) == ""
 
 
 def test_gpu_hours_follow_records_of_gpus(plan, monkeypatch):

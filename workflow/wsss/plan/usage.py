@@ -46,6 +46,8 @@ def gpu_hours(work: Work) -> str:
         config = config_of(work.plan, job)
         kind = kind_of(job, config)
         units = units_of(job, config, work.counts[job.dataset])
+        if units == 0:  # official weights take the place of a training
+            continue
         if units is None or kind not in pace:
             unknown += 1
             continue
