@@ -211,7 +211,12 @@ def test_names_are_found_in_what_was_asked_for(make_plan):
     folder = targets.folders(plan, "shapes")["seam_table2"]
     assert targets.named(plan, "shapes", ["seam_table2"]) == ["seam_table2"]
     assert targets.named(plan, "shapes", [f"{folder}/table.csv"]) == ["seam_table2"]
-    assert targets.named(plan, "shapes", []) == plan.dataset("shapes")["targets"]
+    usual = plan.dataset("shapes")["targets"]
+    page = str(plan.results / "shapes/report/index.html")
+    assert targets.named(plan, "shapes", []) == usual
+    assert targets.named(plan, "shapes", ["all"]) == targets.named(plan, "shapes", [page]) == usual
+    assert targets.named(plan, "shapes", ["all", "acr_strategy"]) == [*usual, "acr_strategy"]
+    assert targets.named(plan, "shapes", [f"{folder}/table.csv", page, "acr_strategy"]) == [*usual, "acr_strategy"]
     assert targets.named(plan, "shapes", ["results/shapes/seam/baseline/seed0/train/model.pt"]) == []
 
 
