@@ -118,6 +118,12 @@ def cell(row: Raw, column: Raw) -> Raw:
     return _with_defaults(merged)
 
 
+def curve(entry: Raw) -> Raw:
+    """Complete a curve, or a group of bars, with the settings of a cell that it does not say."""
+    column = {"key": "", **entry}
+    return cell({}, column) | entry
+
+
 def _with_defaults(cell: Raw) -> Raw:
     """Complete a cell by what it need not say."""
     stage = cell.setdefault("stage", "cam")
