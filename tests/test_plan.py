@@ -389,6 +389,8 @@ def test_shards_that_are_there_stay_when_another_number_is_configured(make_plan,
     cam.mkdir(parents=True)
     (cam / "measured-0-of-2.npz").touch()  # one of two: not whole
     assert len(cut.shards(cam, "cam", "shapes", "train")) == 3
+    (cam / "measured-0-of-10.npz").touch()  # nor is this
+    (cam / "measured-0-of-1.record.json").touch()
     (cam / "measured-1-of-2.npz").touch()
     assert len(cut.shards(cam, "cam", "shapes", "train")) == len(cut.shards(crf, "crf", "shapes", "train")) == 2
     assert len(cut.shards(cam, "cam", "shapes", "val")) == 3

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wsss.plan.plan import Plan
 from wsss.plan.runs import Run
+from wsss.plan.shards import shards_of
 from wsss.stages import STAGES
 
 
@@ -70,12 +71,6 @@ class Job:
     def shards(self) -> int:
         """The number of shards, this one included."""
         return shards_of(self.stem)
-
-
-def shards_of(name: str) -> int:
-    """Return the number of shards that ``part-i-of-n`` tells; 1 for a name that tells none."""
-    _, told, number = name.rpartition("-of-")
-    return int(number) if told else 1
 
 
 def job_of(plan: Plan, path: str | Path) -> Job | None:

@@ -18,6 +18,7 @@ from wsss.plan.layers import Raw
 from wsss.plan.references import replace_references
 from wsss.plan.resolve import PACKAGE
 from wsss.plan.runs import PRETRAINING, Run, Runs
+from wsss.plan.shards import shards_there
 from wsss.plan.sizes import Counts, sizes
 from wsss.plan.written import read
 from wsss.stages import STAGES
@@ -360,19 +361,6 @@ class Plan:
             for cell in papers.cells(spec):
                 if cell.get("run"):
                     yield paper, cell
-
-
-def shards_there(home: Path, part: str) -> int:
-    """Count the shards of a part in a folder, if all of them are there; else 0."""
-    first = min(home.glob(f"{part}-0-of-*.[nz][pi][zp]"), default=None)
-    if first is None:
-        return 0
-    n = int(first.stem.rpartition("-")[2])
-    for i in range(n):
-        shard = home / f"{part}-{i}-of-{n}{first.suffix}"
-        if not shard.is_file():
-            return 0
-    return n
 
 
 def _picked(config: Raw, sections: Iterable[str]) -> Raw:

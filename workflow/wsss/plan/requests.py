@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from wsss.files import read_json
-from wsss.plan.jobs import shards_of
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
 from wsss.plan.resolve import PACKAGE
+from wsss.plan.shards import shards_of
 from wsss.stages import STAGES, setting
 
 TABLE = PACKAGE.parent.parent / "slurm" / "requests.csv"
