@@ -11,7 +11,7 @@ from importlib import metadata
 
 from packaging.requirements import Requirement
 
-# a graph of thousands of jobs is made of objects that stay: Python need not look through them all again and again
+# A large graph of jobs consists of objects that stay alive: collect garbage less often.
 gc.set_threshold(100_000, 50, 50)
 
 sys.path.insert(0, f"{PROJECT}/workflow")
@@ -105,9 +105,12 @@ except WsssError as error:
 
 # how it is computed stands here, not in the commands: a change of it makes nothing stale
 shell.prefix(
-    # a signal to all processes of a job is for its command to answer: the shell outlives it; the chart of run times in
-    # Snakemake's report is logarithmic, and a job shorter than a tick of file times has 0 seconds there, which empties it
-    "set -euo pipefail; sleep .02; trap : TERM INT;"
+    "set -euo pipefail;"
+    # Snakemake's report has a logarithmic chart of run times, which a job of 0 s leaves empty: wait for one tick of file
+    # times.
+    " sleep .02;"
+    # A signal reaches all processes of a job. The command answers it; the shell must outlive it.
+    " trap : TERM INT;"
     f" export WSSS_TEMPORARY='{' '.join(config['temporary'])}';"
     f' wsss() {{{{ PYTHONUTF8=1 PYTHONPATH={PACKAGE} {PYTHON} -m wsss.cli "$@"; }}}};'
     f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']};"
@@ -290,7 +293,7 @@ def no_such_target(w):
 def drawn_from(kind):
     """Return the files that a table, a figure or claims are drawn from.
 
-    The first one asked for says what all that was asked for will take.
+    The first call also announces the cost of everything that was asked for.
     """
 
     def files(w):

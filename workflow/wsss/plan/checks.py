@@ -322,7 +322,9 @@ def _shown(figure: Raw, at: tuple[str, int], place: Place) -> None:
         message = f"stage {stage} has no thresholds: leave 'stage' out, since only cam has them"
         raise place.wrong(message, *of_stage)
     if part == "series":
-        said = {key: (*at, key) for key in ("stage", "metric", "at")}
+        said: dict[str, Keys] = {}
+        for key in ("stage", "metric", "at"):
+            said[key] = (*at, key)
         _measured(papers.curve(entry), place, said)
 
 

@@ -4,7 +4,7 @@ A table cell is its column's settings, overridden by its row's, overridden by it
 
     {run, stage, metric, at, images, reported, ...}
 
-So a table that varies one thing says that one thing, where it is shortest to say.
+So a table that varies one setting states only that setting, in the column, row or cell where this is shortest.
 """
 
 from __future__ import annotations

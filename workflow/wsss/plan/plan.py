@@ -27,7 +27,8 @@ __all__ = ["PAPERS", "PRETRAINING", "Plan", "Run"]
 
 PAPERS = PACKAGE.parent / "papers"
 OLD_FOLDERS = ("seed", "metrics", "segment", "irnet", "irn", "irn_labels")  # of stages, before these had their names
-STAGE_ALONE = {"measure": ["measure"], "submission": []}  # of what these stages read, the content counts, no settings
+# the settings of their own that decide these stages; what they read counts by its content
+STAGE_ALONE = {"measure": ["measure"], "submission": []}
 
 
 class Plan:

@@ -118,7 +118,7 @@ def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
 def default(plan: Plan, dataset: str) -> list[str]:
     """List the targets that are made when none is named: those of the configuration's ``targets``.
 
-    Without these it is the data set's own, as far as their papers are configured.
+    Without these, the data set's own, as far as their papers are configured.
     """
     if asked := plan.config.get("targets"):
         return chosen(plan, dataset, _as_list(asked))
