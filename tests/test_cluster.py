@@ -11,9 +11,10 @@ import yaml
 
 from wsss import cluster, devices
 from wsss.errors import WsssError
-from wsss.plan import Plan, cost, extent, rates, requests, usage
+from wsss.plan import Plan, extent, rates, requests, usage
 from wsss.plan.outlook import Outlook
 from wsss.plan.runs import Run
+from wsss.plan.work import Work
 from wsss.stages import IN_SHARDS, TRAINED
 
 ROOT = Path(__file__).parent.parent
@@ -103,7 +104,7 @@ def test_a_site_that_cannot_be_used_is_told_before_the_first_job(monkeypatch):
 
 def test_what_does_not_fit_the_disk_is_refused_unless_it_is_temporary(plan, one_line, monkeypatch):
     monkeypatch.setattr(extent, "gigabytes", lambda work: 1e9)
-    work = cost.Work(plan, "voc12", [])
+    work = Work(plan, "voc12", [])
     one_line(lambda: extent.check_disk(work), "GB are free", "1,000,000,000 GB", "temporary: [scores]")
     plan.config["temporary"] = ["scores"]
     extent.check_disk(work)
@@ -131,7 +132,7 @@ def test_temporary_scores_are_gone_in_the_end_and_the_audit_says_so(workflow):
     assert list(rows) == ["train", "cam", "measure"]
     assert (rows["train"]["jobs"], rows["train"]["attempts"]) == ("2", "2")
     assert 0 < int(rows["train"]["peak_mb"]) < int(rows["train"]["asked_mb"])
-    assert usage.gpu_hours(cost.Work(plan, "shapes", ["seam_table2"])) == ""  # nothing has run on a GPU
+    assert usage.gpu_hours(Work(plan, "shapes", ["seam_table2"])) == ""  # nothing has run on a GPU
 
 
 def done(plan: Plan, run: Run, stage: str, file: str, **more) -> None:
@@ -181,7 +182,7 @@ def test_what_jobs_asked_for_is_what_their_rules_ask_for(plan):
 def test_a_training_that_official_weights_replace_takes_no_time(plan):
     official = Plan({**plan.config, "overrides": {"train": {"weights": "official.pth"}}})
     run = Run("voc12", "seam", "seam")
-    work = cost.Work(official, "voc12", [])
+    work = Work(official, "voc12", [])
     work.jobs = Outlook(official).jobs([official.metrics(run, 0, "cam")])
     work.counts = {"voc12": official.sizes("voc12")}
     on_gpu = {"host": "here", "device": "cuda:0"}
@@ -193,14 +194,12 @@ def test_a_training_that_official_weights_replace_takes_no_time(plan):
     assert rates.time_of(work) == ""
 
 
-def test_gpu_hours_follow_records_of_gpus(plan, monkeypatch):
-    job = next(job for job in Outlook(plan).jobs([plan.metrics(Run("voc12", "seam", "seam"), 0, "cam")]) if job.trains)
-    config = plan.stage_config(Run("voc12", "seam", "seam"), 0, "train")
-    record = {"machine": {"device": "cuda:0"}, "seconds": 3600.0, "config": config, "outputs": {}}
-    monkeypatch.setattr(usage, "_records", lambda plan, dataset: [(Path("record.json"), record)])
-    monkeypatch.setattr(usage, "job_of_record", lambda plan, path, record: job)
-    work = cost.Work(plan, "voc12", [])
-    work.jobs, work.counts = [job, job], {"voc12": {"train": 10582}}
-    assert usage.gpu_hours(work) == "GPU hours, at the pace of earlier runs on GPUs: seam 2.0."
-    record["machine"]["device"] = "cpu"
-    assert usage.gpu_hours(work) == ""
+@pytest.mark.parametrize(("device", "hours"), [("cuda:0", "2.0"), ("cuda:0, cuda:1", "4.0"), ("cpu", None)])
+def test_gpu_hours_follow_records_of_gpus(plan, device, hours):
+    run = Run("voc12", "seam", "seam")
+    work = Work(plan, "voc12", [])
+    job = next(job for job in Outlook(plan).jobs([plan.metrics(run, 0, "cam")]) if job.trains)
+    work.jobs, work.counts = [job, job], {"voc12": plan.sizes("voc12")}
+    done(plan, run, "train", "model.pt", seconds=3600.0, machine={"host": "here", "device": device})
+    said = f"GPU hours, at the pace of earlier runs on GPUs: seam {hours}."
+    assert usage.gpu_hours(work) == (said if hours else "")

@@ -14,6 +14,7 @@ from wsss.plan import Plan, cost, drawings, jobs, targets
 from wsss.plan.outlook import Outlook
 from wsss.plan.plan import PRETRAINING
 from wsss.plan.runs import Run
+from wsss.plan.work import Work, amount
 from wsss.schedule import Schedule
 from wsss.stages import STAGES
 
@@ -40,7 +41,7 @@ def stages(found: list[jobs.Job]) -> dict[str, int]:
 
 
 def told(plan: Plan, dataset: str, *asked: str) -> str:
-    return cost.describe(cost.Work(plan, dataset, asked))
+    return cost.describe(Work(plan, dataset, asked))
 
 
 def missing(plan: Plan, paths: list[str]) -> list[jobs.Job]:
@@ -71,7 +72,7 @@ def test_these_are_the_jobs_that_snakemake_plans(workflow, dataset):
             make_file(workflow.folder / name["weights"])
     available = targets.available(plan, dataset)
     planned = workflow.jobs("--config", "shards=3", "results=nothing", f"dataset={dataset}", "--", *available)
-    ours = stages(cost.Work(plan, dataset, available).jobs)
+    ours = stages(Work(plan, dataset, available).jobs)
     assert ours == {rule: n for rule, n in planned.items() if rule in STAGES and rule != "index"}
     assert ours["train"] > 30
 
@@ -129,10 +130,10 @@ def test_pretraining_is_counted_on_its_own_images(make_plan):
     five = {"epochs": 5, "steps": None, "batch_size": 32}
     own = {**shapes["pretraining"], "train": {**shapes["pretraining"]["train"], **five}}
     plan = make_plan(datasets={"shapes": {**shapes, "companions": {}, "pretraining": own}})
-    jobs_of_it = [job for job in cost.Work(plan, "shapes", ["seam_table2"]).jobs if job.paper == "pretraining"]
+    jobs_of_it = [job for job in Work(plan, "shapes", ["seam_table2"]).jobs if job.paper == "pretraining"]
     (job,) = jobs_of_it
     config = plan.stage_config(Run("shapes", *PRETRAINING), 0, "train")
-    assert cost.amount(job, config, plan.sizes("shapes")) == (155, 4960)  # 1,000 icons: 31 batches of 32 in each pass
+    assert amount(job, config, plan.sizes("shapes")) == (155, 4960)  # 1,000 icons: 31 batches of 32 in each pass
 
 
 def test_networks_that_start_at_random_are_named(make_plan):

@@ -225,6 +225,7 @@ def test_a_drawing_is_stale_when_settings_below_it_or_its_own_entry_have_changed
     otherwise["datasets"]["shapes"]["methods"]["cam"]["train"] = {"steps": 7}
     listed = {name: how for name, *_, how in state.listing(Plan(otherwise, FOLDER), "shapes")}
     assert listed["seam_table1"] == "stale: other settings or code of seam/baseline"
-    plan.papers["seam"]["tables"]["table1"]["caption"] += " Said otherwise."
-    listed = {name: how for name, *_, how in state.listing(plan, "shapes")}
+    reworded = Plan(config, FOLDER)
+    reworded.papers["seam"]["tables"]["table1"]["caption"] += " Said otherwise."
+    listed = {name: how for name, *_, how in state.listing(reworded, "shapes")}
     assert listed["seam_table1"] == "stale: its entry in the paper, or the code that draws it, has changed"

@@ -85,6 +85,8 @@ from wsss.plan import (
     usage,
 )
 from wsss.plan.runs import Run
+from wsss.plan.target import Target
+from wsss.plan.work import Work
 from wsss.plan.written import as_yaml, sections_as_yaml
 from wsss.stages import (
     IN_SHARDS,
@@ -304,17 +306,16 @@ def drawn_from(kind):
     return files
 
 
-@functools.cache
 def drawing(dataset, kind, word):
     """Return all that decides a table, a figure or claims on a data set."""
-    return cost.drawing_of(plan, dataset, targets.Target.of(kind, word))
+    return drawings.drawing(plan, dataset, Target.of(kind, word))
 
 
 def said_of(kind, key):
     """Return the title or caption of the table, figure or claims that the wildcards name."""
 
     def text(w):
-        return drawings.about(plan, targets.Target.of(kind, w.word))[key]
+        return drawings.about(plan, Target.of(kind, w.word))[key]
 
     return text
 
@@ -325,7 +326,7 @@ def announce_cost(word):
     if workflow.is_main_process:  # and no job of it, on a cluster
         asked = workflow.dag_settings.targets
         names = [word] if word else targets.named(plan, DATASET, asked)
-        work = cost.Work(plan, DATASET, names)
+        work = Work(plan, DATASET, names)
         if lacking := work.lacking():
             raise WorkflowError(
                 f"weights are missing: {', '.join(lacking)}; see README, Weights"
@@ -339,7 +340,7 @@ def announce_cost(word):
 def check_disk():
     """Refuse to start on a cluster what does not fit the disk."""
     names = targets.named(plan, DATASET, workflow.dag_settings.targets)
-    extent.check_disk(cost.Work(plan, DATASET, names))
+    extent.check_disk(Work(plan, DATASET, names))
 
 
 def stop_waiting():

@@ -50,10 +50,11 @@ def _targets(args: Namespace) -> None:
 def _cost(args: Namespace) -> None:
     """Say what has to be computed before targets can be written: trainings, images, and time where it is known."""
     from wsss.plan import cost, targets
+    from wsss.plan.work import Work
 
     plan, dataset = _plan(args)
     names = targets.chosen(plan, dataset, args.names) or targets.default(plan, dataset)
-    work = cost.Work(plan, dataset, names)
+    work = Work(plan, dataset, names)
     print(cost.describe(work) or "Nothing has to be computed.", flush=True)
     if lacking := work.lacking():
         raise WsssError(f"weights are missing: {', '.join(lacking)}; see README, Weights")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from wsss.errors import choose
@@ -22,8 +23,12 @@ AXES = ("column", "x", "y")  # keys of a figure that name a column of its table
 WITH_EXPONENTS = ("crf", "pamr")  # stages of which a picture shows one exponent; the metrics say which
 
 
+@functools.cache
 def drawing(plan: Plan, dataset: str, target: Target) -> Raw:
-    """Return everything that decides what is drawn for a data set: contents, and the digest of the code that draws."""
+    """Return everything that decides what is drawn for a data set: contents, and the digest of the code that draws.
+
+    It is found out once for all who ask: the cost, the states and the jobs.
+    """
     found = _contents(plan, dataset, target)
     entry_point = ENTRY_POINTS[target.kind]
     code = digest_of([entry_point], found)

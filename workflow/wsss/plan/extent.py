@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wsss.errors import WsssError
-from wsss.plan.cost import Work, amount_in
 from wsss.plan.jobs import Job
 from wsss.plan.requests import TABLE
+from wsss.plan.work import Work, amount_of
 from wsss.plan.written import read
 from wsss.stages import STAGES
 
@@ -42,7 +42,7 @@ def gigabytes(work: Work) -> float:
     images = 0
     for job in work.jobs:
         if STAGES[job.stage].makes == "scores":
-            _, covered = amount_in(work, job)
+            _, covered = amount_of(work, job)
             images += covered or 0
     return images * SCORES_MB / 1000
 

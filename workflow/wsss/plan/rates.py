@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import socket
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from wsss import stages
 from wsss.files import read_json
-from wsss.plan.cost import Work, amount, config_of
 from wsss.plan.jobs import Job, job_of
 from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
 from wsss.plan.sizes import Counts
+from wsss.plan.work import Work, amount, config_of
 from wsss.stages import STAGES
 
 Kind = tuple[str, ...]  # stage, method or network, and all else that decides the time of a step or an image
@@ -50,6 +50,28 @@ def units_of(job: Job, config: Raw, counts: Counts) -> int | None:
     return steps or images
 
 
+# ---- what is recorded
+
+
+def records(plan: Plan, dataset: str) -> Iterator[tuple[Job, Raw]]:
+    """Yield the jobs of runs on a data set that have left a record, each with its record."""
+    paths = plan.results.glob(f"{dataset}/*/*/seed*/*/*record.json")
+    for path in sorted(paths):
+        record = read_json(path)
+        if job := _job_of_record(plan, path, record):
+            yield job, record
+
+
+def _job_of_record(plan: Plan, path: Path, record: Raw) -> Job | None:
+    """Find the job that left a record, by the model, the shard or the metrics beside it."""
+    for output in record["outputs"]:
+        file = Path(output)
+        beside = f"{file.stem}.record.json"
+        if file.name == "model.pt" or beside == path.name:
+            return job_of(plan, plan.results / output)
+    return None
+
+
 class Pace:
     """The seconds that earlier jobs took per training step or image, by kind, and the hosts on which they ran."""
 
@@ -58,20 +80,28 @@ class Pace:
         self._seconds: dict[Kind, float] = defaultdict(float)
         self._units: dict[Kind, int] = defaultdict(int)
 
-    def learn(self, plan: Plan, path: Path, counts: Counts) -> None:
-        """Add the record of a job at ``path``, if it is of one that can be compared."""
-        record = read_json(path)
-        job = job_of_record(plan, path, record)
-        if job is None:
+    def learn(
+        self,
+        job: Job,
+        record: Raw,
+        units: int | None,
+        weight: int = 1,
+    ) -> None:
+        """Add the record of a job, if it is of one that can be compared.
+
+        Args:
+            job: the job.
+            record: its record.
+            units: what it did, see :func:`units_of`.
+            weight: how often its time counts; 0 leaves it out.
+        """
+        if not units or not weight:
             return
-        config = record["config"]
-        done = units_of(job, config, counts)
-        if done:
-            kind = kind_of(job, config)
-            self._seconds[kind] += record["seconds"]
-            self._units[kind] += done
-            host = record["machine"]["host"]
-            self.hosts.add(host)
+        kind = kind_of(job, record["config"])
+        self._seconds[kind] += record["seconds"] * weight
+        self._units[kind] += units
+        host = record["machine"]["host"]
+        self.hosts.add(host)
 
     def knows(self, kind: Kind) -> bool:
         """Tell whether a job of this kind has run."""
@@ -92,24 +122,46 @@ class Pace:
         return ", ".join(names)
 
 
-def measure(plan: Plan, counts: dict[str, Counts]) -> Pace:
-    """Measure the pace of earlier jobs on data sets, whose numbers of images are given, from their records."""
+def _once(record: Raw) -> int:
+    """Count the time of every job once."""
+    return 1
+
+
+def pace_of(
+    plan: Plan,
+    counts: dict[str, Counts],
+    weight: Callable[[Raw], int] = _once,
+) -> Pace:
+    """Return the pace of earlier jobs on data sets, from their records.
+
+    Args:
+        plan: the plan.
+        counts: the numbers of images, by data set.
+        weight: how often the time of a job counts, by its record.
+    """
     pace = Pace()
     for dataset, known in counts.items():
-        records = plan.results.glob(f"{dataset}/*/*/seed*/*/*record.json")
-        for path in sorted(records):
-            pace.learn(plan, path, known)
+        for job, record in records(plan, dataset):
+            units = units_of(job, record["config"], known)
+            pace.learn(job, record, units, weight(record))
     return pace
 
 
-def job_of_record(plan: Plan, path: Path, record: Raw) -> Job | None:
-    """Find the job that left a record, by the model, the shard or the metrics beside it."""
-    for output in record["outputs"]:
-        file = Path(output)
-        beside = f"{file.stem}.record.json"
-        if file.name == "model.pt" or beside == path.name:
-            return job_of(plan, plan.results / output)
-    return None
+def estimate(work: Work, jobs: Iterable[Job], pace: Pace) -> tuple[dict[str, float], list[Job]]:
+    """Estimate the seconds of jobs of some work by paper, and list the jobs whose time is not known."""
+    seconds: dict[str, float] = defaultdict(float)
+    unknown = []
+    for job in jobs:
+        config = config_of(work.plan, job)
+        kind = kind_of(job, config)
+        units = units_of(job, config, work.counts[job.dataset])
+        if units == 0:  # official weights take the place of a training
+            continue
+        if units is not None and pace.knows(kind):
+            seconds[job.paper] += pace.seconds(kind, units)
+        else:
+            unknown.append(job)
+    return seconds, unknown
 
 
 # ---- in words
@@ -117,33 +169,27 @@ def job_of_record(plan: Plan, path: Path, record: Raw) -> Job | None:
 
 def time_of(work: Work) -> str:
     """Estimate the time that jobs take, as a sentence, or say why that cannot be done; empty where they take none."""
-    pace = measure(work.plan, work.counts)
-    seconds = 0.0
-    unknown: dict[str, dict[str, None]] = defaultdict(dict)  # stage -> what tells its jobs apart
-    for job in work.jobs:
-        config = config_of(work.plan, job)
-        kind = kind_of(job, config)
-        units = units_of(job, config, work.counts[job.dataset])
-        if units == 0:  # official weights take the place of a training
-            continue
-        if units is not None and pace.knows(kind):
-            seconds += pace.seconds(kind, units)
-        else:
-            unknown[job.stage][kind[1]] = None
+    pace = pace_of(work.plan, work.counts)
+    seconds, unknown = estimate(work, work.jobs, pace)
     if not seconds and not unknown:
         return ""
     if not seconds:
         return "The time for that is not known, since none of it has run here yet."
-    about = duration(seconds)
+    about = duration(sum(seconds.values()))
     text = f"About {about}, one job after the other, at the pace of earlier runs on {pace.where()}."
-    return text + _not_counted(unknown)
+    return text + _not_counted(work, unknown)
 
 
-def _not_counted(unknown: dict[str, dict[str, None]]) -> str:
+def _not_counted(work: Work, unknown: list[Job]) -> str:
     """Name the jobs whose time is not known, by stage; nothing where there are none."""
     if not unknown:
         return ""
-    named = [_named(stage, words) for stage, words in unknown.items()]
+    stages_of_them: dict[str, dict[str, None]] = defaultdict(dict)  # stage -> what tells its jobs apart
+    for job in unknown:
+        config = config_of(work.plan, job)
+        word, *_ = _words(job, config)
+        stages_of_them[job.stage][word] = None
+    named = [_named(stage, words) for stage, words in stages_of_them.items()]
     return f" Not counted, because not measured yet: {', '.join(named)}."
 
 
