@@ -58,6 +58,35 @@ def test_a_chart_says_in_words_what_it_shows():
     )
 
 
+def test_a_curve_is_described_by_the_points_that_have_a_value():
+    figure, axis = plt.subplots()
+    nothing = float("nan")
+    axis.plot([0, 0.5, 1], [nothing] * 3, label="CAM")  # no true positive at any threshold
+    axis.plot([0, 0.5, 0.75, 1], [1, 3, 2, nothing], label="SEAM")
+    axis.set(xlabel="threshold", ylabel="under-activation")
+    says = describe(figure)
+    plt.close(figure)
+    assert says == "under-activation over threshold. CAM: no value; SEAM: 1 at 0, 2 at 0.75, highest 3 at 0.5."
+
+
+@pytest.mark.parametrize(
+    ("label", "cell", "says"),
+    [
+        ("masks", {"metric": "miou"}, "masks, mIoU (%)"),
+        ("objects", {"metric": "map"}, "objects, AP50 (%)"),
+        ("dog", {"metric": "iou", "class": "dog"}, "dog, IoU of dog (%)"),
+        ("CAM", {"metric": "precision", "scale": 1}, "CAM, precision"),
+        ("test (%)", {"metric": "miou"}, "test (%)"),
+    ],
+)
+def test_an_axis_of_dots_says_what_was_measured_and_in_what_unit(label, cell, says):
+    row = {"label": "one", "cells": [{**cell, "reported": 0.5}]}
+    figure = charts.table_dots({"columns_shown": [{"key": "a", "label": label}], "rows": [row]})
+    shown = figure.axes[0].get_xlabel()
+    plt.close(figure)
+    assert shown == says
+
+
 def test_a_grid_of_pictures_names_its_columns():
     figure, axes = plt.subplots(2, 4)
     for i, axis in enumerate(axes.flat):

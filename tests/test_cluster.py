@@ -11,7 +11,7 @@ import yaml
 
 from wsss import cluster, devices
 from wsss.errors import WsssError
-from wsss.plan import Plan, cost, extent, requests, usage
+from wsss.plan import Plan, cost, extent, rates, requests, usage
 from wsss.plan.outlook import Outlook
 from wsss.plan.runs import Run
 from wsss.stages import IN_SHARDS, TRAINED
@@ -132,6 +132,65 @@ def test_temporary_scores_are_gone_in_the_end_and_the_audit_says_so(workflow):
     assert (rows["train"]["jobs"], rows["train"]["attempts"]) == ("2", "2")
     assert 0 < int(rows["train"]["peak_mb"]) < int(rows["train"]["asked_mb"])
     assert usage.gpu_hours(cost.Work(plan, "shapes", ["seam_table2"])) == ""  # nothing has run on a GPU
+
+
+def done(plan: Plan, run: Run, stage: str, file: str, **more) -> None:
+    """Leave the record of a job as if it had run."""
+    home = plan.folder(run, 0) / stage
+    name = "record.json" if file == "model.pt" else f"{Path(file).stem}.record.json"
+    record = {
+        "command": stage,
+        "argv": ["wsss", stage, "--workers", "2"],
+        "config": plan.stage_config(run, 0, stage),
+        "outputs": {f"{home}/{file}": ""},
+        "seconds": 60.0,
+        "attempts": {"number": 1},
+        "machine": {"host": "here", "device": "cpu"},
+        "peak_memory_mib": {"process": 100, "children": 10},
+        **more,
+    }
+    home.mkdir(parents=True, exist_ok=True)
+    (home / name).write_text(json.dumps(record))
+
+
+def test_what_jobs_asked_for_is_what_their_rules_ask_for(plan):
+    run = Run("voc12", "seam", "seam")  # its walk has no CRF, its prediction has one
+    done(plan, run, "walk", "rest-0-of-1.zip")
+    done(plan, run, "predict", "val-0-of-1.zip")
+    done(plan, run, "measure", "cam_measured.json")
+    with usage.write_efficiency(plan, "voc12").open() as stream:
+        asked = {row["rule"]: (int(row["asked_minutes"]), int(row["asked_mb"])) for row in csv.DictReader(stream)}
+    workers = plan.config["workers"]
+    assert asked == {
+        "walk": (
+            requests.minutes(plan, "walk", "voc12", "rest-0-of-1"),
+            requests.megabytes(plan, "walk", "voc12"),
+        ),
+        "predict": (
+            requests.minutes(plan, "predict", "voc12", "val-0-of-1"),
+            requests.megabytes(plan, "predict", "voc12", workers),
+        ),
+        "measure": (
+            requests.minutes(plan, "measure", "voc12", "measured"),
+            requests.megabytes(plan, "measure", "voc12"),
+        ),
+    }
+    assert asked["measure"][0] < requests.minutes(plan, "measure", "voc12")  # fewer than all images
+
+
+def test_a_training_that_official_weights_replace_takes_no_time(plan):
+    official = Plan({**plan.config, "overrides": {"train": {"weights": "official.pth"}}})
+    run = Run("voc12", "seam", "seam")
+    work = cost.Work(official, "voc12", [])
+    work.jobs = Outlook(official).jobs([official.metrics(run, 0, "cam")])
+    work.counts = {"voc12": official.sizes("voc12")}
+    on_gpu = {"host": "here", "device": "cuda:0"}
+    done(official, run, "cam", "measured-0-of-1.npz", machine=on_gpu)
+    done(official, run, "measure", "cam_measured.json")
+    assert rates.time_of(work) == "About 2 min, one job after the other, at the pace of earlier runs on here."
+    assert usage.gpu_hours(work) == "GPU hours, at the pace of earlier runs on GPUs: seam 0.0."
+    work.jobs = work.of_stage("train")
+    assert rates.time_of(work) == ""
 
 
 def test_gpu_hours_follow_records_of_gpus(plan, monkeypatch):

@@ -124,6 +124,17 @@ def test_only_what_is_missing_counts_and_what_lies_below_it(make_plan):
     assert "1 training        7 steps" in told(longer, "shapes", "seam_table2")
 
 
+def test_pretraining_is_counted_on_its_own_images(make_plan):
+    shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
+    five = {"epochs": 5, "steps": None, "batch_size": 32}
+    own = {**shapes["pretraining"], "train": {**shapes["pretraining"]["train"], **five}}
+    plan = make_plan(datasets={"shapes": {**shapes, "companions": {}, "pretraining": own}})
+    jobs_of_it = [job for job in cost.Work(plan, "shapes", ["seam_table2"]).jobs if job.paper == "pretraining"]
+    (job,) = jobs_of_it
+    config = plan.stage_config(Run("shapes", *PRETRAINING), 0, "train")
+    assert cost.amount(job, config, plan.sizes("shapes")) == (155, 4960)  # 1,000 icons: 31 batches of 32 in each pass
+
+
 def test_networks_that_start_at_random_are_named(make_plan):
     assert "at random" not in told(make_plan(), "shapes", "overview_refinement", "occse_table1")
     shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
@@ -167,7 +178,10 @@ def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):
 
 def test_sizes_come_from_the_index_or_are_known_or_are_not(make_plan):
     plan = make_plan()
-    assert plan.sizes("shapes") == {"train": 400, "measured": 120, "val": 80, "rest": 280}
+    known = {"train": 400, "measured": 120, "val": 80, "rest": 280}
+    assert plan.sizes("shapes") == {**known, "pretraining": 1000}
+    plan.config["datasets"]["shapes"]["pretraining"].pop("images")
+    assert plan.sizes("shapes") == {**known, "pretraining": 400}
     assert plan.sizes("voc12") == {"train": 10582, "measured": 1464, "val": 1449, "rest": 9118}
     make_file(plan.data("voc12") / "index.csv", "id,split\na,train;train_aug\nb,train_aug\nc,val\n")
     assert plan.sizes("voc12") == {"train": 2, "measured": 1, "val": 1, "rest": 1}
@@ -197,7 +211,12 @@ def test_names_are_found_in_what_was_asked_for(make_plan):
     folder = targets.folders(plan, "shapes")["seam_table2"]
     assert targets.named(plan, "shapes", ["seam_table2"]) == ["seam_table2"]
     assert targets.named(plan, "shapes", [f"{folder}/table.csv"]) == ["seam_table2"]
-    assert targets.named(plan, "shapes", []) == plan.dataset("shapes")["targets"]
+    usual = plan.dataset("shapes")["targets"]
+    page = str(plan.results / "shapes/report/index.html")
+    assert targets.named(plan, "shapes", []) == usual
+    assert targets.named(plan, "shapes", ["all"]) == targets.named(plan, "shapes", [page]) == usual
+    assert targets.named(plan, "shapes", ["all", "acr_strategy"]) == [*usual, "acr_strategy"]
+    assert targets.named(plan, "shapes", [f"{folder}/table.csv", page, "acr_strategy"]) == [*usual, "acr_strategy"]
     assert targets.named(plan, "shapes", ["results/shapes/seam/baseline/seed0/train/model.pt"]) == []
 
 

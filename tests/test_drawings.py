@@ -104,6 +104,15 @@ def test_values_of_other_settings_are_not_compared_with_published_ones(config):
     assert shapes["not_comparable"] == "data set shapes, backbone tiny"
 
 
+def test_no_run_on_the_papers_own_data_departs_from_its_paper(config):
+    """Also those that start from another run, which the paper file and the settings name in other words."""
+    papers = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    every = Plan({**config, "papers": papers}, FOLDER)
+    departing = {run.word: every.departures(run) for run in every.runs.on("voc12")}
+    assert {word: keys for word, keys in departing.items() if keys} == {}
+    assert len(departing) > 60
+
+
 def test_a_network_is_listed_with_the_runs_that_are_made_with_it(config):
     every = Plan({**config, "papers": [*config["papers"], "overview"]}, FOLDER)
     (entry,) = [e for e in state.entries(every, "shapes") if e["name"] == "overview_segmentation"]

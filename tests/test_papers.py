@@ -282,6 +282,14 @@ def test_a_mistake_is_named_with_its_line(mistaken_paper, old, new, message):
     mistaken_paper(SMALL, old, new, message)
 
 
+@pytest.mark.parametrize("kind", ["class_bars", "threshold_curve"])
+def test_a_point_that_a_stage_has_not_is_named_before_anything_is_drawn(mistaken_paper, kind):
+    drawn = f"    kind: {kind}\n    series:\n      - {{label: CAM, run: first, at: best}}\n"
+    text = SMALL.replace("    kind: table_dots\n", drawn).replace("    table: t\n    column: a\n", "")
+    message = r"a\.yaml, figure f: stage cam has no operating point 'bset': give best, highest or fixed \(line 21\)"
+    mistaken_paper(text, "at: best", "at: bset", message)
+
+
 def test_a_paper_s_name_has_no_underscore(tmp_path):
     path = tmp_path / "small_one.yaml"
     path.write_text(SMALL)

@@ -362,6 +362,20 @@ def test_pretraining_has_images_of_its_own(make_plan):
         plan.check("shapes")
 
 
+def test_a_run_with_the_settings_of_pretraining_learns_from_its_own_images(make_plan):
+    """On other images it is another network, so it has a folder of its own; on the same images it shares one."""
+    for images, owner in (("icons", "a/first"), ("train", "pretraining/classifier")):
+        own = {"method": "cam", "images": images}
+        about = shapes(pretraining=own)
+        tiny = {**about["shapes"]["stand_ins"]["resnet38d"], "weights": None}
+        about["shapes"]["stand_ins"] = dict.fromkeys(about["shapes"]["stand_ins"], tiny)
+        plan = make_plan(datasets=about)
+        plan.check("shapes")
+        run = Run("shapes", "a", "first")
+        assert plan.owner(run, "train").word == owner
+        assert plan.model(run, 0) == Path(f"results/shapes/{owner}/seed0/train/model.pt")
+
+
 def test_pseudo_label_images_split_into_measured_ones_and_the_rest(make_plan):
     plan = make_plan(shards=2)
     plan.config["datasets"]["shapes"]["splits"] = {"train": "train", "measured": "train", "val": "val"}
@@ -382,6 +396,8 @@ def test_shards_that_are_there_stay_when_another_number_is_configured(make_plan,
     cam.mkdir(parents=True)
     (cam / "measured-0-of-2.npz").touch()  # one of two: not whole
     assert len(cut.shards(cam, "cam", "shapes", "train")) == 3
+    (cam / "measured-0-of-10.npz").touch()  # nor is this
+    (cam / "measured-0-of-1.record.json").touch()
     (cam / "measured-1-of-2.npz").touch()
     assert len(cut.shards(cam, "cam", "shapes", "train")) == len(cut.shards(crf, "crf", "shapes", "train")) == 2
     assert len(cut.shards(cam, "cam", "shapes", "val")) == 3

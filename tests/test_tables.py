@@ -13,10 +13,11 @@ from toys import metrics_file
 
 from wsss.errors import WsssError
 from wsss.plan import Plan, drawings, targets
+from wsss.report.badges import badge
 from wsss.report.cells import Cell, read_cell
 from wsss.report.filled import verdicts
 from wsss.report.notes import Reasons, nth_letter
-from wsss.report.rendering import html, latex
+from wsss.report.rendering import html, latex, markdown
 from wsss.report.tables import write_table
 
 ROOT = Path(__file__).parent.parent
@@ -81,6 +82,22 @@ def test_a_number_without_value_says_so(tmp_path):
     path = metrics_file(tmp_path / "m.json", 0.4, under=float("nan"))
     cell = read_cell({"metrics": [path], "at": "fixed", "metric": "under", "reported": 1.0})
     assert (cell.mean, cell.verdict) == (None, "under has no value here")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "mark", "word"),
+    [
+        ("not", "✗", "not reproduced"),
+        ("not comparable: data set shapes", "–", "not comparable"),
+        ("under has no value here", "–", "no value"),  # computed: no pixel was rightly found
+        ("no value in somebody 2019", "–", "no value"),
+        ("no value reported, none asked for", "–", "no value"),
+        ("paper occse is not among those configured", "–", "not computed"),
+    ],
+)
+def test_a_verdict_has_a_mark_and_a_word(verdict, mark, word):
+    found = badge(verdict)
+    assert (found.mark, found.word) == (mark, word)
 
 
 # ---- tables
@@ -203,6 +220,12 @@ def test_latex_escapes_what_it_would_read():
     assert latex("what `a_b` packs") == r"what \texttt{a\_b} packs"
     assert html("`a` < `b`") == "<code>a</code> &lt; <code>b</code>"
     assert latex(r"a\b{c}~^&") == r"a\textbackslash{}b\{c\}\textasciitilde{}\textasciicircum{}\&"
+
+
+def test_markdown_leaves_code_as_it_is():
+    assert markdown("a_b | `train.may_skip` * c") == r"a\_b \| `train.may_skip` \* c"
+    assert markdown("`a_b`, `c | d`") == r"`a_b`, `c \| d`"
+    assert markdown("a lone ` and_more") == r"a lone ` and\_more"
 
 
 def test_html_escapes_and_scrolls(table, tmp_path):

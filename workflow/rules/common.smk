@@ -11,7 +11,7 @@ from importlib import metadata
 
 from packaging.requirements import Requirement
 
-# a graph of thousands of jobs is made of objects that stay: Python need not look through them all again and again
+# A large graph of jobs consists of objects that stay alive: collect garbage less often.
 gc.set_threshold(100_000, 50, 50)
 
 sys.path.insert(0, f"{PROJECT}/workflow")
@@ -93,7 +93,6 @@ from wsss.stages import (
     SUFFIXES,
     TRAINED,
     kind_learnt_from,
-    setting,
 )
 
 try:
@@ -106,9 +105,12 @@ except WsssError as error:
 
 # how it is computed stands here, not in the commands: a change of it makes nothing stale
 shell.prefix(
-    # a signal to all processes of a job is for its command to answer: the shell outlives it; the chart of run times in
-    # Snakemake's report is logarithmic, and a job shorter than a tick of file times has 0 seconds there, which empties it
-    "set -euo pipefail; sleep .02; trap : TERM INT;"
+    "set -euo pipefail;"
+    # Snakemake's report has a logarithmic chart of run times, which a job of 0 s leaves empty: wait for one tick of file
+    # times.
+    " sleep .02;"
+    # A signal reaches all processes of a job. The command answers it; the shell must outlive it.
+    " trap : TERM INT;"
     f" export WSSS_TEMPORARY='{' '.join(config['temporary'])}';"
     f' wsss() {{{{ PYTHONUTF8=1 PYTHONPATH={PACKAGE} {PYTHON} -m wsss.cli "$@"; }}}};'
     f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']};"
@@ -296,7 +298,7 @@ def no_such_target(w):
 def drawn_from(kind):
     """Return the files that a table, a figure or claims are drawn from.
 
-    The first one asked for says what all that was asked for will take.
+    The first call also announces the cost of everything that was asked for.
     """
 
     def files(w):
@@ -420,7 +422,7 @@ def megabytes(rule):
 
     @signed
     def number(w, attempt):
-        several = rule in STAGES and has_processes(w, rule)
+        several = rule in STAGES and in_processes(w, rule)
         found = requests.megabytes(
             plan, rule, w.dataset, config["workers"] if several else 0, attempt
         )
@@ -429,12 +431,11 @@ def megabytes(rule):
     return number
 
 
-def has_processes(w, stage):
-    """A job works in several processes: always, or where its settings have a CRF beside the network."""
-    asked = STAGES[stage].processes
-    if isinstance(asked, bool):
-        return asked
-    return bool(setting(plan.resolve(run_of(w)), asked))
+def in_processes(w, stage):
+    """The job that the wildcards name works in several processes."""
+    by_settings = isinstance(STAGES[stage].processes, str)
+    settings = plan.resolve(run_of(w)) if by_settings else {}  # the index has no run
+    return requests.has_processes(stage, settings)
 
 
 def threads(stage):
@@ -442,7 +443,7 @@ def threads(stage):
     least = config["threads"] if STAGES[stage].network else 1
 
     def number(w):
-        return max(least, config["workers"] if has_processes(w, stage) else 1)
+        return max(least, config["workers"] if in_processes(w, stage) else 1)
 
     return signed(number) if isinstance(STAGES[stage].processes, str) else number(None)
 

@@ -34,7 +34,10 @@ def project_folder():
 
 
 def configuration_of_module(given):
-    """The project's configuration under that of the workflow around it, which says less or, without `config:`, more."""
+    """Return the project's configuration with the changes of the workflow around it.
+
+    With `config:` that workflow gives only its changes; without it, its whole configuration, whose other keys are dropped.
+    """
     own = load_configfile(OWN_CONFIG)
     if not workflow.modifier.skip_configfile:
         return {key: value for key, value in given.items() if key in own}

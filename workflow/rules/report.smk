@@ -16,7 +16,7 @@ for word, names in targets.words(plan, DATASET).items():
 if not IS_MODULE:  # a file without a suffix may be made by the workflow around it
 
     rule unknown:
-        """What is asked for by any other word: says so."""
+        """Reject a word that names no target."""
         input:
             no_such_target,
         output:

@@ -44,7 +44,10 @@ class Result(NamedTuple):
         return found
 
     def chosen(self) -> str | None:
-        """Describe the epochs of the classifier out of which the one that this rests on was chosen on masks."""
+        """Name the epochs among which the classifier behind this result was selected on masks.
+
+        None if the last epoch was kept.
+        """
         config = self.plan.resolve(self.run)
         if "train" not in sections(self.stage, config):
             return None

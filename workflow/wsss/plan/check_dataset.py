@@ -1,4 +1,4 @@
-"""Checks of a data set's entry in the configuration: a name that stands for nothing would be said in vain."""
+"""Check the names in a data set's entry: a setting for a name that does not exist would have no effect."""
 
 from __future__ import annotations
 

@@ -321,6 +321,11 @@ def _shown(figure: Raw, at: tuple[str, int], place: Place) -> None:
     if figure["kind"] == "threshold_curve" and stage != "cam":
         message = f"stage {stage} has no thresholds: leave 'stage' out, since only cam has them"
         raise place.wrong(message, *of_stage)
+    if part == "series":
+        said: dict[str, Keys] = {}
+        for key in ("stage", "metric", "at"):
+            said[key] = (*at, key)
+        _measured(papers.curve(entry), place, said)
 
 
 def _of_table(figure: Raw, place: Place) -> None:

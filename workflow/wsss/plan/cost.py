@@ -144,18 +144,19 @@ def amount(job: Job, config: Raw, counts: Counts) -> tuple[int | None, int | Non
         return 0, 0
     if job.trains:
         settings = stages.training(job.stage, config)
-        return _amount_of_training(settings, counts)
+        role = "pretraining" if job.of_run.is_pretraining else "train"
+        return _amount_of_training(settings, counts.get(role))
     if job.part not in counts:
         return 0, None
     images = counts[job.part] / job.shards
     return 0, round(images)
 
 
-def _amount_of_training(settings: Any, counts: Counts) -> tuple[int | None, int | None]:
-    """Count (optimisation steps, images) of a training; None where the number of images is not known yet."""
-    if "train" not in counts:
+def _amount_of_training(settings: Any, images: int | None) -> tuple[int | None, int | None]:
+    """Count (optimisation steps, images) of a training on so many images; None where their number is not known yet."""
+    if images is None:
         return settings["steps"], None
-    schedule = Schedule(counts["train"], settings)
+    schedule = Schedule(images, settings)
     return schedule.steps, schedule.images
 
 

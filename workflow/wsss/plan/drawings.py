@@ -138,17 +138,11 @@ def figure(
         whole = table(plan, on, paper, spec["table"])
         drawn |= _cut(whole, spec)
     if "series" in spec:
-        curves = map(_curve, spec["series"])
+        curves = map(papers.curve, spec["series"])
         drawn["series"] = [with_metrics(plan, on, paper, curve) for curve in curves]
     if "columns" in spec:
         drawn |= _pictures(plan, on, paper, spec)
     return drawn
-
-
-def _curve(entry: Raw) -> Raw:
-    """Complete a curve with the settings of a cell that it does not say."""
-    column = {"key": "", **entry}
-    return papers.cell({}, column) | entry
 
 
 def _cut(drawn: Raw, spec: Raw) -> Raw:

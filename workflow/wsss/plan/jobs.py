@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wsss.plan.plan import Plan
 from wsss.plan.runs import Run
+from wsss.plan.shards import shards_of
 from wsss.stages import STAGES
 
 
@@ -60,15 +61,16 @@ class Job:
         return part
 
     @property
+    def images(self) -> str:
+        """The images it works on, as requests are asked about them: a shard, or a role; empty for all images."""
+        if STAGES[self.stage].in_shards:
+            return self.stem
+        return self.part if self.stage == "measure" else ""
+
+    @property
     def shards(self) -> int:
         """The number of shards, this one included."""
         return shards_of(self.stem)
-
-
-def shards_of(name: str) -> int:
-    """Return the number of shards that ``part-i-of-n`` tells; 1 for a name that tells none."""
-    _, told, number = name.rpartition("-of-")
-    return int(number) if told else 1
 
 
 def job_of(plan: Plan, path: str | Path) -> Job | None:

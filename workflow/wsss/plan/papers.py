@@ -4,7 +4,7 @@ A table cell is its column's settings, overridden by its row's, overridden by it
 
     {run, stage, metric, at, images, reported, ...}
 
-So a table that varies one thing says that one thing, where it is shortest to say.
+So a table that varies one setting states only that setting, in the column, row or cell where this is shortest.
 """
 
 from __future__ import annotations
@@ -116,6 +116,12 @@ def cell(row: Raw, column: Raw) -> Raw:
         if key in values:
             merged[kind] = values[key]
     return _with_defaults(merged)
+
+
+def curve(entry: Raw) -> Raw:
+    """Complete a curve, or a group of bars, with the settings of a cell that it does not say."""
+    column = {"key": "", **entry}
+    return cell({}, column) | entry
 
 
 def _with_defaults(cell: Raw) -> Raw:

@@ -18,6 +18,7 @@ from wsss.plan.layers import Raw
 from wsss.plan.references import replace_references
 from wsss.plan.resolve import PACKAGE
 from wsss.plan.runs import PRETRAINING, Run, Runs
+from wsss.plan.shards import shards_there
 from wsss.plan.sizes import Counts, sizes
 from wsss.plan.written import read
 from wsss.stages import STAGES
@@ -26,7 +27,8 @@ __all__ = ["PAPERS", "PRETRAINING", "Plan", "Run"]
 
 PAPERS = PACKAGE.parent / "papers"
 OLD_FOLDERS = ("seed", "metrics", "segment", "irnet", "irn", "irn_labels")  # of stages, before these had their names
-STAGE_ALONE = {"measure": ["measure"], "submission": []}  # of what these stages read, the content counts, no settings
+# the settings of their own that decide these stages; what they read counts by its content
+STAGE_ALONE = {"measure": ["measure"], "submission": []}
 
 
 class Plan:
@@ -229,7 +231,10 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def owner(self, run: Run, stage: str, *extra: str) -> Run:
-        """Find the first declared run with the same settings of ``stage`` (and ``extra``). Its folder is shared."""
+        """Find the first declared run with the same images and settings of ``stage`` (and ``extra``).
+
+        Its folder is shared.
+        """
         key = self._key(run, stage, extra)
         for other in self.runs.on(run.dataset):
             if self._key(other, stage, extra) == key:
@@ -238,10 +243,13 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def _key(self, run: Run, stage: str, extra: tuple[str, ...]) -> str:
-        """Return the digest of a stage's settings. A model of another run counts by its own settings."""
+        """Return the digest of a stage's splits and settings. A model of another run counts by its own settings."""
         config = self.runs.resolve(run)
+        splits = self.runs.splits(run)
         sections = {*stages.sections(stage, config), *extra}
-        known = [self._section_key(run, name) for name in sorted(sections)]
+        known = [json.dumps(splits, sort_keys=True)]
+        for name in sorted(sections):
+            known.append(self._section_key(run, name))
         return digest("\n".join(known))
 
     @functools.cache  # noqa: B019
@@ -354,19 +362,6 @@ class Plan:
             for cell in papers.cells(spec):
                 if cell.get("run"):
                     yield paper, cell
-
-
-def shards_there(home: Path, part: str) -> int:
-    """Count the shards of a part in a folder, if all of them are there; else 0."""
-    first = min(home.glob(f"{part}-0-of-*.[nz][pi][zp]"), default=None)
-    if first is None:
-        return 0
-    n = int(first.stem.rpartition("-")[2])
-    for i in range(n):
-        shard = home / f"{part}-{i}-of-{n}{first.suffix}"
-        if not shard.is_file():
-            return 0
-    return n
 
 
 def _picked(config: Raw, sections: Iterable[str]) -> Raw:

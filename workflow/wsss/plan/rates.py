@@ -116,7 +116,7 @@ def job_of_record(plan: Plan, path: Path, record: Raw) -> Job | None:
 
 
 def time_of(work: Work) -> str:
-    """Estimate the time that jobs take, as a sentence, or say why that cannot be done."""
+    """Estimate the time that jobs take, as a sentence, or say why that cannot be done; empty where they take none."""
     pace = measure(work.plan, work.counts)
     seconds = 0.0
     unknown: dict[str, dict[str, None]] = defaultdict(dict)  # stage -> what tells its jobs apart
@@ -124,10 +124,14 @@ def time_of(work: Work) -> str:
         config = config_of(work.plan, job)
         kind = kind_of(job, config)
         units = units_of(job, config, work.counts[job.dataset])
+        if units == 0:  # official weights take the place of a training
+            continue
         if units is not None and pace.knows(kind):
             seconds += pace.seconds(kind, units)
         else:
             unknown[job.stage][kind[1]] = None
+    if not seconds and not unknown:
+        return ""
     if not seconds:
         return "The time for that is not known, since none of it has run here yet."
     about = duration(seconds)

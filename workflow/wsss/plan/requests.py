@@ -12,9 +12,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from wsss.files import read_json
-from wsss.plan.jobs import shards_of
+from wsss.plan.layers import Raw
 from wsss.plan.plan import Plan
 from wsss.plan.resolve import PACKAGE
+from wsss.plan.shards import shards_of
+from wsss.stages import STAGES, setting
 
 TABLE = PACKAGE.parent.parent / "slurm" / "requests.csv"
 CLASSES = {"voc": 20, "coco": 80}  # of builders, before there is an index
@@ -104,7 +106,7 @@ def minutes(
         plan: the plan.
         rule: name of the rule.
         dataset: the data set.
-        shard: ``part-i-of-n`` of a job that works on a shard, ``part`` of one that works on all images of it.
+        shard: ``part-i-of-n`` of a job that works on a shard, ``part`` of one that works on all images of a part.
         attempt: 1 for the first try.
         trains: the job trains a network.
     """
@@ -129,6 +131,14 @@ def is_small(plan: Plan, dataset: str) -> bool:
     """Tell whether a data set is drawn: its jobs are quick."""
     builder = plan.dataset(dataset)["builder"]
     return bool(builder == "shapes")
+
+
+def has_processes(stage: str, settings: Raw) -> bool:
+    """Tell whether a job works in several processes: always, or where its settings have a CRF beside the network."""
+    asked = STAGES[stage].processes
+    if isinstance(asked, bool):
+        return asked
+    return bool(setting(settings, asked))
 
 
 @functools.cache

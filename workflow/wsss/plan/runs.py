@@ -91,11 +91,6 @@ class Runs:
     @functools.cache  # noqa: B019  runs live as long as the process
     def resolve(self, run: Run) -> Raw:
         """Resolve all settings of a run. References name the paper and the run they mean, also the run itself."""
-
-        def in_full(paper: str, name: str) -> str:
-            other = run.beside(paper or run.paper, name or run.name)
-            return REFERENCE + other.word
-
         spec = self.dataset(run.dataset)
         config = resolve(
             self._method(run),
@@ -105,8 +100,7 @@ class Runs:
         )
         if run.is_pretraining:
             config = _from_scratch(config)
-        named = replace_references(config, in_full)
-        return dict(named)
+        return _with_full_references(run, config)
 
     @functools.cache  # noqa: B019
     def departures(self, run: Run) -> list[str]:
@@ -131,7 +125,8 @@ class Runs:
             self._of_method(run, method),
             self._of_paper(run),
         ]
-        return resolve(method, layers)
+        config = resolve(method, layers)
+        return _with_full_references(run, config)
 
     # ---- who says what of a run
 
@@ -211,6 +206,17 @@ class Runs:
         if not run.is_pretraining:
             return False
         return "pretraining" in self.dataset(run.dataset)
+
+
+def _with_full_references(run: Run, config: Raw) -> Raw:
+    """Return the settings of a run with references that name the paper and the run they mean, also the run itself."""
+
+    def in_full(paper: str, name: str) -> str:
+        other = run.beside(paper or run.paper, name or run.name)
+        return REFERENCE + other.word
+
+    named = replace_references(config, in_full)
+    return dict(named)
 
 
 def _from_scratch(config: Raw) -> Raw:

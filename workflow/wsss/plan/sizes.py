@@ -17,15 +17,21 @@ PUBLISHED = {  # images of the lists that are downloaded, or expected, but not i
 
 
 def sizes(spec: Raw, index: Path) -> Counts:
-    """Count the images of each part (``measured``, ``rest``, ``val``) and of ``train``; unknown parts are left out.
+    """Count the images of each part (``measured``, ``rest``, ``val``), of ``train`` and of ``pretraining``.
+
+    Unknown numbers are left out.
 
     Args:
         spec: the data set's entry in the configuration.
         index: the table of its images, if it has been made.
     """
     counts = _splits(spec, index)
+    splits = dict(spec["splits"])
+    if "pretraining" in spec:
+        own = spec["pretraining"]
+        splits["pretraining"] = own.get("images") or splits["train"]
     found = {}
-    for role, split in spec["splits"].items():
+    for role, split in splits.items():
         if split in counts:
             found[role] = counts[split]
     train = found.get("train")

@@ -116,13 +116,12 @@ def chosen(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
 
 
 def default(plan: Plan, dataset: str) -> list[str]:
-    """List the tables and figures that are made when no target is named.
+    """List the targets that are made when none is named: those of the configuration's ``targets``.
 
-    It is what ``targets`` of the configuration says, else those of the data set's whose papers are configured.
+    Without these, the data set's own, as far as their papers are configured.
     """
     if asked := plan.config.get("targets"):
-        words = _as_list(asked)
-        return chosen(plan, dataset, words)
+        return chosen(plan, dataset, _as_list(asked))
     spec = plan.dataset(dataset)
     own = _as_list(spec.get("targets", EVERYTHING))
     known = {*plan.papers, EVERYTHING, claims.NAME}
@@ -138,18 +137,20 @@ def _as_list(words: str | list[str]) -> list[str]:
 
 
 def named(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
-    """Return the targets among what Snakemake is asked for: by word, by a file of theirs, or those of no name."""
+    """Return the targets that a Snakemake command line asks for, by word or by one of their files.
+
+    They are the default ones if it names none, and also these where ``all`` or the page is among its names.
+    """
     texts = list(map(str, asked))
-    if _mean_default(plan, dataset, texts):
-        return default(plan, dataset)
     known = words(plan, dataset)
-    found = [text for text in texts if text in known]
+    found = default(plan, dataset) if _mean_default(plan, dataset, texts) else []
+    found += [text for text in texts if text in known]
     found += _with_files(plan, dataset, texts)
     return chosen(plan, dataset, found)
 
 
 def _mean_default(plan: Plan, dataset: str, texts: list[str]) -> bool:
-    """Tell whether Snakemake is asked for nothing by name: for no file, for ``all``, or for the page."""
+    """Tell whether Snakemake is asked for what is made by default: for no file, for ``all``, or for the page."""
     if not texts or "all" in texts:
         return True
     page = plan.results / dataset / "report" / "index.html"

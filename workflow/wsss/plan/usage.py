@@ -46,6 +46,8 @@ def gpu_hours(work: Work) -> str:
         config = config_of(work.plan, job)
         kind = kind_of(job, config)
         units = units_of(job, config, work.counts[job.dataset])
+        if units == 0:  # official weights take the place of a training
+            continue
         if units is None or kind not in pace:
             unknown += 1
             continue
@@ -133,26 +135,18 @@ class _Used:
         self.peak = max(self.peak, memory["process"])
         self.child = max(self.child, memory["children"])
 
-    def add_asked(
-        self,
-        plan: Plan,
-        dataset: str,
-        shard: str,
-        record: Record,
-    ) -> None:
-        """Add what the first attempt at a job asks for.
-
-        Args:
-            plan: the plan.
-            dataset: the data set.
-            shard: what the record is named after.
-            record: the job's record.
-        """
-        rule = record["command"]
-        trains = STAGES[rule].trains
-        workers = _workers(record["argv"])
-        minutes = requests.minutes(plan, rule, dataset, shard, trains=trains)
-        megabytes = requests.megabytes(plan, rule, dataset, workers)
+    def add_asked(self, plan: Plan, job: Job, record: Record) -> None:
+        """Add what the first attempt at a job asks for, as its rule does."""
+        several = requests.has_processes(job.stage, record["config"])
+        workers = plan.config["workers"] if several else 0
+        minutes = requests.minutes(
+            plan,
+            job.stage,
+            job.dataset,
+            job.images,
+            trains=job.trains,
+        )
+        megabytes = requests.megabytes(plan, job.stage, job.dataset, workers)
         self.minutes = max(self.minutes, minutes)
         self.megabytes = max(self.megabytes, megabytes)
 
@@ -168,14 +162,6 @@ class _Used:
             self.child,
             self.megabytes,
         )
-
-
-def _workers(argv: list[str]) -> int:
-    """Return the number of worker processes that a command line asks for."""
-    if "--workers" not in argv:
-        return 0
-    at = argv.index("--workers")
-    return int(argv[at + 1])
 
 
 def write_efficiency(plan: Plan, dataset: str) -> Path | None:
@@ -199,10 +185,9 @@ def _used_by_rule(plan: Plan, dataset: str) -> dict[str, _Used]:
     """Add up what the jobs of each rule took on a data set."""
     used: dict[str, _Used] = defaultdict(_Used)
     for path, record in _records(plan, dataset):
-        rule = record["command"]
-        if rule not in STAGES:
+        job = job_of_record(plan, path, record)
+        if job is None:
             continue
-        shard = path.name.removesuffix(".record.json")
-        used[rule].add(record)
-        used[rule].add_asked(plan, dataset, shard, record)
+        used[job.stage].add(record)
+        used[job.stage].add_asked(plan, job, record)
     return used

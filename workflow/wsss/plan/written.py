@@ -1,6 +1,6 @@
-"""Settings as YAML: how they are written beside results, and read again to be compared with those of today.
+"""Write settings as YAML beside results, and read them again to compare them with the current ones.
 
-Both are done for every stage of every run before a workflow starts, so libyaml does them where it is there.
+This happens for every stage of every run before a workflow starts, so libyaml is used where it is installed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A figure as a page of its own, with its text beside it: Snakemake's report shows it, since it gives pictures none."""
+"""Write a figure as an HTML page with its caption beside it: Snakemake's report shows pictures without text."""
 
 from __future__ import annotations
 

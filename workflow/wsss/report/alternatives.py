@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
@@ -155,16 +156,25 @@ def _range(label: str, values: list[float]) -> str:
 
 def _course(label: str, xs: list[float], ys: list[float]) -> str:
     """Describe a curve by its ends and its highest point, and marks without order by their range."""
+    xs, ys = _with_values(xs, ys)
+    if not ys:
+        return f"{label}: no value"
     ordered = sorted(xs) == xs
     if not ordered or len(xs) < 3:
         return _range(label, ys)
     points = list(map(_point, xs, ys))
     last = len(points) - 1
-    top = int(np.nanargmax(ys))
+    top = int(np.argmax(ys))
     ends = f"{label}: {points[0]}, {points[last]}"
     if top in (0, last):
         return ends
     return f"{ends}, highest {points[top]}"
+
+
+def _with_values(xs: list[float], ys: list[float]) -> tuple[list[float], list[float]]:
+    """Return the points of a curve that have a value."""
+    kept = [at for at, y in enumerate(ys) if not math.isnan(y)]
+    return [xs[at] for at in kept], [ys[at] for at in kept]
 
 
 def _point(x: float, y: float) -> str:

@@ -6,14 +6,13 @@ from typing import NamedTuple
 
 from wsss.report.cells import MARKS
 
-MISSING = "–"  # the mark of a verdict that there is not
+MISSING = "–"  # the mark where there is no verdict
 WORDS = {"not": "not reproduced"}  # words that stand alone, where those of cells do not
-GROUNDS = {  # how a verdict begins that is none -> its word
+GROUNDS = {  # start of the reason for a missing verdict -> its word
     "not comparable": "not comparable",
     "not reported": "not reported",
     "quoted": "quoted",
-    "no value in": "no value",
-    "no value reported": "no value",
+    "no value": "no value",
 }
 
 
@@ -37,6 +36,8 @@ def badge(verdict: str) -> Badge:
     """Return the badge of a cell's verdict, or of the reason why there is none."""
     if verdict in MARKS:
         return Badge(MARKS[verdict], WORDS.get(verdict, verdict), verdict)
+    if "has no value" in verdict:  # computed, but not a number
+        return Badge(MISSING, "no value", "none", verdict)
     for start, word in GROUNDS.items():
         if verdict.startswith(start):
             return Badge(MISSING, word, "none", verdict)

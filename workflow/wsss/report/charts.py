@@ -17,7 +17,8 @@ from wsss.files import read_json
 from wsss.report.cells import Cell, operating_point, read_cell
 from wsss.report.drawing import FigureDrawing, Row, Series, row_name
 from wsss.report.fonts import say_unwritable
-from wsss.report.style import OURS, REPORTED, WIDTH, legend
+from wsss.report.style import OURS, REPORTED, WIDTH, legend, with_unit
+from wsss.report.words import metric
 
 PERCENT = {"miou", "precision", "recall", "iou"}
 AXIS = {
@@ -273,14 +274,19 @@ def table_dots(drawing: FigureDrawing) -> Figure:
     axis.margins(x=0.05)
     axis.set_yticks(at, names, fontsize=8)
     axis.tick_params(axis="y", length=0)
-    axis.set_xlabel(_with_unit(drawing["columns_shown"][0]["label"]))
+    axis.set_xlabel(_axis_label(drawing))
     legend(axis)
     return figure
 
 
-def _with_unit(label: str) -> str:
-    """Name what a column holds, with its unit."""
-    return label if "%" in label else f"{label}, mIoU (%)"
+def _axis_label(drawing: FigureDrawing) -> str:
+    """Name the column that is shown: its label, its metric, and its unit."""
+    label = drawing["columns_shown"][0]["label"]
+    cell = drawing["rows"][0]["cells"][0]
+    if "%" in label:
+        return label
+    shown = metric(cell["metric"], cell.get("class", ""))
+    return with_unit(f"{label}, {shown}", cell)
 
 
 def _with_values(rows: list[Row]) -> tuple[list[str], list[Cell]]:

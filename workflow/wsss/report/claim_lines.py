@@ -48,7 +48,7 @@ def plot_says(judged: list[JudgedClaim]) -> str:
 
 
 def grouped(judged: list[JudgedClaim]) -> list[tuple[str, list[Line]]]:
-    """List (verdict, lines) of every verdict that claims have, in one order; each is laid out alike."""
+    """List (verdict, lines) for every verdict that occurs, in the order of ``VERDICTS``."""
     found = []
     for verdict in VERDICTS:
         lines = []

@@ -133,7 +133,7 @@ class JudgedClaim:
 
     @property
     def verdict(self) -> str:
-        """One comparison that does not hold decides; without one, all have to be made, and all have to hold."""
+        """It fails if one comparison fails; otherwise it holds only if every comparison was made and holds."""
         found = {one.verdict for one in self.comparisons}
         for verdict in (FAILS, NOT_RUN, UNDECIDED):
             if verdict in found:

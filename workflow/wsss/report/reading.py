@@ -22,7 +22,7 @@ MADE = ("made", "stale")  # states of what is there
 
 
 def is_shown(entry: Entry) -> bool:
-    """Tell whether the page shows an entry: it is there, and as its record says."""
+    """Tell whether the page shows an entry: its files exist and match its record."""
     if not entry["state"].startswith(MADE):
         return False
     record = Path(entry["folder"], "record.json")

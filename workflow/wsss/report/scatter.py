@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from wsss.report.cells import read_cell
 from wsss.report.drawing import FigureDrawing, Row, row_name
 from wsss.report.placement import Point, write_names
-from wsss.report.style import OURS, REPORTED, WIDTH, legend
+from wsss.report.style import OURS, REPORTED, WIDTH, legend, with_unit
 
 BETWEEN: dict[str, Any] = {  # the line between two marks
     "color": "#bbbbbb",
@@ -72,7 +72,4 @@ def _axis_label(drawing: FigureDrawing, j: int) -> str:
     """Name a column, with its unit."""
     label = drawing["columns_shown"][j]["label"]
     cell = drawing["rows"][0]["cells"][j]
-    percent = cell.get("scale", 100) == 100
-    if percent and "%" not in label:
-        return f"{label} (%)"
-    return label
+    return with_unit(label, cell)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from wsss.files import atomic
 from wsss.report.alternatives import describe
+from wsss.report.drawing import CellSpec
 from wsss.report.fonts import families
 
 # inches: the text of a page of a two-column paper, with room for a caption
@@ -62,6 +63,14 @@ def legend(axis: Axes) -> None:
         loc="lower right",
         bbox_to_anchor=(1.0, 1.0),
     )
+
+
+def with_unit(label: str, cell: CellSpec) -> str:
+    """Add to the label of an axis the unit of a cell's numbers, if it does not name one."""
+    percent = cell.get("scale", 100) == 100
+    if percent and "%" not in label:
+        return f"{label} (%)"
+    return label
 
 
 class Svg(NamedTuple):
