@@ -62,14 +62,16 @@ class Run:
     Args:
         root: the results.
         target: what is audited.
+        images: the folder of the images, if it lies outside of the results.
     """
 
     root: Path
     target: Path
+    images: Path | None = None
     outcome: dict[str, Tried] = field(default_factory=dict)
 
     def audit(self, **more: object) -> Audit:
-        return audit(more.pop("target", self.target), **{"code": False, **more})  # type: ignore[arg-type]
+        return audit(more.pop("target", self.target), **{"code": False, "images_folder": self.images, **more})  # type: ignore[arg-type]
 
     def links(self) -> list[Link]:
         return list(self.audit().chain.links.values())
@@ -130,12 +132,22 @@ class Run:
 
 @contextmanager
 def copy_of(target: Path) -> Iterator[Run]:
-    """Copy the results that a target belongs to."""
+    """Copy the results that a target belongs to, and its images, if they lie elsewhere."""
     root = audit(target, code=False).chain.place.root
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, root.name)
         shutil.copytree(root, copy, symlinks=True, ignore=shutil.ignore_patterns(*SKIPPED))
-        yield Run(copy, copy / Path(os.path.abspath(target)).relative_to(root))
+        run = Run(copy, copy / Path(os.path.abspath(target)).relative_to(root))
+        images = root_of_images(run.path(index_of(run).first))
+        if not images.resolve().is_relative_to(copy.resolve()):
+            run.images = Path(folder, "images")
+            shutil.copytree(images, run.images)
+        yield run
+
+
+def index_of(run: Run) -> Link:
+    """Return the job that made the index of a run's images."""
+    return next(link for link in run.links() if link.command == "index")
 
 
 ATTACKS: list[Callable[[Run], None]] = []
@@ -306,15 +318,15 @@ def number_in(run: Run, link: Link, name: str) -> str | None:
 
 @attack
 def images(run: Run) -> None:
-    index = next(link for link in run.links() if link.command == "index")
+    index = index_of(run)
     path = run.path(index.first)
-    root = root_of_images(path)
-    names = [name for name, _ in listed(path.read_bytes())]
-    names = [(root / name).resolve().relative_to(run.root.resolve()).as_posix() for name in names if "JPEG" in name][:2]
-    with run.kept(*names):
-        one, other = (run.path(name).read_bytes() for name in names)
-        run.path(names[0]).write_bytes(other)
-        run.path(names[1]).write_bytes(one)
+    root = (run.images or root_of_images(path)).resolve()
+    names = [name for name, _ in listed(path.read_bytes()) if "JPEG" in name][:2]
+    images = [str(root / name) for name in names]  # a path below the results takes them as they are
+    with run.kept(*images):
+        one, other = (Path(image).read_bytes() for image in images)
+        Path(images[0]).write_bytes(other)
+        Path(images[1]).write_bytes(one)
         for name in names:
             run.look("two images swapped", name)
     text = path.read_text().splitlines()
@@ -337,6 +349,8 @@ def moved(run: Run) -> None:
             with Run(copy, run.target).kept(table):
                 (copy / table).write_text((copy / table).read_text().replace("5", "9", 1))
                 run.look("a copy elsewhere, a number edited there", table, target=copy / table)
+        if run.images:
+            return
         images = root_of_images(run.path(run.first("index").first)).resolve()
         shutil.rmtree(copy / images.relative_to(run.root.resolve()))
         run.look("a copy elsewhere without its images", "name it with --images", target=copy / relative)

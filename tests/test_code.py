@@ -116,7 +116,7 @@ SOMETHING = {
     "the training loop": (("loop.py", "LOG_EVERY = 10", "LOG_EVERY = 11"), of(TRAININGS)),
     "the shard loop": (("run_shards.py", "*entry", "*entry[::-1]"), of(SHARDS)),
     "how files are written": (("files.py", "os.replace(temporary", "os.rename(temporary"), of(IMAGES)),
-    "work by processes": (("pool.py", "QUEUED = 3", "QUEUED = 4"), of(SHARDS)),
+    "work by processes": (("pool.py", "QUEUED = 3", "QUEUED = 4"), of({*SHARDS, "index"})),
     "the network": (("backbones/tiny.py", "x + self.bn2", "x - self.bn2"), of(NETWORKS)),
     "how images are read": (("data/pictures.py", 'picture.convert("RGB")', 'picture.convert("L")'), of(IMAGES)),
     "a builder": (("data/shapes.py", "MIN_VISIBLE = 0.6", "MIN_VISIBLE = 0.7"), of({"index"})),

@@ -208,6 +208,13 @@ def test_a_network_that_only_the_configuration_names_may_have_a_stand_in(make_pl
     assert plan.references(Run("shapes", "a", "first"), 0, "train") == ["mobilenet_v2.pth"]
 
 
+def test_a_stand_in_takes_options_that_no_network_of_the_papers_has(make_plan):
+    entry = {"name": "mobilenet_v2", "tf_padding": True, "freeze": [], "freeze_norm": True, "dropout": None}
+    plan = make_plan(datasets=shapes(stand_ins={"resnet38d": entry}))
+    plan.check("shapes")
+    assert plan.resolve(Run("shapes", "a", "first"))["backbone"]["tf_padding"] is True
+
+
 @pytest.mark.parametrize("method", ["cam", {"name": "cam"}])
 def test_the_method_of_a_run_is_its_papers(make_plan, method):
     with pytest.raises(WsssError, match=r"configuration, overrides: 'method' names a method: only the paper says"):

@@ -228,6 +228,11 @@ def submitted(paper, run):
     return archives
 
 
+def further_along(stage):
+    """The priority of a stage: what is further along goes first, so that one chain ends before the next begins."""
+    return list(STAGES).index(stage)
+
+
 # ---- how commands are put together
 
 

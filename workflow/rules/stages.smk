@@ -37,6 +37,7 @@ for stage in IN_SHARDS:
             record=f"{HOME}/{stage}/{SHARD}.record.json",
         log:
             f"{LOG}/{stage}_{SHARD}.log",
+        priority: further_along(stage)
         conda:
             ENV
         threads: threads(stage)
@@ -77,6 +78,7 @@ for stage in TRAINED:
             record=f"{HOME}/{stage}/record.json",
         log:
             f"{LOG}/{stage}.log",
+        priority: further_along(stage)
         conda:
             ENV
         threads: threads(stage)

@@ -29,7 +29,7 @@ class Checkpoints:
         path: the file.
         module: the task that is trained.
         optimizers: the optimizer of each phase.
-        basis: digest of what decides the result; a checkpoint of another is not gone on from.
+        basis: digest of everything that decides the result. A checkpoint with another basis is not used.
         minutes: time between two.
     """
 

@@ -143,10 +143,10 @@ class Loop:
     # ---- updates
 
     def step(self, batch: dict[str, Any], step: int) -> Iterator[tuple[str, dict[str, Tensor], bool]]:
-        """Yield one update of every active phase; yields (phase, losses, made).
+        """Make the update of every active phase; yield (phase, losses, whether it was made).
 
-        Where steps may be left out (``may_skip``), an update with a loss that is no number is not made. This asks the
-        host to wait for the device at every update.
+        The work happens while the caller iterates. If updates may be skipped (``may_skip``), every loss is checked
+        first, which makes the host wait for the device.
         """
         torch.manual_seed(self._seed_of(step))
         progress = self.schedule.progress(step)
@@ -195,7 +195,10 @@ class Loop:
     # ---- over several processes
 
     def agree(self, stop: bool, done: int) -> bool:
-        """Tell whether to stop after ``done`` steps. Of several processes it is any; they are asked every few steps."""
+        """Tell whether any process wishes to stop after ``done`` steps.
+
+        Several processes compare their wishes only every ``LOG_EVERY`` steps.
+        """
         if self.fabric.world_size == 1:
             return stop
         if done % LOG_EVERY:

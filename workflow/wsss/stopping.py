@@ -7,9 +7,10 @@ from types import FrameType, TracebackType
 
 
 class OnStop:
-    """True after SIGTERM or SIGINT, so that the loop can finish its step and write a checkpoint first.
+    """Remember SIGTERM and SIGINT, so that the loop can finish its step and write a checkpoint.
 
-    A second Ctrl-C is not waited with. After the first SIGTERM no other does anything: clusters send several.
+    It is true once one has come. A further Ctrl-C ends the process at once. A further SIGTERM is ignored, since
+    clusters send several.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -5,8 +5,9 @@ generator, which is seeded anew at each step. So a run that was killed and resum
 not, whatever the number of loader processes: on a CPU always, on a GPU with deterministic kernels.
 
 Several processes (GPUs) share each batch, B images. Each has a contiguous part of it and its losses are weighted by its
-share, so their gradients add up to those of the batch where a loss is a mean over images. Where it is none, as a ratio
-of sums over the batch, it is one of each part; batch norms see their part, too, and dropout draws anew for each.
+share, so their gradients add up to those of the batch if each loss is a mean over images. A loss that is not, such as a
+ratio of sums over the batch, is computed per part. Batch norms also see only their own part, and each process draws its
+own dropout.
 """
 
 from __future__ import annotations
@@ -136,7 +137,8 @@ def fit(
     Args:
         training: the task, its samples and the options of the loop.
         settings: the resolved settings of the stage. ``seed`` is read; all of them tell a checkpoint from another's.
-        out_dir: also holds ``checkpoint.pt`` while training runs; a run that finds one of its settings goes on from it.
+        out_dir: also holds ``checkpoint.pt`` while training runs. A run with the same settings, inputs and code resumes
+            from it.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number of GPUs>``; ``cpu:<n>`` trains in n processes.
         loaders: number of processes that load samples; with 0 the training loads them itself. It changes no result.
         checkpoint_minutes: time between two checkpoints. It changes no result.
@@ -364,8 +366,8 @@ def _finish(
 def adopt(task: Task, weights: str | Path, out_dir: Path) -> Path:
     """Fill ``task`` from official weights and write what a training writes; the loss log has no rows.
 
-    The kind of file is the task's ``weights_kind``. What the file lacked or held in vain is printed, and kept in
-    ``training.json``. A file that lacks what the task needs is an error of one line.
+    The kind of file is the task's ``weights_kind``. Tensors that the file lacks, and those that the task has no use
+    for, are printed and kept in ``training.json``. A file that lacks what the task needs is an error of one line.
     """
     kind = getattr(task, "weights_kind", None)
     if kind is None:

@@ -11,8 +11,10 @@ these images stands in for one of ImageNet, whose images are such ones too.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from wsss.data.settings import Options, known
 from wsss.data.voc import read_voc
 from wsss.errors import WsssError
 from wsss.files import write_text
+from wsss.pool import mapped
 from wsss.stores import IGNORE, png_bytes
 
 MIN_VISIBLE = 0.6  # share of an object, and of its badge, that later objects leave visible
@@ -38,6 +41,7 @@ OPTIONAL = {"classes": 6, "measured": None, "icons": 0, "icon_size": 64}
 ICON_RADII, ICON_CENTRE = (0.25, 0.50), 0.35  # as RADII and CENTRE in drawing.py
 
 LabelRow = tuple[str, set[int]]  # id of an image, indices of the classes it shows
+Draw = tuple[str, np.random.Generator]  # id of an image, the source of its draws
 
 
 def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -104,18 +108,23 @@ class Drawing:
 
     def scenes(self, split: str, count: int, size: int) -> list[LabelRow]:
         """Draw the scenes of a split, of ``size`` pixels per side, with their masks; returns their labels."""
-        return [self._scene(image_id, rng, size) for image_id, rng in self._draws(split, count)]
+        return self._drawn(split, count, partial(self._scene, size))
 
     def icons(self, count: int, size: int) -> list[LabelRow]:
         """Draw the split ``icons``, images of ``size`` pixels per side without masks; returns their labels."""
-        return [self._icon(image_id, rng, size) for image_id, rng in self._draws(ICONS, count)]
+        return self._drawn(ICONS, count, partial(self._icon, size))
 
-    def _draws(self, split: str, count: int) -> Iterator[tuple[str, np.random.Generator]]:
+    def _drawn(self, split: str, count: int, draw: Callable[[Draw], LabelRow]) -> list[LabelRow]:
+        """Draw the images of a split, in as many processes as there are CPUs."""
+        return list(mapped(draw, self._draws(split, count), len(os.sched_getaffinity(0))))
+
+    def _draws(self, split: str, count: int) -> Iterator[Draw]:
         """Name the images of a split, each with the source of its draws."""
         for i in range(count):
             yield f"{split}_{i:04d}", np.random.default_rng([self.seed, SPLITS.index(split), i])
 
-    def _scene(self, image_id: str, rng: np.random.Generator, size: int) -> LabelRow:
+    def _scene(self, size: int, draw: Draw) -> LabelRow:
+        image_id, rng = draw
         image, *masks = scene(size, self.classes, rng)
         self._write_image(image_id, image)
         for name, mask in zip(MASKS, masks, strict=True):
@@ -124,7 +133,8 @@ class Drawing:
             path.write_bytes(png_bytes(mask))
         return image_id, {int(value) - 1 for value in np.unique(masks[0]) if value not in (0, IGNORE)}
 
-    def _icon(self, image_id: str, rng: np.random.Generator, size: int) -> LabelRow:
+    def _icon(self, size: int, draw: Draw) -> LabelRow:
+        image_id, rng = draw
         image, c = icon(size, self.classes, rng)
         self._write_image(image_id, image)
         return image_id, {c}

@@ -9,6 +9,7 @@ from wsss.errors import choose
 from wsss.plan import resolve
 from wsss.plan.layers import Raw
 from wsss.segment import presets
+from wsss.settings.base import Backbone
 
 SHAPES_LISTS = ("train", "measured", "val", "icons")  # splits of a drawn data set
 
@@ -41,15 +42,15 @@ def check_dataset(
         overrides,
         *_own(spec),
     ]
-    networks = list(_networks(settings))
+    networks = _networks(settings)
     _check_names(stand_ins, _names(networks), f"{where}.stand_ins")
     _check_names(spec.get("methods", {}), methods, f"{where}.methods")
     _check_names(spec.get("runs", {}), runs, f"{where}.runs")
     _check_splits(spec, where)
-    _check_keys(stand_ins, networks, where)
+    _check_keys(stand_ins, where)
 
 
-def _names(networks: list[Raw]) -> list[str]:
+def _names(networks: Iterable[Raw]) -> list[str]:
     """Return the names of networks, as far as they have one."""
     return [network["name"] for network in networks if network.get("name")]
 
@@ -71,11 +72,9 @@ def _check_splits(spec: Raw, where: str) -> None:
         choose(lists, own["images"], f"split in {where}.pretraining.images")
 
 
-def _check_keys(stand_ins: Raw, networks: list[Raw], where: str) -> None:
+def _check_keys(stand_ins: Raw, where: str) -> None:
     """Check the keys of networks that take the place of others."""
-    known: dict[str, None] = {}
-    for network in networks:
-        known |= dict.fromkeys(network)
+    known = Backbone.__annotations__
     for replaced, entry in stand_ins.items():
         kind = f"key of {where}.stand_ins.{replaced}"
         for key in entry:
