@@ -1,0 +1,59 @@
+"""The configuration for photographs, and the script that makes them small enough for a CPU."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from toys import photograph, write_csv
+
+from wsss.data import build
+from wsss.data.index import Dataset
+from wsss.data.voc import CLASSES
+from wsss.plan.configuration import load_plan
+from wsss.plan.runs import Run
+from wsss.stores import png_bytes
+
+ROOT = Path(__file__).parents[1]
+TRAIN, VAL = ("a", "b", "c", "d"), ("e",)
+
+
+def whole(folder: Path) -> Path:
+    """Write five photographs in VOC's layout, 12 by 9 pixels, a cat in the right half of each."""
+    for name in ("JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"):
+        (folder / name).mkdir(parents=True)
+    mask = np.zeros((9, 12), np.uint8)
+    mask[:, 6:] = 1 + CLASSES.index("cat")
+    for k, image_id in enumerate((*TRAIN, *VAL)):
+        photograph(12, 9, k).save(folder / "JPEGImages" / f"{image_id}.jpg")
+        (folder / "SegmentationClassAug" / f"{image_id}.png").write_bytes(png_bytes(mask))
+    for name, ids in (("train", TRAIN), ("val", VAL)):
+        (folder / "ImageSets/Segmentation" / f"{name}.txt").write_text("\n".join(ids) + "\n")
+    write_csv(folder / "image_labels.csv", [["id", "cat", "dog"], *([i, 1, 0] for i in (*TRAIN, *VAL))])
+    return folder
+
+
+def test_halved_photographs_are_indexed_by_the_configuration(tmp_path):
+    half = tmp_path / "half"
+    script = ROOT / "workflow/scripts/halve.py"
+    subprocess.run([sys.executable, str(script), str(whole(tmp_path / "whole")), str(half)], check=True)
+    plan = load_plan(ROOT / "config/photographs.yaml")
+    settings = plan.data_config("photographs")
+    build({**settings, "root": str(half)}, tmp_path / "out")
+    dataset = Dataset.load(tmp_path / "out")
+    assert dataset.sizes == [(4, 6)] * 5
+    assert dataset.split("measured").ids == ["a", "d"]
+    assert np.asarray(Image.open(half / "SegmentationClassAug/a.png")).tolist() == [[0, 0, 0, 8, 8, 8]] * 4
+
+
+def test_every_run_has_settings_on_photographs():
+    plan = load_plan(ROOT / "config/photographs.yaml")
+    plan.check("photographs")
+    for paper, spec in plan.papers.items():
+        for name in spec["runs"]:
+            config = plan.resolve(Run("photographs", paper, name))
+            assert config["backbone"]["name"] == "mobilenet_v2", f"{paper}/{name}"
+            assert config["train"]["steps"] == 600
