@@ -13,6 +13,7 @@ from toys import metrics_file
 
 from wsss.plan import Plan, claims, drawings, papers, targets
 from wsss.plan.runs import Run
+from wsss.plan.target import Target
 from wsss.report.claims import write_claims
 from wsss.report.forest import forest
 from wsss.report.judging import (
@@ -142,7 +143,7 @@ def test_every_claim_resolves_on_every_data_set():
         for word, target in targets.available(plan, dataset).items():
             if target.kind == "claims":
                 drawing = drawings.drawing(plan, dataset, target)
-                assert targets.Target.of("claims", word) == target
+                assert Target.of("claims", word) == target
                 assert targets.folder(plan, dataset, target) == f"results/{dataset}/claims/{word}"
                 for row in drawing["rows"]:
                     files = [cell.get("metrics", []) for cell in row["cells"]]
@@ -301,7 +302,7 @@ VALUES = {"a/first": [0.50, 0.52, 0.51], "a/second": [0.45, 0.47, 0.45], "a/thir
 
 
 def test_differences_are_paired_by_seed(plan):
-    drawing = drawings.drawing(plan, "shapes", targets.Target("a", "claims", "claims"))
+    drawing = drawings.drawing(plan, "shapes", Target("a", "claims", "claims"))
     fill(drawing, VALUES)
     better, order = judge_all(drawing)
     assert better.comparisons[0].label == "first - second crf"
@@ -367,7 +368,7 @@ def test_two_names_of_one_run_are_not_compared_and_one_comparison_counts_once(pl
 
 
 def test_a_claim_that_fails_is_as_prominent_as_one_that_holds(plan, tmp_path):
-    drawing = drawings.drawing(plan, "shapes", targets.Target("a", "claims", "claims"))
+    drawing = drawings.drawing(plan, "shapes", Target("a", "claims", "claims"))
     fill(drawing, VALUES)
     write_claims(drawing, tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out/table.csv").read_text(encoding="utf-8").splitlines()))

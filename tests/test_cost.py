@@ -12,8 +12,7 @@ import yaml
 from wsss.errors import WsssError
 from wsss.plan import Plan, cost, drawings, jobs, targets
 from wsss.plan.outlook import Outlook
-from wsss.plan.plan import PRETRAINING
-from wsss.plan.runs import Run
+from wsss.plan.runs import PRETRAINING, Run
 from wsss.plan.work import Work, amount
 from wsss.schedule import Schedule
 from wsss.stages import STAGES

@@ -13,6 +13,7 @@ from wsss.errors import WsssError
 from wsss.plan import Plan, drawings, state, targets
 from wsss.plan.outlook import Outlook
 from wsss.plan.runs import Run
+from wsss.plan.target import Target
 from wsss.provenance.record import recorded
 
 ROOT = Path(__file__).parent.parent
@@ -179,7 +180,7 @@ def test_a_data_set_without_companions_says_so(config):
 
 def made(plan: Plan, name: str) -> Path:
     """Make files and settings of all results below a table of SEAM on shapes, and its own; the metrics file of ER."""
-    spec = drawings.drawing(plan, "shapes", targets.Target("seam", "tables", name))
+    spec = drawings.drawing(plan, "shapes", Target("seam", "tables", name))
     for job in Outlook(plan).missing(drawings.inputs(spec)):
         home = plan.results / job.dataset / job.paper / job.run / f"seed{job.seed}" / job.stage
         home.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from toys import metrics_file
 
 from wsss.plan import Plan, drawings, state, targets
 from wsss.plan.runs import Run
+from wsss.plan.target import Target
 from wsss.provenance.record import recorded
 from wsss.report.claims import write_claims
 from wsss.report.figures import draw_figure
@@ -62,7 +63,7 @@ def page(tmp_path_factory) -> Path:
     return out
 
 
-def make(plan: Plan, target: targets.Target, value: float) -> None:
+def make(plan: Plan, target: Target, value: float) -> None:
     """Make a target from made-up metrics; those that are there are kept."""
     drawing = drawings.drawing(plan, "shapes", target)
     for number, path in enumerate(map(Path, drawings.inputs(drawing))):

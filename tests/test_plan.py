@@ -12,9 +12,8 @@ import yaml
 from wsss.errors import WsssError
 from wsss.plan import Plan, configuration, drawings, targets
 from wsss.plan.layers import Layer, overlay
-from wsss.plan.plan import PRETRAINING
 from wsss.plan.resolve import method_settings, methods, resolve, shrink, stand_in
-from wsss.plan.runs import Run
+from wsss.plan.runs import PRETRAINING, Run
 from wsss.plan.written import as_yaml, read, read_by_hand, sections_as_yaml
 
 ROOT = Path(__file__).parent.parent

@@ -21,8 +21,7 @@ from wsss.data.index import Dataset
 from wsss.methods import build as build_method
 from wsss.plan import Plan, drawings, state, targets
 from wsss.plan.checks import METRICS
-from wsss.plan.plan import PRETRAINING
-from wsss.plan.runs import Run
+from wsss.plan.runs import PRETRAINING, Run
 from wsss.provenance.audit import audit
 from wsss.provenance.record import recorded
 from wsss.report import pictures, words

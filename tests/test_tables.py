@@ -28,8 +28,8 @@ def read_csv(path: Path) -> list[dict]:
         return list(csv.DictReader(stream))
 
 
-def make_cell(values=(), reported=None, spread=None, scale=100, missing=None, comparable=None) -> Cell:
-    return Cell(reported, spread, tuple(values), missing, comparable, (), (), scale)
+def make_cell(values=(), reported=None, spread=None, scale=100, missing=None, not_comparable=None) -> Cell:
+    return Cell(reported, spread, tuple(values), missing, not_comparable, (), (), scale)
 
 
 # ---- the verdict
@@ -49,7 +49,7 @@ def make_cell(values=(), reported=None, spread=None, scale=100, missing=None, co
         (make_cell([0.62], 0.61, scale=1), "reproduced"),  # a fraction: 1 point
         (make_cell([0.63], 0.61, scale=1), "partly"),
         (make_cell([0.65], 0.61, scale=1), "not"),
-        (make_cell([50.0], 50.0, comparable="data set shapes"), "not comparable: data set shapes"),
+        (make_cell([50.0], 50.0, not_comparable="data set shapes"), "not comparable: data set shapes"),
         (make_cell([50.0]), "not reported"),
         (make_cell([], 50.0, missing="quoted: somebody"), "quoted: somebody"),
     ],

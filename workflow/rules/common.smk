@@ -37,11 +37,13 @@ def lacking():
     if DeploymentMethod.CONDA in DEPLOYED:
         names &= PLANNED_WITH
     return sorted(
-        name for name in names if not name.startswith("snakemake") and not there(name)
+        name
+        for name in names
+        if not name.startswith("snakemake") and not is_installed(name)
     )
 
 
-def there(name):
+def is_installed(name):
     """A package of that name is installed."""
     try:
         metadata.distribution(name)
@@ -191,7 +193,7 @@ def model(stage):
     """The network that a stage reads, if it reads one."""
     if STAGES[stage].model_of is None:
         return []
-    return signed(lambda w: jobs.model(plan, job(w, stage, "shard")))
+    return signed(lambda w: str(plan.model(run_of(w), w.seed, STAGES[stage].model_of)))
 
 
 def learnt_from(stage):
@@ -221,9 +223,9 @@ def submitted(paper, run):
         except WsssError as error:
             raise WorkflowError(str(error))
         seeds = plan.dataset(DATASET)["seeds"]
-        there = Run(DATASET, paper, run)
-        homes = [plan.home(there, seed, "predict") for seed in seeds]
-        return [f"{home.parent}/submission/results.tgz" for home in homes]
+        of_run = Run(DATASET, paper, run)
+        folders = [plan.home(of_run, seed, "predict") for seed in seeds]
+        return [f"{folder.parent}/submission/results.tgz" for folder in folders]
 
     return archives
 
@@ -392,7 +394,7 @@ def gpus(stage):
     return config["gpus"] if STAGES[stage].trains else min(config["gpus"], 1)
 
 
-def shard(w):
+def images_worked_on(w):
     """Return the images a job works on, in the words of its wildcards."""
     return SHARD.format(**w) if "part" in w.keys() else w.get("images", "")
 
@@ -411,7 +413,7 @@ def minutes(rule):
     @signed
     def number(w, attempt):
         found = requests.minutes(
-            plan, rule, w.dataset, shard(w), attempt, rule in TRAINED
+            plan, rule, w.dataset, images_worked_on(w), attempt, rule in TRAINED
         )
         return at_most(cluster.most_minutes, rule, found)
 

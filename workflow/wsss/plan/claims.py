@@ -140,7 +140,7 @@ def drawing(
     for owner, name, claim in members(plan, paper):
         head = _head(plan, owner, name, claim)
         claims.append(head)
-        rows += _rows(plan, dataset, owner, name)
+        rows += _rows(plan, dataset, owner, name, claim)
     _drop_repeated(rows, claims, dataset)
     if so_far or plan.config.get("claims") == SO_FAR:
         keep_what_is_there(plan, rows)
@@ -188,6 +188,7 @@ def _rows(
     dataset: str,
     paper: str,
     name: str,
+    claim: Raw,
 ) -> list[Raw]:
     """Return the comparisons of a claim, with files or with the reason why there are none.
 
@@ -195,9 +196,9 @@ def _rows(
         plan: the plan.
         dataset: the data set.
         paper: the paper that makes the claim.
-        name: the claim.
+        name: the name of the claim.
+        claim: its entry in the paper file.
     """
-    claim = plan.papers[paper]["claims"][name]
     found = []
     for pair, value in zip(comparisons(claim), reported(claim), strict=True):
         cells = [_side(plan, dataset, paper, cell) for cell in pair]

@@ -42,16 +42,17 @@ class Outlook:
                 found.append(job)
         return found
 
-    def changed(self, paths: list[str]) -> list[Job]:
-        """List the jobs below ``paths`` that have been done with other settings or other code."""
-        again = self.missing(paths)
-        return [job for job in again if self._differs_now(job)]
-
     @functools.cache  # noqa: B019  an outlook is for one look: nothing is computed meanwhile
     def stale_index(self, dataset: str) -> bool:
         """Tell whether a data set's index was made with other settings or other code."""
         folder = self.plan.data(dataset)
         return differs(folder, lambda: self.plan.data_config(dataset))
+
+    def differs_now(self, job: Job) -> bool:
+        """Tell whether the stage's folder, or the index, was made with other settings or code than there are now."""
+        if self._stage_differs(job.of_run, job.seed, job.stage):
+            return True
+        return self.stale_index(job.dataset)
 
     # ---- what is below
 
@@ -120,16 +121,10 @@ class Outlook:
         job = job_of(self.plan, path)
         if job is None:
             return False
-        if self._differs_now(job):
+        if self.differs_now(job):
             return True
         read_by_it = self._inputs(job)
         return any(map(self._is_stale, read_by_it))
-
-    def _differs_now(self, job: Job) -> bool:
-        """Tell whether the stage's folder, or the index, was made with other settings or code than there are now."""
-        if self._stage_differs(job.of_run, job.seed, job.stage):
-            return True
-        return self.stale_index(job.dataset)
 
     @functools.cache  # noqa: B019
     def _stage_differs(self, run: Run, seed: int, stage: str) -> bool:

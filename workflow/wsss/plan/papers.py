@@ -2,7 +2,7 @@
 
 A table cell is its column's settings, overridden by its row's, overridden by its own:
 
-    {run, stage, metric, at, images, reported, ...}
+    {run, stage, metric, at, images, ...}
 
 So a table that varies one setting states only that setting, in the column, row or cell where this is shortest.
 """
@@ -29,8 +29,6 @@ CELL_KEYS = (
     "at",
     "images",
     "companion",
-    "reported",
-    "spread",
     "scale",
     "note",
     "literature",
@@ -107,8 +105,6 @@ def cell(row: Raw, column: Raw) -> Raw:
     """Merge the settings of one cell. ``reported`` of a row maps column keys to values."""
     key = column["key"]
     merged = _cell_settings(column) | _cell_settings(row)
-    for kind in BY_COLUMN:
-        merged.pop(kind, None)
     own = row.get("cells", {})
     merged |= own.get(key, {})
     for kind in BY_COLUMN:

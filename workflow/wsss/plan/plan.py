@@ -17,13 +17,13 @@ from wsss.plan.code import stage_code
 from wsss.plan.layers import Raw
 from wsss.plan.references import replace_references
 from wsss.plan.resolve import PACKAGE
-from wsss.plan.runs import PRETRAINING, Run, Runs
+from wsss.plan.runs import Run, Runs
 from wsss.plan.shards import shards_there
 from wsss.plan.sizes import Counts, sizes
 from wsss.plan.written import read
 from wsss.stages import STAGES
 
-__all__ = ["PAPERS", "PRETRAINING", "Plan", "Run"]
+__all__ = ["PAPERS", "Plan", "Run"]
 
 PAPERS = PACKAGE.parent / "papers"
 OLD_FOLDERS = ("seed", "metrics", "segment", "irnet", "irn", "irn_labels")  # of stages, before these had their names

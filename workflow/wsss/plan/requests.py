@@ -98,9 +98,10 @@ def minutes(
     attempt: int = 1,
     trains: bool = False,
 ) -> int:
-    """Return the minutes of a job: those of its row, and for each image it works on; longer if it failed.
+    """Return the minutes to ask for: those of the rule's row plus those for its images, times the attempt.
 
-    A training goes on where it was stopped, so it never needs more than the first time.
+    A training resumes from its checkpoint, so a retry asks for no more. On drawn data it asks at once
+    for twice its row.
 
     Args:
         plan: the plan.
@@ -111,12 +112,11 @@ def minutes(
         trains: the job trains a network.
     """
     need = table()[rule]
-    longer = 1 if trains else attempt
     if is_small(plan, dataset):
         most = int(min(need.minutes, SMALL_MINUTES))
-        return most * (2 if trains else longer)
+        return most * (2 if trains else attempt)
     on_images = _images_of(plan, dataset, shard)
-    return need.whole_minutes(on_images) * longer
+    return need.whole_minutes(on_images) * (1 if trains else attempt)
 
 
 def _images_of(plan: Plan, dataset: str, shard: str) -> float:

@@ -182,15 +182,16 @@ def _stale(
     """
     inputs = drawings.inputs(drawing)
     record = folder / "record.json"
-    if jobs := outlook.changed(inputs):
-        return f"other settings or code of {_names(jobs, dataset)}"
+    to_do = outlook.missing(inputs)
+    if changed := [job for job in to_do if outlook.differs_now(job)]:
+        return f"other settings or code of {_names(changed, dataset)}"
     if differs(folder, lambda: drawing):
         return "its entry in the paper, or the code that draws it, has changed"
     why = changed_output(record) or changed_input(record)
     if why:
         return why
-    if jobs := outlook.missing(inputs):
-        return f"{_names(jobs, dataset)} has to be computed again"
+    if to_do:
+        return f"{_names(to_do, dataset)} has to be computed again"
     return None
 
 
@@ -268,8 +269,7 @@ def _networks(outlook: Outlook, run: Run, files: list[str]) -> dict[str, Raw]:
 def _network(plan: Plan, job: Job, run: Run) -> Raw:
     """Describe a trained network, and tell whether it is that of ``run`` itself."""
     config = plan.resolve(job.of_run)
-    here = Run(job.dataset, run.paper, run.name)
-    owner = plan.owner(here, job.stage)
+    owner = plan.owner(run, job.stage)
     return {
         "stage": job.stage,
         "method": config["method"]["name"],

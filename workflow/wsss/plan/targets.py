@@ -11,8 +11,6 @@ from wsss.plan.drawings import about, obstacle
 from wsss.plan.plan import Plan
 from wsss.plan.target import Target
 
-__all__ = ["Target"]
-
 EVERYTHING = "everything"
 
 

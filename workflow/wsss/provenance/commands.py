@@ -162,8 +162,9 @@ def _made(plan: Plan, dataset: str) -> list[str]:
 
 def expected(plan: Plan, key: str) -> Any:
     """Return the settings of today that belong into a config.yaml; None for one that the plan does not know."""
-    from wsss.plan import configuration, drawings, targets
+    from wsss.plan import configuration, drawings
     from wsss.plan.runs import Run
+    from wsss.plan.target import Target
     from wsss.provenance.place import DRAWINGS, Home
 
     parts = key.split("/")
@@ -178,7 +179,7 @@ def expected(plan: Plan, key: str) -> Any:
         if len(parts) == 3 and parts[1] == "report":
             return configuration.of_results(plan.config)
         if len(parts) == 4 and parts[1] in DRAWINGS:
-            target = targets.Target.of(parts[1], parts[2])
+            target = Target.of(parts[1], parts[2])
             return drawings.drawing(plan, parts[0], target)
     except WsssError:  # a run, a paper or a data set that is no longer configured
         return None

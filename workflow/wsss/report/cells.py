@@ -31,7 +31,7 @@ class Cell:
         reported_spread: its standard deviation, if the paper gives it.
         values: ours, one per seed.
         missing: the reason why there are none.
-        comparable: the reason why ours has no verdict; None if it has.
+        not_comparable: the reason why ours has no verdict; None if it has.
         points: the operating point of each seed.
         metrics: the file of metrics of each seed.
         scale: 100 where the unit is percent, 1 where it is a fraction.
@@ -41,7 +41,7 @@ class Cell:
     reported_spread: float | None
     values: tuple[float, ...]
     missing: str | None
-    comparable: str | None
+    not_comparable: str | None
     points: tuple[str, ...]
     metrics: tuple[str, ...]
     scale: int = 100
@@ -72,8 +72,8 @@ class Cell:
             return self.missing or "no value reported, none asked for"
         if self.difference is None:
             return "not reported"
-        if self.comparable:
-            return f"not comparable: {self.comparable}"
+        if self.not_comparable:
+            return f"not comparable: {self.not_comparable}"
         points = 100 / self.scale
         distance = abs(self.difference) * points
         if distance > NEAR + EPS:  # a large spread excuses no more than this
@@ -107,7 +107,7 @@ def read_cell(spec: CellSpec) -> Cell:
         reported_spread=spec.get("spread"),
         values=() if undefined else tuple(values),
         missing=undefined or spec.get("missing") or _quoted(spec),
-        comparable=spec.get("not_comparable"),
+        not_comparable=spec.get("not_comparable"),
         points=tuple(points),
         metrics=tuple(spec.get("metrics", [])),
         scale=scale,
