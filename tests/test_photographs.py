@@ -40,7 +40,7 @@ def test_halved_photographs_are_indexed_by_the_configuration(tmp_path):
     half = tmp_path / "half"
     script = ROOT / "workflow/scripts/halve.py"
     subprocess.run([sys.executable, str(script), str(whole(tmp_path / "whole")), str(half)], check=True)
-    plan = load_plan(ROOT / "config/photographs.yaml")
+    plan = load_plan(ROOT / "workflow/photographs.yaml")
     settings = plan.data_config("photographs")
     build({**settings, "root": str(half)}, tmp_path / "out")
     dataset = Dataset.load(tmp_path / "out")
@@ -50,7 +50,7 @@ def test_halved_photographs_are_indexed_by_the_configuration(tmp_path):
 
 
 def test_every_run_has_settings_on_photographs():
-    plan = load_plan(ROOT / "config/photographs.yaml")
+    plan = load_plan(ROOT / "workflow/photographs.yaml")
     plan.check("photographs")
     for paper, spec in plan.papers.items():
         for name in spec["runs"]:
