@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--size", type=int, default=432, help="of drawn images; as many pixels as 375×500")
     parser.add_argument("--data", type=Path, help="folder of an index")
-    parser.add_argument("--config", type=Path, help="config.yaml of the stage seed")
+    parser.add_argument("--config", type=Path, help="config.yaml of the stage cam")
     parser.add_argument("--model", type=Path, help="the model.pt it uses")
     args = parser.parse_args()
     source = drawn(args.images, args.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -74,6 +75,18 @@ def test_a_training_that_is_told_to_stop_again_and_again_ends_as_if_told_once(tm
     assert training.end() == 143
     assert "run the same command again to go on" in training.said()
     assert (training.out / "checkpoint.pt").exists()
+
+
+def test_a_job_that_is_told_to_stop_before_its_first_step_says_so_in_its_ledger(tmp_path):
+    training = Training(tmp_path, steps=2000)
+    ledger = training.out / "attempts.jsonl"
+    training.wait_for(lambda: ledger.exists() and "started" in ledger.read_text())
+    training.process.terminate()
+    training.process.terminate()
+    assert training.end() == 143
+    assert training.steps() == 0
+    assert "told to stop; run the same command again" in training.said()
+    assert json.loads(ledger.read_text().splitlines()[-1])["how"] == "stopped"
 
 
 POOL = """

@@ -56,4 +56,4 @@ def test_every_run_has_settings_on_photographs():
         for name in spec["runs"]:
             config = plan.resolve(Run("photographs", paper, name))
             assert config["backbone"]["name"] == "mobilenet_v2", f"{paper}/{name}"
-            assert config["train"]["steps"] == 600
+            assert config["train"]["steps"] == 400

@@ -153,7 +153,7 @@ def test_claims_are_judged_by_what_has_been_computed_and_an_audit_judges_them_ag
     assert workflow.jobs("--config", "claims=all", "--", "claims")["train"] > 30
     assert "Claims of all papers" in workflow.wsss("targets").stdout
 
-    clean = workflow.wsss("audit", "claims", "--config", "two.yaml")
+    clean = workflow.wsss("audit", "claims", "--configfile", "two.yaml")
     assert clean.returncode == 0, clean.stdout
     assert "SEAM" not in clean.stderr
     chain = workflow.wsss("audit", str(folder), "--cell", "seam/better_maps: seam - baseline, difference").stdout
@@ -260,7 +260,7 @@ def test_a_wrong_word_is_named(workflow, arguments, message):
     assert result.returncode != 0
     assert message in result.stdout + result.stderr
     if arguments[0] == "--configfile":
-        assert message in workflow.wsss("cost", "--config", arguments[1], "seam_table2").stderr
+        assert message in workflow.wsss("cost", "--configfile", arguments[1], "seam_table2").stderr
 
 
 def test_bad_input_stops_before_training(workflow, tmp_path):

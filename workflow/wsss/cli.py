@@ -10,6 +10,9 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import wsss.commands  # they register themselves
@@ -68,8 +71,6 @@ def main(argv: list[str] | None = None) -> None:
         _say(entry, str(error))
         if isinstance(error, ChildDied):  # what it left, as a lock, might be waited for on the way out
             os._exit(error.exit_code)
-        if isinstance(error, Stopped):
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one more must not cut the way out short
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -116,8 +117,28 @@ def _run_recorded(entry: Command, args: argparse.Namespace, outputs: list[str]) 
         if waited and made_by_another(entry.name, inputs, outputs, config):
             print(f"{outputs[0]}: another job has just made it; nothing is left to do", file=sys.stderr)
             return
-        with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")):
+        with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")), _told_to_stop():
             entry.run(args)
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[None]:
+    """Turn SIGTERM into an error, so that the ledger says how an attempt ended. Trainings finish their step first."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Stopped("told to stop; run the same command again")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except Stopped:  # one more must not cut the way out short
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
+    except BaseException:
+        signal.signal(signal.SIGTERM, before)
+        raise
+    signal.signal(signal.SIGTERM, before)
 
 
 def _limit_threads() -> None:

@@ -18,7 +18,7 @@ from wsss.errors import WsssError
 if TYPE_CHECKING:
     from wsss.plan import Plan
 
-CONFIGURATION = Argument("--config", "configuration file, read on top of the project's config.yaml", required=False)
+CONFIGURATION = Argument("--configfile", "configuration file, read on top of the project's config.yaml", required=False)
 DATASET = Argument("--dataset", "data set, if not the configured one", required=False)
 RESULT = "a result: a file, a folder, or the name of a target of the configured data set"
 
@@ -64,7 +64,7 @@ def _plan(args: Namespace) -> tuple[Plan, str]:
     """Return the checked plan, and the data set that is asked for."""
     from wsss.plan.configuration import load_plan
 
-    plan = load_plan(args.config)
+    plan = load_plan(args.configfile)
     dataset = args.dataset or plan.config["dataset"]
     plan.check(dataset)
     return plan, dataset
@@ -103,7 +103,7 @@ def _audit(args: Namespace) -> None:
 
     code = run_audit(
         args.target,
-        configfile=args.config,
+        configfile=args.configfile,
         dataset=args.dataset,
         cold=args.cold,
         full=args.full,
@@ -132,7 +132,7 @@ def _adopt(args: Namespace) -> None:
     """Verify results that were copied from elsewhere, so that they are not computed again."""
     from wsss.provenance.commands import run_adopt
 
-    sys.exit(run_adopt(args.targets, args.config, args.dataset))
+    sys.exit(run_adopt(args.targets, args.configfile, args.dataset))
 
 
 @command("diff", Argument("one", RESULT), Argument("other", "the result to compare it with"))
@@ -170,7 +170,7 @@ def _evidence(args: Namespace) -> None:
     from wsss.plan.configuration import load_plan
     from wsss.provenance.evidence import write_evidence
 
-    results = load_plan(args.config).results
+    results = load_plan(args.configfile).results
     folders = [Path(name) if "/" in name else results / name / "claims" / "claims" for name in args.claims]
     if not folders:
         raise WsssError("name data sets, or folders of judged claims, as results/shapes/claims/claims")
