@@ -1,4 +1,4 @@
-# make demo: the whole pipeline on the embedded data set.   make test: every check.   Both install what they need first.
+# make demo runs the whole pipeline on drawn data. make test runs every check. Both install first what they need.
 UV := .tools/bin/uv
 CORES ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
 export UV_PYTHON_DOWNLOADS = never

@@ -1,5 +1,5 @@
-# The workflow as it runs on a Slurm cluster: `snakemake --profile slurm` starts here. The project's Snakefile, with the papers' data
-# in place of the drawn ones, and with what this cluster is like, which slurm/site.yaml says.
+# The workflow on a Slurm cluster: `snakemake --profile slurm` starts here. It is the project's Snakefile, with the papers' data in
+# place of the drawn ones. slurm/site.yaml says what this cluster is like.
 import sys
 from pathlib import Path
 

@@ -1,5 +1,5 @@
-# The workflow as it runs on one machine with GPUs: `snakemake --profile profiles/gpus` starts here. The project's Snakefile, with the
-# papers' data in place of the drawn ones. Jobs take GPUs of their own by themselves: workflow/wsss/gpus.py.
+# The workflow on one machine with GPUs: `snakemake --profile profiles/gpus` starts here. It is the project's Snakefile, with the
+# papers' data in place of the drawn ones. Each job takes its own GPUs (workflow/wsss/gpus.py).
 ON_CLUSTER = f"{workflow.basedir}/gpus.yaml"  # a configuration between the project's own and that of a user
 
 

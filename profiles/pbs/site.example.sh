@@ -1,5 +1,5 @@
-# What your cluster is like. Copy this file to site.sh, which git ignores, and take away the # before what you need.
+# Describe your cluster. Copy this file to site.sh, which git ignores, and take away the # before what you need.
 
-# gpu_options=(-q gpu -A my_project)   # more options for qsub: of jobs that call a network
-# cpu_options=(-q workq -A my_project) # of all others
+# gpu_options=(-q gpu -A my_project)   # more options for qsub, for jobs that run a network
+# cpu_options=(-q workq -A my_project) # the same for all other jobs
 # dialect=torque                       # Torque's way to ask for CPUs and GPUs

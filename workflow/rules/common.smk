@@ -107,7 +107,7 @@ try:
 except WsssError as error:
     raise WorkflowError(str(error))
 
-# how it is computed stands here, not in the commands: a change of it makes nothing stale
+# how results are computed stands here, not in the commands, so that a change of it makes nothing stale
 shell.prefix(
     "set -euo pipefail;"
     # Snakemake's report has a logarithmic chart of run times, which a job of 0 s leaves empty: wait for one tick of file
@@ -120,7 +120,7 @@ shell.prefix(
     f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']};"
     f" BATCH={config['batch']}; DETERMINISTIC={'--deterministic' * config['deterministic']};"
     f" COMPILE={'--compile' * config['compile']};"
-    # a cluster gives each job its GPUs; of those of this machine each job takes its own
+    # a cluster gives each job its GPUs; on one machine each job takes its own
     f" export WSSS_CLAIM_GPUS={int(not workflow.remote_exec)}; "
 )
 
@@ -131,7 +131,7 @@ HOME = f"{RESULTS}/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
 SHARD = "{part}-{i}-of-{n}"
 LOG = f"{RESULTS}/logs/{{dataset}}/{{paper}}/{{run}}/seed{{seed}}"
 OF_A_RUN = [name for name in STAGES if name != "index"]
-# a cluster that ends a job, or Ctrl-C, tells all its processes: the log must outlive what writes a checkpoint first
+# a cluster that ends a job, or Ctrl-C, signals all its processes: the log must outlive a training that writes a checkpoint
 TEE = "2>&1 | (trap '' TERM INT; exec tee {log:q})"
 ENV = f"{PROJECT}/envs/wsss.yaml".replace("{", "{{").replace("}", "}}")
 

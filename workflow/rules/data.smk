@@ -17,7 +17,7 @@ rule configure_data:
 
 
 rule index:
-    """The table of a data set's images, every file checked."""
+    """Build the table of a data set's images and check every file."""
     input:
         config=f"{DATA}/config.yaml",
         source=lambda w: plan.data_source(w.dataset),
@@ -60,7 +60,7 @@ use rule index as index_test with:
 
 
 rule download:
-    """A public data set, fetched, verified and unpacked."""
+    """Fetch, verify and unpack a public data set."""
     output:
         touch(f"{RESULTS}/downloads/{{name}}/.complete"),
     log:
@@ -79,7 +79,7 @@ rule download:
 
 
 rule augment:
-    """VOC's train_aug list and masks, from VOC 2012 and SBD."""
+    """Derive VOC's train_aug list and masks from VOC 2012 and SBD."""
     input:
         f"{RESULTS}/downloads/voc2012/.complete",
         f"{RESULTS}/downloads/sbd/.complete",

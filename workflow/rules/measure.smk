@@ -1,4 +1,4 @@
-# Comparing results with ground truth, and packing those of test images for a server that does.
+# Compare results with ground truth. Pack results of test images for a server that compares them.
 
 
 rule measure:

@@ -1,5 +1,5 @@
-# Tables, figures and claims: one rule each, named <paper>_<table>, so that "snakemake seam_table2" is all there is to
-# type; a paper's name means all of its.
+# Tables, figures and claims: one rule each, named <paper>_<table>, so that a person types "snakemake --cores 2 seam_table2".
+# The name of a paper means all of its targets.
 
 for word, names in targets.words(plan, DATASET).items():
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-WINDOW = 16  # batches: how many images may wait for others of their size
+WINDOW = 16  # in batches: so many images may wait for others of their size
 Result = TypeVar("Result")
 
 

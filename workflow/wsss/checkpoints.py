@@ -1,4 +1,4 @@
-"""The state of a training on disk, from which one that was stopped goes on."""
+"""The state of a training on disk, from which a stopped training goes on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Checkpoints:
-    """The checkpoint of a training; each takes the place of the one before.
+    """The checkpoint of a training, one file: each new state takes the place of the one before.
 
     Args:
         fabric: the processes that train; the first of them writes.
@@ -30,7 +30,7 @@ class Checkpoints:
         module: the task that is trained.
         optimizers: the optimizer of each phase.
         basis: digest of everything that decides the result. A checkpoint with another basis is not used.
-        minutes: time between two.
+        minutes: time between two checkpoints.
     """
 
     fabric: Fabric

@@ -1,4 +1,4 @@
-"""Processes that work for this one: they end with it, and it does not wait for one that died."""
+"""Child processes: they end with their parent, and the parent does not wait for one that died."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wsss.errors import ChildDied, WsssError
 from wsss.provenance import ledger
 
 PR_SET_PDEATHSIG = 1  # sys/prctl.h
-LOOK_EVERY = 0.05  # seconds; a child that dies before the first look is never known
+LOOK_EVERY = 0.05  # seconds between two looks; a child that dies before the first look is never known
 SOON = 2.0  # seconds within which a child that broke a connection is dead
 PATIENCE = 20.0  # seconds between the death of a child and the end of its parent, which may hang on it
 
@@ -42,7 +42,7 @@ def start_child(parent: int) -> None:
 def signals_held() -> Iterator[None]:
     """Start children in this block that no SIGTERM or SIGINT reaches, also before :func:`start_child`.
 
-    What comes for this process meanwhile reaches it at the end of the block.
+    A signal that comes meanwhile reaches this process at the end of the block.
     """
     resource_tracker.ensure_running()  # it lets signals through again when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
@@ -64,8 +64,8 @@ def end_with(parent: int) -> None:
 class Watched:
     """Watch the children of this process in a block, and end the block with one line when one of them dies.
 
-    A parent may wait for ever for a child that died with a lock. If it has not ended ``PATIENCE`` seconds later, it is
-    ended from here.
+    A parent may wait for ever for a child that died while it held a lock. If the parent has not ended ``PATIENCE``
+    seconds later, it is ended from here.
 
     Args:
         what: the words for a child.

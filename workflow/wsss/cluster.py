@@ -1,4 +1,4 @@
-"""What the workflow asks a Slurm cluster for, and how it gets along with what clusters do to jobs.
+"""What the workflow asks a Slurm cluster for, and what it does about lost jobs and time limits.
 
 Only the main process of a workflow imports this. Nothing here changes a result.
 """
@@ -51,10 +51,10 @@ class Site(BaseModel):
 
 
 def load_site(beside: Path) -> Site:
-    """Read the site file of the profile in the folder ``beside``. Where there is none, the cluster decides everything.
+    """Read the site file of the profile in the folder ``beside``. Without a file, the cluster decides everything.
 
     Raises:
-        WsssError: it holds something else than a site's settings.
+        WsssError: the file holds something else than a site's settings.
     """
     path = Path(os.environ.get(SITE) or beside / "site.yaml")
     if not path.is_file():
@@ -79,11 +79,12 @@ def fit(resources: Any, site: Site, trains: bool, record: Callable[[Any], str] |
     """Complete the resources of a rule with what the site says.
 
     Args:
-        resources: of the rule, as Snakemake keeps them; changed in place. What is there was asked for and stays.
+        resources: the resources of the rule, as Snakemake keeps them. They are changed in place; one that is there was
+            asked for and stays.
         site: the cluster.
         trains: the rule trains a network, so it is warned before its time is over.
-        record: from wildcards to the record of the rule's job; None for one that shares a submission, whose
-            options must be the same for all.
+        record: a function from wildcards to the record of the rule's job. None for a rule whose jobs share a
+            submission: its options must be the same for all of them.
     """
     gpu = "gpu" in resources and bool(resources["gpu"].value)
     said = {"slurm_account": site.account, "slurm_partition": site.partition(gpu), "qos": site.qos}
@@ -192,7 +193,7 @@ def check(site: Site, gpus: int, folders: Iterable[str | Path] = ()) -> None:
     Args:
         site: the cluster.
         gpus: the number of GPUs that a training asks for.
-        folders: those that the commands of jobs name.
+        folders: the folders that the commands of jobs name.
 
     Raises:
         WsssError: the first finding.

@@ -1,4 +1,4 @@
-"""The device and precision that networks run in, how they are run there, and the memory of freed tensors."""
+"""The device and the precision that networks run in, the choice of kernels, and the memory of freed tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network is fed with, made beside it: by threads, or by processes that a GPU need not wait for."""
+"""The inputs of a network, made while it runs: by threads, or by processes that a GPU need not wait for."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def fed(
     Args:
         job: the function.
         items: the items.
-        loaders: number of processes that work. With 0 there are ``threads`` of this process, which share its GIL with
-            the network's. It changes no result.
-        threads: their number.
+        loaders: number of loader processes, which changes no result. With 0, threads of this process do the work;
+            they share the GIL with the network.
+        threads: number of these threads.
         pin: put tensors into memory that a GPU reads without waiting.
 
     Raises:

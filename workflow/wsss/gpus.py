@@ -1,7 +1,7 @@
 """Jobs that share a machine: each takes GPUs of its own and sees no other. A cluster does this itself.
 
 A GPU is taken by a lock on a file, which the kernel gives back however the job ends. Jobs of one user see each other's
-locks, those of different users do not. Imports no torch: a process sees what was set before CUDA looked.
+locks, those of different users do not. This module imports no torch: CUDA sees only what is set before it first looks.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import tempfile
 import time
 from pathlib import Path
 
-SWITCH = "WSSS_CLAIM_GPUS"  # environment: 1 where nobody else hands out the GPUs of this machine
+SWITCH = "WSSS_CLAIM_GPUS"  # environment: 1 where only this project hands out the GPUs of the machine
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 LOOK = 1.0  # seconds between two looks for a free GPU
 TAKEN: list[int] = []  # open locks, which last as long as this process
 
 
 def claim(wanted: int) -> None:
-    """Take ``wanted`` free GPUs for this process and those that it starts; waits until there are as many.
+    """Take ``wanted`` free GPUs for this process and those that it starts; wait until so many are free.
 
-    Nothing happens where the switch is off, nothing is wanted, or the machine has fewer: that is told elsewhere.
+    Nothing happens if the switch is off or no GPU is wanted. Nor does it if the machine has fewer: ``devices`` says so.
     """
     if os.environ.get(SWITCH) != "1" or not wanted or len(names := present()) < wanted:
         return

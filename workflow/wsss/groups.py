@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class ParameterGroup(TypedDict):
-    """Parameters, and the factors of the optimizer's learning rate and weight decay that hold for them."""
+    """Parameters, and the factors on the optimizer's learning rate and weight decay for them."""
 
     params: list[nn.Parameter]
     lr_scale: float
@@ -20,8 +20,8 @@ class ParameterGroup(TypedDict):
 def poly_groups(*scaled: tuple[float, Iterable[nn.Module]], norm_decay: float | None = 0.0) -> list[ParameterGroup]:
     """Make PSA's parameter groups, which SEAM, OC-CSE, AEFT, ACR and most DeepLabs keep.
 
-    ``scaled`` are modules and their learning rate, times the base one: 1 for the pretrained, 10 for new layers in PSA.
-    A module inside another is named before it; the first that has a parameter decides.
+    ``scaled`` are pairs of a factor on the base learning rate and of modules: in PSA 1 for pretrained layers, 10 for
+    new ones. The first pair whose modules have a parameter decides. So name a module before one that contains it.
 
     | parameters                      | learning rate | decay          |
     | weights                         | 1             | 1              |
@@ -29,7 +29,7 @@ def poly_groups(*scaled: tuple[float, Iterable[nn.Module]], norm_decay: float | 
     | batch norm, unless it is frozen | 1             | ``norm_decay`` |
 
     PSA and its heirs freeze every batch norm; IRN trains and decays the affine parameters (``norm_decay`` 1).
-    With ``norm_decay`` None those of batch norms are in no group; nor are frozen parameters.
+    With ``norm_decay`` None, parameters of batch norms are in no group. Frozen parameters never are.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     seen: set[nn.Parameter] = set()

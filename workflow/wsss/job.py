@@ -28,8 +28,8 @@ class Given:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number of GPUs>``.
         workers: processes for work on the CPU. They change no result.
         loaders: processes that read images beside the network. They change no result.
-        batch: images that a network gets at once in inference; None for what suits the device: one on a CPU. More may
-            change the last bits of a result, and nothing else.
+        batch: images that a network gets at once in inference. None for what suits the device: one on a CPU, four on a
+            GPU. More than one may change the last bits of a result, and nothing else.
         deterministic: a GPU uses only kernels that give the same bits each time.
     """
 

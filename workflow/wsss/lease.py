@@ -1,4 +1,4 @@
-"""One writer per output: who makes it holds a lease, a small hidden file beside it.
+"""One writer per output: the job that makes it holds a lease, a small hidden file beside it.
 
 The lease is created exclusively, which is atomic on NFS as well. Its holder rewrites it every few seconds. Another
 writer waits as long as the file keeps changing, by its own clock, so that the clocks of two hosts need not agree. A
@@ -39,10 +39,10 @@ def lease_path(output: str | Path) -> Path:
 
 @contextmanager
 def leased(output: str | Path) -> Iterator[bool]:
-    """Hold the lease of ``output`` in the block; wait for it first while another job is alive that holds it.
+    """Hold the lease of ``output`` in the block. Wait first, as long as another living job holds it.
 
     Yields:
-        Whether it was waited for: another job may have made the output meanwhile.
+        Whether there was a wait: another job may have made the output meanwhile.
     """
     path = lease_path(output)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Processes that load images, of trainings and of inference, and the batches that trainings get from them."""
+"""Processes that load images for trainings and for inference, and the batches that trainings get from them."""
 
 from __future__ import annotations
 

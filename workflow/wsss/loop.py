@@ -47,7 +47,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
 
 
 def poly(step: int, steps: float, power: float) -> float:
-    """Compute the learning rate factor ``(1 - step / steps)^power``; from ``steps`` on it stays at its last value."""
+    """Compute the learning rate's factor ``(1 - step / steps)^power``; from ``steps`` on it keeps its last value."""
     return (1 - min(step, steps - 1) / steps) ** power
 
 
@@ -78,7 +78,7 @@ def scale_learning_rates(optimizer: Optimizer, factor: float) -> None:
 
 
 class Loop:
-    """The objects that one step needs, apart from where its results go.
+    """The objects that one step of a training needs, but not those that write its results.
 
     Args:
         fabric: the processes that train.

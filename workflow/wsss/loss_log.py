@@ -21,7 +21,7 @@ SKIPPED = "skipped"  # in place of the terms of an update that was left out
 
 
 class LossLog:
-    """``losses.csv``: one row per step, phase and term; hidden until training ends, as the checkpoint is.
+    """Write ``losses.csv``: one row per step, phase and term. Like the checkpoint it is hidden until the training ends.
 
     An update that was left out has one row, of the term ``skipped``. ``skipped`` counts them, also over a resumption.
     """
@@ -40,11 +40,11 @@ class LossLog:
         self._pending: list[tuple[Progress, list[str], str, dict[str, Tensor]]] = []
 
     def add(self, progress: Progress, ids: list[str], phase: str, losses: dict[str, Tensor]) -> None:
-        """Keep the losses of a step until the next :meth:`flush`; ``ids`` are those of its images."""
+        """Keep the losses of a step until the next :meth:`flush`; ``ids`` are the ids of its images."""
         self._pending.append((progress, ids, phase, {term: value.detach() for term, value in losses.items()}))
 
     def skip(self, progress: Progress, ids: list[str], phase: str, losses: dict[str, Tensor]) -> None:
-        """Count and tell an update that was left out; one too many ends the run."""
+        """Count and report an update that was left out; one too many ends the training."""
         self.skipped += 1
         values = ", ".join(f"{term} {float(value):.3g}" for term, value in losses.items())
         about = f"step {progress.step}, {phase}: a loss is no number ({values}; images {', '.join(ids)})"
@@ -54,7 +54,7 @@ class LossLog:
         self._pending.append((progress, ids, phase, {SKIPPED: torch.tensor(1.0)}))
 
     def flush(self) -> dict[str, float]:
-        """Write what came since the last time and return the means; a value that is not finite ends the run."""
+        """Write what came since the last flush and return the means; a value that is not finite ends the training."""
         rows: list[tuple[int, int, str, str, str]] = []
         values: dict[str, list[float]] = {}
         for progress, ids, phase, losses in self._pending:

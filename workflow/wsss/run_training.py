@@ -1,4 +1,4 @@
-"""Run a stage that trains a network: the one way from a stage into the training loop."""
+"""Run a stage that trains a network. Every training goes through here into the training loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps, epochs and batches of a training run. Imports no torch: the plan counts with it, too."""
+"""Steps, epochs and batches of a training. This module imports no torch, since the plan counts with it, too."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """The position in a training. ``epoch`` is the schedule's epoch, also when ``train.steps`` shortens the run."""
+    """The position in a training. ``epoch`` is the schedule's epoch, also when ``train.steps`` shortens it."""
 
     step: int
     steps: int
@@ -32,7 +32,7 @@ def batch_sizes(train: Loop) -> list[tuple[int, int]]:
 
 
 class Schedule:
-    """Steps, epochs and batch sizes of a run over ``n`` images.
+    """Steps, epochs and batch sizes of a training on ``n`` images.
 
     ``batch_size`` is a number, or a mapping from the schedule's epoch to the size from there on. An epoch drops its
     last, incomplete batch, unless ``drop_last`` is false. ``steps`` overrides the number of updates; the schedule's

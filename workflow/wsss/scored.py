@@ -1,4 +1,4 @@
-"""The epoch that a training keeps, where it is not the last one: the scores of epochs, and the best state so far."""
+"""The epoch that a training keeps if it is not the last one: the scores of epochs, and the best state so far."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Choice(NamedTuple):
 
     Args:
         score: the score of the task in its present state, the higher the better. It may change the task's mode.
-        every: epochs from one that is scored to the next.
-        first: the first epoch that is scored, counted from 0. The last one always is.
+        every: every so many epochs, one is scored. The last epoch always is.
+        first: the first epoch that is scored, counted from 0.
         protocol: what a score is, in words.
     """
 

@@ -1,7 +1,7 @@
 """The choice of an epoch: how well the class maps of a classifier that is being trained fit the masks.
 
-It reads masks, as the authors of OC-CSE, AEFT and ACR do. So it is said with every number that it touches, and in the
-record of the training.
+It reads masks, as the authors of OC-CSE, AEFT and ACR do. So every number that rests on the choice says so, and so does
+the record of the training.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def best(given: Given) -> Choice:
-    """Return the choice of the epoch whose class maps have the highest mIoU on the measured images.
+    """Choose the epoch whose class maps have the highest mIoU on the measured images.
 
     Raises:
         WsssError: a measured image has no mask; the line names it.

@@ -1,6 +1,6 @@
 """The stages of a run, one row each. Everything that lists stages derives from these rows.
 
-The order of the rows is the way of the data: no stage reads what a later one wrote.
+The rows are in the order of the data's way: no stage reads what a later one wrote.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from wsss.registry import Registry
 
 Kind = Literal["index", "model", "scores", "masks", "instances", "archive", "metrics"]
 SUFFIXES = {"scores": "npz", "masks": "zip", "instances": "npz"}  # of shard files
-GROUND_TRUTH = "ground_truth"  # what a network may learn from in place of a stage's results
+GROUND_TRUTH = "ground_truth"  # the name of what a network may learn from in place of a stage's results
 
 
 @dataclass(frozen=True)

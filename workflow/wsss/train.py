@@ -1,8 +1,8 @@
 """The one training loop: every classifier, AffinityNet, IRNet and DeepLab go through ``fit``.
 
 Every random draw is a function of (seed, step): the order of the images, each sample's augmentation and torch's own
-generator, which is seeded anew at each step. So a run that was killed and resumed gives the same bytes as one that was
-not, whatever the number of loader processes: on a CPU always, on a GPU with deterministic kernels.
+generator, which is seeded anew at each step. So a training that was killed and resumed gives the same bytes as one that
+was not, whatever the number of loader processes: on a CPU always, on a GPU with deterministic kernels.
 
 Several processes (GPUs) share each batch, B images. Each has a contiguous part of it and its losses are weighted by its
 share, so their gradients add up to those of the batch if each loss is a mean over images. A loss that is not, such as a
@@ -108,7 +108,7 @@ class Training(NamedTuple):
         task: the module to train.
         samples: what it is trained on; None where ``train["weights"]`` names a file to read instead.
         train: the options of the loop.
-        finish: what is left to do to the trained task before it is written.
+        finish: a function that completes the trained task before it is written.
         choice: how the epoch that is kept is chosen; None keeps the last.
     """
 
@@ -366,8 +366,8 @@ def _finish(
 def adopt(task: Task, weights: str | Path, out_dir: Path) -> Path:
     """Fill ``task`` from official weights and write what a training writes; the loss log has no rows.
 
-    The kind of file is the task's ``weights_kind``. Tensors that the file lacks, and those that the task has no use
-    for, are printed and kept in ``training.json``. A file that lacks what the task needs is an error of one line.
+    The kind of file is the task's ``weights_kind``. Tensors that the file lacks, and those that the task does not use,
+    are printed and kept in ``training.json``. If the file lacks what the task needs, that is an error of one line.
     """
     kind = getattr(task, "weights_kind", None)
     if kind is None:

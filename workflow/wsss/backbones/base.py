@@ -1,4 +1,4 @@
-"""The promises of every backbone: named taps, an edit hook, and frozen parts that stay frozen in ``train()``.
+"""What every backbone has: named taps, an edit hook, and frozen parts that stay frozen in ``train()``.
 
 B batch, C channels, H W image size, h w = ceil(H / stride), ceil(W / stride) of a tap.
 """

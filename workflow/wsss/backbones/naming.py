@@ -1,5 +1,7 @@
 """The names of tensors in official weight files, and how they map to our modules.
 
+A weight file is official if the authors of a method, or of a network, published it.
+
 A method has ``backbone`` and, beside it, its heads under their official names. So ``backbone.conv1a.weight`` is
 ``conv1a.weight`` in the files, and ``fc8.weight`` is ``fc8.weight``.
 """

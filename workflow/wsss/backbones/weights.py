@@ -26,7 +26,7 @@ COUNTER = "num_batches_tracked"  # absent from files of torch < 0.4.1, and no no
 
 @dataclass(frozen=True)
 class Report:
-    """The tensors that a file lacked and that could be spared, and those that it held and that were not used."""
+    """The tensors that a file lacked and that were not needed, and those that it held and that were not used."""
 
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -56,8 +56,8 @@ def load_backbone(backbone: Backbone, path: str | Path) -> Report:
 def load_whole(module: nn.Module, path: str | Path, kind: str | None, new: tuple[str, ...] = ()) -> Report | None:
     """Fill ``module``, heads included, from a ``model.pt`` of ours or from an official file of this ``kind``.
 
-    The names of its tensors tell which of the two a file is. Returns what an official file lacked or held in vain, and
-    None for a ``model.pt``, in which every tensor has its place.
+    The names of its tensors tell which of the two a file is. Returns the tensors that an official file lacked, and
+    those of it that were not used; None for a ``model.pt``, in which every tensor has its place.
 
     Args:
         module: a method or another network that is trained.
@@ -131,7 +131,7 @@ def export_weights(module: nn.Module, kind: str, path: str | Path) -> None:
 def load_official(
     module: nn.Module, state: dict[str, Tensor], naming: Naming, source: str, new: tuple[str, ...] = ()
 ) -> Report:
-    """Copy ``state`` into ``module``; returns what the file lacked or held in vain.
+    """Copy ``state`` into ``module``; return the tensors that the file lacked, and those of it that were not used.
 
     Args:
         module: a method, or another network that is trained.

@@ -1,4 +1,4 @@
-"""Names of classes: which cannot be one, and which class a text means."""
+"""Names of classes: which names are refused, and which class a text means."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def clean(name: str) -> str:
 
 
 def same(name: str) -> str:
-    """Return the form in which two names that differ in capitals, spaces or composition alone are equal."""
+    """Return a form of a name that is equal for names which differ only in capitals, spaces or composition."""
     return " ".join(clean(name).casefold().split())
 
 

@@ -47,7 +47,7 @@ Shown = tuple[list[Annotation], int, int]  # the annotations of an image, its he
 
 
 def checked(content: Any, path: Path) -> list[str]:
-    """List what is wrong with the annotations of a file: what an image's mask cannot be painted from."""
+    """List the annotations of a file from which no mask can be painted, and why."""
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             return [f"{path}: has no list '{key}'; give the instance annotations of COCO's format"]

@@ -27,7 +27,7 @@ def read_list(path: Path, known: Collection[str] = ()) -> list[str]:
         known: ids that are taken as they are.
 
     Raises:
-        WsssError: the file cannot be read, has no id, or says of each image whether a class is there.
+        WsssError: the file cannot be read, has no id, or is a list of one class (each id with 1 or -1).
     """
     try:
         lines = [line.strip() for line in read_text(path).splitlines()]

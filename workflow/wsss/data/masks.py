@@ -1,8 +1,8 @@
 """What a mask file means, and whether it fits its image's labels.
 
-Values: the indices of a palette or grey picture of 8 bits. Tools that optimise files renumber a palette and keep its
-colours. So where the colours in use are VOC's colours of admitted values, but stand at other indices, the values are
-those of the colours.
+The values of a mask are the indices of a palette, or the grey levels of 8 bits. Tools that optimise files renumber a
+palette and keep its colours. So if the colours in use are VOC's colours of admitted values, but stand at other indices,
+the colours decide.
 """
 
 from __future__ import annotations

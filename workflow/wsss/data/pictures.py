@@ -1,14 +1,13 @@
 """How a picture file becomes pixels. All images and masks of data sets are opened here, and nowhere else.
 
 Orientation: a picture is turned as its EXIF entry says, as viewers and annotation tools show it. Its hash is that of
-    the
-file as it is stored.
+the stored file.
 
-Depth, the one rule: 8 bits per channel are taken as they are, and 1 bit is 0 or 255. Grey of 16 bits is divided by 257
-where its highest value needs 15 or 16 bits. Below that nobody can tell a dark image from one of 10, 12 or 14 bits, so
-it
-is refused; so are 32 bits and floating point, whose range no file states. Of several frames the first is read. What is
-transparent is shown on white.
+Depth: 8 bits per channel are taken as they are, and 1 bit is 0 or 255. Grey of 16 bits is divided by 257 if its highest
+value needs 15 or 16 bits. Otherwise nobody can tell a dark image from one of 10, 12 or 14 bits, so it is refused. So
+are 32 bits and floating point, whose range no file states.
+
+Of several frames the first is read. Transparent areas are shown on white.
 """
 
 from __future__ import annotations

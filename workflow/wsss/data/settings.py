@@ -36,7 +36,7 @@ def known(config: Options, required: tuple[str, ...], optional: Options) -> dict
 
 
 def roles_of(settings: Options) -> Mapping[str, str]:
-    """The split of each role: as given, or those that are called like a role."""
+    """Return the split of each role: as given, or the split that is called like the role."""
     return settings["splits"] or splits.ROLES
 
 

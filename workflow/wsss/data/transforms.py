@@ -65,7 +65,7 @@ def resize_plain(pixels: np.ndarray, scale: float) -> np.ndarray:
 
 
 def resize_label_plain(label: np.ndarray, scale: float) -> np.ndarray:
-    """Resize a label map ``H×W`` as OpenCV's ``INTER_NEAREST`` does: ``x / scale``, rounded down, comes to ``x``."""
+    """Resize a label map ``H×W`` as OpenCV's ``INTER_NEAREST``: pixel ``x`` is that at ``x / scale``, rounded down."""
     height, width = label.shape
     sizes = zip(scaled_size(height, width, scale), (height, width), strict=True)
     y, x = (np.minimum((np.arange(new) * (1 / scale)).astype(int), old - 1) for new, old in sizes)
@@ -80,8 +80,8 @@ def resize_label(label: np.ndarray, height: int, width: int) -> np.ndarray:
 def long_side_size(height: int, width: int, long_side: int, by_factor: bool = False) -> tuple[int, int]:
     """Return height and width for a longer side of ``long_side`` pixels. Halves round to even.
 
-    IRN multiplies the other side by a factor (``by_factor``), which PSA does not. The factor's rounding moves that side
-    by a pixel in one of fifty cases.
+    IRN multiplies the shorter side by a factor (``by_factor``), PSA does not. The factor's rounding moves that side by
+    a pixel in one of fifty cases.
     """
     short, long = sorted((height, width))
     other = max(1, round(short * (long_side / long) if by_factor else short * long_side / long))  # at least a pixel

@@ -45,7 +45,7 @@ def indexed(
     roles: Mapping[str, str] = splits.ROLES,
     megapixels: float = math.inf,
 ) -> Dataset:
-    """Check every entry and turn it into a record. What is odd, but no fault, is said on stderr, one line each.
+    """Check every entry and turn it into a record. What is odd but no fault gets one line on stderr.
 
     Args:
         name, classes, root: see ``Dataset``.
@@ -57,8 +57,7 @@ def indexed(
     Raises:
         Problems: all faults at once, each with its file or id: an image that cannot be decoded, a mask of another size
             or with values that are no class, labels that are lacking, no class, or contradicted by the masks, an id
-            that
-            occurs twice, a missing file, an image to learn from and to measure on.
+            that occurs twice, a missing file, an image that is both learned from and measured on.
     """
     folder, all_entries = Path(root), list(entries)
     findings = [*found, *_ids(all_entries), *_names(classes, all_entries), *_labels(all_entries, classes)]

@@ -1,1 +1,1 @@
-"""Comparison with ground truth: the only reader of the masks of training images."""
+"""Comparison of results with ground truth."""

@@ -1,4 +1,4 @@
-"""The methods: one file each, one YAML of released settings each."""
+"""The methods: one file each, and one YAML file of its released settings."""
 
 from __future__ import annotations
 

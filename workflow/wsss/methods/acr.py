@@ -1,8 +1,9 @@
 """ACR: Kweon, Yoon and Yoon, "Weakly Supervised Semantic Segmentation via Adversarial Learning of Classifier and
 Reconstructor", CVPR 2023. Seed on VOC train: 60.3 mIoU (poster), 59.9 (released weights); classifier alone 48.4.
 
-If a segment is complete, nothing outside tells what it looks like. A reconstructor learns to paint the image inside a
-class map from the features outside it, and outside it from those inside; the classifier learns maps it fails on.
+If a segment is complete, nothing outside of it tells what it looks like. A reconstructor learns to paint the image
+inside a class map from the features outside, and outside from those inside. The classifier learns maps on which the
+reconstructor fails.
 
 Symbol   Here                  |  Shapes: B batch, C foreground classes, D feature channels, H W image, h w cells.
 M(a)     max_norm(ReLU(a))     |  B C h w
@@ -18,7 +19,7 @@ Departures (release sangrockEG/ACR@443dff9; default as released; no text but the
 D1  L1 errors are means over all pixels of the image, not over the judged area.                            release
 D2  e_t is hard ([c_t = 0]), e_nt soft (c_t) and only where t wins among all classes, present or not.      release
 D3  R_full sees detached features: reconstruction of the whole image trains the decoder alone.             release
-D4  .3 and .5 of RU are constants in the release; here ``method.reconstructor.t`` and ``.nt``.
+D4  the factors .3 and .5 of RU are constants in the release; here they are ``method.reconstructor.t`` and ``.nt``.
 D5  100 epochs are run on a schedule of 40; the last 60 have learning rate 6e-7. Here ``train.epochs`` is 40
     (100 with ``train.optimizer.poly_epochs`` 40 for the rest).                                               release
 D6  10 times the learning rate for transposed convolutions only, the classification layers at the backbone's
@@ -29,21 +30,21 @@ D8  the "pre-trained" strategy and "no SRF" are rows of the poster without a swi
     reconstructor on it, the classifier against that (``method.strategy``); of the second: ``method.srf: null``, g = 1.
 D9  features of a backbone whose taps differ in resolution are joined at the finest; depth and width of the decoder
     can be lowered for small crops.                                                                        ours
-D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of it is released. Our reading: DeiT-S
+D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of it is released. Our guess: DeiT-S
     (backbone ``vit``) for both networks, its tokens after 6, 9 and 12 of 12 blocks as conv4, conv5 and conv6 at stride
     16, the rest as on ResNet38d.                                                                            ours
-D11 a step whose loss is no number is left out, as in the release; here it is also counted and told, and more than a
-    thousandth of all steps end the training (``train.may_skip``; 0: the first one does).
-D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release sends to RIB's IRNet, which the
-    tables' runs take (sections ``irn_*``). AffinityNet is the option: stage ``walk``, ``deeplab.labels: walk``.
-D13 the release scores maps on masks of the training images after every epoch, names the best and keeps all; that the
-    poster's are of the best is our reading, as the release's inference takes the last of 100. So do the runs on the
-    papers' data, with every eighth epoch (``train.select``, ``select_every``); others keep the last.
+D11 a step whose loss is no number is left out, as in the release. Here such steps are also counted and told, and more
+    than a thousandth of all steps end the training (``train.may_skip``; 0: the first one does).
+D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release names RIB's IRNet. The runs of
+    the tables take IRNet (sections ``irn_*``). AffinityNet is the option: stage ``walk``, ``deeplab.labels: walk``.
+D13 the release scores maps on masks of the training images after every epoch, names the best epoch and keeps all. Its
+    inference takes the last of 100; we guess that the poster's values are of the best. The runs on the papers' data
+    keep the best of every eighth epoch (``train.select``, ``select_every``); others keep the last.
 D14 AffinityNet has PSA's dropout (.3/.5) and frozen parts, as the file that the release ships for it; ACR's classifier
     has other dropout, and nothing is frozen (``affinity.backbone``).
 D15 nothing is released of AffinityNet's walk over these maps. It has the values of AEFT, the only walk that the group
     released (alpha 19, one CRF iteration), and learns from the exponents of ACR's released CRF (6 and 24).        ours
-D16 an image without any class has c_t = 0: it teaches the classifier by its BCE alone, the reconstructor by BCE, R_full
+D16 an image without any class has c_t = 0. The classifier learns from its BCE alone, the reconstructor from BCE, R_full
     and R_nt.                                                                                                  ours
 """
 
@@ -133,18 +134,18 @@ def draw_cells(
 
 
 def srf_mask(cells: Tensor, size: Sequence[int]) -> Tensor:
-    """g: the cells, each a block of pixels; ``B×1×H×W``."""
+    """Compute g: enlarge each cell to a block of pixels, ``B×1×H×W``."""
     return F.interpolate(cells, size, mode="nearest")
 
 
 def class_map(cam: Tensor, labels: Tensor, target: Tensor, size: Sequence[int]) -> Tensor:
-    """c_t = up(M(cam) y)_t, ``B×1×H×W`` in [0, 1], from ``B×C×h×w``."""
+    """Compute c_t = up(M(cam) y)_t: the target's map ``B×1×H×W`` in [0, 1], from maps ``B×C×h×w``."""
     present = max_norm(F.relu(cam.float())) * labels[:, :, None, None]  # B C h w
     return resize(present.gather(1, _index(target, present)), size)
 
 
 def hidden_maps(c_t: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute u and v: what is taken away of the target's features, and of all others'."""
+    """Compute u and v: the part of the target's features that is taken away, and that of all other features."""
     return c_t * g, (1 - c_t) * g
 
 
@@ -169,10 +170,10 @@ def reconstructor_loss(
     g: Tensor,
     w: ReconstructorWeights,
 ) -> dict[str, Tensor]:
-    """RU: w_cls BCE + w_full |R_full - x| + w_t |R_t - x| u + w_nt |R_nt - x| v.
+    """Compute RU: w_cls BCE + w_full |R_full - x| + w_t |R_t - x| u + w_nt |R_nt - x| v.
 
-    ``w`` are the weights ``cls``, ``full``, ``t``, ``nt``, and ``min_fed``: an image of which no more pixels are fed
-    says nothing in the t term.
+    ``w`` are the weights ``cls``, ``full``, ``t``, ``nt``, and ``min_fed``. An image of which at most ``min_fed``
+    pixels are fed counts nothing in the t term.
     """
     u, v = hidden_maps(c_t, g)  # B 1 H W
     fed = resize(features, images.shape[2:])  # B D H W
@@ -198,7 +199,9 @@ def classifier_loss(
     decoder: Decoder,
     w: ClassifierWeights,
 ) -> dict[str, Tensor]:
-    """CU: w_cls BCE - w_t |R_t - x| e_t - w_nt |R_nt - x| e_nt; the gradient reaches ``cam`` through what is fed.
+    """Compute CU: w_cls BCE - w_t |R_t - x| e_t - w_nt |R_nt - x| e_nt.
+
+    The gradient reaches ``cam`` through the features that are fed.
 
     ``w`` are the weights ``cls``, ``t``, ``nt``; a term of weight 0 is not computed.
     """
@@ -236,7 +239,7 @@ class Classifier(nn.Module):
 
 
 class Reconstructor(Classifier):
-    """A classifier that also reduces three taps to one feature map, and the decoder that paints the image from it."""
+    """A classifier that also reduces three taps to one feature map, and a decoder that paints the image from it."""
 
     def __init__(self, spec: Backbone, settings: SettingsOfAcr, n_classes: int):
         super().__init__(spec, settings["hidden"], n_classes)
@@ -252,13 +255,15 @@ class Reconstructor(Classifier):
         return self.cam(taps["conv6"]).mean((2, 3)), self.features(taps)
 
     def features(self, taps: dict[str, Tensor]) -> Tensor:
-        """F: the three taps, reduced and joined at the finest resolution. ``B×D×h×w``."""
+        """Compute F, ``B×D×h×w``: the three taps, reduced and joined at the finest resolution."""
         reduced = [self.dr1(taps["conv4"]), self.dr2(taps["conv5"]), self.fc_recon(taps["conv6"])]
         size = reduced[0].shape[2:]  # the finest                                                   D9
         return torch.cat([resize(f, size) for f in reduced], 1)
 
 
 class Acr(Method):
+    """A classifier and the reconstructor that it learns to defeat; ``backbone`` is the classifier's."""
+
     weights_kind = "acr"
     new_parts = ("reconstructor",)  # a classifier alone to start from lacks it
 
@@ -280,9 +285,9 @@ class Acr(Method):
         return Reconstructor(self.config["backbone"], self.settings, self.n_classes)
 
     def complete(self) -> Acr:
-        """Return itself with a reconstructor, an untrained one for the baseline.
+        """Return itself with a reconstructor; that of the baseline is untrained.
 
-        Official files have it, its decoder twice (D7)."""
+        The authors' files have one, and its decoder twice (D7)."""
         if self.reconstructor is None:
             torch.manual_seed(self.config["seed"])
             self.reconstructor = self._reconstructor()

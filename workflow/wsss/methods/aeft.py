@@ -14,29 +14,29 @@ L_attract  attract_soft     |  mean |P(G(x)) y - P(G(x+)) y|, P = GAP(ReLU(.))
 L_repel    repel            |  hinge on the distance of anchor and negative in normalised G
 L          W_cls L_cls + W_attract L_attract + W_repel L_repel; before epoch T only the first
 Departures of the release KAIST-vilab/AEFT@dc81899, the default, from the paper or from what one would expect
-D1  L_cls sees 8 images, as many as phase 1 has, also when phase 2 has batches of 32 (``method.cls_images``). On several
-    GPUs the release counts them in the whole batch, here each GPU counts its own.
-D2  x+ is x times the soft foreground below TH0 and 0 above, so background goes, too. Before the release it was
+D1  L_cls sees the first 8 images of a batch, as many as phase 1 has, also when phase 2 has batches of 32
+    (``method.cls_images``). On several GPUs the release counts them in the whole batch; here each GPU counts its own.
+D2  x+ is x times the soft foreground below TH0, and 0 above it. So background is erased, too. Before the release it was
     x [foreground < TH0] (``method.mask``: soft or hard). Nothing is detached.
 D3  L_attract is the L1 distance; before the release the squared one of L2-normalised vectors, summed over classes (the
     norm is taken over all classes here: with one class alone, nothing would be left to attract). The poster's "Attract
     (Rigid)", BCE of x+ with all labels, is not released (``method.attract``: soft, soft_l2 or rigid).
 D4  there is no triplet margin between L_attract and L_repel. Labels of anchor and negative are disjoint, so their
     distance is the sum of both squared norms, and L_repel lifts both until that sum is ``method.margin``.
-D5  only the activated region of the anchor is left out; the negative's threshold is 1, which no normalised map reaches,
-    so its whole map is averaged.
+D5  only the activated region of the anchor is left out of its average. The negative's threshold is 1, which no
+    normalised map reaches, so its whole map is averaged.
 D6  an anchor whose batch has no image of other classes ends the released run; here it is left out of L_repel.
 D7  new layers learn at the rate of the backbone; PSA's fc8 at ten times that (``method.new_lr``).
 D8  the poly schedule counts every epoch as if its batches were those of phase 1 (``wsss.train``): with 10582 images
     52880 steps, of which 31056 are made, so the rate ends at 0.45 of its start (``train.optimizer.poly_epochs``).
 D9  bn8 of the release is never used and does not exist here. Localization shows A, not G.
-D10 the authors keep the epoch, of the classifier and of AffinityNet, whose result scores best on masks of the training
-    images, measured after every epoch from 17 on. So do the classifiers on the papers' data, with every fourth epoch
+D10 the authors keep the epoch of the classifier, and of AffinityNet, whose result scores best on masks of the training
+    images. They measure after every epoch from 17 on. On the papers' data our classifiers do so with every fourth epoch
     from 19 on (``train.select``, ``select_every``, ``select_from``); others, and AffinityNets, keep the last.
 D11 AffinityNet has PSA's dropout (.3/.5) and frozen parts, not the classifier's dropout (``affinity.backbone``).
 D12 AffinityNet trains without dropout from step 1600 of 10,576 on: the release's validation during training leaves the
     network in evaluation mode (``affinity.dropout_until``; null: dropout to the end).
-D13 an image without any class teaches by L_cls, adds 0 to L_attract, is in L_repel a partner of every image.     ours
+D13 an image without any class counts in L_cls, adds 0 to L_attract, and is a partner of every image in L_repel.  ours
 """
 
 from __future__ import annotations
@@ -128,12 +128,12 @@ def _attention(n_classes: int) -> nn.Sequential:
 
 
 def pyramid(cam: Tensor, levels: list[int]) -> list[Tensor]:
-    """G_k of every level: ``B×C×h×w`` averaged in k×k bins, then resized to h×w."""
+    """Compute G_k of every level: average ``B×C×h×w`` in k×k bins, then resize to h×w."""
     return [resize(F.adaptive_avg_pool2d(cam, level), cam.shape[2:]) for level in levels]
 
 
 def signed_logits(cam: Tensor, gpp: Tensor) -> Tensor:
-    """z: cells where both maps agree in sign vote for or against a class; ``B×C×h×w``, twice -> ``B×C``."""
+    """Compute z: cells where both maps agree in sign vote for or against a class; two ``B×C×h×w`` -> ``B×C``."""
     return (F.relu(cam) * F.relu(gpp) - F.relu(-cam) * F.relu(-gpp)).mean((2, 3))
 
 
@@ -150,17 +150,17 @@ def foreground(cam: Tensor, labels: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def mask_soft(fg: Tensor, threshold: float) -> Tensor:
-    """Mask as released: the foreground where it is below the threshold, else 0."""
+    """Compute the released mask: the foreground where it is below the threshold, else 0."""
     return fg * (fg < threshold)
 
 
 def mask_hard(fg: Tensor, threshold: float) -> Tensor:
-    """Erase plainly: 1 where the foreground is below the threshold, else 0."""
+    """Compute the plain mask: 1 where the foreground is below the threshold, else 0."""
     return (fg < threshold).to(fg.dtype)
 
 
 def attract_soft(anchor: Output, positive: Output, labels: Tensor) -> Tensor:
-    """L_attract: L1 distance of the pooled G of present classes, mean over images and all classes."""
+    """Compute L_attract: the L1 distance of the pooled G of present classes, mean over images and all classes."""
     return ((_pooled(anchor.gpp) - _pooled(positive.gpp)) * labels).abs().mean()
 
 
@@ -171,7 +171,7 @@ def attract_soft_l2(anchor: Output, positive: Output, labels: Tensor) -> Tensor:
 
 
 def attract_rigid(anchor: Output, positive: Output, labels: Tensor) -> Tensor:
-    """Demand that the erased image is still classified with all labels."""
+    """Compute the rigid L_attract: the BCE of the erased image with all labels of the image."""
     return multilabel_soft_margin(positive.logits, labels)
 
 
@@ -189,7 +189,7 @@ def sample_partner(labels: Tensor) -> Tensor:
 def repel(
     cam: Tensor, gpp: Tensor, labels: Tensor, partner: Tensor, threshold: float, margin: float, min_hard: int
 ) -> Tensor:
-    """L_repel: mean of ReLU(margin - d) over the hard pairs (d < margin), if there are more than ``min_hard`` of them.
+    """Compute L_repel: the mean of ReLU(margin - d) over hard pairs (d < margin), if more than ``min_hard`` are there.
 
     d is the squared distance of an anchor, averaged where its class map is below ``threshold``, and its partner.
     Partners that share a class are no pair (D6).
@@ -255,6 +255,8 @@ def pooling_of(settings: SettingsOfAeft) -> tuple[str, list[int]]:
 
 
 class Aeft(Method):
+    """A classifier with gated pyramid pooling, trained on triplets of images."""
+
     weights_kind = "aeft"
 
     def __init__(self, config: Settings, n_classes: int):
@@ -279,7 +281,7 @@ class Aeft(Method):
         return Output(cam, gpp, signed_logits(cam, gpp))
 
     def pool(self, cam: Tensor) -> Tensor:
-        """G: the levels of A, fused by gates in their order, or averaged."""
+        """Compute G: fuse the levels of A by gates in their order, or average them."""
         first, *others = pyramid(cam, self.levels)
         if not self.gates:
             return (first + sum(others)) / len(self.levels)
@@ -291,7 +293,7 @@ class Aeft(Method):
         return self.terms(batch["image"], batch["labels"], sample_partner(batch["labels"]), progress.epoch)
 
     def terms(self, images: Tensor, labels: Tensor, partner: Tensor, epoch: int) -> dict[str, Tensor]:
-        """Compute all weighted losses of images ``B×3×H×W``, labels ``B×C``, negatives ``B`` in an epoch."""
+        """Compute all weighted losses of images ``B×3×H×W``, labels ``B×C`` and negatives ``B``, as in an epoch."""
         weights = self.settings["loss_weights"]
         triplet = epoch >= self.settings["triplet_from"] and (weights["attract"] or weights["repel"])
         if not triplet:  # nothing is learned from the others

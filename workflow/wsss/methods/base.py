@@ -1,4 +1,4 @@
-"""The contract of every method, and the few formulas that all of them share.
+"""The contract of every method, and the few formulas that all methods share.
 
 B batch, C foreground classes, D channels, H W image size, h w size of a feature map.
 """
@@ -53,7 +53,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def complete(self) -> Method:
-        """Return itself, with all networks that official weight files hold, also those it was trained without."""
+        """Return itself with all networks that the authors' weight files hold, also those it was trained without."""
         return self
 
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:

@@ -14,12 +14,12 @@ Departures
 D1  Grad-CAM and Grad-CAM++ are taken at the tap ``cam.tap``. At conv6, before GAP and a linear head, each cell has
     g = w_k^c / (h w), and Grad-CAM is CAM / (h w). SEAM's Table 2 (46.53, 47.37 against CAM's 47.43) names no layer.
 D2  Grad-CAM++ differentiates exp(y^c); the factor exp(y^c) is the same for all k and is left to the normalisation.
-D3  PSA's VGG16 shows sqrt(ReLU(M_c)), no other network does (``method.power`` 0.5).                      psa@9493e59
+D3  PSA takes sqrt(ReLU(M_c)) as maps of VGG16, but of no other network (``method.power`` 0.5).              psa@9493e59
 D4  PSA and its heirs have no bias in the head and put Dropout2d before it; IRN has no dropout, and starts its head as
     torch does, not as Xavier (``method.dropout`` 0, ``method.head_init`` torch).                          irn@a2ece00
-D5  IRN has two results: maps at stride 4, which walk, and for labels maps at the next multiples of 16 of which it cuts
-    what is beyond the image, so that they are a little stretched (``cam.round_up`` 16). Here one is stored, and
-    both are made of it. IRN also has another rounding of training sizes (``train.by_factor``).             irn@a2ece00
+D5  IRN makes two kinds of maps: at stride 4 for the walk, and at the next multiples of 16 for labels. It cuts what is
+    beyond the image off the latter, so that they are a little stretched (``cam.round_up`` 16). Here only the latter are
+    stored, and the former are made of them. IRN also rounds training sizes otherwise (``train.by_factor``). irn@a2ece00
 """
 
 from __future__ import annotations
@@ -58,12 +58,15 @@ Weights = Callable[[Tensor, Tensor], Tensor]  # features B D h w, their gradient
 
 
 def grad_cam_weights(features: Tensor, g: Tensor) -> Tensor:
-    """a_k: mean over cells of the gradient. ``B×D×h×w``, twice -> ``B×D``."""
+    """Compute a_k of Grad-CAM: the mean over cells of the gradient; two ``B×D×h×w`` -> ``B×D``."""
     return g.mean((2, 3))
 
 
 def grad_cam_pp_weights(features: Tensor, g: Tensor) -> Tensor:
-    """a_k: sum over cells of alpha ReLU(g), alpha = g^2 / (2 g^2 + g^3 sum_cells F_k) = 1 / (2 + g sum_cells F_k)."""
+    """Compute a_k of Grad-CAM++: the sum over cells of alpha ReLU(g); two ``B×D×h×w`` -> ``B×D``.
+
+    alpha = g^2 / (2 g^2 + g^3 sum_cells F_k) = 1 / (2 + g sum_cells F_k).
+    """
     g = F.relu(g)  # alpha matters only where g > 0                                 B D h w
     total = F.relu(features.sum((2, 3), keepdim=True))  # >= 0 for rectified features B D 1 1
     return (g / (2 + g * total)).sum((2, 3))  # B D
@@ -73,6 +76,8 @@ ATTENTION: dict[str, Weights] = {"gradcam": grad_cam_weights, "gradcam++": grad_
 
 
 class Cam(Method):
+    """A classifier whose class maps are CAM, Grad-CAM or Grad-CAM++."""
+
     def __init__(self, config: Settings, n_classes: int):
         super().__init__(config, n_classes)
         self.weights_kind = "irn_cam" if config["backbone"]["name"] == "resnet50" else "psa"
@@ -111,7 +116,7 @@ class Cam(Method):
     ) -> Tensor:
         """Compute sum_k a_k^c F_k of the classes present in ``labels``, zero for others; ``B×C×h×w`` of the tap.
 
-        ``closed`` takes g = w / (h w) instead of differentiating, exact at conv6 and the default there.
+        ``closed`` takes g = w / (h w) instead of differentiating. This is exact at conv6, and the default there.
         """
         closed = tap == "conv6" if closed is None else closed
         with torch.set_grad_enabled(not closed):

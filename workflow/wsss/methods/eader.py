@@ -2,7 +2,7 @@
 Segmentation", arXiv:2011.04626. CAM on VOC val: 43.89 mIoU at alpha = .05, 41.37 at alpha = 0 (thesis slides).
 
 A localizer G classifies images and shows where; an adversary F classifies images from which a class was erased there.
-G learns maps that leave F nothing to see, F to see what is left.
+G learns maps that leave F nothing to see; F learns to see what is left.
 
 Symbol    Here               |  Shapes: B batch, C foreground classes, D channels, P pairs (image i, present class c),
 A         features           |  H W image, h w cells of the last feature map.
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 
 class AdversarySettings(Section):
-    """The adversary's network, and its learning rate, times the localizer's."""
+    """The adversary's network, and the factor from the localizer's learning rate to its own."""
 
     backbone: Backbone
     lr_scale: Positive
@@ -85,12 +85,15 @@ class SettingsOfEader(Section):
 
 
 def gcam(features: Tensor, image: Tensor, cls: Tensor, head: nn.Linear) -> Tensor:
-    """ReLU(w_c A_i) with constant w, ``P×h×w``: Grad-CAM of a linear head over GAP, times h w (D6)."""
+    """Compute Grad-CAM of a linear head over GAP, times h w (D6): ReLU(w_c A_i) with constant w, ``P×h×w``."""
     return F.relu(torch.einsum("bdhw,cd->bchw", features, head.weight.detach())[image, cls])
 
 
 def gcam_backward(features: Tensor, image: Tensor, cls: Tensor, head: nn.Linear) -> Tensor:
-    """Grad-CAM by differentiating the head: ReLU(w_ic A_i), w_ic = mean over cells of d logit_ic / d A_i. ``P×h×w``."""
+    """Compute Grad-CAM by differentiating the head: ReLU(w_ic A_i), ``P×h×w``.
+
+    w_ic is the mean over cells of d logit_ic / d A_i.
+    """
     weights = features.new_empty(len(image), features.shape[1])  # P D
     with torch.enable_grad():
         watched = features.detach().requires_grad_()
@@ -102,7 +105,7 @@ def gcam_backward(features: Tensor, image: Tensor, cls: Tensor, head: nn.Linear)
 
 
 def cam(features: Tensor, image: Tensor, cls: Tensor, head: nn.Linear) -> Tensor:
-    """w_c A_i, ``P×h×w``; the gradient also reaches w (D5)."""
+    """Compute CAM: w_c A_i, ``P×h×w``; the gradient also reaches w (D5)."""
     return torch.einsum("bdhw,cd->bchw", features, head.weight)[image, cls]
 
 
@@ -110,7 +113,7 @@ ATTENTION = {"gcam": gcam, "gcam_backward": gcam_backward, "cam": cam}
 
 
 def attention(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """a: maps ``P×h×w`` at image size, minimum 0 and maximum 1 (or all 0). ``P×1×H×W``."""
+    """Compute a: maps ``P×h×w`` at image size ``P×1×H×W``, with minimum 0 and maximum 1 (or all 0)."""
     maps = resize(maps[:, None].float(), size)
     maps = maps - maps.amin((2, 3), keepdim=True)
     high = maps.amax((2, 3), keepdim=True)
@@ -118,15 +121,16 @@ def attention(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def soft_mask(attention: Tensor, omega: float, sigma: float) -> Tensor:
-    """M: a smooth step at ``sigma``."""
+    """Compute M = sigmoid(omega (a - sigma)): a smooth step at ``sigma``."""
     return torch.sigmoid(omega * (attention - sigma))
 
 
 def localizer_loss(
     logits: Tensor, labels: Tensor, attention: Tensor, found: Tensor, cls: Tensor, w: SettingsOfEader
 ) -> dict[str, Tensor]:
-    """L_G = L_loc + alpha L_am + beta L_reg. ``found`` are F's logits of the erased images, ``P×C``.
+    """Compute the terms of L_G = L_loc + alpha L_am + beta L_reg.
 
+    ``found`` are F's logits of the erased images, ``P×C``.
     ``w`` has ``alpha``, ``beta`` and ``average``: "pairs", or "classes" for the slides' 1 / C (D1).
     """
     mined = torch.sigmoid(found.float()).gather(1, cls[:, None])  # P 1    q_ic[c]
@@ -139,7 +143,7 @@ def localizer_loss(
 
 
 def adversary_loss(found: Tensor, labels: Tensor, image: Tensor) -> dict[str, Tensor]:
-    """L_adv: the erased image still has all labels of the image it was made from (D2)."""
+    """Compute L_adv: the BCE of the erased images with all labels of the images they were made from (D2)."""
     return {"adv": multilabel_soft_margin(found, labels[image])}
 
 
@@ -186,7 +190,7 @@ class Eader(Method):
         return _one_group([self.backbone, self.fc])
 
     def active_phases(self, progress: Progress) -> tuple[str, ...]:
-        """Alternate in blocks of ``alternate_steps`` (G, F) steps; without adversary always the localizer (D3)."""
+        """Alternate in blocks of ``alternate_steps`` steps of G and of F; without adversary always G (D3)."""
         if self.adversary is None:
             return self.phases
         steps, others = self.settings["alternate_steps"]
@@ -213,11 +217,11 @@ class Eader(Method):
         return localizer_loss(self._logits(features), labels, a, found, cls, self.settings)
 
     def attention(self, features: Tensor, image: Tensor, cls: Tensor, size: Sequence[int]) -> Tensor:
-        """a of the pairs (``image``, ``cls``), ``P×1×H×W``."""
+        """Compute a of the pairs (``image``, ``cls``), ``P×1×H×W``."""
         return attention(self.maps(features, image, cls, self.fc), size)
 
     def erase(self, images: Tensor, attention: Tensor, image: Tensor) -> Tensor:
-        """x~ = x (1 - M), ``P×3×H×W``."""
+        """Compute x~ = x (1 - M), ``P×3×H×W``: the mean colour where the attention is high."""
         return images[image] * (1 - soft_mask(attention, self.settings["omega"], self.settings["sigma"]))
 
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -237,7 +241,7 @@ class Eader(Method):
 
 @contextmanager
 def image_statistics(network: nn.Module) -> Iterator[None]:
-    """Let batch norms normalise by the statistics of what they see inside, and not record them (D7)."""
+    """Let batch norms in the block normalise by the statistics of their input, and not record these (D7)."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     before = [(norm.training, norm.track_running_stats) for norm in norms]
     for norm in norms:

@@ -1,8 +1,9 @@
 """OC-CSE: Kweon et al., ICCV 2021, "Unlocking the Potential of Ordinary Classifier".
 
 Seeds 56.0 mIoU on VOC train (paper), 47.8 for the ordinary classifier that teaches it (supplement, Table I).
-A frozen ordinary classifier (OC) looks at the image from which CGNet's class map of one present class t is erased: it
-should miss t and still find all other classes. What it still sees of t, or sees no more of the others, trains the map.
+CGNet is the network that is trained. A frozen ordinary classifier (OC) looks at the image from which CGNet's class map
+of one present class t is erased. It should miss t and still find all other classes. What it still sees of t, or does
+not see of the others any more, trains the map.
 
 Symbol   Here              |  Shapes: B batch, C foreground classes, H W image size, h w = H / 8, W / 8 on ResNet38d.
 A        cam               |  B C h w   class maps of CGNet; z = GAP(A)                                    B C
@@ -14,7 +15,7 @@ L_erase  erasing_loss      |  BCE(z', y without t)
 L        L_cls + w_e L_erase, w_e = cc_init + cc_slope * epoch
 Departures of the release KAIST-vilab/OC-CSE@a833aea, the default, from the paper or from what one would expect
 D1  m is divided by the maximum over the whole batch, so faint maps erase little (``method.maximum``: batch or image).
-    On several GPUs the batch is here that of each.
+    On several GPUs, here each GPU takes the maximum over its own images.
 D2  nothing is detached: the gradient reaches A through m, and through the maximum.
 D3  new layers learn at the rate of the backbone; PSA's fc8 at ten times that (``method.new_lr``).
 D4  the release keeps, and never uses, gradients of the OC's weights; here they are not computed. Same gradient of A.
@@ -25,7 +26,7 @@ D7  the authors keep the epoch whose maps score best on masks of the training im
     do the runs on the papers' data, with every third epoch (``train.select``, ``select_every``); others keep the last.
 D8  nothing is released of AffinityNet's walk. It has the values of AEFT (``walk.alpha`` 19, ``walk.crf`` true), the
     only walk that the group released, over maps that are normalised alike; SEAM's alpha of 6 is for SEAM's own maps.
-D9  an image without any class has no map to erase: L_erase sees it whole, and only L_cls teaches by it.       ours
+D9  an image without any class has no map to erase: L_erase sees it whole, and only L_cls trains by it.        ours
 """
 
 from __future__ import annotations
@@ -83,13 +84,13 @@ MAXIMUM: dict[str, tuple[int, ...]] = {
 
 
 def sample_target(labels: Tensor) -> Tensor:
-    """t: one class of every row of ``B×C`` labels, each present class equally likely; any in a row of none -> ``B``."""
+    """Draw t, ``B``: one class of each row of ``B×C`` labels, all present classes equally likely; any if none is."""
     empty = (labels.sum(1, keepdim=True) == 0).to(labels.dtype)
     return torch.multinomial(labels + empty, 1).squeeze(1)
 
 
 def erasing_mask(cam: Tensor, target: Tensor, size: Sequence[int], maximum: str = "batch") -> Tensor:
-    """m: the target's map of ``B×C×h×w`` as a mask ``B×1×H×W`` in [0, 1)."""
+    """Compute m: the target's map of ``B×C×h×w`` as a mask ``B×1×H×W`` in [0, 1)."""
     one = torch.arange(len(cam), device=cam.device)
     m = F.relu(resize(cam[one, target][:, None], size))  # B 1 H W
     return m / (m.amax(MAXIMUM[maximum], keepdim=True) + EPS)
@@ -107,7 +108,7 @@ def erased_logits(
 
 
 def erasing_loss(logits: Tensor, labels: Tensor, target: Tensor) -> Tensor:
-    """L_erase: the target must be gone, every other class must have remained. ``B×C``, ``B×C``, ``B`` -> scalar."""
+    """Compute L_erase, a scalar: the BCE of logits ``B×C`` with labels ``B×C`` from which the target ``B`` is taken."""
     return multilabel_soft_margin(logits, labels.scatter(1, target[:, None], 0))
 
 
@@ -127,7 +128,7 @@ class Ordinary(nn.Module):
     """The ordinary classifier: trained beforehand, frozen, always in evaluation mode. Its logits are GAP(fc8(F)).
 
     ``spec`` has ``backbone`` and ``weights``: PSA's classifier or what training ``cam`` wrote, with this backbone.
-    Without weights it can be filled from a model file, but not be trained against.
+    Without weights it can be filled from a model file, but no training can use it.
     """
 
     def __init__(self, spec: OrdinarySettings, n_classes: int, source: str):
@@ -150,6 +151,8 @@ class Ordinary(nn.Module):
 
 
 class OcCse(Method):
+    """CGNet, trained against a frozen ordinary classifier."""
+
     weights_kind = "occse"
 
     def __init__(self, config: Settings, n_classes: int):
@@ -181,7 +184,7 @@ class OcCse(Method):
         }
 
     def erase_weight(self, epoch: int) -> float:
-        """w_e: rises by ``cc_slope`` per epoch of the schedule."""
+        """Compute w_e, which rises by ``cc_slope`` per epoch of the schedule."""
         return self.cc_init + self.cc_slope * epoch
 
     def localize(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -189,7 +192,7 @@ class OcCse(Method):
 
     @torch.no_grad()
     def _check_depth(self) -> None:
-        """Refuse a depth that the ordinary classifier lacks: it would mask nothing, and nobody would notice."""
+        """Refuse a depth that the ordinary classifier lacks: nothing would be masked, and nobody would notice."""
         depths: list[int] = []
 
         def note(at: int, feature: Tensor) -> Tensor:

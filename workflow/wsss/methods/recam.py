@@ -61,19 +61,19 @@ class SettingsOfReCam(Section):
 
 
 def soft_masks(maps: Tensor) -> Tensor:
-    """M: rectified maps ``B×C×h×w``, each divided by its maximum; the gradient flows through that, too (D2)."""
+    """Compute M: rectified maps ``B×C×h×w``, each divided by its maximum, which passes the gradient on, too (D2)."""
     maps = F.relu(maps)
     return maps / (maps.amax((2, 3), keepdim=True) + EPS)
 
 
 def class_features(features: Tensor, masks: Tensor) -> Tensor:
-    """f_c: mean over all cells of the features in each mask (D3); ``B×D×h×w``, ``B×C×h×w`` -> ``B×C×D``."""
+    """Compute f_c: the mean over all cells of masked features (D3); ``B×D×h×w``, ``B×C×h×w`` -> ``B×C×D``."""
     cells = features[0, 0].numel()
     return torch.einsum("bchw,bdhw->bcd", masks, features) / cells
 
 
 def single_label_loss(features: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """L_sce: which class each of an image's class features is of.
+    """Compute L_sce: the cross entropy of telling which class a class feature belongs to.
 
     Args:
         features: f, ``B×C×D``; those of absent classes are not used.
@@ -90,6 +90,8 @@ def single_label_loss(features: Tensor, labels: Tensor, weight: Tensor) -> Tenso
 
 
 class ReCam(Method):
+    """A classifier with a second head, trained on the features that its own class maps cut out."""
+
     new_parts = ("predictor",)  # a classifier to start from lacks it
 
     def __init__(self, config: Settings, n_classes: int):

@@ -9,7 +9,7 @@ Eq. 10  L_ECR   ecr_loss
 Eq. 11          with_background, keep_strongest
 Eq. 12  L       seam_losses
 Departures of the release, SEAM@3212261 and the default here, from the paper ("->": how to follow the paper)
-D1  a further term L_rvmin: small revised maps on the least active quarter of the pixels  -> method.loss_weights.rvmin 0
+D1  a further term L_rvmin makes revised maps small on the least active quarter of pixels -> method.loss_weights.rvmin 0
 D2  class scores are means of the CAM upsampled to the image (align_corners), not of the CAM    -> method.as_paper: [D2]
 D3  L_ER is a mean over all C channels: n present classes count n / C                          -> method.loss_weights.er
 D4  OHEM keeps the largest 20 % of (channel, pixel) entries of an image, not of its pixels      -> method.as_paper: [D4]
@@ -88,7 +88,7 @@ Views = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
 def with_background(maps: Tensor) -> Tensor:
-    """Eq. 11: channel 0 of ``B×K×h×w`` replaced by 1 - max over the foreground."""
+    """Replace channel 0 of ``B×K×h×w`` by 1 - max over the foreground (Eq. 11)."""
     foreground = maps[:, 1:]
     return torch.cat([1 - foreground.amax(1, keepdim=True), foreground], 1)
 
@@ -101,9 +101,9 @@ def keep_strongest(maps: Tensor) -> Tensor:
 
 
 def pixel_correlation(q: Tensor, features: Tensor, columns: int = COLUMNS) -> Tensor:
-    """Eq. 6: y_j = sum_i q_i A_ij, A_ij = ReLU(cos(f_i, f_j)), each column of A divided by its sum.
+    """Compute Eq. 6: y_j = sum_i q_i A_ij, A_ij = ReLU(cos(f_i, f_j)), each column of A divided by its sum.
 
-    ``q`` is ``B×K×h×w``, ``features`` ``B×D×h×w``; returns ``B×K×h×w``. ``columns`` of A exist at a time.
+    ``q`` is ``B×K×h×w``, ``features`` ``B×D×h×w``; returns ``B×K×h×w``. Only ``columns`` columns of A exist at a time.
     """
     B, K, h, w = q.shape
     f = features.flatten(2)  # B D P
@@ -137,13 +137,13 @@ def mean_of_resized(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def rvmin_loss(revised: Tensor, y: Tensor, keep: float) -> Tensor:
-    """D1: mean of the revised map of the strongest present class over the ``keep`` least active pixels of an image."""
+    """Compute L_rvmin (D1): the mean of an image's strongest present map over its ``keep`` least active pixels."""
     v = (revised * y)[:, 1:].amax(1).flatten(1)  # B H*W
     return F.relu(v.topk(int(keep * v.shape[1]), dim=1, largest=False).values).mean()
 
 
 def er_loss(cam_o: Tensor, cam_t: Tensor) -> Tensor:
-    """Eq. 9: | A(F(I)) - F(A(I)) |, sum over foreground channels, mean over pixels: a mean after / C (D3)."""
+    """Compute Eq. 9: | A(F(I)) - F(A(I)) |, summed over foreground channels, mean over pixels; D3 divides it by C."""
     return (cam_o[:, 1:] - cam_t[:, 1:]).abs().sum(1).mean()
 
 
@@ -152,8 +152,9 @@ def ecr_loss(revised: Tensor, cam: Tensor, channels: int, keep: float | None, pe
 
     It pulls the revised maps of a view to the CAM of the *other* view, which gets no gradient.
 
-    Both are some of ``channels`` maps, ``B×K'×H×W``; those of the others are 0 and alike, but count in the mean.
-    ``keep`` is the share of hardest (channel, pixel) entries that count (D4), or of pixels; ``None``: all (no OHEM).
+    ``revised`` and ``cam`` are ``B×K'×H×W``, some of all ``channels`` maps. The other maps are 0 in both, but count in
+    the mean. ``keep`` is the share of the hardest (channel, pixel) entries that count (D4), or of the hardest pixels;
+    with ``None`` all count (no OHEM).
     """
     target = keep_strongest(with_background(cam.detach()))
     gap = (target - revised).abs().flatten(2)  # B K' P
@@ -166,7 +167,7 @@ def ecr_loss(revised: Tensor, cam: Tensor, channels: int, keep: float | None, pe
 
 
 def seam_losses(views: Views, labels: Tensor, y: Tensor, A: Transform, settings: SettingsOfSeam) -> dict[str, Tensor]:
-    """Eq. 12 and D1: the weighted terms cls, er, ecr and rvmin.
+    """Compute the weighted terms cls, er, ecr and rvmin (Eq. 12 and D1).
 
     ``views`` are the original and the transformed image's ``{"logits", "cam", "revised"}``: class scores ``B×C``, maps
     ``B×K'×H×W`` and ``B×K'×H'×W'`` before any normalisation, ``y`` (``B×K'×1×1``) says which of these are present. All
@@ -202,7 +203,7 @@ def seam_losses(views: Views, labels: Tensor, y: Tensor, A: Transform, settings:
 
 
 class EquivariantTransform:
-    """Eq. 3: one draw of A for a batch: flip, rotation and translation of each image, then rescaling of all.
+    """One draw of A for a batch (Eq. 3): flip, rotation and translation of each image, then rescaling of all.
 
     Draws from torch's global generator. Without flip, rotation and translation it only rescales, as released.
     """
@@ -236,6 +237,8 @@ class EquivariantTransform:
 
 
 class Seam(Method):
+    """A siamese classifier with the pixel correlation module."""
+
     weights_kind = "seam"
 
     def __init__(self, config: Settings, n_classes: int):
@@ -271,8 +274,10 @@ class Seam(Method):
         return present_channels(labels)
 
     def view(self, images: Tensor, shown: Tensor) -> dict[str, Tensor]:
-        """Run one branch of the siamese network: class scores ``B×C`` of images ``B×3×H×W``, and of channels ``shown``
-        (``B×K'``) the raw CAM and the revised CAM at image size, ``B×K'×H×W``.
+        """Run one branch of the siamese network on images ``B×3×H×W``.
+
+        Its results are class scores ``B×C``, and of the channels ``shown`` (``B×K'``) the raw CAM and the revised CAM
+        at image size, ``B×K'×H×W``.
         """
         cam, revised = self.maps(images)
         size = images.shape[2:]
@@ -291,7 +296,9 @@ class Seam(Method):
         return cam, pixel_correlation(self.correlated(cam), self.f9(self.features(images, taps)).float())
 
     def correlated(self, cam: Tensor) -> Tensor:
-        """3.4: what PCM spreads: CAM over its maximum, the strongest class of each cell, and 1 - max. ``B×K×h×w``.
+        """Compute what PCM spreads (3.4): CAM over its maximum, the strongest class of each cell, and 1 - max.
+
+        The result is ``B×K×h×w``.
 
         No gradient passes: PCM trains f8_3, f8_4 and f9 only.
         """
@@ -301,7 +308,7 @@ class Seam(Method):
         return keep_strongest(with_background(p))  # B K h w
 
     def features(self, images: Tensor, taps: dict[str, Tensor]) -> Tensor:
-        """3.3: image, conv4 and conv5 at stride 8, ``B×195×h×w``; no gradient reaches the backbone."""
+        """Join image, conv4 and conv5 at stride 8 (3.3): ``B×195×h×w``; no gradient reaches the backbone."""
         size = taps["conv6"].shape[2:]
         low = [F.relu(conv(taps[tap].detach())) for conv, tap in ((self.f8_3, "conv4"), (self.f8_4, "conv5"))]
         return torch.cat([resize(maps, size, align_corners=True) for maps in (images, *low)], 1)

@@ -14,7 +14,7 @@ from wsss.train import Training
 if TYPE_CHECKING:
     from wsss.job import Given
 
-CHOICES: Registry[str] = {"best": "wsss.select:best"}  # of the epoch that is kept, if it is not the last one
+CHOICES: Registry[str] = {"best": "wsss.select:best"}  # how the epoch that is kept is chosen, if it is not the last one
 
 
 def train(given: Given) -> Training:
@@ -32,6 +32,6 @@ def train(given: Given) -> Training:
 
 
 def choice(given: Given) -> Choice | None:
-    """Return the choice of the epoch; None for the last one, which needs none and reads no mask."""
+    """Return how the epoch that is kept is chosen; None keeps the last epoch, which reads no mask."""
     selected = given.settings["train"]["select"]
     return None if selected == "last" else load(CHOICES, selected, "train.select")(given)

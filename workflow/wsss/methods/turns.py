@@ -13,9 +13,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @contextmanager
 def waiting(network: Network, training: bool = False) -> Iterator[Network]:
-    """Hold ``network`` in evaluation mode (unless ``training``) inside, with its parameters as constants.
+    """Hold ``network`` in evaluation mode (unless ``training``) in the block, with its parameters as constants.
 
-    A gradient passes through to its input; what a graph recorded inside needs stays valid after leaving.
+    A gradient passes through to its input. A graph that was recorded in the block stays valid after it.
     """
     before = network.training
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]

@@ -17,7 +17,7 @@ SLOPE = 0.2  # of LeakyReLU
 
 
 class Down(nn.Module):
-    """Halves: 4×4 convolution, instance norm without affine part, LeakyReLU."""
+    """Halve an image: 4×4 convolution, instance norm without affine part, LeakyReLU."""
 
     def __init__(self, inputs: int, outputs: int, norm: bool, dropout: bool):
         super().__init__()
@@ -31,7 +31,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Doubles: 4×4 transposed convolution, instance norm, ReLU; then joins the skip connection."""
+    """Double an image: 4×4 transposed convolution, instance norm, ReLU; then join the skip connection."""
 
     def __init__(self, inputs: int, outputs: int, dropout: bool):
         super().__init__()
@@ -44,7 +44,10 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """``B×inputs×H×W`` -> ``B×outputs×H×W``, unbounded; H and W are multiples of 2^depth. 55 M parameters for ACR."""
+    """A U-Net from ``B×inputs×H×W`` to ``B×outputs×H×W``, unbounded. H and W are multiples of 2^depth.
+
+    It has 55 M parameters in ACR.
+    """
 
     def __init__(self, inputs: int, outputs: int = 3, depth: int = 8, width: int = 64):
         super().__init__()

@@ -1,4 +1,4 @@
-"""How much targets are for a cluster: submissions and disk."""
+"""What targets need on a cluster: submissions and disk."""
 
 from __future__ import annotations
 

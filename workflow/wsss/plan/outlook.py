@@ -28,9 +28,9 @@ class Outlook:
     def missing(self, paths: list[str]) -> list[Job]:
         """List the jobs that have to run before all ``paths`` are there and up to date.
 
-        A file is made when it is missing. It is made anew when its settings or its code have changed, when those of
-        something below it have, or when something that it is made from is made anew. What is missing below a file that
-        stays is not needed.
+        A file is made when it is missing. It is made anew when its settings or its code have changed, or those of
+        anything below it. It is also made anew when something that it is made from is made anew. What is missing below
+        a file that stays is not needed.
         """
         below = self._below_all(paths)  # inputs come first
         to_do = self._all_to_do(paths)

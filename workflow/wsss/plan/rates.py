@@ -132,7 +132,7 @@ def pace_of(
     counts: dict[str, Counts],
     weight: Callable[[Raw], int] = _once,
 ) -> Pace:
-    """Return the pace of earlier jobs on data sets, from their records.
+    """Measure the pace of earlier jobs on data sets, from their records.
 
     Args:
         plan: the plan.

@@ -1,4 +1,4 @@
-"""Resolve a run: all its settings, from all places that say something of them.
+"""Resolve a run: put its settings together from all places that give some.
 
     defaults.yaml <- methods/<method>.yaml <- data set <- data set, this method <- the paper's run
                   <- data set, this run <- command line
@@ -198,9 +198,9 @@ def _scaled(size: Any, factor: float) -> Any:
 def stand_in(value: Any, table: Raw) -> Any:
     """Copy nested settings and overlay every ``backbone`` whose name is in ``table`` by that entry.
 
-    A small data set trains small networks. Where a paper says ResNet38d, its runs still differ in what they compare. An
-    entry that names another network replaces the mapping: keys it does not give are that network's own, for what was
-    said of the old one (``freeze`` lists its modules) does not hold for the new one.
+    A small data set trains small networks in place of the papers'. An entry that names another network replaces the
+    whole mapping: a key that it does not give has that network's own value. For what was said of the old network
+    (``freeze`` lists its modules) does not hold for the new one.
     """
     if not isinstance(value, dict):
         return value

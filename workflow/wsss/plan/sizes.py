@@ -1,4 +1,4 @@
-"""The number of images of a data set: counted in its index, or, before there is one, as far as it is known."""
+"""The numbers of images of a data set: counted in its index, or estimated from its settings before there is one."""
 
 from __future__ import annotations
 

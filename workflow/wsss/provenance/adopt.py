@@ -1,8 +1,8 @@
 """Take over results that were copied here: verify them, and give them times in the order in which they were made.
 
-Without its own records of them Snakemake goes by the times of files, which a copy has lost or kept by chance. After
-adoption every result is younger than what it was made from. Settings that are not those of the present plan are
-written anew, and so young that Snakemake makes what rests on them again.
+Without its own folder ``.snakemake``, Snakemake goes by the times of files, which a copy has lost or kept by chance.
+After adoption every result is younger than what it was made from. Settings that are not those of the present plan are
+written anew. They are so young that Snakemake makes again what rests on them.
 """
 
 from __future__ import annotations

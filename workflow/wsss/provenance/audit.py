@@ -28,7 +28,7 @@ class Audit:
         chain: all records below it.
         findings: what is wrong, causes first.
         files, images: numbers of files that were looked at.
-        read: files that were really read; the others were known from an earlier audit.
+        read: number of files that were really read; the others were known from an earlier audit.
         recomputed: the numbers that were calculated again.
         left_out: what could not be looked at here, and why.
         notes: what else there is to say.

@@ -108,7 +108,7 @@ def outputs(chain: Chain) -> Iterator[Finding]:
 
 
 def difference(seen: Seen, expected: str, text: str) -> tuple[str, str] | None:
-    """Kind and words for a file that is not as expected; None for one that is."""
+    """Return kind and words for a file that is not as expected; None for one that is."""
     if seen.missing:
         return "missing", "is gone"
     if seen.sha256 == expected:

@@ -77,7 +77,7 @@ def files(command: str, config: Content | None, package: str | None = None) -> d
 
 
 def files_again(command: str, config: Content | None) -> dict[str, str]:
-    """Read the same anew: results of earlier reads do not count."""
+    """Find the files of a job as :func:`files` does, but read them anew."""
     from wsss.plan import code as plan_code
 
     for function in (plan_code._files_of, plan_code._read, plan_code._registered):

@@ -2,8 +2,8 @@
 
 ``identity`` is the SHA-256 of what a job determines: command, settings, inputs, outputs, and the identities of the jobs
 that made the inputs. No time and no machine is part of it, so the same bytes made again have the same identity.
-``seal`` is the SHA-256 of the whole record. It is no protection against a forger, who can write a new one, but no
-accident passes it. Against forgers there are the digests of ``anchor``.
+``seal`` is the SHA-256 of the whole record. It finds every accident. It does not stop a forger, who can write a new
+seal; the digests of ``anchor`` do.
 """
 
 from __future__ import annotations

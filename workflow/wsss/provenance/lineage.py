@@ -21,7 +21,7 @@ class Step:
         command: the job's command.
         file: what it made, or the first of several files, by its name in records.
         number: the number of files, one per part of the images.
-        paths: the files that tell more: the result, its settings, its record.
+        paths: further files to look at: the result, its settings, its record.
         identity: the content digest of its record; of several that of the first.
     """
 

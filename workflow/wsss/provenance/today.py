@@ -1,4 +1,4 @@
-"""What is otherwise today than when results were made: code, locked packages and settings."""
+"""What differs today from when results were made: code, locked packages and settings."""
 
 from __future__ import annotations
 

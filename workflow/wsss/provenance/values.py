@@ -1,4 +1,4 @@
-"""Numbers calculated again from what they follow from: cells of tables, claims from metrics, metrics from pixel counts.
+"""Numbers calculated again: cells of tables and claims from metrics, metrics from pixel counts.
 
 Both take milliseconds, so every audit does both. A forger who edits a number and writes new digests all the way up is
 found here. Counts follow from masks, which takes minutes: ``rerun`` does it when asked to.
@@ -129,7 +129,7 @@ def _of_table(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[str
 
 
 def _printed(chain: Chain, link: Link, cells: list[Any], found: Recomputed) -> Iterator[tuple[str, str]]:
-    """(file, what is wrong) of every file of a table that is not what its cells give, where the same code is here.
+    """Yield (file, what is wrong) of every file of a table that its cells do not give, if the same code is here.
 
     Args:
         chain: the records.
@@ -156,7 +156,7 @@ def _printed(chain: Chain, link: Link, cells: list[Any], found: Recomputed) -> I
 
 
 def _same_code(link: Link) -> bool:
-    """Return the code that wrote a table is the code that is here."""
+    """Tell whether the code that wrote a table is the code that is here."""
     ran = link.content["code"]["files"]
     try:
         return bool(ran) and ran == code_state.files(link.command, link.content["config"])
@@ -165,7 +165,7 @@ def _same_code(link: Link) -> bool:
 
 
 def _of_claims(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[str, str]]:
-    """(file, what is wrong) of every comparison of claims that does not follow from the metrics it names."""
+    """Yield (file, what is wrong) of every comparison of claims that does not follow from the metrics it names."""
     from wsss.report.judging import judge_all, printed
 
     drawing, table = link.content["config"], next(key for key in link.content["outputs"] if key.endswith("table.csv"))

@@ -41,9 +41,9 @@ EPS = 1e-5
 def propagate(cam: Tensor, edge: Tensor, beta: float, log_steps: int, radius: int) -> Tensor:
     """Let scores walk for ``2^log_steps`` steps.
 
-    Cells start with ``cam (1 - edge)``. A step is as likely as ``a_ij^beta``. The affinity ``a_ij`` is one minus the
-    highest boundary probability on the straight path from i to j. A wall around the map makes every cell of it a
-    source.
+    Cells start with ``cam (1 - edge)``. The probability of a step from i to j is proportional to ``a_ij^beta``. The
+    affinity ``a_ij`` is one minus the highest boundary probability on the straight path from i to j. The map is padded
+    with boundaries, so that each of its cells is a source.
 
     Args:
         cam: class maps ``B×K×h×w``.

@@ -3,8 +3,8 @@
 PSA: Ahn and Kwak, CVPR 2018, arXiv:1803.10464, 3.2.
 
 B batch, K label planes (background first), H W pixels, h w cells, P pairs of a source cell, h' w' source cells. A pair
-joins a source cell with one of the P neighbours within the radius, half a disc; sources are the cells whose pairs all
-lie inside the map, so cells at the left, right and bottom edge have fewer pairs than others. Published numbers depend
+joins a source cell with one of the P neighbours within the radius, half a disc. Sources are the cells whose pairs all
+lie inside the map. So cells at the left, right and bottom edge have fewer pairs than others. Published numbers depend
 on this rule.
 """
 

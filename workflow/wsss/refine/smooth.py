@@ -1,4 +1,4 @@
-"""From the planes of a random walk to labels, with or without a CRF. Imports no torch, so that processes start fast.
+"""From the planes of a random walk to labels, with or without a CRF. Without torch, so that processes start fast.
 
 K label planes of an image (background first), L labels, H W its size, H' W' its size padded to the network's stride.
 """

@@ -73,7 +73,7 @@ class Grid:
         return self.kinds.count("compared") == 1
 
     def _kind(self, j: int) -> str:
-        """Tell what a column can show: can any of its cells be computed, and has any a reported value?"""
+        """Return the kind of a column: can any of its cells be computed, and has any a reported value?"""
         if not any(line[j].computed for line in self.places):
             return "quoted"
         if all(cell.reported is None for cell in self.column(j)):

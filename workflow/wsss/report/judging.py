@@ -1,4 +1,4 @@
-"""Whether a claim holds: the rule, and its use on the metrics of a data set. It needs no pandas and draws nothing."""
+"""Whether a claim holds: the rule, and its use on the metrics of a data set. Needs no pandas, and draws nothing."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def deeplab(given: Given) -> Training:
 
 
 def unsettled_norms(task: SegmentTask, steps: int) -> str | None:
-    """Return advice if a run is too short for the running statistics of its batch norms, which prediction uses."""
+    """Return advice if a training is too short for the running statistics of its batch norms, which prediction uses."""
     momentum = task.settings["norm_momentum"]
     left = (1 - momentum) ** steps  # share of the initial values in the final ones
     followed = any(isinstance(module, _BatchNorm) and module.training for module in task.train().modules())

@@ -137,7 +137,7 @@ class DeepLabV2(Segmenter):
 class DeepLabV3Plus(Segmenter):
     """The decoder of segmentation_models_pytorch (smp). It fuses features of images of any size, not only of 16·n.
 
-    It is 256 channels wide, as published. Behind a backbone of fewer than 512 it has half of that one's.
+    It is 256 channels wide, as published. On a backbone of fewer than 512 channels it has half as many as that.
     """
 
     align_corners = True

@@ -3,7 +3,7 @@
 B batch, K classes with background, H W crop size, h w size of logits. Labels: 0 background, c + 1 class, 255 ignore.
 
 Departures of the released trainings from their papers (the defaults are those of the releases):
-D1  seam: the backbone's ``train()`` never runs, so no part of it is frozen and its batch statistics are followed
+D1  seam: the backbone's ``train()`` never runs. So no part of it is frozen, and its batch norms follow the batches
 D7  seam: two GPUs with 5 images each have batch statistics of their own, so here a step has two micro-batches
     (``deeplab.train.accumulate``: 2; 1: statistics of all 10). The running statistics follow both, there one of them.
 D8  seam: images are resized without antialiasing, of uint8 in training and of normalised pixels at test, and labels to

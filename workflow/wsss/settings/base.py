@@ -1,4 +1,4 @@
-"""Define what sections of settings are made of: mappings that know their keys, and numbers that know their range.
+"""The building blocks of sections of settings: mappings with known keys, and numbers with a range.
 
 A description completes the sentence "give ..." in messages, and it is shown by editors.
 """
