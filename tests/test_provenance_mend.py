@@ -109,7 +109,7 @@ def test_files_outside_the_results_are_left_to_their_owner(chain, tmp_path_facto
     rewrite(record, external={str(photograph): entry})
     done = mend(chain.audit())
     (text,) = [text for text in done.left if str(photograph) in text]
-    assert "restore it, or take it as it is now: `snakemake --forcerun" in text
+    assert "restore it, or take it as it is now: `snakemake --cores 1 --forcerun" in text
     assert text.endswith("toy/seam/seam/seed0/train/model.pt`")
     assert photograph.is_file()
 

@@ -71,7 +71,8 @@ def mend(found: Audit) -> Mended:
             done.restored.append(finding.place)
         elif finding.place.startswith("/"):
             readers = [chain.place.path(chain.links[key].first) for key in finding.records if key in chain.links]
-            force = f"`snakemake --forcerun {' '.join(shlex.quote(os.path.relpath(path)) for path in readers)}`"
+            paths = " ".join(shlex.quote(os.path.relpath(path)) for path in readers)
+            force = f"`snakemake --cores 1 --forcerun {paths}`"
             again = f", or take it as it is now: {force}" if readers else ""
             done.left.append(f"{finding.line()}: it lies outside the results; restore it{again}")
         elif not finding.records and not finding.culprits:
