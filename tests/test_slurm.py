@@ -266,7 +266,8 @@ def test_the_default_made_through_every_fault_is_that_of_a_local_run(workflow):
     assert len(expected) > 20
     shutil.rmtree(home)
 
-    run = Run(workflow, DEFAULT, "checkpoint_minutes=0.05", "shards=3", site="cpu_partition: scavenge", options=options)
+    shards = ("shards=3", "shard_images=4")
+    run = Run(workflow, DEFAULT, "checkpoint_minutes=0.05", *shards, site="cpu_partition: scavenge", options=options)
     trains = home / "shapes/pretraining/classifier/seed0/train/.losses.0.csv"
     wait_for(lambda: lines(trains) > 20, PATIENCE)
     ((job, node),) = running().items()
@@ -278,8 +279,9 @@ def test_the_default_made_through_every_fault_is_that_of_a_local_run(workflow):
     os.killpg(run.process.pid, signal.SIGKILL)
     run.process.wait()
     workflow("--unlock", "--", DEFAULT)
-    run = Run(workflow, DEFAULT, "shards=3", site="cpu_partition: main", options=options)
+    run = Run(workflow, DEFAULT, *shards, site="cpu_partition: main", options=options)
     assert run.end() == 0, run.said()
+    assert list(home.glob("shapes/seam/*/seed0/cam/measured-2-of-3.npz"))
     assert digests(home / "shapes", kept) == expected
     for table in (home / "shapes/tables").iterdir():
         audit = workflow.wsss("audit", table.name, *options)
