@@ -56,6 +56,22 @@ def test_a_folder_of_ones_own(tmp_path):
     assert Dataset.load(tmp_path / "out").classes == ["rust", "wood"]
 
 
+def test_a_folder_with_labels_as_the_releases_have_them(tmp_path):
+    """A ``cls_labels.npy``: a dict from id to 0 or 1 per class."""
+    root, settings = own_folder(tmp_path)
+    settings["labels"] = "cls_labels.npy"
+    table = {"a/1": np.float32([1, 1]), "a/2.x": np.float32([1, 0]), "b/1": np.float32([0, 1])}
+    np.save(root / "cls_labels.npy", table)
+    build(settings, tmp_path / "out")
+    dataset = Dataset.load(tmp_path / "out")
+    assert dataset.classes == ["rust", "wood"]
+    assert dict(zip(dataset.ids, dataset.labels().tolist(), strict=True)) == {
+        image_id: row.tolist() for image_id, row in table.items()
+    }
+    with pytest.raises(WsssError, match=r"cls_labels\.npy: has no names of classes; give 'classes' in the options"):
+        build(settings | {"classes": None}, tmp_path / "out")
+
+
 def test_faults_of_a_folder(tmp_path):
     root, settings = own_folder(tmp_path)
     photograph(4, 4).save(root / "images" / "b" / "1.png")

@@ -19,7 +19,8 @@ def build(config: Options, out_dir: Path) -> Dataset:
     Options; all paths are below ``root``:
         root: the folder of the data set.
         images: folder; sub-folders are part of the ids, suffixes are not.
-        labels: CSV with ``id`` and one 0/1 column per class, or ``id`` and ``labels`` joined by ";".
+        labels: CSV with ``id`` and one 0/1 column per class, or ``id`` and ``labels`` joined by ";"; or a
+            ``cls_labels.npy``, a dict from id to 0 or 1 per class.
         lists: split -> text file of ids.
         masks: folder of PNGs with 0 background, c + 1 class, 255 ignore; or null.
         unmasked: splits whose images need no mask.
@@ -32,7 +33,7 @@ def build(config: Options, out_dir: Path) -> Dataset:
     root = Path(settings["root"])
     given = names_of(settings, "classes")
     table = inside(root, text_of(settings, "labels"))
-    columns, of_table = read.from_csv(table, given)
+    columns, of_table = _read_labels(table, given)
     if not (given or columns) and settings["masks"]:
         raise WsssError(
             f"{table}: names of classes have no order, which the masks' values need; "
@@ -61,3 +62,12 @@ def build(config: Options, out_dir: Path) -> Dataset:
         entries.append(Entry(image_id, images.files[image_id], mask, tuple(of_image), labels.get(image_id)))
     findings += images.twice + masks.twice
     return indexed(config["name"], classes, root, entries, findings, roles_of(settings), megapixels_of(settings))
+
+
+def _read_labels(table: Path, given: list[str]) -> tuple[list[str] | None, read.Labels]:
+    """Read the labels of images, and the classes in order where the file says them."""
+    if table.suffix != ".npy":
+        return read.from_csv(table, given)
+    if not given:
+        raise WsssError(f"{table}: has no names of classes; give 'classes' in the options of the data set")
+    return None, read.from_npy(table, given)
