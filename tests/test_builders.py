@@ -72,6 +72,22 @@ def test_a_folder_with_labels_as_the_releases_have_them(tmp_path):
         build(settings | {"classes": None}, tmp_path / "out")
 
 
+@pytest.mark.parametrize("change", [{}, {"labels": None}, {"classes": None, "masks": None}])
+def test_test_images_of_a_folder_need_no_labels(tmp_path, change):
+    """Images to predict: the table of labels does not know them, or there is none."""
+    root, settings = own_folder(tmp_path)
+    photograph(12, 9, 7).save(root / "images" / "new.png")
+    (root / "test.txt").write_text("new\n")
+    build({**settings, "lists": {"test": "test.txt"}, "masks": None, **change}, tmp_path / "out")
+    dataset = Dataset.load(tmp_path / "out")
+    assert (dataset.ids, dataset.classes) == (["new"], ["rust", "wood"])
+    assert not dataset.labels().any()
+    with pytest.raises(WsssError, match="no id in it is that of a listed image"):
+        build({**settings, "lists": {"train": "test.txt"}, "masks": None}, tmp_path / "out")
+    with pytest.raises(WsssError, match="without labels there are no names of classes; give 'classes' in the options"):
+        build({**settings, "lists": {"test": "test.txt"}, "labels": None, "classes": None}, tmp_path / "out")
+
+
 def test_faults_of_a_folder(tmp_path):
     root, settings = own_folder(tmp_path)
     photograph(4, 4).save(root / "images" / "b" / "1.png")

@@ -113,6 +113,15 @@ def test_test_images_are_an_index_apart(make_plan):
     assert plan.data("voc12", "test") == Path("results/voc12/data/test")
 
 
+def test_test_images_of_a_folder_have_no_labels_but_where_these_name_the_classes(make_plan):
+    options = {"root": "mine", "labels": "labels.csv", "lists": {"train": "train.txt"}}
+    about = {"builder": "folder", "splits": dict.fromkeys(("train", "measured", "val"), "train"), "seeds": [0]}
+    for classes, labels in ((["cat"], None), (None, "labels.csv")):
+        own = {**about, "options": {**options, "classes": classes}, "test": {"root": "new"}}
+        config = make_plan(datasets={"mine": own}).test_config("mine")
+        assert (config["root"], config["labels"], config["masks"]) == ("new", labels, None)
+
+
 def test_targets_of_a_data_set_whose_papers_are_not_configured_are_left_out(make_plan):
     plan = make_plan()  # shapes names tables and figures of SEAM
     assert targets.default(plan, "shapes") == []
