@@ -56,6 +56,38 @@ def test_a_folder_of_ones_own(tmp_path):
     assert Dataset.load(tmp_path / "out").classes == ["rust", "wood"]
 
 
+def test_a_folder_with_labels_as_the_releases_have_them(tmp_path):
+    """A ``cls_labels.npy``: a dict from id to 0 or 1 per class."""
+    root, settings = own_folder(tmp_path)
+    settings["labels"] = "cls_labels.npy"
+    table = {"a/1": np.float32([1, 1]), "a/2.x": np.float32([1, 0]), "b/1": np.float32([0, 1])}
+    np.save(root / "cls_labels.npy", table)
+    build(settings, tmp_path / "out")
+    dataset = Dataset.load(tmp_path / "out")
+    assert dataset.classes == ["rust", "wood"]
+    assert dict(zip(dataset.ids, dataset.labels().tolist(), strict=True)) == {
+        image_id: row.tolist() for image_id, row in table.items()
+    }
+    with pytest.raises(WsssError, match=r"cls_labels\.npy: has no names of classes; give 'classes' in the options"):
+        build(settings | {"classes": None}, tmp_path / "out")
+
+
+@pytest.mark.parametrize("change", [{}, {"labels": None}, {"classes": None, "masks": None}])
+def test_test_images_of_a_folder_need_no_labels(tmp_path, change):
+    """Images to predict: the table of labels does not know them, or there is none."""
+    root, settings = own_folder(tmp_path)
+    photograph(12, 9, 7).save(root / "images" / "new.png")
+    (root / "test.txt").write_text("new\n")
+    build({**settings, "lists": {"test": "test.txt"}, "masks": None, **change}, tmp_path / "out")
+    dataset = Dataset.load(tmp_path / "out")
+    assert (dataset.ids, dataset.classes) == (["new"], ["rust", "wood"])
+    assert not dataset.labels().any()
+    with pytest.raises(WsssError, match="no id in it is that of a listed image"):
+        build({**settings, "lists": {"train": "test.txt"}, "masks": None}, tmp_path / "out")
+    with pytest.raises(WsssError, match="without labels there are no names of classes; give 'classes' in the options"):
+        build({**settings, "lists": {"test": "test.txt"}, "labels": None, "classes": None}, tmp_path / "out")
+
+
 def test_faults_of_a_folder(tmp_path):
     root, settings = own_folder(tmp_path)
     photograph(4, 4).save(root / "images" / "b" / "1.png")

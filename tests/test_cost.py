@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from wsss.errors import WsssError
 from wsss.plan import Plan, cost, drawings, jobs, targets
 from wsss.plan.outlook import Outlook
 from wsss.plan.runs import PRETRAINING, Run
+from wsss.plan.weight_files import damage
 from wsss.plan.work import Work, amount
 from wsss.schedule import Schedule
 from wsss.stages import STAGES
@@ -151,6 +153,35 @@ def test_networks_that_start_at_random_are_named(make_plan):
     text = told(plan, "shapes", "occse_table1")
     assert "occse_vgg16" in text
     assert "at random" not in text
+
+
+def test_a_damaged_weight_file_is_named_before_it_is_read(make_plan, tmp_path):
+    """A download that was cut off, or a page in its place, would end a training that comes hours later."""
+    weights = tmp_path / "weights"
+    names = {"resnet38d": "imagenet.params", "resnet101": "resnet101-5d3b4d8f.pth", "vgg16": "vgg16_20M.pth"}
+    entries = {network: {"weights": str(weights / name)} for network, name in names.items()}
+    datasets = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]
+    datasets["voc12"]["stand_ins"] |= entries
+    work = Work(make_plan(datasets=datasets), "voc12", ["occse_table1"])
+    for name in names.values():
+        make_file(weights / name)
+    assert work.damaged() is None  # empty: they stand for files to come
+    (weights / names["resnet101"]).write_bytes(b"PK\x03\x04 cut off")
+    assert work.damaged() == (
+        f"{weights}/resnet101-5d3b4d8f.pth is damaged or another file: its SHA-256 does not begin with 5d3b4d8f: "
+        "download it again"
+    )
+    digest = hashlib.sha256(b"\x80whole").hexdigest()[:8]
+    entries["resnet101"]["weights"] = str(weights / f"resnet101-{digest}.pth")
+    (weights / f"resnet101-{digest}.pth").write_bytes(b"\x80whole")
+    work = Work(make_plan(datasets=datasets), "voc12", ["occse_table1"])
+    assert work.damaged() is None
+    (weights / "trained-20240131.pth").write_bytes(b"\x80")
+    assert damage(weights / "trained-20240131.pth") is None  # a date is no digest
+    make_file(weights / names["vgg16"], "<!DOCTYPE html>\n<html>")
+    assert work.damaged() == (
+        f"{weights}/vgg16_20M.pth is text, such as a web page or a pointer of Git LFS, not weights: download it again"
+    )
 
 
 def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):

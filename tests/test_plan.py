@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,15 @@ def test_test_images_are_an_index_apart(make_plan):
     assert plan.data("voc12", "test") == Path("results/voc12/data/test")
 
 
+def test_test_images_of_a_folder_have_no_labels_but_where_these_name_the_classes(make_plan):
+    options = {"root": "mine", "labels": "labels.csv", "lists": {"train": "train.txt"}}
+    about = {"builder": "folder", "splits": dict.fromkeys(("train", "measured", "val"), "train"), "seeds": [0]}
+    for classes, labels in ((["cat"], None), (None, "labels.csv")):
+        own = {**about, "options": {**options, "classes": classes}, "test": {"root": "new"}}
+        config = make_plan(datasets={"mine": own}).test_config("mine")
+        assert (config["root"], config["labels"], config["masks"]) == ("new", labels, None)
+
+
 def test_targets_of_a_data_set_whose_papers_are_not_configured_are_left_out(make_plan):
     plan = make_plan()  # shapes names tables and figures of SEAM
     assert targets.default(plan, "shapes") == []
@@ -187,6 +197,47 @@ def test_a_name_that_nothing_is_called_is_no_setting(make_plan, key, entry, mess
 def test_numbers_of_a_training_are_checked_before_it(make_plan, over, message):
     with pytest.raises(WsssError, match=message):
         make_plan(overrides=over).check("shapes")
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        (
+            {"affinity": {"low_alpha": 30}},
+            r"overrides: 'affinity\.low_alpha' is 30: affinity\.low_alpha \(30\) is above ",
+        ),
+        (
+            {"affinity": {"high_alpha": 2}},
+            r"overrides: 'affinity\.high_alpha' is 2: affinity\.low_alpha \(4\) is above ",
+        ),
+        (
+            {"irn_marks": {"bg_threshold": 0.4}},
+            r"'irn_marks\.bg_threshold' is 0\.4: .* above irn_marks\.fg_threshold \(0\.3\)",
+        ),
+    ],
+)
+def test_two_settings_in_the_wrong_order_are_refused(make_plan, over, message):
+    """Otherwise what is surely foreground and what is surely background would overlap."""
+    with pytest.raises(WsssError, match=message):
+        make_plan(overrides=over).check("shapes")
+
+
+def test_two_settings_may_be_equal(make_plan):
+    make_plan(overrides={"affinity": {"low_alpha": 24}, "irn_marks": {"bg_threshold": 0.3}}).check("shapes")
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [("seeds", "datasets: {NAME: {seeds: ...}}"), ("train", "overrides: {train: ...}")],
+)
+def test_a_key_at_the_wrong_place_is_told_its_own(tmp_path, key, place):
+    config = {**read(configuration.OWN), key: 1}
+    with pytest.raises(WsssError, match=re.escape(f"configuration: '{key}' is no key of the top level: write {place}")):
+        configuration.check(config, [])
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"dataset: shapes\n{key}: 1\n")
+    with pytest.raises(WsssError, match=rf"mine\.yaml: '{key}' is no key .* \(line 2\)"):
+        configuration.check(config, [mine])
 
 
 def test_the_images_of_every_role_are_in_a_list(make_plan):

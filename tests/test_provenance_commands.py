@@ -92,6 +92,16 @@ def test_a_cell_is_named_with_the_words_of_its_row_where_the_label_is_of_several
     assert "measure/walk_measured.json" in second
 
 
+def test_a_cell_may_have_commas_in_its_names(chain):
+    config = drawing()
+    config["columns"][0]["label"] = "mIoU, train"
+    config["rows"][1]["label"] = "CAM, SEAM"
+    with working_in(chain.folder):
+        table(config)
+    for name in ("CAM, SEAM,mIoU, train", "cam,seam, miou,train", "CAM, SEAM,ours"):
+        assert "measure/cam_measured.json" in said(chain, number=name)[1]
+
+
 def test_a_program_gets_json(chain):
     flip(chain.folder / RUN / "train/model.pt")
     code, text = said(chain, as_data=True)

@@ -290,3 +290,20 @@ def test_shards_of_no_image_change_nothing_that_is_measured(made, tmp_path, comm
         found.append(read_json(out))
     assert found[0] == found[1]
     assert found[0]["count"] == 3
+
+
+def test_masks_of_another_program_are_measured_in_a_zip_and_refused_in_a_folder(made, tmp_path, capsys):
+    """PNGs named by id. Those of the walk, packed by hand, give the same numbers."""
+    shard = made / f"walk.{SUFFIX[KINDS['walk']]}"
+    shutil.unpack_archive(shard, tmp_path / "theirs", "zip")
+    shutil.make_archive(str(tmp_path / "theirs"), "zip", tmp_path / "theirs")
+
+    def measured(masks: Path) -> dict:
+        options = [*given(made, "measure"), "--stage=walk", "--images=measured", "--out", str(tmp_path / "out.json")]
+        cli.main(["measure", *options, "--masks", str(masks)])
+        return read_json(tmp_path / "out.json")
+
+    assert measured(tmp_path / "theirs.zip") == measured(shard)
+    line = refused(capsys, lambda: measured(tmp_path / "theirs"))
+    cure = "pack the files in it into one zip, named by id, without folders"
+    assert line == f"wsss measure: --masks {tmp_path / 'theirs'}: is a folder; {cure}"

@@ -240,8 +240,11 @@ def test_without_test_images_a_submission_says_what_to_do(workflow):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config", "datset=shapes"], "configuration: top level: Additional properties are not allowed ('datset'"),
-        (["--configfile", "wrong.yaml"], "wrong.yaml: datasets.shapes: Additional properties are not allowed ('pixel'"),
+        (["--config", "datset=shapes"], "configuration: top level: 'datset' is an unknown key: choose one of dataset,"),
+        (
+            ["--configfile", "wrong.yaml"],
+            "wrong.yaml: datasets.shapes: 'pixel' is an unknown key: choose one of builder,",
+        ),
         (["--config", "device=cuda:0"], "configuration: device: 'cuda:0' does not match"),
         (["--config", 'datasets={"shapes": {"seeds": [0, 1]}}'], "is read as text throughout: write it into a file"),
         (["--config", "dataset=nowhere"], "unknown data set 'nowhere'"),

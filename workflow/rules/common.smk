@@ -338,7 +338,7 @@ def announce_cost(word):
             raise WorkflowError(
                 f"weights are missing: {', '.join(lacking)}; see README, Weights"
             )
-        if fault := work.unmeasurable():
+        if fault := work.damaged() or work.unmeasurable():
             raise WorkflowError(fault)
         if text := cost.describe(work):
             logger.info(f"\n{text}\n")

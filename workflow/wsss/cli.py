@@ -21,6 +21,7 @@ from wsss.arguments import COMMANDS, IN, OUT, Argument, Command
 from wsss.children import end_with
 from wsss.errors import ChildDied, Stopped, WsssError
 from wsss.files import no_room, read_yaml
+from wsss.memory import cure, no_memory
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,11 +76,14 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if lack := no_memory(error):
+            _say(entry, f"{lack}: {cure(entry.name)}")
+            sys.exit(WsssError.exit_code)
         if not no_room(error):
             raise
         outputs = _paths(entry, args, OUT) or ["."]
-        cure = "make room and run it again; what was complete is kept, and a training goes on from its checkpoint"
-        _say(entry, f"{os.path.abspath(outputs[0])}: no room is left on the disk, or in your quota: {cure}")
+        room = "make room and run it again; what was complete is kept, and a training goes on from its checkpoint"
+        _say(entry, f"{os.path.abspath(outputs[0])}: no room is left on the disk, or in your quota: {room}")
         sys.exit(WsssError.exit_code)
 
 

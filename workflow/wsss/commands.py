@@ -182,6 +182,9 @@ def _measure(args: Namespace) -> None:
     if kinds != [makes]:
         raise WsssError(f"--stage {args.stage}: give its --{makes}, and no other shards")
     results = {makes: getattr(args, makes)}
+    if folders := [path for path in results[makes] if Path(path).is_dir()]:
+        cure = "pack the files in it into one zip, named by id, without folders"
+        raise WsssError(f"--{makes} {folders[0]}: is a folder; {cure}")
     given = give(_settings(args, "measure"), args.data, args.images, **results)
     measure(given, args.stage, args.images, args.out)
 

@@ -58,6 +58,8 @@ def _cost(args: Namespace) -> None:
     print(cost.describe(work) or "Nothing has to be computed.", flush=True)
     if lacking := work.lacking():
         raise WsssError(f"weights are missing: {', '.join(lacking)}; see README, Weights")
+    if fault := work.damaged():
+        raise WsssError(fault)
 
 
 def _plan(args: Namespace) -> tuple[Plan, str]:

@@ -8,7 +8,7 @@ from wsss.data import labels as read
 from wsss.data.ids import Found, Ids, check_match, pictures_in
 from wsss.data.index import Dataset
 from wsss.data.settings import SHARED, Options, known, lists_of, megapixels_of, names_of, roles_of, text_of
-from wsss.data.verify import Entry, indexed
+from wsss.data.verify import UNLABELLED, Entry, indexed
 from wsss.data.voc import inside, listed
 from wsss.errors import WsssError
 
@@ -19,7 +19,8 @@ def build(config: Options, out_dir: Path) -> Dataset:
     Options; all paths are below ``root``:
         root: the folder of the data set.
         images: folder; sub-folders are part of the ids, suffixes are not.
-        labels: CSV with ``id`` and one 0/1 column per class, or ``id`` and ``labels`` joined by ";".
+        labels: CSV with ``id`` and one 0/1 column per class, or ``id`` and ``labels`` joined by ";"; or a
+            ``cls_labels.npy``, a dict from id to 0 or 1 per class; or null, for test images.
         lists: split -> text file of ids.
         masks: folder of PNGs with 0 background, c + 1 class, 255 ignore; or null.
         unmasked: splits whose images need no mask.
@@ -31,8 +32,8 @@ def build(config: Options, out_dir: Path) -> Dataset:
     settings = known(config, ("root", "lists"), {**optional, **SHARED})
     root = Path(settings["root"])
     given = names_of(settings, "classes")
-    table = inside(root, text_of(settings, "labels"))
-    columns, of_table = read.from_csv(table, given)
+    table = inside(root, text_of(settings, "labels")) if settings["labels"] else None
+    columns, of_table = _read_labels(table, given)
     if not (given or columns) and settings["masks"]:
         raise WsssError(
             f"{table}: names of classes have no order, which the masks' values need; "
@@ -44,8 +45,9 @@ def build(config: Options, out_dir: Path) -> Dataset:
     ids = Ids(images.files, settings["images"])
     splits, findings = listed(root, lists_of(settings), ids)
     labels = {ids.find(image_id): names for image_id, names in of_table.items()}
-    check_match(table, of_table, labels, splits)
-    exempt = {*names_of(settings, "unmasked"), "test"}
+    if table:
+        check_match(table, of_table, labels, [i for i, of_image in splits.items() if set(of_image) != {UNLABELLED}])
+    exempt = {*names_of(settings, "unmasked"), UNLABELLED}
     of_mask = Ids(masks.files)
 
     entries = []
@@ -61,3 +63,13 @@ def build(config: Options, out_dir: Path) -> Dataset:
         entries.append(Entry(image_id, images.files[image_id], mask, tuple(of_image), labels.get(image_id)))
     findings += images.twice + masks.twice
     return indexed(config["name"], classes, root, entries, findings, roles_of(settings), megapixels_of(settings))
+
+
+def _read_labels(table: Path | None, given: list[str]) -> tuple[list[str] | None, read.Labels]:
+    """Read the labels of images, and the classes in order where the file says them."""
+    if table and table.suffix != ".npy":
+        return read.from_csv(table, given)
+    if not given:
+        what = f"{table}: has no" if table else "without labels there are no"
+        raise WsssError(f"{what} names of classes; give 'classes' in the options of the data set")
+    return None, read.from_npy(table, given) if table else {}

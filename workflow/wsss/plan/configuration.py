@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss.errors import WsssError
-from wsss.plan.layers import Layer, Raw, overlay
+from wsss.plan.layers import Layer, Raw, line_of, overlay
 from wsss.plan.papers import check_schema
 from wsss.plan.plan import Plan
 from wsss.plan.resolve import PACKAGE
@@ -16,6 +16,7 @@ from wsss.plan.written import read, read_by_hand
 
 SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 OWN = PACKAGE.parent.parent / "config.yaml"
+SECTIONS = tuple(read(PACKAGE / "defaults.yaml"))  # of a run's settings
 IN_A_FILE = "--config key={...} is read as text throughout: write it into a file and say --configfile my.yaml"
 # keys that change no result
 EXECUTION = (
@@ -32,13 +33,28 @@ def check(config: Raw, files: Iterable[str | Path]) -> None:
     """
     schema = read(SCHEMA)
     for path in files:
-        check_schema(read_by_hand(path), _without_required(schema), path)
+        of_file = read_by_hand(path)
+        _refuse_misplaced(of_file, schema, path)
+        check_schema(of_file, _without_required(schema), path)
+    _refuse_misplaced(config, schema, "configuration")
     try:
         check_schema(config, schema, "configuration")
     except WsssError as error:
         if re.search(r"'(-?[\d.]+|true|false|null)' is not of type", str(error)):
             raise WsssError(f"{error}; {IN_A_FILE}") from None
         raise
+
+
+def _refuse_misplaced(config: Any, schema: Raw, source: str | Path) -> None:
+    """Refuse what stands at the top and belongs to a data set's entry, or is a section of a run's settings."""
+    keys = schema["properties"]
+    of_data_set = keys["datasets"]["additionalProperties"]["properties"]
+    for key in config if isinstance(config, dict) else ():
+        if key in keys or not (key in of_data_set or key in SECTIONS):
+            continue
+        place = f"datasets: {{NAME: {{{key}: ...}}}}" if key in of_data_set else f"overrides: {{{key}: ...}}"
+        line = f" (line {line_of(source, [key])})" if Path(source).is_file() else ""
+        raise WsssError(f"{source}: '{key}' is no key of the top level: write {place} in a file for --configfile{line}")
 
 
 def _without_required(value: Any) -> Any:

@@ -37,6 +37,8 @@ def test_config(name: str, spec: Raw, results: Path) -> Raw:
     unknown = ["masks"]
     if spec["builder"] == "voc":
         unknown += ["instances", "labels"]
+    if spec["builder"] == "folder" and spec["options"].get("classes"):
+        unknown += ["labels"]
     config |= dict.fromkeys(unknown)
     config["lists"] = TEST_LISTS
     config |= test_options(name, spec)

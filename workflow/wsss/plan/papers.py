@@ -78,10 +78,21 @@ def check_schema(value: Any, schema: Raw, source: str | Path) -> None:
         return
     keys = list(error.absolute_path)
     where = ".".join(map(str, keys)) or "top level"
-    message = f"{source}: {where}: {error.message[:200]}"
+    message = f"{source}: {where}: {_fault(error)}"
     if Path(source).is_file():
         message += f" (line {line_of(source, keys)})"
     raise WsssError(message)
+
+
+def _fault(error: jsonschema.ValidationError) -> str:
+    """Say what is wrong at the place of a finding; of an unknown key also which are known."""
+    if error.validator != "additionalProperties" or error.validator_value is not False:
+        return error.message[:200]
+    schema: Any = error.schema
+    instance: Any = error.instance
+    known = schema["properties"]
+    strange = [key for key in instance if key not in known]
+    return f"'{strange[0]}' is an unknown key: choose one of {', '.join(known)}"
 
 
 def rows(spec: Raw, table: str) -> list[tuple[Raw, list[Raw]]]:

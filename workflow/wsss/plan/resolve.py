@@ -24,6 +24,10 @@ from wsss.segment import presets
 from wsss.settings.check import check
 
 PACKAGE = Path(__file__).parent.parent
+ORDERED = (  # settings of which the first may not be above the second
+    (("affinity", "low_alpha"), ("affinity", "high_alpha")),
+    (("irn_marks", "bg_threshold"), ("irn_marks", "fg_threshold")),
+)
 PIXEL_KEYS = {"crop", "long_side", "translation", "sxy"}  # sizes that shrink with the images of a small data set
 
 
@@ -133,7 +137,20 @@ def resolve(
     config = stand_in(config, networks or {})
     for finding in check(config):
         raise blame(every, finding.path, finding.message)
+    _refuse_wrong_order(config, every)
     return config
+
+
+def _refuse_wrong_order(config: Raw, layers: list[Layer]) -> None:
+    """Refuse two settings in the wrong order; the error is of the strongest layer that gives one of them."""
+    for low, high in ORDERED:
+        lower, higher = (config[section][key] for section, key in (low, high))
+        if lower <= higher:
+            continue
+        given = [(layer, path) for layer in layers for path in (low, high) if layer.has(path)]
+        layer, path = given[-1]
+        names = f"{'.'.join(low)} ({lower}) is above {'.'.join(high)} ({higher})"
+        raise layer.wrong(path, f"is {config[path[0]][path[1]]}: {names}; give the two in this order")
 
 
 def _with_preset(config: Raw, layers: list[Layer]) -> Raw:

@@ -16,6 +16,7 @@ from wsss.plan.layers import Raw
 from wsss.plan.outlook import Outlook
 from wsss.plan.plan import Plan
 from wsss.plan.sizes import Counts
+from wsss.plan.weight_files import damage
 from wsss.schedule import Schedule
 from wsss.stages import STAGES
 
@@ -48,6 +49,18 @@ class Work:
             if job.trains:
                 found.update(self._lacks(job))
         return sorted(found)
+
+    def damaged(self) -> str | None:
+        """Say which weight file that would be read is none, as far as that shows without reading its network."""
+        found: set[str] = set()
+        for job in self.jobs:
+            if job.trains:
+                found.update(self.plan.references(job.of_run, job.seed, job.stage))
+        for path in sorted(found):
+            made_by = job_of(self.plan, path)
+            if made_by is None and Path(path).is_file() and (fault := damage(path)):
+                return fault
+        return None
 
     def _lacks(self, job: Job) -> Iterator[str]:
         """Yield the files that a job reads, that no job makes, and that are not there."""

@@ -191,8 +191,7 @@ def _chosen(found: Audit, name: str) -> tuple[dict[str, str], list[str]]:
     cells = read_cells(found.chain, link) if link else []
     if link is None or not cells:
         raise WsssError(f"{found.target}: holds no table that can be read; name the folder of a table")
-    row, _, column = name.rpartition(",")
-    chosen = [number for number, one in enumerate(cells) if _fits(one, row.strip(), column.strip())]
+    chosen = [number for number, one in enumerate(cells) if _fits(one, name)]
     if len(chosen) != 1:
         of = [cells[number] for number in chosen] or cells
         choice = "; ".join(f"{name_of(one)},{one.get('column')}" for one in of)
@@ -202,9 +201,16 @@ def _chosen(found: Audit, name: str) -> tuple[dict[str, str], list[str]]:
     return cells[chosen[0]], files
 
 
-def _fits(one: dict[str, str], row: str, column: str) -> bool:
-    rows = {(one.get("row") or "").lower(), name_of(one).lower()}
-    return row.lower() in rows and column.lower() in ((one.get("column") or "").lower(), "ours", "")
+def _fits(one: dict[str, str], name: str) -> bool:
+    """Tell whether a cell has this name: its row and its column, which may have commas themselves."""
+    rows = (one.get("row") or "", name_of(one))
+    columns = (one.get("column") or "", "ours", "")
+    return any(_bare(f"{row},{column}") == _bare(name) for row in rows for column in columns)
+
+
+def _bare(name: str) -> str:
+    """Write a name in small letters, without spaces around its commas."""
+    return ",".join(part.strip() for part in name.lower().split(","))
 
 
 def _step(folder: str, links: list[Link]) -> str:
