@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,13 @@ if PARTITION is None:  # Snakemake's plugin asks scontrol when it is loaded, whi
 
 # A runner in the background ignores Ctrl-C, and every process that the tests start would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Undo what a command that ran in this process did to SIGTERM: processes started later would inherit it."""
+    yield
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class Workflow:

@@ -77,6 +77,18 @@ def test_a_training_that_is_told_to_stop_again_and_again_ends_as_if_told_once(tm
     assert (training.out / "checkpoint.pt").exists()
 
 
+def test_a_training_that_is_told_to_stop_after_its_last_step_is_done(tmp_path):
+    """As a time limit may come: all steps would be lost, since Snakemake deletes what a failed job has made."""
+    training = Training(tmp_path, steps=30)
+    model = training.out / "model.pt"
+    training.wait_for(lambda: training.steps() >= 30 or model.exists())
+    while training.process.poll() is None:
+        training.process.terminate()
+        time.sleep(0.005)
+    assert training.end() == 0, training.said()
+    assert (training.out / "record.json").exists()
+
+
 def test_a_job_that_is_told_to_stop_before_its_first_step_says_so_in_its_ledger(tmp_path):
     training = Training(tmp_path, steps=2000)
     ledger = training.out / "attempts.jsonl"

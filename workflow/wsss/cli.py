@@ -10,8 +10,6 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -69,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:  # who reads it, as head does, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except WsssError as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one more must not cut the way out short
         _say(entry, str(error))
         if isinstance(error, ChildDied):  # what it left, as a lock, might be waited for on the way out
             os._exit(error.exit_code)
@@ -121,28 +120,16 @@ def _run_recorded(entry: Command, args: argparse.Namespace, outputs: list[str]) 
         if waited and made_by_another(entry.name, inputs, outputs, config):
             print(f"{outputs[0]}: another job has just made it; nothing is left to do", file=sys.stderr)
             return
-        with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")), _told_to_stop():
+        signal.signal(signal.SIGTERM, _stop)
+        with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")):
             entry.run(args)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is made gets its record, in seconds
 
 
-@contextmanager
-def _told_to_stop() -> Iterator[None]:
-    """Turn SIGTERM into an error, so that the ledger says how an attempt ended. Trainings finish their step first."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Stopped("told to stop; run the same command again")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except Stopped:  # one more must not cut the way out short
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise
-    except BaseException:
-        signal.signal(signal.SIGTERM, before)
-        raise
-    signal.signal(signal.SIGTERM, before)
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Turn SIGTERM into an error, so that the ledger says how an attempt ended. A training finishes its step first."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Stopped("told to stop; run the same command again")
 
 
 def _limit_threads() -> None:

@@ -184,12 +184,13 @@ def fit(
     if training.choice and fabric.is_global_zero:
         scored = Scored(out_dir, training.choice, start)
     steps = _Steps(loop, checkpoints, log, training.choice, scored)
-    steps.run(samples, start, loaders)
-    if fabric.is_global_zero:
-        _finish(training, schedule, log, scored, out_dir)
-    else:
-        log.path.unlink()
-    fabric.barrier()
+    with OnStop() as stop:  # to the end: a signal that comes after the last step must not undo all of them
+        steps.run(samples, start, loaders, stop)
+        if fabric.is_global_zero:
+            _finish(training, schedule, log, scored, out_dir)
+        else:
+            log.path.unlink()
+        fabric.barrier()
     return out_dir / "model.pt"
 
 
@@ -260,8 +261,8 @@ class _Steps:
     choice: Choice | None
     scored: Scored | None
 
-    def run(self, samples: Samples, start: int, loaders: int) -> None:
-        """Make all steps from ``start`` on.
+    def run(self, samples: Samples, start: int, loaders: int, stop: OnStop) -> None:
+        """Make all steps from ``start`` on, or those until ``stop``.
 
         Raises:
             Stopped: a signal came; the checkpoint is written.
@@ -271,7 +272,7 @@ class _Steps:
         progress = bar(out=self.checkpoints.path.parent, unit="step", total=total, initial=start)
         watched = Watched("a process that loads images", want_of_memory(loaders))
         self.loop.model.train()
-        with OnStop() as stop, progress as shown, watched:
+        with progress as shown, watched:
             for step, batch in enumerate(batches, start):
                 self._update(batch, step)
                 shown.update()
