@@ -96,6 +96,16 @@ def test_ci_calls_the_readmes_test_command_and_nothing_else():
     assert [line for line in lines if not line.startswith(("#", "set ", "cd "))] == ["make test"]
 
 
+def test_a_release_has_one_version():
+    lock = tomllib.loads((ROOT / "uv.lock").read_text())
+    of_lock = next(package["version"] for package in lock["package"] if package["name"] == "wsss")
+    of_project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    newest = next(heading for heading in headings if heading != "Unreleased")
+    assert of_lock == of_project == cited == newest
+
+
 def test_the_snakefile_is_a_table_of_contents():
     assert len((ROOT / "Snakefile").read_text().splitlines()) < 60
 
