@@ -179,6 +179,17 @@ def test_what_jobs_asked_for_is_what_their_rules_ask_for(plan):
     assert asked["measure"][0] < requests.minutes(plan, "measure", "voc12")  # fewer than all images
 
 
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"command": "walk"}', '{"outputs": 3}', "\udcff"])
+def test_a_damaged_record_is_left_out(plan, damage):
+    run = Run("voc12", "seam", "seam")
+    done(plan, run, "walk", "rest-0-of-1.zip")
+    done(plan, run, "walk", "measured-0-of-1.zip")
+    damaged = Path(plan.folder(run, 0)) / "walk/measured-0-of-1.record.json"
+    damaged.write_bytes(damage.encode(errors="surrogateescape"))
+    with usage.write_efficiency(plan, "voc12").open() as stream:
+        assert [row["jobs"] for row in csv.DictReader(stream)] == ["1"]
+
+
 def test_a_training_that_official_weights_replace_takes_no_time(plan):
     official = Plan({**plan.config, "overrides": {"train": {"weights": "official.pth"}}})
     run = Run("voc12", "seam", "seam")

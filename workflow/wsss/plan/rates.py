@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from wsss import stages
+from wsss.errors import WsssError
 from wsss.files import read_json
 from wsss.plan.jobs import Job, job_of
 from wsss.plan.layers import Raw
@@ -16,6 +17,14 @@ from wsss.plan.sizes import Counts
 from wsss.plan.work import Work, amount, config_of
 from wsss.stages import STAGES
 
+READ: dict[str, type | tuple[type, ...]] = {  # what is read of a record
+    "attempts": dict,
+    "config": dict,
+    "machine": dict,
+    "outputs": dict,
+    "peak_memory_mib": dict,
+    "seconds": (int, float),
+}
 Kind = tuple[str, ...]  # stage, method or network, and all else that decides the time of a step or an image
 
 
@@ -54,12 +63,25 @@ def units_of(job: Job, config: Raw, counts: Counts) -> int | None:
 
 
 def records(plan: Plan, dataset: str) -> Iterator[tuple[Job, Raw]]:
-    """Yield the jobs of runs on a data set that have left a record, each with its record."""
+    """Yield the jobs of runs on a data set that have left a record, each with its record.
+
+    A damaged record is left out: an audit names it.
+    """
     paths = plan.results.glob(f"{dataset}/*/*/seed*/*/*record.json")
     for path in sorted(paths):
-        record = read_json(path)
-        if job := _job_of_record(plan, path, record):
+        record = _read_record(path)
+        if record and (job := _job_of_record(plan, path, record)):
             yield job, record
+
+
+def _read_record(path: Path) -> Raw | None:
+    """Read a record; None if it is damaged."""
+    try:
+        record = read_json(path)
+    except WsssError:
+        return None
+    whole = isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in READ.items())
+    return record if whole else None
 
 
 def _job_of_record(plan: Plan, path: Path, record: Raw) -> Job | None:
