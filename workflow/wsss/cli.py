@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         _run(entry, args)
     except BrokenPipeError:  # who reads it, as head does, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except WsssError as error:
+    except (WsssError, _Told) as error:
         _say(entry, str(error))
         if isinstance(error, ChildDied):  # what it left, as a lock, might be waited for on the way out
             os._exit(error.exit_code)
@@ -117,12 +117,18 @@ def _run_recorded(entry: Command, args: argparse.Namespace, outputs: list[str]) 
     settings = getattr(args, "config", None) or getattr(args, "drawing", None)
     config = read_yaml(settings) if settings else None
     inputs += wsss.commands.inputs_found(entry.name, args, config)
-    with leased(outputs[0]) as waited:
+    with _told_to_stop(), leased(outputs[0]) as waited:
         if waited and made_by_another(entry.name, inputs, outputs, config):
             print(f"{outputs[0]}: another job has just made it; nothing is left to do", file=sys.stderr)
             return
-        with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")), _told_to_stop():
+        with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")):
             entry.run(args)
+
+
+class _Told(BaseException):
+    """SIGTERM came. This is no ``Exception``, which code that reads a file takes for a fault of the file."""
+
+    exit_code = Stopped.exit_code
 
 
 @contextmanager
@@ -130,19 +136,15 @@ def _told_to_stop() -> Iterator[None]:
     """Turn SIGTERM into an error, so that the ledger says how an attempt ended. Trainings finish their step first."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Stopped("told to stop; run the same command again")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one more must not cut the way out short
+        raise _Told("told to stop; run the same command again")
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except Stopped:  # one more must not cut the way out short
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise
-    except BaseException:
-        signal.signal(signal.SIGTERM, before)
-        raise
-    signal.signal(signal.SIGTERM, before)
+    finally:
+        came = signal.getsignal(signal.SIGTERM) is not stop  # here, or in a training, which has a handler of its own
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if came else before)  # also while Python ends
 
 
 def _limit_threads() -> None:
