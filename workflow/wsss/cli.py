@@ -21,7 +21,7 @@ from wsss.arguments import COMMANDS, IN, OUT, Argument, Command
 from wsss.children import end_with
 from wsss.errors import ChildDied, Stopped, WsssError
 from wsss.files import no_room, read_yaml
-from wsss.memory import cure, no_memory
+from wsss.memory import no_memory
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,21 +69,21 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:  # who reads it, as head does, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (WsssError, _Told) as error:
-        _say(entry, str(error))
+        _say(entry, no_memory(error, entry.name) or str(error))
         if isinstance(error, ChildDied):  # what it left, as a lock, might be waited for on the way out
             os._exit(error.exit_code)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if lack := no_memory(error):
-            _say(entry, f"{lack}: {cure(entry.name)}")
+        if lack := no_memory(error, entry.name):
+            _say(entry, lack)
             sys.exit(WsssError.exit_code)
         if not no_room(error):
             raise
         outputs = _paths(entry, args, OUT) or ["."]
-        room = "make room and run it again; what was complete is kept, and a training goes on from its checkpoint"
-        _say(entry, f"{os.path.abspath(outputs[0])}: no room is left on the disk, or in your quota: {room}")
+        cure = "make room and run it again; what was complete is kept, and a training goes on from its checkpoint"
+        _say(entry, f"{os.path.abspath(outputs[0])}: no room is left on the disk, or in your quota: {cure}")
         sys.exit(WsssError.exit_code)
 
 
