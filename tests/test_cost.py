@@ -169,7 +169,7 @@ def test_a_damaged_weight_file_is_named_before_it_is_read(make_plan, tmp_path):
     (weights / names["resnet101"]).write_bytes(b"PK\x03\x04 cut off")
     assert work.damaged() == (
         f"{weights}/resnet101-5d3b4d8f.pth is damaged or another file: its SHA-256 does not begin with 5d3b4d8f: "
-        "download it again"
+        "download it again, or rename it if 5d3b4d8f means something else"
     )
     digest = hashlib.sha256(b"\x80whole").hexdigest()[:8]
     entries["resnet101"]["weights"] = str(weights / f"resnet101-{digest}.pth")
