@@ -218,6 +218,14 @@ def test_results_of_runs_are_told_by_their_files(make_plan):
     ]
 
 
+def test_an_archive_for_the_server_is_counted_with_what_it_takes(make_plan):
+    plan = make_plan(datasets={"voc12": yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["voc12"]})
+    file = str(plan.home(Run("voc12", "seam", "seam"), 0, "submission") / "results.tgz")
+    text = told(plan, "voc12", file)
+    assert text.startswith(f"Before {file} can be written, data set voc12:\n       1 training ")
+    assert "\n       1 archive " in text
+
+
 def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):
     plan = make_plan()
     text = told(plan, "shapes", "seam_table2")
