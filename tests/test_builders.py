@@ -14,6 +14,7 @@ from wsss.data import build
 from wsss.data.coco import covered, paint
 from wsss.data.index import Dataset
 from wsss.errors import Problems, WsssError
+from wsss.provenance.sources import sources
 from wsss.stores import png_bytes
 
 
@@ -86,6 +87,25 @@ def test_test_images_of_a_folder_need_no_labels(tmp_path, change):
         build({**settings, "lists": {"train": "test.txt"}, "masks": None}, tmp_path / "out")
     with pytest.raises(WsssError, match="without labels there are no names of classes; give 'classes' in the options"):
         build({**settings, "lists": {"test": "test.txt"}, "labels": None, "classes": None}, tmp_path / "out")
+
+
+def test_images_to_learn_from_need_a_table_of_labels(tmp_path):
+    """One line, and not one for each image."""
+    _, settings = own_folder(tmp_path)
+    with pytest.raises(WsssError) as found:
+        build(settings | {"labels": None}, tmp_path / "out")
+    assert str(found.value) == (
+        "data set 'mine': option 'labels' is null, and only test images need none; name the table with the labels of "
+        "split 'train'"
+    )
+    with pytest.raises(WsssError, match="option 'labels' must be a name or a path, not ''"):
+        build(settings | {"labels": ""}, tmp_path / "out")
+
+
+def test_labels_that_test_images_do_not_need_are_no_source_of_them(tmp_path):
+    root, settings = own_folder(tmp_path)
+    assert str(root / "labels.csv") in sources(settings)
+    assert sources(settings | {"labels": None}) == [str(root / "train.txt"), str(root / "val.txt")]
 
 
 def test_faults_of_a_folder(tmp_path):

@@ -101,6 +101,35 @@ def test_a_job_that_is_told_to_stop_before_its_first_step_says_so_in_its_ledger(
     assert json.loads(ledger.read_text().splitlines()[-1])["how"] == "stopped"
 
 
+TOLD = """
+import dataclasses, signal, sys
+from wsss import cli
+from wsss.arguments import COMMANDS
+from wsss.errors import WsssError
+
+def run(args):
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except Exception as error:
+        raise WsssError("the file is damaged") from error
+
+COMMANDS["train"] = dataclasses.replace(COMMANDS["train"], run=run)
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_job_that_is_told_to_stop_while_it_reads_a_file_does_not_call_the_file_damaged(tmp_path):
+    training = Training(tmp_path)  # it wrote the inputs
+    training.process.kill()
+    training.end()
+    command = [sys.executable, "-c", TOLD, "train", "--config", "config.yaml", "--data", "data", "--out", "told"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (143, "wsss train: told to stop; run the same command again\n")
+    ended = json.loads((tmp_path / "told/attempts.jsonl").read_text().splitlines()[-1])
+    assert (ended["how"], ended["why"]) == ("stopped", "told to stop; run the same command again")
+    assert not list((tmp_path / "told").glob(".*lease"))
+
+
 POOL = """
 import sys, time
 sys.path[:0] = {path!r}

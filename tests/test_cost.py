@@ -169,7 +169,7 @@ def test_a_damaged_weight_file_is_named_before_it_is_read(make_plan, tmp_path):
     (weights / names["resnet101"]).write_bytes(b"PK\x03\x04 cut off")
     assert work.damaged() == (
         f"{weights}/resnet101-5d3b4d8f.pth is damaged or another file: its SHA-256 does not begin with 5d3b4d8f: "
-        "download it again"
+        "download it again, or rename it if 5d3b4d8f means something else"
     )
     digest = hashlib.sha256(b"\x80whole").hexdigest()[:8]
     entries["resnet101"]["weights"] = str(weights / f"resnet101-{digest}.pth")
@@ -182,6 +182,48 @@ def test_a_damaged_weight_file_is_named_before_it_is_read(make_plan, tmp_path):
     assert work.damaged() == (
         f"{weights}/vgg16_20M.pth is text, such as a web page or a pointer of Git LFS, not weights: download it again"
     )
+
+
+def test_instances_of_data_without_ground_truth_of_objects_are_named_before_anything_is_computed(make_plan):
+    options = {"root": "/nowhere", "labels": "labels.csv", "lists": {"all": "all.txt"}, "masks": "masks"}
+    roles = dict.fromkeys(("train", "measured", "val"), "all")
+    spec = {"builder": "folder", "options": options, "splits": roles, "seeds": [0]}
+    file = str(make_plan().results / "mine/irn/irn/seed0/measure/irn_instances_measured.json")
+    expected = f"data set 'mine' has no ground truth of objects, with which {file} compares instances; "
+    other = "ask for other results, such as irn_walk"
+
+    def obstacle(of_data_set: dict, path: str = file) -> str | None:
+        return Work(make_plan(datasets={"mine": of_data_set}), "mine", [path]).obstacle()
+
+    assert obstacle(spec) == expected + other
+    assert obstacle(spec, file.replace("instances_measured", "walk_val")) is None
+    voc = {**spec, "builder": "voc"}
+    cure = "set datasets.mine.options.instances to the folder of such masks (VOC: SegmentationObject), or "
+    assert obstacle(voc) == expected + cure + other
+    assert obstacle({**voc, "options": {**options, "instances": "SegmentationObject"}}) is None
+
+
+def test_results_of_runs_are_told_by_their_files(make_plan):
+    plan = make_plan()
+    home = plan.results / "shapes/irn/irn/seed0"
+    results = ("train/model.pt", "cam/rest-1-of-3.npz", "walk/val-0-of-1.zip", "submission/results.tgz")
+    others = ("train/config.yaml", "train/record.json", "train/losses.csv", "measure/walk_val.record.json")
+    for name in (*results, "measure/irn_walk_val.json", "measure/predict_val.json"):
+        assert jobs.is_result(plan, f"{home}/{name}"), name
+    for name in (*others, "measure/config.yaml", "measure/nothing_val.json"):
+        assert not jobs.is_result(plan, f"{home}/{name}"), name
+    assert not jobs.is_result(plan, f"{home}ling/train/model.pt")
+    assert targets.named(plan, "shapes", [f"{home}/train/model.pt", f"{home}/train/config.yaml"]) == [
+        f"{home}/train/model.pt"
+    ]
+
+
+def test_an_archive_for_the_server_is_counted_with_what_it_takes(make_plan):
+    plan = make_plan(datasets={"voc12": yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["voc12"]})
+    file = str(plan.home(Run("voc12", "seam", "seam"), 0, "submission") / "results.tgz")
+    text = told(plan, "voc12", file)
+    assert text.startswith(f"Before {file} can be written, data set voc12:\n       1 training ")
+    assert "\n       1 archive " in text
 
 
 def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):

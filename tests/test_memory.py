@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
@@ -12,8 +13,10 @@ from commands import Training
 
 from wsss import cli
 from wsss.arguments import COMMANDS
+from wsss.checkpoints import Checkpoints
+from wsss.errors import WsssError
 
-PAGE = "CUDA out of memory. Tried to allocate 2.60 GiB. GPU 0 has a total capacity of 11.00 GiB"
+OF_GPU = "CUDA out of memory. Tried to allocate 2.60 GiB. GPU 0 has a total capacity of 11.00 GiB"
 
 
 def test_a_training_that_meets_the_limit_of_its_job(tmp_path):
@@ -32,24 +35,12 @@ def test_a_training_that_meets_the_limit_of_its_job(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "cure"),
-    [
-        ("deeplab", "take each batch in parts (deeplab.train.accumulate: 2), or give it more memory"),
-        (
-            "irn_walk",
-            "take one image at a time (--config batch=1), compute it on the CPU (device=cpu), or give it more ",
-        ),
-        ("crf", "take fewer processes (--config workers=1), or give it more memory"),
-        ("targets", "give it more memory"),
-    ],
-)
-def test_what_helps_depends_on_the_command(name, cure, monkeypatch, capsys):
-    """``batch`` and ``device`` are keys of the configuration."""
+def ended(name, error, monkeypatch, capsys) -> str:
+    """What a command says that an error ends."""
     entry = COMMANDS[name]
 
     def run(*_):
-        raise RuntimeError("a job failed") from torch.OutOfMemoryError(PAGE)
+        raise error
 
     monkeypatch.setattr(cli, "_run", run)
     needed = [
@@ -58,13 +49,68 @@ def test_what_helps_depends_on_the_command(name, cure, monkeypatch, capsys):
         if argument.required and argument.flag.startswith("--") and not argument.switch
         for word in (argument.flag, "x")
     ]
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_of:
         cli.main([name, *needed])
-    assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert (
-        f"wsss {name}: the GPU has too little memory (CUDA out of memory. Tried to allocate 2.60 GiB): {cure}" in said
-    )
+    assert exit_of.value.code == 2
+    return capsys.readouterr().err
+
+
+def after(error: Exception, cause: Exception) -> Exception:
+    """An error that another one led to."""
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("name", "of_gpu", "of_machine"),
+    [
+        ("deeplab", *["take each batch in parts (deeplab.train.accumulate: 2), or give it more memory"] * 2),
+        (
+            "irn_walk",
+            "take one image at a time (snakemake --config batch=1), compute it on the CPU (device=cpu), or",
+            "take one image at a time and fewer processes (snakemake --config batch=1 workers=1 loaders=0), or",
+        ),
+        ("crf", None, "take fewer processes (snakemake --config workers=1), or give it more memory"),
+        ("targets", None, "give it more memory"),
+    ],
+)
+def test_what_helps_depends_on_the_command_and_on_whose_memory_it_is(name, of_gpu, of_machine, monkeypatch, capsys):
+    """``batch`` and ``device`` are keys of the configuration."""
+    if of_gpu:
+        error = after(RuntimeError("a job failed"), torch.OutOfMemoryError(OF_GPU))
+        said = ended(name, error, monkeypatch, capsys)
+        what = "the GPU has too little memory (CUDA out of memory. Tried to allocate 2.60 GiB)"
+        assert said.startswith(f"wsss {name}: {what}: {of_gpu}")
+    said = ended(name, MemoryError("Unable to allocate 9 GiB"), monkeypatch, capsys)
+    what = "this machine, or the limit of this job, has too little memory (Unable to allocate 9 GiB)"
+    assert said.startswith(f"wsss {name}: {what}: {of_machine}")
+
+
+@pytest.mark.parametrize(
+    ("error", "whose"),
+    [
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"), "the GPU"),  # no room for a context
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "the GPU"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "this machine"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "this machine"),  # of a process that could not start
+    ],
+)
+def test_memory_that_lacks_has_other_names(error, whose, monkeypatch, capsys):
+    assert ended("train", error, monkeypatch, capsys).startswith(f"wsss train: {whose}")
+
+
+def test_a_file_that_memory_does_not_suffice_for_is_not_called_damaged(tmp_path, monkeypatch, capsys):
+    checkpoint = tmp_path / "checkpoint.pt"
+
+    def load(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(WsssError, match="not a readable checkpoint") as found:
+        Checkpoints(None, checkpoint, None, {}, "", 1)._read()
+    said = ended("train", found.value, monkeypatch, capsys)
+    assert said.startswith("wsss train: this machine, or the limit of this job, has too little memory (")
+    assert "delete" not in said
 
 
 def test_another_error_keeps_its_traceback(monkeypatch):

@@ -212,7 +212,7 @@ def test_numbers_of_a_training_are_checked_before_it(make_plan, over, message):
         ),
         (
             {"irn_marks": {"bg_threshold": 0.4}},
-            r"'irn_marks\.bg_threshold' is 0\.4: .* above irn_marks\.fg_threshold \(0\.3\)",
+            r"'irn_marks\.bg_threshold' is 0\.4: .* above irn_marks\.fg_threshold \(0\.3\); give the former the lower",
         ),
     ],
 )

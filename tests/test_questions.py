@@ -11,7 +11,7 @@ import yaml
 
 from wsss.cli import parser
 from wsss.plan import Plan, configuration, targets
-from wsss.plan.jobs import job_of
+from wsss.plan.jobs import is_result, job_of
 from wsss.plan.layers import Layer, overlay
 from wsss.plan.resolve import method_settings
 
@@ -58,8 +58,12 @@ def test_a_command_exists(line, config):
     assert asked
     for target in asked:
         file = Path(target)
-        known = target in targets.words(plan, "shapes") or target == "results/shapes/data/index.csv"
-        assert known or (job_of(plan, file) and (ROOT / f"workflow/papers/{file.parts[2]}.yaml").exists()), target
+        if target in targets.words(plan, "shapes") or target == "results/shapes/data/index.csv":
+            continue
+        job = job_of(plan, file)
+        assert job is not None, target
+        assert job.run in plan.papers[job.paper]["runs"], target
+        assert is_result(plan, file) or file.name == "config.yaml", target
 
 
 @pytest.mark.parametrize("text", blocks("yaml"))

@@ -320,6 +320,16 @@ def test_masks_that_will_be_missed_are_said_before_anything_runs(workflow, tmp_p
         (tmp_path / "masks" / f"{image_id}.png").write_bytes(png_bytes(np.full((32, 40), 1 + k, np.uint8)))
     assert workflow.jobs("--configfile", "farm.yaml", "--", "seam_table2")["measure"] == 4
     assert "'val' have no mask (c, d)" in workflow("-n", "--configfile", "farm.yaml", "--", "seam", check=False).stdout
+    metrics = "results/farm/irn/irn/seed0/measure/{}.json"  # asked for by their files
+    for name, said in (
+        ("irn_walk_val", f"'val' have no mask (c, d), and {metrics.format('irn_walk_val')} compares"),
+        ("irn_instances_measured", "data set 'farm' has no ground truth of objects, with which results/farm/irn/irn/"),
+    ):
+        stopped = workflow("-n", "--configfile", "farm.yaml", "--", metrics.format(name), check=False)
+        assert said in stopped.stdout + stopped.stderr
+    farm.write_text(json.dumps({"dataset": "farm", "datasets": {"farm": spec}, "papers": ["irn"]}))
+    said = workflow("-n", "--configfile", "farm.yaml", "--", metrics.format("irn_walk_measured"))
+    assert f"Before {metrics.format('irn_walk_measured')} can be written, data set farm:" in said.stdout + said.stderr
 
 
 def test_the_end_names_what_there_is_and_no_more(workflow):

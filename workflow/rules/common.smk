@@ -205,12 +205,19 @@ def learnt_from(stage):
 
 def weights(stage):
     """Models of other runs and weight files that a training's settings name."""
-    return signed(lambda w: plan.references(run_of(w), w.seed, stage))
+
+    @signed
+    def files(w):
+        announce_files()
+        return plan.references(run_of(w), w.seed, stage)
+
+    return files
 
 
 @signed
 def measured_shards(w):
     """The shards of a stage's result over the images of a role."""
+    announce_files()
     return plan.shards(home(w, w.stage), w.stage, w.dataset, w.images)
 
 
@@ -334,14 +341,16 @@ def announce_cost(word):
         asked = workflow.dag_settings.targets
         names = [word] if word else targets.named(plan, DATASET, asked)
         work = Work(plan, DATASET, names)
-        if lacking := work.lacking():
-            raise WorkflowError(
-                f"weights are missing: {', '.join(lacking)}; see README, Weights"
-            )
-        if fault := work.damaged() or work.unmeasurable():
-            raise WorkflowError(fault)
+        if obstacle := work.obstacle():
+            raise WorkflowError(obstacle)
         if text := cost.describe(work):
             logger.info(f"\n{text}\n")
+
+
+def announce_files():
+    """Announce the cost where results of runs are asked for by their files, for which nothing is drawn."""
+    if any(jobs.is_result(plan, text) for text in workflow.dag_settings.targets):
+        announce_cost(None)
 
 
 def check_disk():

@@ -10,6 +10,8 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -19,7 +21,7 @@ from wsss.arguments import COMMANDS, IN, OUT, Argument, Command
 from wsss.children import end_with
 from wsss.errors import ChildDied, Stopped, WsssError
 from wsss.files import no_room, read_yaml
-from wsss.memory import cure, no_memory
+from wsss.memory import no_memory
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,23 +68,22 @@ def main(argv: list[str] | None = None) -> None:
         _run(entry, args)
     except BrokenPipeError:  # who reads it, as head does, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except WsssError as error:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one more must not cut the way out short
-        _say(entry, str(error))
+    except (WsssError, _Told) as error:
+        _say(entry, no_memory(error, entry.name) or str(error))
         if isinstance(error, ChildDied):  # what it left, as a lock, might be waited for on the way out
             os._exit(error.exit_code)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if lack := no_memory(error):
-            _say(entry, f"{lack}: {cure(entry.name)}")
+        if lack := no_memory(error, entry.name):
+            _say(entry, lack)
             sys.exit(WsssError.exit_code)
         if not no_room(error):
             raise
         outputs = _paths(entry, args, OUT) or ["."]
-        room = "make room and run it again; what was complete is kept, and a training goes on from its checkpoint"
-        _say(entry, f"{os.path.abspath(outputs[0])}: no room is left on the disk, or in your quota: {room}")
+        cure = "make room and run it again; what was complete is kept, and a training goes on from its checkpoint"
+        _say(entry, f"{os.path.abspath(outputs[0])}: no room is left on the disk, or in your quota: {cure}")
         sys.exit(WsssError.exit_code)
 
 
@@ -116,20 +117,34 @@ def _run_recorded(entry: Command, args: argparse.Namespace, outputs: list[str]) 
     settings = getattr(args, "config", None) or getattr(args, "drawing", None)
     config = read_yaml(settings) if settings else None
     inputs += wsss.commands.inputs_found(entry.name, args, config)
-    with leased(outputs[0]) as waited:
+    with _told_to_stop(), leased(outputs[0]) as waited:
         if waited and made_by_another(entry.name, inputs, outputs, config):
             print(f"{outputs[0]}: another job has just made it; nothing is left to do", file=sys.stderr)
             return
-        signal.signal(signal.SIGTERM, _stop)
         with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")):
             entry.run(args)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is made gets its record, in seconds
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    """Turn SIGTERM into an error, so that the ledger says how an attempt ended. A training finishes its step first."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Stopped("told to stop; run the same command again")
+class _Told(BaseException):
+    """SIGTERM came. This is no ``Exception``, which code that reads a file takes for a fault of the file."""
+
+    exit_code = Stopped.exit_code
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[None]:
+    """Turn SIGTERM into an error, so that the ledger says how an attempt ended. Trainings finish their step first."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Told("told to stop; run the same command again")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        came = signal.getsignal(signal.SIGTERM) is not stop  # here, or in a training, which has a handler of its own
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if came else before)  # also while Python ends
 
 
 def _limit_threads() -> None:

@@ -8,6 +8,7 @@ lease in place of its own was cut off, and ends at once.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -50,7 +51,12 @@ def leased(output: str | Path) -> Iterator[bool]:
     while (stream := _create(path)) is None:
         waited = True
         _wait(path)
-    lease = _Lease(path, token, stream)
+    try:
+        lease = _Lease(path, token, stream)
+    except BaseException:  # no room for its text, without which nobody would know whose it is
+        path.unlink(missing_ok=True)
+        os.close(stream)
+        raise
     try:
         yield waited
     finally:
@@ -180,8 +186,9 @@ class _Lease:
     def _beat(self) -> None:
         """Write to the file that was created, whatever lies at its path now."""
         self._beats += 1
-        text = json.dumps({**self._about, "beat": f"{self._beats:012d}"}) + "\n"
-        os.pwrite(self._stream, text.encode(), 0)
+        data = (json.dumps({**self._about, "beat": f"{self._beats:012d}"}) + "\n").encode()
+        if os.pwrite(self._stream, data, 0) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         os.fsync(self._stream)
 
     def _is_ours(self) -> bool:

@@ -56,10 +56,8 @@ def _cost(args: Namespace) -> None:
     names = targets.chosen(plan, dataset, args.names) or targets.default(plan, dataset)
     work = Work(plan, dataset, names)
     print(cost.describe(work) or "Nothing has to be computed.", flush=True)
-    if lacking := work.lacking():
-        raise WsssError(f"weights are missing: {', '.join(lacking)}; see README, Weights")
-    if fault := work.damaged():
-        raise WsssError(fault)
+    if obstacle := work.obstacle():
+        raise WsssError(obstacle)
 
 
 def _plan(args: Namespace) -> tuple[Plan, str]:

@@ -221,6 +221,8 @@ STAGES: Registry[Stage] = {
     "submission": Stage(
         function="wsss.segment.submission:submission",
         makes="archive",
+        one="archive",
+        many="archives",
     ),
     "measure": Stage(
         function="wsss.measure.stage:measure",

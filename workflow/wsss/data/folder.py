@@ -32,7 +32,14 @@ def build(config: Options, out_dir: Path) -> Dataset:
     settings = known(config, ("root", "lists"), {**optional, **SHARED})
     root = Path(settings["root"])
     given = names_of(settings, "classes")
-    table = inside(root, text_of(settings, "labels")) if settings["labels"] else None
+    lists = lists_of(settings)
+    labelled = [split for split in lists if split != UNLABELLED]
+    if settings["labels"] is None and labelled:
+        raise WsssError(
+            f"data set '{config['name']}': option 'labels' is null, and only test images need none; name the table "
+            f"with the labels of split '{labelled[0]}'"
+        )
+    table = None if settings["labels"] is None else inside(root, text_of(settings, "labels"))
     columns, of_table = _read_labels(table, given)
     if not (given or columns) and settings["masks"]:
         raise WsssError(
@@ -43,7 +50,7 @@ def build(config: Options, out_dir: Path) -> Dataset:
     images = pictures_in(root, text_of(settings, "images"))
     masks = pictures_in(root, settings["masks"], (".png",)) if settings["masks"] else Found()
     ids = Ids(images.files, settings["images"])
-    splits, findings = listed(root, lists_of(settings), ids)
+    splits, findings = listed(root, lists, ids)
     labels = {ids.find(image_id): names for image_id, names in of_table.items()}
     if table:
         check_match(table, of_table, labels, [i for i, of_image in splits.items() if set(of_image) != {UNLABELLED}])

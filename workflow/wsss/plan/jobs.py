@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsss.plan.plan import Plan
 from wsss.plan.runs import Run
 from wsss.plan.shards import shards_of
-from wsss.stages import STAGES
+from wsss.stages import MEASURED, STAGES
+
+RESULT = re.compile(  # of a run, by the name of its file; beside it lie settings, logs and records
+    rf"model\.pt|results\.tgz|(measured|rest|val|test)-\d+-of-\d+\.(npz|zip)|({'|'.join(MEASURED)})_(measured|val)\.json"
+)
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,15 @@ def job_of(plan: Plan, path: str | Path) -> Job | None:
     if len(parts) != 6:
         return None
     dataset, paper, run, folder, stage, file = parts
-    if not folder.startswith("seed") or stage not in STAGES:
+    seed = folder.removeprefix("seed")
+    if seed == folder or not seed.isdecimal() or stage not in STAGES:
         return None
-    seed = int(folder.removeprefix("seed"))
-    return Job(dataset, paper, run, seed, stage, file)
+    return Job(dataset, paper, run, int(seed), stage, file)
+
+
+def is_result(plan: Plan, path: str | Path) -> bool:
+    """Tell whether ``path`` is the result of a run's stage, which a person may ask for by its file."""
+    return job_of(plan, path) is not None and RESULT.fullmatch(Path(path).name) is not None
 
 
 def inputs(plan: Plan, job: Job) -> list[str]:

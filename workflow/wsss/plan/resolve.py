@@ -150,7 +150,7 @@ def _refuse_wrong_order(config: Raw, layers: list[Layer]) -> None:
         given = [(layer, path) for layer in layers for path in (low, high) if layer.has(path)]
         layer, path = given[-1]
         names = f"{'.'.join(low)} ({lower}) is above {'.'.join(high)} ({higher})"
-        raise layer.wrong(path, f"is {config[path[0]][path[1]]}: {names}; give the two in this order")
+        raise layer.wrong(path, f"is {config[path[0]][path[1]]}: {names}; give the former the lower value")
 
 
 def _with_preset(config: Raw, layers: list[Layer]) -> Raw:

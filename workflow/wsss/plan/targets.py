@@ -8,6 +8,7 @@ from pathlib import Path
 from wsss.errors import choose
 from wsss.plan import claims
 from wsss.plan.drawings import about, obstacle
+from wsss.plan.jobs import is_result
 from wsss.plan.plan import Plan
 from wsss.plan.target import Target
 
@@ -135,16 +136,17 @@ def _as_list(words: str | list[str]) -> list[str]:
 
 
 def named(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
-    """Return the targets that a Snakemake command line asks for, by word or by one of their files.
+    """Return what a Snakemake command line asks for: targets, by word or by one of their files, and files of runs.
 
-    They are the default ones if it names none, and also these where ``all`` or the page is among its names.
+    Targets are the default ones if it names none, and also these where ``all`` or the page is among its names.
     """
     texts = list(map(str, asked))
     known = words(plan, dataset)
     found = default(plan, dataset) if _mean_default(plan, dataset, texts) else []
     found += [text for text in texts if text in known]
     found += _with_files(plan, dataset, texts)
-    return chosen(plan, dataset, found)
+    of_runs = [text for text in texts if is_result(plan, text)]
+    return [*chosen(plan, dataset, found), *of_runs]
 
 
 def _mean_default(plan: Plan, dataset: str, texts: list[str]) -> bool:

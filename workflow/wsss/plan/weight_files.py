@@ -24,5 +24,6 @@ def damage(path: str | Path) -> str | None:
         return f"{path} is text, such as a web page or a pointer of Git LFS, not weights: download it again"
     named = DIGEST.search(Path(path).name)
     if named and not sha256(path).startswith(named[1]):
-        return f"{path} is damaged or another file: its SHA-256 does not begin with {named[1]}: download it again"
+        cure = f"download it again, or rename it if {named[1]} means something else"
+        return f"{path} is damaged or another file: its SHA-256 does not begin with {named[1]}: {cure}"
     return None

@@ -11,7 +11,8 @@ from wsss import stages
 from wsss.data.truth import without_mask
 from wsss.errors import some
 from wsss.plan import drawings, targets
-from wsss.plan.jobs import Job, inputs, job_of
+from wsss.plan.datasets import has_objects
+from wsss.plan.jobs import Job, inputs, is_result, job_of
 from wsss.plan.layers import Raw
 from wsss.plan.outlook import Outlook
 from wsss.plan.plan import Plan
@@ -27,7 +28,7 @@ class Work:
     Args:
         plan: the plan.
         dataset: the data set that the targets are about.
-        asked: the words of the targets.
+        asked: the words of the targets, and files of runs.
     """
 
     def __init__(self, plan: Plan, dataset: str, asked: Iterable[str]):
@@ -41,6 +42,12 @@ class Work:
     def of_stage(self, stage: str) -> list[Job]:
         """List the jobs of a stage."""
         return [job for job in self.jobs if job.stage == stage]
+
+    def obstacle(self) -> str | None:
+        """Say what is in the way of this work and can be seen before it starts; None if nothing is."""
+        if lacking := self.lacking():
+            return f"weights are missing: {', '.join(lacking)}; see README, Weights"
+        return self.damaged() or self.unmeasurable()
 
     def lacking(self) -> list[str]:
         """List the weight files that would be read and are not there."""
@@ -70,8 +77,17 @@ class Work:
                 yield path
 
     def unmeasurable(self) -> str | None:
-        """Say which images would be measured, and have no mask."""
+        """Say which images would be measured, and have no mask, or none of objects."""
         jobs = self.of_stage("measure")
+        for name in sorted({job.dataset for job in jobs if STAGES[job.measured].makes == "instances"}):
+            about = self.plan.dataset(name)
+            if not has_objects(about):
+                reads = about["builder"] == "voc"
+                cure = f"set datasets.{name}.options.instances to the folder of such masks (VOC: SegmentationObject)"
+                return (
+                    f"data set '{name}' has no ground truth of objects, with which {some(self.asked)} compares "
+                    f"instances; {f'{cure}, or ' if reads else ''}ask for other results, such as irn_walk"
+                )
         measured = {(job.dataset, job.part) for job in jobs}
         for name, role in sorted(measured):
             split = self.plan.dataset(name)["splits"][role]
@@ -107,6 +123,8 @@ def _read_by(plan: Plan, dataset: str, asked: list[str]) -> list[str]:
         if target := known.get(word):
             drawing = drawings.drawing(plan, dataset, target)
             found += drawings.inputs(drawing)
+        elif is_result(plan, word):
+            found.append(word)
     return found
 
 

@@ -60,7 +60,8 @@ def _voc(config: dict[str, Any]) -> Iterable[Path]:
 
 def _folder(config: dict[str, Any]) -> Iterable[Path]:
     root = Path(config["root"])
-    yield voc.inside(root, config.get("labels") or "labels.csv")
+    if labels := config.get("labels", "labels.csv"):
+        yield voc.inside(root, labels)
     yield from (voc.inside(root, name) for name in (config.get("lists") or {}).values())
 
 
