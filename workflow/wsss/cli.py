@@ -137,6 +137,7 @@ def _told_to_stop() -> Iterator[None]:
     """Turn SIGTERM into an error, so that the ledger says how an attempt ended. Trainings finish their step first."""
 
     def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one more must not cut the way out short
         raise _Told("told to stop; run the same command again")
 
     before = signal.signal(signal.SIGTERM, stop)
