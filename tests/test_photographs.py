@@ -56,4 +56,7 @@ def test_every_run_has_settings_on_photographs():
         for name in spec["runs"]:
             config = plan.resolve(Run("photographs", paper, name))
             assert config["backbone"]["name"] == "mobilenet_v2", f"{paper}/{name}"
-            assert config["train"]["steps"] == 400
+            train = config["train"]
+            optimizer = train["optimizer"]
+            budget = (train["steps"], train["batch_size"], optimizer["lr"], optimizer["momentum"])
+            assert budget == (400, 8, 0.002, 0.9), f"{paper}/{name}"  # also where a paper says otherwise of its own run
