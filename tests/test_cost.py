@@ -235,6 +235,7 @@ def test_time_is_an_estimate_from_records_of_the_same_work(make_plan):
 
     home = plan.home(Run("shapes", "aeft", "aeft"), 0, "train")  # another method: says nothing
     record = {"seconds": 500.0, "machine": {"host": "elsewhere"}, "outputs": {f"{home}/model.pt": ""}}
+    record |= {"attempts": {"number": 1}, "peak_memory_mib": {"process": 100, "children": 0}}
     record["config"] = plan.stage_config(Run("shapes", "aeft", "aeft"), 0, "train")
     make_file(home / "record.json", json.dumps(record))
     assert "none of it has run" in told(plan, "shapes", "seam_table2")
