@@ -272,4 +272,8 @@ def _until(condition: Callable[[], bool], what: str, seconds: float = 60) -> Non
 
 
 if __name__ == "__main__":
-    {"up": up, "down": down, "crash": crash}[sys.argv[1]](*sys.argv[2:])
+    actions = {"up": up, "down": down, "crash": crash}
+    asked, *arguments = sys.argv[1:] or ["nothing"]
+    if asked not in actions:
+        raise SystemExit(__doc__)
+    actions[asked](*arguments)
