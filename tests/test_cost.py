@@ -83,7 +83,7 @@ def test_it_is_said_before_anything_starts(workflow):
     nothing = ("-n", "--config", "results=nothing")
     result = workflow(*nothing, "--", "seam_table1")
     said = result.stdout + result.stderr
-    assert "Before seam_table1 can be written, data set shapes:" in said
+    assert "Before seam_table1 can be written, this has to be computed on data set shapes:" in said
     assert said.index("5 trainings") < said.index("Job stats")
     of = "pretraining: classifier; seam: baseline, er, er_pcm, seam; seed 0"
     assert f"5 trainings 30 steps over 120 images; {of}" in " ".join(said.split())
@@ -222,7 +222,8 @@ def test_an_archive_for_the_server_is_counted_with_what_it_takes(make_plan):
     plan = make_plan(datasets={"voc12": yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["voc12"]})
     file = str(plan.home(Run("voc12", "seam", "seam"), 0, "submission") / "results.tgz")
     text = told(plan, "voc12", file)
-    assert text.startswith(f"Before {file} can be written, data set voc12:\n       1 training ")
+    headline = f"Before {file} can be written, this has to be computed on data set voc12:"
+    assert text.startswith(f"{headline}\n       1 training ")
     assert "\n       1 archive " in text
 
 

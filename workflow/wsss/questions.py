@@ -42,7 +42,9 @@ def _targets(args: Namespace) -> None:
 @command(
     "cost",
     Argument(
-        "names", "names of tables, figures, claims or papers, as seam_table2; none: what is made by default", many=True
+        "names",
+        "names of tables, figures, claims or papers, such as seam_table2; none: what is made by default",
+        many=True,
     ),
     CONFIGURATION,
     DATASET,
@@ -173,7 +175,7 @@ def _evidence(args: Namespace) -> None:
     results = load_plan(args.configfile).results
     folders = [Path(name) if "/" in name else results / name / "claims" / "claims" for name in args.claims]
     if not folders:
-        raise WsssError("name data sets, or folders of judged claims, as results/shapes/claims/claims")
+        raise WsssError("name data sets, or folders of judged claims, such as results/shapes/claims/claims")
     write_evidence(folders, args.out)
 
 

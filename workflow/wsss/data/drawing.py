@@ -1,4 +1,4 @@
-"""Pictures for the drawn data sets: cluttered backgrounds, and objects whose parts tell their class more or less.
+"""Pictures for the drawn data sets: cluttered backgrounds, and objects of which some parts tell the class.
 
 The badge of an object shows its class at once. The coat on the far end of its body tells it more faintly: two classes
 share each coat. The middle of the body, its two colours and its outline say nothing. So a classifier learns the badge

@@ -33,8 +33,8 @@ D9  features of a backbone whose taps differ in resolution are joined at the fin
 D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of it is released. Our guess: DeiT-S
     (backbone ``vit``) for both networks, its tokens after 6, 9 and 12 of 12 blocks as conv4, conv5 and conv6 at stride
     16, the rest as on ResNet38d.                                                                            ours
-D11 a step whose loss is no number is left out, as in the release. Here such steps are also counted and told, and more
-    than a thousandth of all steps end the training (``train.may_skip``; 0: the first one does).
+D11 a step whose loss is no number is left out, as in the release. Here such steps are also counted and reported, and
+    more than a thousandth of all steps end the training (``train.may_skip``; 0: the first one does).
 D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release names RIB's IRNet. The runs of
     the tables take IRNet (sections ``irn_*``). AffinityNet is the option: stage ``walk``, ``deeplab.labels: walk``.
 D13 the release scores maps on masks of the training images after every epoch, names the best epoch and keeps all. Its

@@ -40,7 +40,7 @@ def _headline(work: Work) -> str:
     if number <= 3:
         title = ", ".join(work.asked)
     on = " and ".join(work.counts)
-    return f"Before {title} can be written, data set {on}:"
+    return f"Before {title} can be written, this has to be computed on data set {on}:"
 
 
 def _at_random(work: Work) -> str:

@@ -37,7 +37,8 @@ INTRODUCTION = """\
 Made by `wsss recipes` from the paper files, the settings with their sources, and the numbered departures; a test holds
 it to them. The settings are those of VOC 2012 at full size, but for the epoch that is kept, the files of weights, and
 what other data sets change: these are in `config.yaml`. A release is named by its commit, the source of a setting by
-its file. A setting without source is what the releases have in common (Refinement, below), or the project's own.
+its file. A setting without source is what the releases have in common (Refinement, below), or the project's own. The
+last word of a departure may be its source: a file, a commit, `release`, or `ours` where the release says nothing.
 """
 
 
@@ -62,7 +63,7 @@ def _paper(name: str, spec: Raw) -> Iterator[str]:
     """Yield a paper: its runs, and for each table the runs and stages of its rows."""
     note = spec.get("note", "")
     yield from (f"## {spec['title']}", "", note, "")
-    yield "| run | method | settings of its own | not released, or read so |"
+    yield "| run | method | settings of its own | not released, or our reading |"
     yield "| --- | --- | --- | --- |"
     for run, said in spec["runs"].items():
         yield _run(f"{name}/{run}", said)

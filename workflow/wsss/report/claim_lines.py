@@ -190,7 +190,9 @@ def _ratios(computed: list[CellSpec]) -> list[str]:
     """Explain metrics that are no percentage."""
     if not any(cell["metric"] in RATIOS for cell in computed):
         return []
-    return ["Under- and over-activation: missed, or wrongly found, pixels per hundred rightly found ones."]
+    return [
+        "Under-activation counts missed pixels, over-activation wrongly found ones, per hundred rightly found pixels."
+    ]
 
 
 def _data_set(drawing: ClaimsDrawing, computed: list[CellSpec]) -> list[str]:
