@@ -9,7 +9,7 @@ Symbol   Here                  |  Shapes: B batch, C foreground classes, D featu
 M(a)     max_norm(ReLU(a))     |  B C h w
 t, c_t   target, ``class_map`` |  B; B 1 H W    map of one present class per image, in [0, 1], at image size
 F, D     features, decoder     |  B D h w; upsampled B D H W -> B 3 H W, in the normalised image's units
-g        srf_mask              |  B 1 H W       Spatially Random Feeding: cells where features may be taken away
+g        srf_mask              |  B 1 H W       stochastic random feeding (SRF): cells where features may be taken away
 u, v     hidden_maps           |  B 1 H W       u = c_t g, v = (1 - c_t) g
 e_t e_nt judged_maps           |  B 1 H W       where the classifier's reconstructions are judged
 RU       reconstructor_loss    |  features are fed outside u (outside v), the error counts inside u (inside v)
@@ -33,8 +33,8 @@ D9  features of a backbone whose taps differ in resolution are joined at the fin
 D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of it is released. Our guess: DeiT-S
     (backbone ``vit``) for both networks, its tokens after 6, 9 and 12 of 12 blocks as conv4, conv5 and conv6 at stride
     16, the rest as on ResNet38d.                                                                            ours
-D11 a step whose loss is no number is left out, as in the release. Here such steps are also counted and told, and more
-    than a thousandth of all steps end the training (``train.may_skip``; 0: the first one does).
+D11 a step whose loss is no number is left out, as in the release. Here such steps are also counted and reported, and
+    more than a thousandth of all steps end the training (``train.may_skip``; 0: the first one does).
 D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release names RIB's IRNet. The runs of
     the tables take IRNet (sections ``irn_*``). AffinityNet is the option: stage ``walk``, ``deeplab.labels: walk``.
 D13 the release scores maps on masks of the training images after every epoch, names the best epoch and keeps all. Its
