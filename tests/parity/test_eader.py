@@ -27,7 +27,7 @@ class Tolerance(NamedTuple):
     gradient: float  # gradients that do
 
 
-TOLERANCES = {  # by mode of the batch norms; float64 changes
+TOLERANCES = {  # by mode of the batch norms; after each: what float64 changes
     "bneval": Tolerance(3e-5, 1e-3, 1e-4, 1e-3, 1e-2),  # 7e-6, 6e-7, 1e-5, 1e-4, 0.0015
     "bntrain": Tolerance(1e-3, 5e-3, 1e-3, 2e-2, 0.15),  # 2e-4, 5e-4, 1e-4, 0.004, 0.06
 }
