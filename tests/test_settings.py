@@ -328,7 +328,7 @@ def test_every_setting_is_read(name, dataset, tmp_path):
     assert not never
 
 
-# ---- the stages behind the classifier
+# ---- the stages after the classifier
 
 SMALL_STEPS = {"crop": SIDE, "batch_size": 3, "steps": 2}
 SMALL_STAGES = {
@@ -347,7 +347,7 @@ def stage_settings(preset: str, **over) -> dict:
 
 
 def unread_behind(config: dict, dataset: Dataset, tmp_path) -> set[str]:
-    """Settings that nobody asks for while all stages behind a classifier run."""
+    """Settings that nobody asks for while all stages after a classifier run."""
     read: set[str] = set()
     recorded = Recorded(config | {"seed": 0, "dataset": {"name": "noise", "splits": SPLITS}}, read)
 

@@ -21,7 +21,7 @@ from wsss.methods.eader import Eader, adversary_loss, localizer_loss, soft_mask
 
 class Tolerance(NamedTuple):
     maps: float  # of the largest value of an array
-    masked: float  # the same, behind the mask
+    masked: float  # the same, after the mask
     number: float  # losses and statistics, relative
     plain: float  # gradients that do not pass the mask, relative
     gradient: float  # gradients that do
