@@ -1,4 +1,4 @@
-# Five papers on weakly supervised semantic segmentation, from images to tables. What there is to ask for: snakemake --list
+# Five papers on weakly supervised semantic segmentation, from images to tables. To see what can be made: snakemake --list
 from snakemake.utils import min_version
 
 min_version("9.20")

@@ -1,6 +1,6 @@
 """What one GPU does: images per second and share of its matrix peak, at the papers' sizes, in under eight minutes.
 
-    python benchmarks/gpu.py                               # results in benchmarks/gpu.json; go on where it stopped
+    python benchmarks/gpu.py                               # results in benchmarks/gpu.json; goes on where it stopped
     python benchmarks/gpu.py --into docs/benchmarks.md     # put them there, too
     python benchmarks/gpu.py --device cpu --sizes small --out gpu.json
 
@@ -53,7 +53,7 @@ from wsss.segment.task import SegmentTask
 from wsss.train import Training, fit
 
 PRECISIONS = ("bf16", "tf32", "float32")
-BEHIND = ("affinity", "deeplab")  # networks behind the classifier; they learn from masks
+BEHIND = ("affinity", "deeplab")  # networks after the classifier; they learn from masks
 SMALL = {"backbone": "tiny", "crop": 32, "batch": 2, "height": 30, "width": 40, "cells": (12, 16), "walks": 2}
 PAPERS = {"backbone": None, "crop": None, "batch": None, "height": 375, "width": 500, "cells": (94, 125), "walks": 100}
 
@@ -67,8 +67,8 @@ class Samples:
 
     Args:
         train: the options of the training.
-        stride: pixels per cell of its label maps; None of a classifier, whose images have the labels of classes.
-        ends: from the number of images so far to whether it ends.
+        stride: pixels per cell of its label maps; None for a classifier, whose images have labels of classes.
+        ends: tells from the number of images so far whether the training ends.
     """
 
     def __init__(self, train: dict, stride: int | None, ends: Callable[[int], bool]):
@@ -178,7 +178,7 @@ class Bench:
         return self.counted[method]
 
     def settings(self, name: str, args: argparse.Namespace) -> dict:
-        """The released settings of a method, or of a network behind the classifier, at the sizes asked for."""
+        """The released settings of a method, or of a network after the classifier, at the sizes asked for."""
         if name not in BEHIND:
             return settings(name, args, self.folder)
         config = presets.resolve(settings("cam", args, self.folder))
@@ -285,7 +285,7 @@ class Bench:
 
 
 def task_of(name: str, config: dict) -> tuple[nn.Module, dict, int | None]:
-    """A task, the options of its training, and the pixels per cell of its label maps; None of a classifier."""
+    """Make a task; return it, the options of its training, and the pixels per cell of its label maps, if there are."""
     if name == "affinity":
         net = affinity_net.build(config)
         return net, config["affinity"]["train"], net.stride
@@ -306,7 +306,7 @@ class _Summed(nn.Module):
 
 
 def _half(rank: int, config: dict, size: int, crop: int, args: argparse.Namespace, store: str, found: Any) -> None:
-    """One of two processes; puts its seconds per step into ``found``."""
+    """Run one of two processes; put its seconds per step into ``found``."""
     torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
     method = build(config, C).to(args.device, memory_format=torch.channels_last).train()
     model = nn.parallel.DistributedDataParallel(_Summed(method), find_unused_parameters=True)
@@ -381,7 +381,7 @@ def measure(bench: Bench, found: dict[str, Any], path: Path) -> None:
             start = time.monotonic()
             try:
                 done = {**key, **getattr(bench, name)(**given)}
-            except Exception as error:  # one that fails, as for want of memory, must not cost the others
+            except Exception as error:  # a failure, for example for want of memory, must not cost the others
                 done = {**key, "failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
             done["took_s"] = round(time.monotonic() - start, 1)
             rows[key_of(key)] = done

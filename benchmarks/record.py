@@ -5,7 +5,8 @@
 Each job is a process of its own that has loaded what a training loads. It reads the result of another job and writes
 one byte, so its time is that of the record: looking at inputs, at their records, at the code and at the repository,
 loading what this needs, writing. The first job of a new version of the package parses its code and keeps the digests;
-it is told apart. The last line is the time of hashing the inputs alone over that of the whole job with its record.
+it is reported separately. The last line is the time of hashing the inputs alone over that of the whole job with its
+record.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def job(folder: Path, number: int, inputs: list[str]) -> tuple[float, float]:
 
 
 def run_job(number: int, inputs: list[str]) -> None:
-    """Be that job and print the two."""
+    """Do the work of such a process: run the job, and print its seconds and CPU seconds."""
     import torch  # noqa: F401
 
     import wsss.cli

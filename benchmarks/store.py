@@ -1,7 +1,7 @@
 """Score shards (float16, deflated) against the releases' files (float32 dictionaries): bytes per image, loss of mIoU.
 
     python benchmarks/store.py            # 100 drawn images with rough maps of their classes
-    python benchmarks/store.py --data results/voc12/data --config results/voc12/seam/seam/seed0/seed/config.yaml \
+    python benchmarks/store.py --data results/voc12/data --config results/voc12/seam/seam/seed0/cam/config.yaml \
         --model results/voc12/seam/seam/seed0/train/model.pt --images 100      # CAM scores of real images
 
 Both sides store the same float32 scores. PSA and SEAM save a dictionary of H×W maps per image, IRN maps of full size
@@ -61,7 +61,7 @@ def drawn(images: int, size: int) -> Iterator[Scored]:
 
 
 def of_model(data: Path, config: dict, model: Path, images: int) -> Iterator[Scored]:
-    """CAM scores of every k-th training image that has a mask, as ``wsss cam`` computes them, not yet stored."""
+    """Yield CAM scores of every k-th measured image, as ``wsss cam`` computes them, before they are stored."""
     import torch
 
     from wsss.cam import load_method, multi_scale_cam
@@ -77,7 +77,7 @@ def of_model(data: Path, config: dict, model: Path, images: int) -> Iterator[Sco
 
 
 def save_as_released(folder: Path, found: Scored) -> None:
-    """PSA: classes from 0 to maps. IRN: classes, maps of full size and of stride 4."""
+    """Save what PSA saves (class -> map, classes from 0) and IRN saves (classes, maps of full size and stride 4)."""
     np.save(folder / f"psa_{found.name}.npy", dict(zip((found.classes - 1).tolist(), found.scores, strict=True)))
     maps = {"cam": found.scores[:, ::4, ::4].copy(), "high_res": found.scores}
     np.save(folder / f"irn_{found.name}.npy", {"keys": found.classes - 1, **maps})

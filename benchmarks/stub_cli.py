@@ -1,6 +1,6 @@
 """In place of ``wsss.cli`` in a run of the whole workflow without its computing: writes the files that a command makes.
 
-Only their names are those of results, and the number of images in an index. ``benchmarks/whole_run.py`` puts it into a
+Of these files only the names are real, and the number of images in an index. ``benchmarks/whole_run.py`` puts it into a
 copy of the sources.
 """
 

@@ -1,6 +1,6 @@
 """The threshold sweep in one pass against the plain one: an argmax over all classes and class counts per threshold.
 
-    python benchmarks/sweep.py            # 20 images of 375×500
+    python benchmarks/sweep.py            # 200 images of 375×500
     python benchmarks/sweep.py --help
 
 Both count the same images at the same 60 thresholds in the same process on one core, one after the other per image; the

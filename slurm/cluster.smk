@@ -18,7 +18,7 @@ except WsssError as error:
 include: "../Snakefile"
 
 
-workflow.default_target = "all"  # which a file that is included does not set
+workflow.default_target = "all"  # an included file does not set it
 
 
 if workflow.is_main_process:

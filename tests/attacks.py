@@ -108,7 +108,7 @@ class Run:
         OPENED.clear()
 
     def clean(self, what: str, found: Audit) -> None:
-        """Note what has to be clean, as a copy that nobody harmed."""
+        """Note whether what has to be clean is clean, such as a copy that nobody harmed."""
         tried = self.outcome.setdefault(what, Tried(what, example="clean"))
         tried.number += 1
         tried.found += not found.findings

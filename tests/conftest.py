@@ -75,7 +75,7 @@ class Workflow:
         return subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True)
 
     def jobs(self, *arguments: str) -> dict[str, int]:
-        """Rules a dry run would execute, and how often."""
+        """Return the rules that a dry run would execute, and how often."""
         result = self("-n", "--quiet", "host", *arguments)
         output = result.stdout + result.stderr
         lines = [line.split() for line in output.splitlines()]
@@ -101,7 +101,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def one_line():
-    """Checks that an action ends with an error of one line that holds the given words; returns the line."""
+    """Return a check that an action ends with an error of one line with the given words; the check returns the line."""
 
     def check(action: Callable, *words: str) -> str:
         with pytest.raises(WsssError) as error:

@@ -94,7 +94,7 @@ def test_shards_hold_at_least_as_many_images_as_is_configured(plan):
     assert len(plan.shards(plan.results / "coco14/aeft/aeft/seed0/cam", "cam", "coco14", "train")) == 8
 
 
-def test_a_site_that_cannot_be_used_is_told_before_the_first_job(monkeypatch):
+def test_a_site_that_cannot_be_used_is_reported_before_the_first_job(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(WsssError, match="sbatch: not found; start the workflow on a login node"):
         cluster.check(cluster.Site(), 0)

@@ -203,7 +203,7 @@ def test_instances_of_data_without_ground_truth_of_objects_are_named_before_anyt
     assert obstacle({**voc, "options": {**options, "instances": "SegmentationObject"}}) is None
 
 
-def test_results_of_runs_are_told_by_their_files(make_plan):
+def test_results_of_runs_are_recognised_by_their_files(make_plan):
     plan = make_plan()
     home = plan.results / "shapes/irn/irn/seed0"
     results = ("train/model.pt", "cam/rest-1-of-3.npz", "walk/val-0-of-1.zip", "submission/results.tgz")

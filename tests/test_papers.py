@@ -283,7 +283,7 @@ def test_a_mistake_is_named_with_its_line(mistaken_paper, old, new, message):
 
 
 @pytest.mark.parametrize("kind", ["class_bars", "threshold_curve"])
-def test_a_point_that_a_stage_has_not_is_named_before_anything_is_drawn(mistaken_paper, kind):
+def test_a_point_that_a_stage_does_not_have_is_named_before_anything_is_drawn(mistaken_paper, kind):
     drawn = f"    kind: {kind}\n    series:\n      - {{label: CAM, run: first, at: best}}\n"
     text = SMALL.replace("    kind: table_dots\n", drawn).replace("    table: t\n    column: a\n", "")
     message = r"a\.yaml, figure f: stage cam has no operating point 'bset': give best, highest or fixed \(line 21\)"

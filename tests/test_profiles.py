@@ -62,7 +62,7 @@ def batch(request, tmp_path) -> Batch:
 
 
 @pytest.mark.parametrize(("text", "state"), [("exit 0", "success"), ("exit 3", "failed"), ("kill -9 $$", "failed")])
-def test_what_became_of_a_job_is_told(batch, text, state):
+def test_what_became_of_a_job_is_reported(batch, text, state):
     assert batch.end(batch.submit(text)) == state
 
 

@@ -1,4 +1,4 @@
-"""Records tell the truth of inputs, code, machine and attempts; and a job refuses inputs that are not what was made."""
+"""Records tell the truth about inputs, code, machine and attempts. A job refuses inputs that are not what was made."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_other_bytes_make_what_rests_on_them_stale(chain):
     assert ("stale", "toy/seam/seam/seed0/train/model.pt") in chain.kinds()
 
 
-def test_the_same_bytes_of_other_settings_are_told(chain):
+def test_the_same_bytes_of_other_settings_are_reported(chain):
     with working_in(chain.folder):
         walk()
         config = settings("walk", 0, walk={"beta": 8, "more": 1})

@@ -1,4 +1,4 @@
-"""The recipes behind the classifiers: what the runs of the papers resolve to on their data, beside the releases."""
+"""The recipes of what comes after the classifiers: what the papers' runs resolve to on their data, and the releases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No setting lies: every key has a type and is read, of a method's settings when it is trained and localizes."""
+"""No setting lies: every key has a type and is read; a method's keys are read when it is trained and localizes."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ TINY = {name: {"name": "tiny"} for name in ("resnet38d", "resnet101", "resnet18"
 QUICK = {"train": {"crop": SIDE, "batch_size": 3, "steps": 2}, "cam": {"scales": [1.0]}}
 SMALLER = {"acr": {"method": {"unet_depth": 3, "unet_width": 4, "feature_channels": [4, 4, 8]}}}
 SPLITS = {"train": "train", "measured": "train", "val": "train"}
-CHOOSING = {  # two keys are of a training that chooses its epoch, which reads what masks are measured by
+CHOOSING = {  # two keys matter only if a training chooses its epoch, for which it measures on masks
     "train": {"select": "best"},
     "measure": method_settings("cam")["measure"],
     "dataset": {"name": "noise", "splits": SPLITS},
 }
-VARIANTS = {  # keys that only some value of another key makes matter
+VARIANTS = {  # keys that matter only with some value of another key
     "cam": [{"cam": {"attention": "gradcam"}}],
     "eader": [{"train": {"view": "long_side", "long_side": [SIDE, SIDE]}}],
 }
@@ -133,7 +133,7 @@ def test_every_key_that_a_type_declares_is_in_the_yaml_files():
         ("seeds", {}, "is an unknown key: choose one of backbone, method, train, cam"),
     ],
 )
-def test_a_wrong_value_is_told_with_what_to_give(path, value, message):
+def test_a_wrong_value_is_reported_with_what_to_give(path, value, message):
     (found,) = check(with_value(released("cam"), path, value))
     assert ".".join(found.path) == path
     assert message in found.message
@@ -161,19 +161,19 @@ def test_a_wrong_value_is_told_with_what_to_give(path, value, message):
         ("cam", "name", "cams", "is 'cams': choose one of acr, aeft, cam, eader, occse, recam, seam"),
     ],
 )
-def test_a_wrong_value_of_a_method_is_told_with_what_to_give(method, key, value, message):
+def test_a_wrong_value_of_a_method_is_reported_with_what_to_give(method, key, value, message):
     (found,) = check(with_value(released(method), f"method.{key}", value))
     assert found.path == ("method", key)
     assert message in found.message
 
 
-def test_a_missing_value_is_told_with_what_to_give():
+def test_a_missing_value_is_reported_with_what_to_give():
     config = released("cam")
     del config["measure"]["absent"]
     assert [str(finding) for finding in check(config)] == ["measure.absent is missing: choose one of zero, skip"]
 
 
-def test_every_wrong_value_is_told_and_what_stands_beside_the_sections_is_not():
+def test_every_wrong_value_is_reported_and_what_stands_beside_the_sections_is_not():
     config = released("cam") | {"seed": 0, "stage": "walk", "code": "0a1b", "dataset": {"name": "x", "splits": {}}}
     assert check(config) == []
     found = check(with_value(with_value(config, "walk.beta", 0), "crf.iterations", 0.5))
@@ -256,8 +256,8 @@ def test_the_schema_for_editors_refuses_what_no_run_has(run):
 class Recorded(dict):
     """A mapping that notes which keys are asked for by name, in depth, as dotted paths.
 
-    Going over all entries is no reading: it does not know what they mean. Only of a ``backbone`` it is, whose factory
-    takes entries as named arguments and refuses those that it does not have.
+    To go over all entries is not to read them, since that needs no knowledge of what they mean. A ``backbone`` is the
+    exception: its factory takes entries as named arguments and refuses those that it does not have.
     """
 
     def __init__(self, values: dict, read: set[str], path: str = ""):
@@ -328,7 +328,7 @@ def test_every_setting_is_read(name, dataset, tmp_path):
     assert not never
 
 
-# ---- the stages behind the classifier
+# ---- the stages after the classifier
 
 SMALL_STEPS = {"crop": SIDE, "batch_size": 3, "steps": 2}
 SMALL_STAGES = {
@@ -347,7 +347,7 @@ def stage_settings(preset: str, **over) -> dict:
 
 
 def unread_behind(config: dict, dataset: Dataset, tmp_path) -> set[str]:
-    """Settings that nobody asks for while all stages behind a classifier run."""
+    """Settings that nobody asks for while all stages after a classifier run."""
     read: set[str] = set()
     recorded = Recorded(config | {"seed": 0, "dataset": {"name": "noise", "splits": SPLITS}}, read)
 

@@ -279,7 +279,7 @@ def skipping(out: Path, bad: int | None, may_skip: float, **changes) -> Path:
     return fit(training, CONFIG, out, "cpu", checkpoint_minutes=0)
 
 
-def test_a_step_without_a_number_is_left_out_counted_and_told(tmp_path, capsys):
+def test_a_step_without_a_number_is_left_out_counted_and_reported(tmp_path, capsys):
     """Of 20 steps, each with one optimizer in the first epoch and two after it, up to 8 updates meet the bad point."""
     model = torch.load(skipping(tmp_path, 7, 0.5), weights_only=True)
     assert all(value.isfinite().all() for value in model.values())

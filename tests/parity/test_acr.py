@@ -33,8 +33,8 @@ from wsss.methods.acr import (
 from wsss.plan.resolve import method_settings
 
 VALUES = 1e-5  # of given tensors
-DEEP = 1e-4  # values, losses and statistics behind ResNet38d and the decoder
-GRADIENTS = 5e-3  # gradients behind them; L1 losses have no smooth gradient
+DEEP = 1e-4  # values, losses and statistics after ResNet38d and the decoder
+GRADIENTS = 5e-3  # gradients through them; L1 losses have no smooth gradient
 # Without its BCE the classifier's gradient comes through the decoder's instance norms of few cells: float32 and float64
 # differ by 0.007 of its norm, we and the release by 0.006 or 0.012, depending on the number of threads.
 ADVERSARIAL = 5e-2

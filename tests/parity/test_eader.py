@@ -21,13 +21,13 @@ from wsss.methods.eader import Eader, adversary_loss, localizer_loss, soft_mask
 
 class Tolerance(NamedTuple):
     maps: float  # of the largest value of an array
-    masked: float  # the same, behind the mask
+    masked: float  # the same, after the mask
     number: float  # losses and statistics, relative
     plain: float  # gradients that do not pass the mask, relative
     gradient: float  # gradients that do
 
 
-TOLERANCES = {  # by mode of the batch norms; float64 changes
+TOLERANCES = {  # by mode of the batch norms; after each: what float64 changes
     "bneval": Tolerance(3e-5, 1e-3, 1e-4, 1e-3, 1e-2),  # 7e-6, 6e-7, 1e-5, 1e-4, 0.0015
     "bntrain": Tolerance(1e-3, 5e-3, 1e-3, 2e-2, 0.15),  # 2e-4, 5e-4, 1e-4, 0.004, 0.06
 }

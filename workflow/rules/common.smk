@@ -1,4 +1,4 @@
-# Shared by the files beside it: the plan, path patterns, resources.
+# Shared by all rule files: the plan, path patterns, resources.
 import difflib
 import functools
 import gc
@@ -31,7 +31,7 @@ PLANNED_WITH = {"jsonschema", "numpy", "pillow", "pydantic", "pyyaml"}
 
 
 def lacking():
-    """The packages that pyproject.toml names and this Python lacks: those of jobs only where jobs run in it, too."""
+    """List the packages of pyproject.toml that this Python lacks; those of jobs count only if jobs run in it, too."""
     project = tomllib.loads(Path(PROJECT, "pyproject.toml").read_text(encoding="utf-8"))
     names = {Requirement(text).name for text in project["project"]["dependencies"]}
     if DeploymentMethod.CONDA in DEPLOYED:
@@ -44,7 +44,7 @@ def lacking():
 
 
 def is_installed(name):
-    """A package of that name is installed."""
+    """Tell whether a package of that name is installed."""
     try:
         metadata.distribution(name)
     except metadata.PackageNotFoundError:
@@ -155,7 +155,7 @@ def run_of(w):
 
 
 def signed(function):
-    """Note the signature of a function that Snakemake calls: it looks at it again for every job, several times."""
+    """Note the signature of a function. Snakemake would work it out again, several times for every job."""
     function.__signature__ = inspect.signature(function)
     return function
 
@@ -337,7 +337,7 @@ def said_of(kind, key):
 @functools.cache
 def announce_cost(word):
     """Say what is missing, once, and before any of it starts: for a target, or for all targets of this command."""
-    if workflow.is_main_process:  # and no job of it, on a cluster
+    if workflow.is_main_process:  # not in a job of the workflow, on a cluster
         asked = workflow.dag_settings.targets
         names = [word] if word else targets.named(plan, DATASET, asked)
         work = Work(plan, DATASET, names)
@@ -375,7 +375,7 @@ def it_is_over(state):
 
 
 def where_results_are():
-    """The last thing a run says."""
+    """Return what a run says at its end."""
     made = [
         folder for folder in FOLDERS.values() if Path(folder, "record.json").is_file()
     ]
@@ -409,7 +409,7 @@ def images_worked_on(w):
 
 
 def at_most(limit, rule, value):
-    """A request that a job of a rule can be granted, where slurm/cluster.smk says on what cluster."""
+    """Lower a request to what a job of a rule can be granted, where slurm/cluster.smk has named the cluster."""
     if "SITE" not in globals():
         return value
     most = limit(SITE, rule in STAGES and gpus(rule) > 0)
@@ -444,7 +444,7 @@ def megabytes(rule):
 
 
 def in_processes(w, stage):
-    """The job that the wildcards name works in several processes."""
+    """Tell whether the job that the wildcards name works in several processes."""
     by_settings = isinstance(STAGES[stage].processes, str)
     settings = plan.resolve(run_of(w)) if by_settings else {}  # the index has no run
     return requests.has_processes(stage, settings)
@@ -461,7 +461,7 @@ def threads(stage):
 
 
 def network_threads(stage):
-    """Of a job's threads those for its network. A parameter made of them makes no result stale."""
+    """Return the threads of a job that are for its network. As a parameter of a rule they make no result stale."""
     most = config["threads"] if STAGES[stage].network else 1
     return signed(lambda w, threads: min(threads, most))
 

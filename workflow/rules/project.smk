@@ -9,7 +9,7 @@ from snakemake.utils import update_config
 
 
 def project_folder():
-    """The folder of this project: its clone, or one made of the repository that Snakemake reads file by file."""
+    """Return the folder of this project: its clone, or one made of the repository that Snakemake reads file by file."""
     here = workflow.current_basedir
     if not (hasattr(here, "hosted_repo") or hasattr(here, "repo_path")):
         return Path(here).parent.parent

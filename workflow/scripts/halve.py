@@ -2,8 +2,8 @@
 
     python workflow/scripts/halve.py path/to/VOC2012 photographs/VOC2012
 
-Images are averages of 2x2 pixels, as JPEG of quality 95; masks keep every second pixel. Beside the lists train and val
-it writes ``measured.txt``, every third training image: enough to compare class maps in a third of the time.
+Images are averages of 2x2 pixels, as JPEG of quality 95; masks keep every second pixel. The lists train and val are
+copied. ``measured.txt`` is added, every third training image: enough to compare class maps in a third of the time.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-WINDOW = 16  # in batches: so many images may wait for others of their size
+WINDOW = 16  # batches of images, for whose length an image waits for others of its size
 Result = TypeVar("Result")
 
 
@@ -17,7 +17,7 @@ def of_one_size(sizes: Sequence[Hashable], most: int) -> list[list[int]]:
         most: the largest number of items in a batch. With 1 the items stay in order.
 
     Returns:
-        The indices of the items of each batch. An item waits for at most ``WINDOW * most`` others.
+        The indices of the items of each batch. An item waits while at most ``WINDOW * most`` others come after it.
     """
     batches: list[list[int]] = []
     waiting: dict[Hashable, list[int]] = {}

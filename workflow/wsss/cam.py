@@ -1,7 +1,7 @@
 """Stage ``cam``: class scores of images from a trained method, over scales and mirror images.
 
-B images of one size, V views of an input (with its mirror image 2, else 1), K present classes, C foreground classes,
-H W image size, h w size of a method's class maps.
+B images of one size, V views of an input (2 with its mirror image, else 1), K present classes, C foreground classes,
+H W image size, h w size of a method's class maps, h' w' size of a network input.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from wsss.settings.sections import Cam, Settings
 
 Entry = tuple[str, np.ndarray, np.ndarray]  # id, label values of classes, planes
-AHEAD = 2  # threads that make inputs beside the network
+AHEAD = 2  # threads that make inputs while the network runs
 
 
 def _extremes(v: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,8 @@ def by_minmax(v: Tensor) -> Tensor:
 def by_floor(v: Tensor) -> Tensor:
     """Compute the same as ``by_minmax``, but values below min + e become -(min + e) / (max - min + e), not 0.
 
-    Source: SEAM, which sets them to 0 before it subtracts min + e. The exponent of the background score depends on it.
+    Source: SEAM, which sets them to 0 before it subtracts min + e. So a map may be slightly negative, and the
+    background score (1 - max)^alpha slightly above 1.
     """
     low, high = _extremes(v)
     return (v.masked_fill(v < low + EPS, 0) - low - EPS) / (high - low + EPS)
@@ -77,7 +78,7 @@ def summed_each(
 
     Args:
         method: the trained method.
-        inputs: network inputs ``BV×3×h×w``: each image is followed by its mirror image.
+        inputs: the network input at each scale, ``BV×3×h'×w'``: each image is followed by its mirror image.
         labels: image-level labels ``B×C`` of 0 and 1.
         size: height and width of the sums.
         relu: the place of the ReLU: ``before`` resizing, ``after`` it, on the ``sum``, or ``none``.
@@ -90,7 +91,7 @@ def summed_each(
     present = [torch.as_tensor(np.flatnonzero(label), device=device) for label in labels]  # K each
     totals = [torch.zeros(len(classes), *size, device=device) for classes in present]
     for x in inputs if labels.any() else ():
-        x = x.to(device, non_blocking=True)  # BV 3 h w
+        x = x.to(device, non_blocking=True)  # BV 3 h' w'
         views = len(x) // len(labels)
         maps = method.localize(x, given.repeat_interleave(views, 0))  # BV C h w
         for total, classes, of_image in zip(totals, present, maps.split(views), strict=True):
@@ -139,8 +140,8 @@ def scores_of(method: Method, inputs: list[Tensor], label: np.ndarray, size: tup
 def multi_scale_cam(method: Method, image: np.ndarray, label: np.ndarray, settings: Cam) -> Tensor:
     """Compute the scores of one image.
 
-    The class maps of each scale and its mirror image are mirrored back, resized to ``H×W`` (bilinear, half-pixel
-    centres), summed and normalised per class.
+    The class maps of mirror images are mirrored back. The maps of all scales are then resized to ``H×W`` (bilinear,
+    half-pixel centres), summed and normalised per class.
 
     Args:
         method: the trained method.

@@ -25,7 +25,7 @@ PATIENCE = 20.0  # seconds between the death of a child and the end of its paren
 
 
 def start_child(parent: int) -> None:
-    """Make this process end with its parent, and leave signals to it.
+    """Make this process end with its parent, and leave signals to the parent.
 
     A cluster and a terminal send SIGTERM and SIGINT to all processes of a job. The parent answers them, and needs its
     children while it does.
@@ -40,7 +40,7 @@ def start_child(parent: int) -> None:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Start children in this block that no SIGTERM or SIGINT reaches, also before :func:`start_child`.
+    """Keep SIGTERM and SIGINT from children that are started in this block, even before they call :func:`start_child`.
 
     A signal that comes meanwhile reaches this process at the end of the block.
     """
@@ -53,11 +53,11 @@ def signals_held() -> Iterator[None]:
 
 
 def end_with(parent: int) -> None:
-    """Let the kernel kill this process when its parent ends, however that ends. Only Linux can."""
+    """Let the kernel kill this process when its parent ends, in whatever way. Only Linux can do that."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it ended before the kernel knew
+        if os.getppid() != parent:  # the parent ended before the kernel was told
             os._exit(1)
 
 
@@ -69,7 +69,7 @@ class Watched:
 
     Args:
         what: the words for a child.
-        cure: what to do about it.
+        cure: what to do when one dies.
     """
 
     def __init__(self, what: str, cure: str) -> None:

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _options(argument: Argument) -> dict[str, Any]:
-    """Say to argparse what an argument is."""
+    """Tell argparse what an argument is."""
     default = f" (default: {argument.default})" if isinstance(argument.default, str) else ""
     options: dict[str, Any] = {"help": argument.help + default}
     if argument.many:
@@ -66,11 +66,11 @@ def main(argv: list[str] | None = None) -> None:
     try:
         _limit_threads()
         _run(entry, args)
-    except BrokenPipeError:  # who reads it, as head does, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (WsssError, _Told) as error:
         _say(entry, no_memory(error, entry.name) or str(error))
-        if isinstance(error, ChildDied):  # what it left, as a lock, might be waited for on the way out
+        if isinstance(error, ChildDied):  # the way out might wait for what the child left, such as a lock
             os._exit(error.exit_code)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
@@ -94,7 +94,7 @@ def _say(entry: Command, message: str) -> None:
 
 def _run(entry: Command, args: argparse.Namespace) -> None:
     """Run a command. One that makes something holds its lease meanwhile and leaves a record."""
-    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several GPUs' processes, it keeps the records
+    first = os.environ.get("LOCAL_RANK", "0") == "0"  # with several GPUs, only the first process keeps records
     if not first:
         end_with(os.getppid())
     outputs = _paths(entry, args, OUT)
@@ -123,11 +123,11 @@ def _run_recorded(entry: Command, args: argparse.Namespace, outputs: list[str]) 
             return
         with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")):
             entry.run(args)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is made gets its record, in seconds
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the record is written now, which takes seconds
 
 
 class _Told(BaseException):
-    """SIGTERM came. This is no ``Exception``, which code that reads a file takes for a fault of the file."""
+    """SIGTERM came. It is not an ``Exception``, since code that reads files takes those for faults of a file."""
 
     exit_code = Stopped.exit_code
 
@@ -149,7 +149,7 @@ def _told_to_stop() -> Iterator[None]:
 
 
 def _limit_threads() -> None:
-    """Use as many threads as the rule was given, not as the machine has cores: jobs run side by side."""
+    """Use the number of threads that the rule was given, not one per core: jobs run side by side."""
     if threads := os.environ.get("WSSS_THREADS"):
         os.environ["OMP_NUM_THREADS"] = threads  # read by torch, in those commands that load it
 

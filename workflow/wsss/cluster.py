@@ -24,8 +24,8 @@ from wsss.files import read_yaml
 from wsss.provenance.ledger import ledger_path
 
 SITE = "WSSS_SITE"  # environment: the site file, if it is not the one beside the profile
-LACKS_GPU = "lacks GPU"  # as wsss.devices notes it; importing it would load torch
-RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # Slurm's name of a Snakemake job: the run's id
+LACKS_GPU = "lacks GPU"  # the event that wsss.devices notes; to import that module would load torch
+RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # in Slurm's name of a Snakemake job: the id of the run
 GONE = 180  # seconds within which a cancelled job is gone
 
 
@@ -79,8 +79,8 @@ def fit(resources: Any, site: Site, trains: bool, record: Callable[[Any], str] |
     """Complete the resources of a rule with what the site says.
 
     Args:
-        resources: the resources of the rule, as Snakemake keeps them. They are changed in place; one that is there was
-            asked for and stays.
+        resources: the resources of the rule, as Snakemake keeps them. They are changed in place. A resource that is
+            set already was asked for, and stays.
         site: the cluster.
         trains: the rule trains a network, so it is warned before its time is over.
         record: a function from wildcards to the record of the rule's job. None for a rule whose jobs share a
@@ -103,7 +103,11 @@ def fit(resources: Any, site: Site, trains: bool, record: Callable[[Any], str] |
 
 
 def options(site: Site, trains: bool, attempt: int, record: str | None) -> str:
-    """Return more options for sbatch: a log that a requeued job continues, a warning, no node that lacked a GPU."""
+    """Return further options for sbatch.
+
+    A requeued job appends to its log. A training is warned before its time is over. A job that is tried again avoids
+    the nodes that lacked a GPU.
+    """
     found = ["--open-mode=append"]
     if trains and site.warn_minutes:
         seconds = round(60 * site.warn_minutes)
@@ -152,7 +156,7 @@ def _largest_node(partition: str | None) -> int | None:
 
 
 def minutes(limit: str) -> int | None:
-    """Turn Slurm's words for a time limit, as ``1-12:00:00``, ``30:00`` or ``infinite``, into minutes."""
+    """Turn Slurm's words for a time limit, such as ``1-12:00:00`` or ``30:00``, into minutes; None for ``infinite``."""
     if not (found := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)):
         return None
     days, hours, rest, _ = map(int, found.groups(default="0"))
@@ -225,9 +229,10 @@ def _check_gpus(site: Site) -> None:
 
 
 def cancel_orphans(folder: str | Path) -> list[str]:
-    """Cancel the jobs that a lost controller of this working folder left, and wait until they are gone.
+    """Cancel the jobs that a lost controller left in this working folder, and wait until they are gone.
 
-    Trainings write a checkpoint first. Left alone, such a job would delete and rewrite what this controller makes.
+    A controller is the main process of a workflow. Trainings write a checkpoint first. Left alone, such a job would
+    delete and rewrite what this controller makes.
 
     Returns:
         Their job ids.

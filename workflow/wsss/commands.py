@@ -76,7 +76,7 @@ def _index(args: Namespace) -> None:
 
 
 def _register_stage(name: str, stage: Stage) -> None:
-    """Make a stage that trains or works image by image a command."""
+    """Register a stage that trains, or works image by image, as a command."""
     if stage.trains:
         options = [*_learns_from(stage), OUTPUT, WEIGHTS, DEVICE, LOADERS, CHECKPOINTS, DETERMINISTIC, COMPILE]
         register(name, stage.help, lambda args: _run_training(name, args), CONFIG, DATA, *options)

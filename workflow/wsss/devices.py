@@ -25,14 +25,14 @@ CUBLAS = ":4096:8"  # its workspaces, for the same bits each time; docs.nvidia.c
 Net = TypeVar("Net", bound=nn.Module)
 USED: set[str] = set()  # the devices that this process was given, for the record of its job
 PRECISION = {"float32": "32-true", "bf16": "bf16-mixed"}  # our names, and those of Lightning Fabric
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h; values below: (kept, given back as by default)
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h; below: (the value that keeps memory, glibc's default)
 ALLOCATION = {M_MMAP_MAX: (0, 65536), M_TRIM_THRESHOLD: (-1, 128 * 1024)}
 
 
 def find(device: str) -> tuple[str, int]:
     """Find the device that ``auto``, ``cpu``, ``cuda``, ``cuda:<n>`` or ``cpu:<n>`` means.
 
-    ``auto`` means the GPUs that the job asked for. The CPU is taken only where it asked for none and there is none.
+    ``auto`` means the GPUs that the job asked for. The CPU is taken only if the job asked for no GPU and none is there.
     A job that shares a machine with others sees only the GPUs that it asked for, from here on (``wsss.gpus``).
 
     Returns:
@@ -69,7 +69,7 @@ def node() -> str:
 
 
 def _lacking(device: str, asked: int, visible: int) -> WsssError:
-    """Return the error of a job without its GPU, which is also noted for the next attempt: it should go elsewhere."""
+    """Return the error of a job without its GPU, and note the node, so that the next attempt goes elsewhere."""
     seen = "no CUDA device is visible" if not visible else f"only {visible} CUDA device{'s'[: visible != 1]} visible"
     if not asked:
         return WsssError(

@@ -15,7 +15,7 @@ import yaml
 
 from wsss.errors import WsssError
 
-INSTALLED = "package:"  # in place of a path: before the name of an installed package that carries weights
+INSTALLED = "package:"  # in place of a path: prefix to the name of an installed package that carries weights
 
 
 @contextmanager
@@ -39,7 +39,7 @@ OF_WRITERS = ("PytorchStreamWriter failed", "iostream error")  # what torch says
 
 
 def no_room(error: BaseException | None) -> bool:
-    """Tell whether an error, or one that it came from, is that a disk or a quota is full."""
+    """Tell whether an error, or one that it came from, says that a disk or a quota is full."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True

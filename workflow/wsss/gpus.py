@@ -23,7 +23,7 @@ TAKEN: list[int] = []  # open locks, which last as long as this process
 def claim(wanted: int) -> None:
     """Take ``wanted`` free GPUs for this process and those that it starts; wait until so many are free.
 
-    Nothing happens if the switch is off or no GPU is wanted. Nor does it if the machine has fewer: ``devices`` says so.
+    Nothing happens if the switch is off or no GPU is wanted, nor if the machine has too few: ``devices`` reports that.
     """
     if os.environ.get(SWITCH) != "1" or not wanted or len(names := present()) < wanted:
         return
@@ -45,7 +45,7 @@ def present() -> list[str]:
 
 
 def _several(names: list[str], wanted: int) -> list[str]:
-    """Lock ``wanted`` of the GPUs. Of several jobs that want several, one at a time looks, so that none holds half."""
+    """Lock ``wanted`` of the GPUs. Jobs look one at a time, so that none waits with half of the GPUs that it needs."""
     folder = Path(tempfile.gettempdir(), f"wsss-gpus-{os.getuid()}", os.environ.get("SLURM_JOB_ID", ""))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     said = False

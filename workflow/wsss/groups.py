@@ -21,7 +21,7 @@ def poly_groups(*scaled: tuple[float, Iterable[nn.Module]], norm_decay: float | 
     """Make PSA's parameter groups, which SEAM, OC-CSE, AEFT, ACR and most DeepLabs keep.
 
     ``scaled`` are pairs of a factor on the base learning rate and of modules: in PSA 1 for pretrained layers, 10 for
-    new ones. The first pair whose modules have a parameter decides. So name a module before one that contains it.
+    new ones. A parameter goes with the first pair whose modules have it. So name a module before one that contains it.
 
     | parameters                      | learning rate | decay          |
     | weights                         | 1             | 1              |

@@ -27,7 +27,7 @@ class Given:
         model: the ``model.pt`` to read.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number of GPUs>``.
         workers: processes for work on the CPU. They change no result.
-        loaders: processes that read images beside the network. They change no result.
+        loaders: processes that read images while the network runs. They change no result.
         batch: images that a network gets at once in inference. None for what suits the device: one on a CPU, four on a
             GPU. More than one may change the last bits of a result, and nothing else.
         deterministic: a GPU uses only kernels that give the same bits each time.
@@ -69,7 +69,7 @@ def give(
         settings: the resolved settings of the stage.
         data: the folder of the index.
         part: the images to work on: ``train``, ``measured``, ``rest``, ``val`` or ``test``.
-        shard: (i, n) for the i-th of n interleaved parts of these images.
+        shard: (i, n) for the i-th of n interleaved parts of these images, counted from 0.
         scores, masks, instances, model, device, workers, loaders, batch, deterministic: as in :class:`Given`.
 
     Raises:

@@ -72,7 +72,7 @@ def _create(path: Path) -> int | None:
 
 
 def _wait(path: Path) -> None:
-    """Wait until a lease is given back, or take it away from one who is dead."""
+    """Wait until a lease is given back, or take it away from a job that is dead."""
     seen, since, said = _read(path), time.monotonic(), -SAY
     while (now := _read(path)) is not None:
         if now != seen:
@@ -88,10 +88,10 @@ def _wait(path: Path) -> None:
 
 
 def _take_away(path: Path, stale: str | None) -> None:
-    """Remove a stale lease. Who tries passes a gate, one at a time, and looks again: it may be a new one by now."""
+    """Remove a stale lease. Jobs pass a gate one at a time and look again, since the lease may be a new one by now."""
     gate, deadline = path.with_name(f"{path.name}.gate"), time.monotonic() + STALE
     while (stream := _create(gate)) is None:
-        if time.monotonic() > deadline:  # who passed it before was killed there
+        if time.monotonic() > deadline:  # the job that passed before this one was killed there
             gate.unlink(missing_ok=True)
         time.sleep(LOOK / 10)
     os.close(stream)
@@ -132,7 +132,7 @@ def _parsed(data: bytes | None) -> dict[str, Any]:
 
 
 def _machine() -> str:
-    """Return a name of the running kernel and its name space of processes that no other has."""
+    """Return a name for the running kernel and its process namespace; no other pair has the same name."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{socket.gethostname()} {boot} {os.stat('/proc/self/ns/pid').st_ino}"
@@ -169,7 +169,7 @@ class _Lease:
         self._thread.start()
 
     def release(self) -> None:
-        """Give it back."""
+        """Give the lease back."""
         self._over.set()
         self._thread.join(BEAT)
         if self._is_ours():

@@ -57,7 +57,7 @@ class Loaded(torch.utils.data.Dataset["Sample | WsssError"]):
 
 
 def collate(samples: list[Sample | WsssError]) -> dict[str, Any] | WsssError:
-    """Stack tensors and arrays; other values (ids) become lists. Of samples with an error, the first error."""
+    """Stack tensors and arrays; other values (ids) become lists. If a sample is an error, return the first one."""
     good: list[Sample] = []
     for sample in samples:
         if isinstance(sample, WsssError):

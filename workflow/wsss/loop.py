@@ -36,7 +36,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
     from lightning_fabric.plugins.environments import LightningEnvironment
 
     name, count = devices.find(device)
-    its_name: Any = devices.PRECISION[precision]  # of the precision
+    its_name: Any = devices.PRECISION[precision]  # Fabric's name of the precision
     return Fabric(
         accelerator=name,
         devices=count,
@@ -111,7 +111,7 @@ class Loop:
     # ---- batches
 
     def loader(self, samples: Samples, start: int, processes: int) -> Iterator[dict[str, Any]]:
-        """Yield the batches from step ``start`` on, this process's part of each, and its ``share`` of the loss."""
+        """Yield this process's part of each batch from step ``start`` on, and set its ``share`` of the loss."""
         batches, shares = self._own_parts(start)
         loader = DataLoader(
             Loaded(samples, self.seed),
@@ -136,7 +136,7 @@ class Loop:
         for batch in self.schedule.batches(self.seed, start):
             size = len(batch)
             part = batch[part_of(size, rank, world)]
-            batches.append(part or batch[:1])  # the last of an epoch may be too few for all: then it counts nothing
+            batches.append(part or batch[:1])  # too few images for all processes: the first one, which counts nothing
             shares.append(len(part) * world / size)
         return batches, shares
 
@@ -223,14 +223,14 @@ class Loop:
 
 
 def _parts_of_each(parts: int, processes: int) -> int:
-    """Return the micro-batches of each process, whose batches are cut into so many in all, where that is possible."""
+    """Return the number of micro-batches of one process: its share of ``parts`` if that is whole, else all of them."""
     if parts % processes == 0:
         return parts // processes
     return parts
 
 
 def part_of(size: int, rank: int, world: int) -> slice:
-    """Return the images of a batch that one of ``world`` processes has; nearly as many for each."""
+    """Return the images of a batch that process ``rank`` of ``world`` has; all have nearly equally many."""
     first = size * rank // world
     end = size * (rank + 1) // world
     return slice(first, end)
@@ -245,5 +245,5 @@ def split(batch: dict[str, Any], parts: int) -> list[dict[str, Any]]:
 
 
 def _between(batch: dict[str, Any], first: int, end: int) -> dict[str, Any]:
-    """Return the images ``first`` to ``end``, without it, of a batch."""
+    """Return the images of a batch from ``first`` up to, but without, ``end``."""
     return {key: value[first:end] for key, value in batch.items()}

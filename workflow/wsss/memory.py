@@ -7,16 +7,16 @@ import errno
 from wsss.errors import WsssError
 from wsss.stages import STAGES
 
-TORCHS = "OutOfMemoryError"  # it is told by its name, since not every command may load torch
+TORCHS = "OutOfMemoryError"  # recognised by its name, since not every command may load torch
 OF_GPUS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # what else torch says
 OF_CPUS = "DefaultCPUAllocator: can't allocate memory"
 MORE = "or give it more memory"
 
 
 def no_memory(error: BaseException | None, command: str) -> str | None:
-    """Say whose memory did not suffice for a command, and what helps, if an error, or one that it came from, is that.
+    """Say whose memory did not suffice for a command, and what helps; None if neither an error nor its causes say so.
 
-    An error of ours may come from one, too: what memory does not suffice for looks like a damaged file.
+    A ``WsssError`` may have such a cause, too: a file that does not fit into memory looks damaged.
     """
     while error is not None:
         if not isinstance(error, WsssError):

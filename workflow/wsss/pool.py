@@ -69,7 +69,7 @@ def mapped(job: Callable[[Item], Result], items: Iterable[Item], workers: int) -
 
 
 def ahead(threads: Executor, job: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield ``job(item)`` of every item, in order, a few items ahead, so that images are decoded beside the network."""
+    """Yield ``job(item)`` of every item, in order, a few items ahead, to decode images while the network runs."""
     return in_order((threads.submit(job, item) for item in items), AHEAD)
 
 

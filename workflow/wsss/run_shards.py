@@ -29,9 +29,9 @@ def run_shards(stage: Stage, given: Given, out: str | Path) -> None:
     """
     about: AbstractContextManager[None] = nullcontext()
     if stage.network:
-        from wsss import devices  # with torch, which other stages are spared
+        from wsss import devices  # loads torch, which other stages need not wait for
 
-        where = devices.on(given.device)  # a GPU that is missing is told before anything is read
+        where = devices.on(given.device)  # a missing GPU is reported before anything is read
         devices.choose_kernels(where, given.deterministic, fixed_shapes=False)
         about = devices.told_what_lacks_kernels()
     results = attribute(stage.function)(given)

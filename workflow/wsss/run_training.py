@@ -37,7 +37,7 @@ def run_training(
     Raises:
         WsssError: a GPU is missing, or deterministic kernels are asked for and an operation has none.
     """
-    devices.find(given.device)  # a GPU that is missing is told before anything is read
+    devices.find(given.device)  # a missing GPU is reported before anything is read
     torch.manual_seed(given.settings["seed"])
     training = attribute(stage.function)(given)
     how = (given.device, loaders, checkpoint_minutes, given.deterministic, compiled)

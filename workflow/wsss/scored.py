@@ -41,7 +41,7 @@ class Choice(NamedTuple):
 
 
 class Scored:
-    """The scores of a training's epochs and the best state so far; hidden until training ends, as the checkpoint is.
+    """The scores of a training's epochs and the best state so far, in hidden files until the training ends.
 
     Each best state has a file of its own, which stays until a checkpoint knows of a better one. So a training that is
     resumed from that checkpoint finds the state that was the best then.
@@ -72,7 +72,7 @@ class Scored:
         fill(task, self._state(self.best), "its own best state")
 
     def tidy(self, everything: bool = False) -> None:
-        """Delete the states that are not the best; with ``everything`` all that is hidden."""
+        """Delete the states that are not the best; with ``everything`` also the best one and the scores."""
         for path in self.folder.glob(".best-*.pt"):
             if everything or path != self._state(self.best):
                 path.unlink()

@@ -1,6 +1,6 @@
 """The stages of a run, one row each. Everything that lists stages derives from these rows.
 
-The rows are in the order of the data's way: no stage reads what a later one wrote.
+The rows follow the flow of the data: no stage reads what a later one wrote.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GROUND_TRUTH = "ground_truth"  # the name of what a network may learn from in pl
 
 @dataclass(frozen=True)
 class Stage:
-    """One row: what a stage reads and makes, and how it is called.
+    """One row: what a stage reads and makes, and what it is called.
 
     Args:
         function: the entry point, ``module:function``. The digest of the stage's code starts here.
@@ -27,13 +27,13 @@ class Stage:
         sections: the sections of settings that are the stage's own.
         shard_of: the stage whose shard of the same images it reads.
         model_of: the stage whose ``model.pt`` it reads.
-        learns_from: the stage on whose results for all training images it is trained, or the setting, as
-            ``deeplab.labels``, that names this stage.
+        learns_from: the stage on whose results for all training images it is trained, or the setting that names that
+            stage, such as ``deeplab.labels``.
         help: what ``wsss --help`` and ``snakemake --list`` say of it.
         one, many: words for its jobs, as ``wsss cost`` prints them.
         result: words for its result, as the report page prints them.
         network: the job calls a network, on the GPU where there is one.
-        processes: the job works in several processes, or the setting, as ``walk.crf``, that says so.
+        processes: the job works in several processes, or the setting that says so, such as ``walk.crf``.
         measured: it can be compared with ground truth.
         drawn: figures can show it.
     """
@@ -285,7 +285,7 @@ def sections(name: str, settings: Any) -> list[str]:
 
 
 def _deciding(name: str, settings: Any) -> tuple[str, ...]:
-    """Further sections: those that make and measure the class maps by which a training's epoch is chosen."""
+    """Return further sections: those that make and measure the class maps by which a training's epoch is chosen."""
     return CHOSEN_BY if name == "train" and settings["train"].get("select") == "best" else ()
 
 

@@ -9,8 +9,8 @@ from types import FrameType, TracebackType
 class OnStop:
     """Remember SIGTERM and SIGINT, so that the loop can finish its step and write a checkpoint.
 
-    It is true once one has come. A further Ctrl-C ends the process at once. A further SIGTERM is ignored, since
-    clusters send several.
+    An object is true once a signal has come. A further Ctrl-C ends the process at once. A further SIGTERM is ignored,
+    since clusters send several.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -1,7 +1,8 @@
 """Results of images in few files: one zip per shard, written once and read by image id.
 
-Scores are deflated pairs of float16 ``.npy``. Instances are ``.npy`` files whose masks are packed to bits. Label maps
-are palette PNGs. All shards are plain zip files that unzip, numpy and Pillow can read without this project.
+Scores are two deflated ``.npy`` files per image: uint8 label values and float16 planes. Instances are ``.npy`` files
+whose masks are packed to bits. Label maps are palette PNGs. All shards are plain zip files that unzip, numpy and
+Pillow can read without this project.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ class Samples(Protocol):
 class Task(Protocol):
     """A module that the loop can train. See ``docs/architecture.md``, Task.
 
-    A task that the authors' weight files fit also has ``weights_kind``, their kind (``backbones.naming.KINDS``).
+    A task for which authors published weight files also has ``weights_kind``, the kind of these files
+    (``backbones.naming.KINDS``).
     """
 
     @property
@@ -136,9 +137,9 @@ def fit(
 
     Args:
         training: the task, its samples and the options of the loop.
-        settings: the resolved settings of the stage. ``seed`` is read; all of them tell a checkpoint from another's.
-        out_dir: also holds ``checkpoint.pt`` while training runs. A run with the same settings, inputs and code resumes
-            from it.
+        settings: the resolved settings of the stage. ``seed`` is read; all of them decide whether a checkpoint is used.
+        out_dir: the folder to write to. It also holds ``checkpoint.pt`` while training runs. A run with the same
+            settings, inputs and code resumes from it.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number of GPUs>``; ``cpu:<n>`` trains in n processes.
         loaders: number of processes that load samples; with 0 the training loads them itself. It changes no result.
         checkpoint_minutes: time between two checkpoints. It changes no result.
@@ -229,7 +230,7 @@ def _basis(training: Training, samples: Samples, settings: Mapping[str, Any]) ->
 
 
 def compile_backbones(module: nn.Module) -> None:
-    """Compile the networks below the heads, in place: names of tensors stay. Around them shapes vary."""
+    """Compile the networks below the heads, in place: names of tensors stay. The heads see shapes that vary."""
     for part in module.modules():
         if isinstance(part, Backbone):
             part.compile(dynamic=False)
@@ -316,7 +317,7 @@ class _Steps:
 
 
 def _in_short(means: Mapping[str, float]) -> dict[str, str]:
-    """Write losses with three digits that count."""
+    """Write losses with three significant digits."""
     return {term: f"{value:.3g}" for term, value in means.items()}
 
 
@@ -337,7 +338,7 @@ def _finish(
         schedule: its steps.
         log: its losses.
         scored: the scores of its epochs, if one was chosen.
-        out_dir: the folder that it leaves them in; the checkpoint goes last.
+        out_dir: the folder to write to. Its checkpoint is deleted when all is written.
     """
     module = _module(training.task)
     if scored:

@@ -1,6 +1,6 @@
 """EfficientNets of the first port to PyTorch (lukemelas/EfficientNet-PyTorch) under the names that timm gives them.
 
-The port counts its blocks through. timm counts them in stages, whose blocks have one width.
+The port numbers its blocks from first to last. timm numbers them within stages; the blocks of a stage have one width.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def located(path: str | Path) -> Path:
 
 
 class Inert:
-    """Stands in for every class or function a checkpoint names beside tensors and containers. It does nothing."""
+    """Stands in for every class or function a checkpoint names besides tensors and containers. It does nothing."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         pass
@@ -95,7 +95,7 @@ def _load_torch(path: Path) -> object:
     Checkpoints of training frameworks name further globals (``argparse.Namespace``, callbacks). They are listed by
     disassembling the file and admitted as :class:`Inert`, so nothing of them is ever imported or called. Lightning's
     ``AttributeDict`` is read as the dictionary it is. torch refuses globals of ``os``, ``sys`` and ``posix`` anyway.
-    Files of torch < 1.6 are no zip archives; there any global beside tensors and containers is refused.
+    Files of torch < 1.6 are no zip archives; there any global besides tensors and containers is refused.
     """
     try:
         foreign = get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from wsss.backbones.base import Backbone, Stage, limit_stride, offered, probability
 
-# Blocks of ``features`` up to and including each tap, its channels and its stride in the undilated network.
+# For each tap: its last block in ``features``, its channels, and its stride in the undilated network.
 TAPS = {"conv2": (1, 16, 2), "conv3": (3, 24, 4), "conv4": (6, 32, 8), "conv5": (13, 96, 16), "conv6": (18, 1280, 32)}
 
 
 class TensorFlowConv2d(nn.Conv2d):
     """A stride-2 3×3 convolution padded as TensorFlow does: on even sizes nothing left and top, two right and bottom.
 
-    (The second zero is read only where the stride was traded for dilation.) Odd sizes are padded symmetrically.
+    (The second of the two is read only where the stride was traded for dilation.) Odd sizes are padded symmetrically.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -45,8 +45,8 @@ def fill(network: Network, path: str | Path, expected: str, new: tuple[str, ...]
     """Fill ``network`` from a ``model.pt``, every tensor but those of ``new`` parts that the file lacks; returns it.
 
     Raises:
-        WsssError: the file cannot be read, holds other things than tensors, or other tensors than ``network``, which
-            ``expected`` describes.
+        WsssError: the file cannot be read, holds things other than tensors, or its tensors are not those of
+            ``network``; the line describes the network by ``expected``.
     """
     own, state = network.state_dict(), _read(path)
     needed = [name for name in own if name in state or not name.startswith(new)]

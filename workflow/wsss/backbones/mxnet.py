@@ -1,8 +1,9 @@
 """MXNet ``.params`` files without MXNet: the format of the published ImageNet weights of ResNet38d.
 
 Layout, little endian: uint64 magic 0x112, uint64 0, uint64 count, the arrays, uint64 count, the names (uint64 length,
-bytes). An array begins with uint32 0xF993FAC9 or ...CA and an int32 storage type, with uint32 0xF993FAC8, or, in files
-of 2016 and 2017, with neither; then the number of axes (uint32) and the sizes (int64; uint32 in the old files).
+bytes). An array begins in one of three ways: with uint32 0xF993FAC9 or ...CA and an int32 storage type; with uint32
+0xF993FAC8; in files of 2016 and 2017 with neither. The number of axes (uint32) and the sizes follow (int64; uint32 in
+the old files), then device type, device id and element type (int32 each), and the data.
 """
 
 from __future__ import annotations

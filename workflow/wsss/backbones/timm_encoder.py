@@ -2,9 +2,9 @@
 
 B batch, C channels, H W image size, h w = ceil(H / stride), ceil(W / stride) of a tap.
 
-conv2 to conv5 are timm's feature maps of reduction 2, 4, 8 and 16; of several of one reduction the last. Where a
-network has none of a reduction, the next coarser one stands in: conv2 of ConvNeXt is its conv3. conv6 is the map that
-timm's classifier pools, so an EfficientNet's is behind the last 1×1 convolution. Plain ViTs are ``vit:<name>``.
+conv2 to conv5 are timm's feature maps of reduction 2, 4, 8 and 16. If a network has several of one reduction, the last
+counts. If it has none, the next coarser one stands in: conv2 of ConvNeXt is its conv3. conv6 is the map that timm's
+classifier pools; an EfficientNet's comes after the last 1×1 convolution. Plain ViTs are ``vit:<name>``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wsss.errors import WsssError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the convention ``rgb``
 REDUCTIONS = dict(zip(TAPS[:-1], (2, 4, 8, 16), strict=True))
-COARSEST = 32  # images of a multiple of it divide by every stride
+COARSEST = 32  # an image whose sides are multiples of it has whole cells at every stride
 TRIED = ((128, 160), (97, 110))  # sizes of images: cells fit the first exactly, the second not at all
 
 
@@ -33,7 +33,8 @@ class TimmEncoder(Backbone):
     Images are ``rgb``; a network of another mean and standard deviation converts them. ``output_stride`` is 32, or 8
     or 16 where timm offers it. ``freeze`` and weight files use timm's own names of modules and tensors.
 
-    Some networks need images that divide by 32. Zeros to the right and below fill them up, and taps are cut to h w.
+    Some networks need images whose sides are multiples of 32. Zeros to the right and below fill images up, and taps are
+    cut to h w.
     """
 
     prefix = "network."
@@ -47,7 +48,7 @@ class TimmEncoder(Backbone):
         self.drop = nn.Dropout2d(probability(dropout))
         self._places = _places(variant)
         self._cells_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
-        self._multiple = 1  # of which images need to be
+        self._multiple = 1  # the sides of images have to be multiples of it
         self._keep_normalisation(network.pretrained_cfg)
         self._measure(variant)
 
@@ -113,7 +114,7 @@ class TimmEncoder(Backbone):
     # ---- what the network is like
 
     def _measure(self, variant: str) -> None:
-        """Find channels, strides and what no tap needs, on a copy without memory."""
+        """Find channels, strides and the parameters that no tap needs, on a copy without memory."""
         probe = copy.deepcopy(self).to("meta").eval()
         self.channels, self.strides = {}, {}
         with torch.inference_mode(False), torch.enable_grad():
@@ -129,7 +130,7 @@ class TimmEncoder(Backbone):
             self._multiple = COARSEST
 
     def _tried(self, height: int, width: int) -> dict[str, Tensor]:
-        """Return the taps of an image of this size; fewer where the network takes no such image."""
+        """Return the taps of an image of this size; none where the network takes no such image."""
         taps: dict[str, Tensor] = {}
 
         def visit(tap: str, maps: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class ViT(Backbone):
     """``variant``: a plain ViT of timm with patches of 16 pixels and a class token. Names of modules are timm's.
 
     ``edit`` depths: 1 the embedded patches (conv2), 2 to 5 a quarter of the blocks each (conv3 to conv6). All taps have
-    stride 16 and D channels; conv6 is behind the last norm.
+    stride 16 and D channels; conv6 comes after the last norm.
     """
 
     def __init__(self, output_stride: int = PATCH, dropout: float = 0.0, variant: str = "deit_small_patch16_224"):

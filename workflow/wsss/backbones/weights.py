@@ -97,15 +97,15 @@ def without_weights(value: Any) -> Any:
 
 
 def initial(config: Any, train: Any) -> Any:
-    """Return ``config`` as networks are built for training.
+    """Return the ``config`` to build networks from for a training.
 
-    It is without initial weights where ``train["weights"]`` has them all.
+    It names no initial weights if ``train["weights"]`` holds all weights.
     """
     return without_weights(config) if train.get("weights") else config
 
 
 def import_weights(path: str | Path, module: nn.Module, kind: str, new: tuple[str, ...] = ()) -> Report:
-    """Fill a method from an official file of a ``kind`` of :data:`KINDS`, which may lack its ``new`` parts.
+    """Fill a method from an official file of a ``kind`` of :data:`KINDS`. The file may lack the method's ``new`` parts.
 
     A second network inside the method that the file does not hold (OC-CSE's ordinary classifier) keeps its weights.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from wsss.registry import Registry, load
 
-BESIDE = ("stage", "code", "sources")  # what settings of a stage say that is no option of a builder
+BESIDE = ("stage", "code", "sources")  # keys in the settings of a stage that are no options of a builder
 BUILDERS: Registry[str] = {
     "shapes": "wsss.data.shapes:build",
     "voc": "wsss.data.voc:build",

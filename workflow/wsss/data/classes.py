@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 BACKGROUND = {"background", "bg", "void", "unlabeled", "unlabelled", "ignore"}
-NO_CLASS = {  # columns that tables of annotations have beside classes
+NO_CLASS = {  # columns that tables of annotations have besides classes
     "crowd", "difficult", "fold", "group", "height", "index", "iscrowd", "is_crowd", "mask", "occluded", "split",
     "truncated", "val", "width",
 }  # fmt: skip

@@ -6,7 +6,7 @@ D2  Two lists are in use. The default leaves out images without any annotation, 
     40,137 of val2014; option ``unannotated`` keeps those of some splits, up to all 82,783 and 40,504 (RIB, CTI). A
     crowd counts as a label.
 
-Objects are filled by COCO's own tool, pycocotools, so a border pixel is decided as everywhere.
+Objects are filled by COCO's own tool, pycocotools, so border pixels come out as everywhere else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from wsss.pool import mapped
 from wsss.progress import bar
 from wsss.stores import png_bytes
 
-READ = ("images", "annotations", "categories")  # parts of the file; of all it holds, only what is needed is kept:
+READ = ("images", "annotations", "categories")  # parts of the file that are read, and below the keys that are kept
 OF_OBJECTS = ("id", "image_id", "category_id", "iscrowd", "segmentation", "counts", "size")
 KEPT = (*READ, *OF_OBJECTS, "name", "file_name", "height", "width")
 SIDES = ("width", "height")
@@ -104,7 +104,7 @@ def paint(annotations: list[Annotation], value_of: dict[int, int], height: int, 
         height, width: of the image.
 
     Raises:
-        WsssError: a shape is no polygons and no run-length code of this size; names the annotation.
+        WsssError: a shape is neither polygons nor a run-length code of this size; the line names the annotation.
     """
     mask = np.zeros((height, width), np.uint8)
     for annotation in annotations:
@@ -198,7 +198,7 @@ def read_annotations(path: Path) -> dict[str, list[Annotation]]:
     """Read a file of instance annotations, of which only what is needed is kept: the file has 250 MB and more.
 
     Raises:
-        WsssError: there is no such file, or it is none of COCO's instances.
+        WsssError: there is no such file, or it is no file of COCO's instance annotations.
     """
     try:
         content = json.loads(path.read_bytes(), object_hook=_compact)
@@ -218,7 +218,7 @@ def _compact(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _corners(polygon: Any) -> Any:
-    """Return a polygon as an array of numbers; what is none stays as it is, for ``checked`` to name."""
+    """Return a polygon as an array of numbers; anything else stays as it is, for ``checked`` to name."""
     try:
         return array("d", polygon)
     except TypeError:

@@ -116,7 +116,7 @@ class Ids:
         return text.strip()
 
     def _spellings(self, text: str) -> Iterator[str]:
-        """The text, without the suffix of a picture, without the folder of the images, and without both."""
+        """Yield the text as it is, without a picture's suffix, without the folder of the images, and without both."""
         yield text
         path = PurePosixPath(text.replace("\\", "/"))
         bare = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
@@ -128,7 +128,7 @@ class Ids:
 
 
 def check_match(path: Path, given: Collection[str], read: Collection[str], images: Collection[str]) -> None:
-    """Say so in one line if a table knows none of the listed images.
+    """Refuse a table that knows none of the listed images, in one line.
 
     Args:
         path: the table.

@@ -57,7 +57,7 @@ class Record:
 
 
 COLUMNS = [field.name for field in fields(Record)]
-OPTIONAL = ("instances", "instances_sha256")  # columns of data sets that have such masks
+OPTIONAL = ("instances", "instances_sha256")  # columns that only data sets with masks of objects have
 
 
 class Dataset:
@@ -194,7 +194,7 @@ class Dataset:
         return pictures.rgb(pictures.opened(path), path)
 
     def of_one_size(self, chosen: Sequence[int]) -> list[np.ndarray]:
-        """Read the images at some places in the order, ``H×W×3`` uint8 RGB.
+        """Read the images at the places ``chosen`` of ``records``, ``H×W×3`` uint8 RGB each.
 
         Raises:
             WsssError: one cannot be read, or several differ in size; the line names it.
@@ -204,7 +204,7 @@ class Dataset:
         return pixels
 
     def check_sizes(self, chosen: Sequence[int], arrays: Sequence[Any]) -> None:
-        """Refuse arrays of images whose sizes are the same by the index, but differ.
+        """Refuse arrays of images that have one size in the index, but not in their files.
 
         Raises:
             WsssError: the index does not fit the images; the line names one.

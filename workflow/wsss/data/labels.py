@@ -28,8 +28,8 @@ DECLARED = re.compile(rb"""(\xef\xbb\xbf)?<\?xml[^>]*?encoding\s*=\s*["'](?P<enc
 def from_xml(folder: Path, ids: Iterable[str], known: Sequence[str] = ()) -> Labels:
     """Read the class names of all objects in ``folder/<id>.xml``. "Difficult" objects count, as in PSA's labels.
 
-    An image without a file has no entry; one whose file names no object has no class. Names that mean one of the
-    classes ``known`` beyond doubt become it.
+    An image without a file has no entry; one whose file names no object has no class. A name that beyond doubt means
+    one of the classes ``known`` is replaced by it.
 
     Raises:
         WsssError: a file is not valid XML, or in an encoding that cannot be read.
@@ -65,9 +65,9 @@ def _xml(path: Path) -> ElementTree.Element:
 def from_csv(path: Path, known: Sequence[str] = ()) -> tuple[list[str] | None, Labels]:
     """Read a table with a column ``id`` and either one 0/1 column per class or a column ``labels``.
 
-    Cells are separated by commas, semicolons or tabs, as the first line is. Names that mean one of the classes
-    ``known`` beyond doubt become it. With ``known``, columns of something else are left out: those with a usual name
-    of such, or with other values than 0 and 1.
+    Cells are separated by commas, semicolons or tabs, as the first line is. A name that beyond doubt means one of the
+    classes ``known`` is replaced by it. With ``known``, columns that are no class are left out: those that have a name
+    which is usual for other things, or values other than 0 and 1.
 
     Returns:
         The classes in order, and the labels. A column ``labels`` holds class names joined by ``;``, which have no

@@ -26,7 +26,7 @@ def values(mask: Image.Image, highest: int) -> np.ndarray:
 
     Args:
         mask: of mode ``P`` or ``L``.
-        highest: the highest value beside 255: the number of classes, or of objects.
+        highest: the highest value besides 255: the number of classes, or of objects.
     """
     indices = np.array(mask)
     table = _by_colour(mask, highest)

@@ -18,7 +18,7 @@ def known(config: Options, required: tuple[str, ...], optional: Options) -> dict
 
     Args:
         config: the options as given.
-        required: names of the options that must be given, beside ``builder`` and ``name``.
+        required: names of the options that must be given, besides ``builder`` and ``name``.
         optional: the other options and their defaults.
 
     Raises:
@@ -36,7 +36,7 @@ def known(config: Options, required: tuple[str, ...], optional: Options) -> dict
 
 
 def roles_of(settings: Options) -> Mapping[str, str]:
-    """Return the split of each role: as given, or the split that is called like the role."""
+    """Return the split of each role: as given, or as in ``splits.ROLES``."""
     return settings["splits"] or splits.ROLES
 
 

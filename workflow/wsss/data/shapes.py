@@ -1,8 +1,8 @@
 """``builder: shapes``: a data set that is drawn from a seed, in the layout of VOC 2012.
 
-An image of the splits ``train`` and ``val`` shows 1 to 3 objects that partly hide each other, before a cluttered scene.
-The scene tends to go with the first class, as water goes with boats. Masks of classes and of objects ignore a border
-around every object, as VOC's do.
+An image of the splits ``train`` and ``val`` shows 1 to 3 objects that partly hide each other, in front of a cluttered
+scene. The scene tends to go with the first class, as water goes with boats. Masks of classes and of objects ignore a
+border around every object, as VOC's do.
 
 An image of the split ``icons`` shows one object that fills most of it. It has a label and no mask. A classifier that
 is trained on these images stands in for an ImageNet classifier, whose images mostly show one object, too.

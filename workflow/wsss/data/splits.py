@@ -9,7 +9,7 @@ from wsss.errors import some
 
 ROLES = {"train": "train", "measured": "train", "val": "val"}  # role -> split, unless the configuration says otherwise
 LEARNT = ("train", "measured")  # roles whose images networks see
-COPIES = 0.01  # the share of copies in val from which a data set is refused; published ones have a few
+COPIES = 0.01  # the share of copies in val above which a data set is refused; published ones have a few
 
 
 def shared(records: Sequence[Record], roles: Mapping[str, str]) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""Downloads of large files over unreliable lines: resumed, verified, and unpacked safely."""
+"""Downloads of large files over unreliable connections: resumed, verified, and unpacked safely."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _transfer(url: str, part: Path, size: int | None) -> None:
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        response.raw.enforce_content_length = False  # else a line that breaks off takes the last chunk with it
+        response.raw.enforce_content_length = False  # else a connection that breaks off takes the last chunk with it
         start, total = _extent(response, part, have)
         if start == total:
             return

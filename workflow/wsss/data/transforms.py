@@ -22,7 +22,7 @@ from wsss.stores import IGNORE
 if TYPE_CHECKING:
     from wsss.settings.sections import ClassifierTrain
 
-VALUES = np.arange(LEVELS + 1)[:, None]  # of a pixel; a table of them gives the bits of the float64 formula
+VALUES = np.arange(LEVELS + 1)[:, None]  # of a pixel; a table over all of them has the same bits as the float64 formula
 RGB_TABLE = ((VALUES / LEVELS - np.array(RGB_MEAN)) / np.array(RGB_STD)).astype(np.float32)
 BGR_TABLE = (VALUES - np.array(CAFFE_MEAN[::-1])).astype(np.float32)  # blue first
 INPUTS = {"rgb": (RGB_TABLE, [0, 1, 2]), "vgg_bgr": (BGR_TABLE, [2, 1, 0])}  # table, order of channels
@@ -51,8 +51,8 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def resize_plain(pixels: np.ndarray, scale: float) -> np.ndarray:
     """Resize ``H×W×3`` by bicubic interpolation without antialiasing, as OpenCV's ``INTER_CUBIC`` (a = -0.75) does.
 
-    OpenCV, given a factor, steps by its inverse through the image, not by the ratio of the rounded sizes: at the far
-    edge that is up to a pixel elsewhere. Of uint8 the result is rounded and clamped, of float32 it is neither.
+    Given a factor, OpenCV steps through the image by its inverse, not by the ratio of the rounded sizes. At the far
+    edge the two differ by up to a pixel. A uint8 result is rounded and clamped, a float32 one is not.
     """
     given = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float()
     height, width = pixels.shape[:2]
@@ -103,7 +103,8 @@ def multi_scale(
         scales: factors of its size.
         flip: add the mirror image at every scale.
         input: the pixels that the network expects; see :func:`normalise`.
-        antialias: resize the pixels with antialiasing; else normalise them first, then resize without (YudeWang).
+        antialias: resize the pixels with antialiasing; else normalise them first, then resize without it, as YudeWang's
+            codebase does.
 
     Returns:
         One input per scale: ``1×3×h×w``, or ``2×3×h×w`` with the mirror image.

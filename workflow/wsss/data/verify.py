@@ -187,6 +187,6 @@ def _checked(entry: Entry, root: Path, classes: list[str]) -> _Checked:
 
 
 def _size(data: bytes, path: Path) -> tuple[int, int]:
-    """Width and height of an image as all stages read it; an error where they could not."""
+    """Return width and height of an image as all stages read it; raise an error where they could not read it."""
     height, width = pictures.rgb(pictures.decoded(data, path), path).shape[:2]
     return width, height

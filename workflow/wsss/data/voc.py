@@ -39,7 +39,7 @@ def voc_folder(root: str | Path) -> Path:
 
 
 def inside(root: Path, name: str | Path) -> Path:
-    """Return the path ``name`` below ``root``, or itself if it exists there and not below ``root``."""
+    """Return ``root / name``, or ``name`` itself if only that exists."""
     return root / name if (root / name).exists() or not Path(name).exists() else Path(name)
 
 

@@ -1,7 +1,8 @@
 """Average precision of instance masks by the rules of VOC 2012: the area under the envelope of precision.
 
-N detections and M objects of an image, H W its size. A detection is right if its IoU with an object of its class
-reaches the threshold and no detection of a higher score has taken that object.
+N detections and M objects of an image, H W its size. A detection is compared with the object of its class that
+it has the highest IoU with. It is right if that IoU reaches the threshold and no detection of a higher score has taken
+the object.
 """
 
 from __future__ import annotations

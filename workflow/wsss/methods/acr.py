@@ -9,7 +9,7 @@ Symbol   Here                  |  Shapes: B batch, C foreground classes, D featu
 M(a)     max_norm(ReLU(a))     |  B C h w
 t, c_t   target, ``class_map`` |  B; B 1 H W    map of one present class per image, in [0, 1], at image size
 F, D     features, decoder     |  B D h w; upsampled B D H W -> B 3 H W, in the normalised image's units
-g        srf_mask              |  B 1 H W       Spatially Random Feeding: cells where features may be taken away
+g        srf_mask              |  B 1 H W       stochastic random feeding (SRF): cells where features may be taken away
 u, v     hidden_maps           |  B 1 H W       u = c_t g, v = (1 - c_t) g
 e_t e_nt judged_maps           |  B 1 H W       where the classifier's reconstructions are judged
 RU       reconstructor_loss    |  features are fed outside u (outside v), the error counts inside u (inside v)

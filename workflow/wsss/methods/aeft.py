@@ -14,8 +14,9 @@ L_attract  attract_soft     |  mean |P(G(x)) y - P(G(x+)) y|, P = GAP(ReLU(.))
 L_repel    repel            |  hinge on the distance of anchor and negative in normalised G
 L          W_cls L_cls + W_attract L_attract + W_repel L_repel; before epoch T only the first
 Departures of the release KAIST-vilab/AEFT@dc81899, the default, from the paper or from what one would expect
-D1  L_cls sees the first 8 images of a batch, as many as phase 1 has, also when phase 2 has batches of 32
-    (``method.cls_images``). On several GPUs the release counts them in the whole batch; here each GPU counts its own.
+D1  L_cls sees the first 8 images of a batch: all of them before epoch T (phase 1), and still 8 when batches then have
+    32 (phase 2; ``method.cls_images``). On several GPUs the release counts them in the whole batch; here each GPU
+    counts its own.
 D2  x+ is x times the soft foreground below TH0, and 0 above it. So background is erased, too. Before the release it was
     x [foreground < TH0] (``method.mask``: soft or hard). Nothing is detached.
 D3  L_attract is the L1 distance; before the release the squared one of L2-normalised vectors, summed over classes (the

@@ -17,9 +17,9 @@ D2  Grad-CAM++ differentiates exp(y^c); the factor exp(y^c) is the same for all 
 D3  PSA takes sqrt(ReLU(M_c)) as maps of VGG16, but of no other network (``method.power`` 0.5).              psa@9493e59
 D4  PSA and its heirs have no bias in the head and put Dropout2d before it; IRN has no dropout, and starts its head as
     torch does, not as Xavier (``method.dropout`` 0, ``method.head_init`` torch).                          irn@a2ece00
-D5  IRN makes two kinds of maps: at stride 4 for the walk, and at the next multiples of 16 for labels. It cuts what is
-    beyond the image off the latter, so that they are a little stretched (``cam.round_up`` 16). Here only the latter are
-    stored, and the former are made of them. IRN also rounds training sizes otherwise (``train.by_factor``). irn@a2ece00
+D5  IRN makes two kinds of maps: at stride 4 for the walk, and at the next multiples of 16 for labels. The latter are
+    cut to the image, so they are a little stretched (``cam.round_up`` 16). Here only the latter are stored, and the
+    former are made of them. IRN also rounds training sizes in another way (``train.by_factor``).          irn@a2ece00
 """
 
 from __future__ import annotations
@@ -135,6 +135,6 @@ class Cam(Method):
 
 
 def _gradient(logits: Tensor, features: Tensor, c: int) -> Tensor:
-    """g of class c for every image, ``B×D×h×w``: images do not mix, so one backward pass serves them all."""
+    """Compute g of class c for every image, ``B×D×h×w``: images do not mix, so one backward pass serves them all."""
     one = F.one_hot(torch.full((len(logits),), c, device=logits.device), logits.shape[1]).to(logits)
     return torch.autograd.grad(logits, features, one, retain_graph=True)[0]

@@ -1,6 +1,6 @@
 """ReCAM: Chen et al., CVPR 2022, "Class Re-Activation Maps for Weakly-Supervised Semantic Segmentation".
 
-arXiv:2203.00962. Seeds 54.8 mIoU on VOC train, pseudo masks 70.5 behind IRNet (both as ACR's poster quotes them).
+arXiv:2203.00962. Seeds 54.8 mIoU on VOC train, pseudo masks 70.5 after IRNet (both as ACR's poster quotes them).
 A trained classifier of CAM goes on learning. Each of its class maps cuts out the features of one class, and a second
 head must tell which class that is. Its softmax sets classes against each other, which the binary losses of CAM do not.
 

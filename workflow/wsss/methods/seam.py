@@ -152,7 +152,7 @@ def ecr_loss(revised: Tensor, cam: Tensor, channels: int, keep: float | None, pe
 
     It pulls the revised maps of a view to the CAM of the *other* view, which gets no gradient.
 
-    ``revised`` and ``cam`` are ``B×K'×H×W``, some of all ``channels`` maps. The other maps are 0 in both, but count in
+    ``revised`` and ``cam`` are ``B×K'×H×W``, K' of all ``channels`` maps. The other maps are 0 in both, but count in
     the mean. ``keep`` is the share of the hardest (channel, pixel) entries that count (D4), or of the hardest pixels;
     with ``None`` all count (no OHEM).
     """
@@ -169,9 +169,9 @@ def ecr_loss(revised: Tensor, cam: Tensor, channels: int, keep: float | None, pe
 def seam_losses(views: Views, labels: Tensor, y: Tensor, A: Transform, settings: SettingsOfSeam) -> dict[str, Tensor]:
     """Compute the weighted terms cls, er, ecr and rvmin (Eq. 12 and D1).
 
-    ``views`` are the original and the transformed image's ``{"logits", "cam", "revised"}``: class scores ``B×C``, maps
-    ``B×K'×H×W`` and ``B×K'×H'×W'`` before any normalisation, ``y`` (``B×K'×1×1``) says which of these are present. All
-    K channels will do, and so will those of ``present_channels``. ``A`` takes ``B×K'×H×W`` to ``B×K'×H'×W'``.
+    ``views`` are the original and the transformed image's ``{"logits", "cam", "revised"}``: class scores ``B×C``, and
+    maps ``B×K'×H×W`` and ``B×K'×H'×W'`` before any normalisation. ``y`` (``B×K'×1×1``) says which channels are present.
+    All K channels will do, and so will those of ``present_channels``. ``A`` takes ``B×K'×H×W`` to ``B×K'×H'×W'``.
     """
     weights, as_paper, C = settings["loss_weights"], settings["as_paper"], labels.shape[1]
     o, t = views

@@ -20,7 +20,7 @@ def check_dataset(
     overrides: Raw,
     specs: dict[str, Raw],
 ) -> None:
-    """Check the names in a data set's entry that settings go by.
+    """Check the names of methods, runs, networks and splits in a data set's entry.
 
     Args:
         name: the data set.

@@ -50,7 +50,7 @@ class Paper:
         return self.specs[self.name]
 
     def runs_of(self, owner: str) -> Raw:
-        """Return the runs of a paper that is configured, or only has a file; none of one that has neither."""
+        """Return the runs of a paper, configured or not; none if it has no file."""
         if owner in self.specs:
             return dict(self.specs[owner]["runs"])
         path = self.folder / f"{owner}.yaml"
@@ -131,7 +131,7 @@ def check(name: str, specs: dict[str, Raw], folder: Path) -> None:
 
 
 def _refuse_shared_names(paper: Paper) -> None:
-    """Check that no table and figure have one name."""
+    """Check that no table and figure share a name."""
     tables = paper.spec["tables"]
     for figure in paper.spec.get("figures", {}):
         if figure in tables:

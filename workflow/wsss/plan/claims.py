@@ -134,7 +134,7 @@ def drawing(
         plan: the plan.
         dataset: the data set on which they are judged.
         paper: the paper, or ``ALL``.
-        so_far: take the files alone that are there and up to date, as the configuration may say, too.
+        so_far: take only the files that are there and up to date. The configuration may ask for this, too.
     """
     claims, rows = [], []
     for owner, name, claim in members(plan, paper):
@@ -232,9 +232,9 @@ def _side(
     paper: str,
     cell: Raw,
 ) -> Raw:
-    """Return a side with its files, but without the word on how it compares with what is reported.
+    """Return a side with its files, but without ``not_comparable``.
 
-    It is differences that are compared.
+    That is about values, and claims compare differences.
 
     Args:
         plan: the plan.

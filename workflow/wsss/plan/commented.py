@@ -1,4 +1,4 @@
-"""The settings of a YAML file with the comments behind them, in which people say where a value comes from."""
+"""The settings of a YAML file with the comments after them, in which people say where a value comes from."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _setting(name: str, line: _Line) -> str:
 
 
 class _Line(NamedTuple):
-    """A line of a YAML file: the keys of what stands there, its value as a text, and the comment behind it."""
+    """A line of a YAML file: the keys of what stands there, its value as a text, and the comment after it."""
 
     keys: tuple[str, ...]
     value: str

@@ -53,7 +53,7 @@ def _at_random(work: Work) -> str:
 
 
 def _stage_lines(work: Work, jobs: list[Job]) -> list[str]:
-    """Describe the jobs of one stage: their number, their work, and, of trainings, of which runs they are."""
+    """Describe the jobs of one stage: their number, their work and, for trainings, their runs."""
     number = len(jobs)
     row = STAGES[jobs[0].stage]
     word = row.many if number > 1 else row.one

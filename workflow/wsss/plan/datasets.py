@@ -30,7 +30,7 @@ def index_config(name: str, spec: Raw, results: Path) -> Raw:
 
 
 def test_config(name: str, spec: Raw, results: Path) -> Raw:
-    """Return the settings of the index of the test images. It is one apart, so that adding it makes nothing stale."""
+    """Return the settings of the index of the test images. It is an index of its own: adding it makes nothing stale."""
     config = index_config(name, spec, results)
     for key in ("sources", "splits"):
         config.pop(key, None)

@@ -127,7 +127,7 @@ def figure(
 
     Args:
         plan: the plan.
-        dataset: the data set that the figure is drawn for; it may show the one beside it.
+        dataset: the data set that the figure is drawn for; the figure may show its companion instead.
         paper: the paper.
         name: the figure.
     """
@@ -279,7 +279,7 @@ def inputs(drawn: Raw) -> list[str]:
 
 
 def about(plan: Plan, target: Target) -> Raw:
-    """Return a target's entry in its paper file; of claims their title and caption."""
+    """Return a target's entry in its paper file; for claims, their title and caption."""
     if target.kind == "claims":
         return claims.about(plan, target.paper)
     paper = choose(plan.papers, target.paper, "paper")

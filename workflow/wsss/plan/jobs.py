@@ -34,7 +34,7 @@ class Job:
 
     @property
     def of_run(self) -> Run:
-        """The run that the job is one of."""
+        """The run that the job belongs to."""
         return Run(self.dataset, self.paper, self.run)
 
     def folder(self, plan: Plan) -> Path:
@@ -67,7 +67,7 @@ class Job:
 
     @property
     def images(self) -> str:
-        """The images it works on, as requests are asked about them: a shard, or a role; empty for all images."""
+        """The images it works on, in the words of ``plan.requests``: a shard, or a role; empty for all images."""
         if STAGES[self.stage].in_shards:
             return self.stem
         return self.part if self.stage == "measure" else ""

@@ -26,7 +26,7 @@ class Layer:
     """The settings of a run that one place gives.
 
     Args:
-        name: how the place is called in errors.
+        name: what the place is called in errors.
         says: the mapping of settings; None for nothing.
         files: YAML files that may hold it. The last that does is named.
         keys: where in the file the mapping stands.
@@ -144,7 +144,7 @@ def _composed(path: Path, _: int) -> yaml.Node | None:
 def line_of(path: str | Path, keys: Keys, exactly: bool = False) -> int:
     """Find the line of a YAML file where the entry at ``keys`` (names and list positions) stands.
 
-    Of an entry that is not there it is the line of the nearest parent; with ``exactly`` it is 0.
+    For an entry that is not there it is the line of the nearest parent; with ``exactly`` it is 0.
     """
     path = Path(path)
     if not path.is_file():

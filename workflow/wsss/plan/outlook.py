@@ -73,7 +73,7 @@ class Outlook:
         return found
 
     def _below_all(self, paths: Iterable[str]) -> dict[str, Job]:
-        """Collect all jobs that files come from, each behind those that it reads."""
+        """Collect all jobs that files come from, each after those whose results it reads."""
         found: dict[str, Job] = {}
         for path in paths:
             found |= self._below(path)

@@ -62,7 +62,7 @@ class Plan:
     # ---- settings
 
     def resolve(self, run: Run) -> Raw:
-        """Resolve all settings of a run. References name the paper and the run they mean, also the run itself."""
+        """Resolve all settings of a run. References to runs name paper and run in full, even to the run itself."""
         return self.runs.resolve(run)
 
     def departures(self, run: Run) -> list[str]:
@@ -267,7 +267,7 @@ class Plan:
     # ---- what stages read
 
     def learnt_from(self, run: Run, seed: int | str, stage: str) -> list[str]:
-        """List the shards that a network behind the classifier is trained on.
+        """List the shards that a network after the classifier is trained on.
 
         There are none for a DeepLab on ground truth, nor where official weights are read instead.
         """
@@ -325,7 +325,7 @@ class Plan:
         return self._number_of_shards(read_by_it, source, part)
 
     def _run_of(self, home: Path) -> tuple[Run, str]:
-        """Return the run and the seed that the folder of a stage is of."""
+        """Return the run and the seed that the folder of a stage belongs to."""
         place = home.relative_to(self.results)
         dataset, paper, name, folder, *_ = place.parts
         seed = folder.removeprefix("seed")

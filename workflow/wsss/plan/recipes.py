@@ -258,7 +258,7 @@ def _methods(names: list[str]) -> Iterator[str]:
 
 
 def _behind() -> Iterator[str]:
-    """Yield the stages behind the classifier: the defaults that methods vary, and their departures."""
+    """Yield the stages after the classifier: the defaults that methods vary, and their departures."""
     path = PACKAGE / "defaults.yaml"
     yield from ("## Refinement", "")
     yield from ("Defaults, which the methods above and the runs vary.", "")

@@ -1,6 +1,6 @@
 """What jobs ask a cluster for: memory and time, from the table ``slurm/requests.csv``.
 
-A row is what one job of a rule needs at the papers' sizes. Both are asked for, and neither decides a result.
+A row is what one job of a rule needs at the papers' sizes. Neither memory nor time decides a result.
 """
 
 from __future__ import annotations

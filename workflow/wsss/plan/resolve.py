@@ -4,7 +4,7 @@
                   <- data set, this run <- command line
 
 DeepLab's settings are then completed by the preset that ``deeplab.preset`` names. Sizes are shrunk and networks
-replaced as the data set says. At last every value is checked.
+replaced as the data set says. Finally, every value is checked.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def methods() -> tuple[str, ...]:
 
 @functools.cache
 def _package_layer(name: str) -> Layer:
-    """Return the layer that a file of the package is."""
+    """Return a file of the package as a layer."""
     path = PACKAGE / name
     return Layer(path.name, read(path), (path,))
 
@@ -87,7 +87,7 @@ def paper_layer(
     """Make the layer of a paper's run.
 
     Args:
-        name: how the run is called in errors.
+        name: what the run is called in errors.
         run: its entry: ``method`` and overrides, section by section.
         file: the paper file, if there is one.
         keys: where in the file the run stands.
@@ -216,7 +216,7 @@ def stand_in(value: Any, table: Raw) -> Any:
     """Copy nested settings and overlay every ``backbone`` whose name is in ``table`` by that entry.
 
     A small data set trains small networks in place of the papers'. An entry that names another network replaces the
-    whole mapping: a key that it does not give has that network's own value. For what was said of the old network
+    whole mapping: a key that it does not give has that network's own value. What was said of the old network
     (``freeze`` lists its modules) does not hold for the new one.
     """
     if not isinstance(value, dict):

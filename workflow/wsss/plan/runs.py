@@ -90,7 +90,7 @@ class Runs:
 
     @functools.cache  # noqa: B019  runs live as long as the process
     def resolve(self, run: Run) -> Raw:
-        """Resolve all settings of a run. References name the paper and the run they mean, also the run itself."""
+        """Resolve all settings of a run. References to runs name paper and run in full, even to the run itself."""
         spec = self.dataset(run.dataset)
         config = resolve(
             self._method(run),
@@ -158,7 +158,7 @@ class Runs:
         return self._layer(says, "datasets", run.dataset, "methods", method)
 
     def _of_paper(self, run: Run) -> Layer:
-        """Return what the paper, or the data set of its own classifier, says of a run."""
+        """Return what a paper says of its run, or what a data set says of its own classifier."""
         entry = self._entry(run)
         if self._is_own(run):
             return self._of_pretraining(run, entry)
@@ -209,7 +209,7 @@ class Runs:
 
 
 def _with_full_references(run: Run, config: Raw) -> Raw:
-    """Return the settings of a run with references that name the paper and the run they mean, also the run itself."""
+    """Return the settings of a run. References to runs name paper and run in full, even to the run itself."""
 
     def in_full(paper: str, name: str) -> str:
         other = run.beside(paper or run.paper, name or run.name)

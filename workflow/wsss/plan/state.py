@@ -89,7 +89,7 @@ def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
 
 
 def _place_of_table(plan: Plan, paper: str, table: str) -> int:
-    """Return the place of a table in its paper; behind all for a name that is none."""
+    """Return the place of a table in its paper; for an unknown name, the place after all."""
     tables = list(plan.papers[paper]["tables"])
     if table not in tables:
         return len(tables)

@@ -138,7 +138,7 @@ def _as_list(words: str | list[str]) -> list[str]:
 def named(plan: Plan, dataset: str, asked: Iterable[str]) -> list[str]:
     """Return what a Snakemake command line asks for: targets, by word or by one of their files, and files of runs.
 
-    Targets are the default ones if it names none, and also these where ``all`` or the page is among its names.
+    The default targets are among them if it names nothing, or names ``all`` or the page.
     """
     texts = list(map(str, asked))
     known = words(plan, dataset)

@@ -1,4 +1,4 @@
-"""What jobs took, by their records: GPU hours by paper before the next ones, and requests beside needs after them."""
+"""What jobs took, by their records: an estimate of GPU hours before a run; after it, what was asked for and used."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COLUMNS = (
 def gpu_hours(work: Work) -> str:
     """Estimate GPU hours by paper as a sentence, from records of jobs that ran on a GPU; empty without any.
 
-    A job on two GPUs takes two hours in one.
+    A job on two GPUs takes two GPU hours in an hour.
     """
     pace = pace_of(work.plan, work.counts, _gpus)
     jobs = [job for job in work.jobs if STAGES[job.stage].network]

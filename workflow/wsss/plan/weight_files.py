@@ -1,4 +1,4 @@
-"""See damage of weight files before anything is computed, without reading the networks in them."""
+"""Find damaged weight files before anything is computed, without reading the networks in them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXT = bytes([*range(9, 14), *range(32, 127)])
 def damage(path: str | Path) -> str | None:
     """Say what shows that a file cannot be the weights that its name promises; None if nothing does.
 
-    An empty file is let pass: in a dry run it stands for one that is still to come. The training refuses it.
+    An empty file passes: in a dry run it stands for one that is still to come. The training refuses it.
     """
     with Path(path).open("rb") as stream:
         head = stream.read(64)

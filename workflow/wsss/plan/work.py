@@ -58,7 +58,7 @@ class Work:
         return sorted(found)
 
     def damaged(self) -> str | None:
-        """Say which weight file that would be read is none, as far as that shows without reading its network."""
+        """Say which weight file that would be read is damaged, as far as that shows without reading its network."""
         found: set[str] = set()
         for job in self.jobs:
             if job.trains:
@@ -77,7 +77,7 @@ class Work:
                 yield path
 
     def unmeasurable(self) -> str | None:
-        """Say which images would be measured, and have no mask, or none of objects."""
+        """Say which images would be measured but have no mask, or no mask of objects."""
         jobs = self.of_stage("measure")
         for name in sorted({job.dataset for job in jobs if STAGES[job.measured].makes == "instances"}):
             about = self.plan.dataset(name)

@@ -32,7 +32,7 @@ _sections: dict[tuple[str, str], str] = {}  # what was written of sections, by n
 def sections_as_yaml(value: dict[str, Any]) -> str:
     """Write settings as :func:`as_yaml` does, but each section once: stages and seeds of runs share most of them.
 
-    Where one object stands in two places, YAML writes an alias, and the sections cannot be told apart.
+    Where one object stands in two places, YAML writes an alias, and the sections cannot be written one by one.
     """
     inner = _containers(value)
     if len(set(inner)) < len(inner):
@@ -87,7 +87,7 @@ def read_by_hand(path: str | Path) -> Any:
 
 
 def _repeated(node: yaml.Node | None) -> Iterator[yaml.Node]:
-    """Yield the keys that a mapping of a document has already."""
+    """Yield each key that repeats an earlier one of its mapping."""
     if isinstance(node, yaml.SequenceNode):
         for inner in node.value:
             yield from _repeated(inner)

@@ -49,8 +49,8 @@ def adopt(found: Audit | Sequence[Audit], expected: Expected | None = None) -> A
     """Give the files of audited chains the times of their records.
 
     Args:
-        found: audits without findings other than of today's code. Chains share settings, so all get their times before
-            the first settings are written anew.
+        found: audits whose only findings, if any, are about today's code. Chains share settings, so all get their
+            times before the first settings are written anew.
         expected: the settings of today. Without it nothing is said to be stale.
     """
     done = Adopted()

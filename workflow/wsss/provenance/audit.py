@@ -189,7 +189,7 @@ def _anchor(found: Audit, expect: str | None) -> Iterable[Finding]:
 
 
 def unique(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings without those that repeat another: one per file and kind, causes with consequences first."""
+    """Return each finding once, by kind, file and text, with the consequences and the records of all repetitions."""
     first: dict[tuple[str, str, str], Finding] = {}
     for finding in findings:
         known = first.setdefault((finding.kind, finding.place, finding.text), finding)

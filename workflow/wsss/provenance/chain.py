@@ -76,7 +76,7 @@ class Chain:
         return chain
 
     def follow(self, start: str) -> None:
-        """Add the records from ``start`` down, those that are known already excepted."""
+        """Add the records from ``start`` down, except those already known."""
         waiting, seen = deque([start]), {start, *self.links}
         while waiting:
             link = self.look(waiting.popleft())

@@ -37,7 +37,7 @@ def records(chain: Chain) -> Iterator[Finding]:
     for key, claimed in chain.planted():
         text = f"claims {claimed} as well, which {chain.makers[claimed]} is about; delete the wrong one of the two"
         yield Finding("foreign", key, text, culprits=(key,))
-    chain.broken = broken  # those of neighbours are no matter of this chain
+    chain.broken = broken  # broken neighbours are not this chain's concern
 
 
 def _above(chain: Chain, key: str) -> list[str]:
@@ -120,7 +120,7 @@ def difference(seen: Seen, expected: str, text: str) -> tuple[str, str] | None:
 
 
 def inputs(chain: Chain) -> Iterator[Finding]:
-    """Yield files that a job read and that no record is about any more, or another record than then."""
+    """Yield files that a job read and that no record is about any more, or that were made again since."""
     untraced: dict[str, list[str]] = {}
     gone: dict[str, list[str]] = {}
     other: dict[str, list[str]] = {}
@@ -162,7 +162,7 @@ def about(chain: Chain, kind: str, key: str, text: str, readers: list[str], culp
 
 
 def stranger(chain: Chain, key: str) -> tuple[str, str] | None:
-    """Return the record that lies where that of a file should, and the place that it is of."""
+    """Return the record that lies where that of a file should, and the place that it belongs to."""
     for name in makers_of(key):
         link = chain.look(name)
         if link is not None and link.content["self"] != name:
@@ -211,7 +211,7 @@ def external(chain: Chain) -> Iterator[Finding]:
 
 
 def unmade(chain: Chain) -> Iterator[Finding]:
-    """Yield files in the results that no job makes, as settings and logs, and that are not what jobs read."""
+    """Yield files in the results that no job makes, such as settings and logs, and that are not what jobs read."""
     readers: dict[tuple[str, str], list[str]] = {}
     for link in chain.links.values():
         for key, entry in link.content["inputs"].items():
@@ -335,6 +335,6 @@ def pages(chain: Chain) -> Iterator[Finding]:
 
 
 def all_of(chain: Chain) -> Iterable[Finding]:
-    """Yield every check of what records and files say of each other, in the order in which causes are looked for."""
+    """Yield the findings of all checks of what records and files say of each other, likely causes first."""
     for check in (records, outputs, inputs, parents, external, unmade, settings, recorded_code, attempts, pages):
         yield from check(chain)

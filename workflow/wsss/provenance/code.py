@@ -110,7 +110,7 @@ def digest_of(found: dict[str, str]) -> str:
 
 
 def stamps() -> tuple[tuple[str, int, int, int, int], ...]:
-    """Path, size, times and inode of all sources of the package: where they are the same, so are the sources."""
+    """Return path, size, times and inode of all sources of the package: where these are equal, so are the sources."""
     found = []
     for folder, _, names in os.walk(PACKAGE):
         for path in (os.path.join(folder, name) for name in names if name.endswith(SUFFIXES)):
@@ -131,7 +131,7 @@ def _package_digest(sources: tuple[tuple[str, int, int, int, int], ...]) -> str:
 
 
 def _of_repository() -> Content:
-    """Commit and changes, of the repository that tracks the package and of no other around it."""
+    """Return commit and changes of the repository that tracks the package, and of no other one around it."""
     unknown: Content = {"commit": None, "dirty": None, "patch": None, "patch_sha256": None, "untracked": {}}
     if git("ls-files", "--error-unmatch", "--", str(PACKAGE / "__init__.py")) is None:
         return unknown

@@ -1,4 +1,4 @@
-"""The commands of an auditor: ``audit``, ``adopt``, ``sign``, ``diff``. They need neither PyTorch nor Snakemake."""
+"""The commands ``audit``, ``adopt``, ``sign``, ``diff`` and ``crate``. They need neither PyTorch nor Snakemake."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _made(plan: Plan, dataset: str) -> list[str]:
 
 
 def expected(plan: Plan, key: str) -> Any:
-    """Return the settings of today that belong into a config.yaml; None for one that the plan does not know."""
+    """Return the settings of today that belong in a config.yaml; None for one that the plan does not know."""
     from wsss.plan import configuration, drawings
     from wsss.plan.runs import Run
     from wsss.plan.target import Target

@@ -86,7 +86,7 @@ def portable(value: Any, results: str) -> Any:
 
 
 def key_in(text: str, results: str) -> str | None:
-    """Return the name in records of a path as settings have it; None for what does not lie in the results."""
+    """Return the name that records have for a path in settings; None for a path outside the results."""
     if results in ("", "."):
         return text if is_key(text) else None
     start = results.rstrip("/") + "/"
@@ -111,7 +111,7 @@ def parse(data: bytes) -> Content:
 
 
 def parse_sealed(data: bytes) -> Content:
-    """Read a record as a job does that needs its files and identity alone: seal and identity tell if it is whole.
+    """Read a record for a job that needs only its files and identity; seal and identity tell if it is whole.
 
     The schema is left out: to load the library that checks it takes longer than all else of a small job's record.
 

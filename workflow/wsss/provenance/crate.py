@@ -52,7 +52,7 @@ def write_crate(found: Audit, out: Path, with_files: bool = False) -> Path:
 
     Args:
         found: the audit of the target. It must have no findings.
-        out: a folder, which must not be there or be empty.
+        out: the folder to write to, which must be empty or absent.
         with_files: copy the files as well. Without them each is named by its digest.
 
     Raises:

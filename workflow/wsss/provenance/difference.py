@@ -16,7 +16,7 @@ from wsss.provenance.today import changes
 
 SHOWN = 6  # differences of a kind that are named
 
-Reason = tuple[str, str]  # of what kind, and what is different in both
+Reason = tuple[str, str]  # its kind, and what differs
 
 
 @dataclass
@@ -67,7 +67,7 @@ def _jobs(number: int) -> str:
 
 
 def compare(one: Audit, other: Audit) -> Difference:
-    """Say why two audited results differ, from the images up. What a job has from below is said there alone."""
+    """Say why two audited results differ, from the images up. Each reason is given only at the job where it arises."""
     found = Difference()
     pairs = _pairs(one, other)
     said: dict[str, set[Reason]] = {}
@@ -99,7 +99,7 @@ def compare(one: Audit, other: Audit) -> Difference:
 
 
 def _line(command: str, names: list[str], reasons: Iterable[Reason], alike: bool) -> str:
-    """Write what is different of jobs of one kind."""
+    """Write what differs in jobs of one kind."""
     kinds: dict[str, list[str]] = {}
     for kind, text in reasons:
         kinds.setdefault(kind, []).append(text)

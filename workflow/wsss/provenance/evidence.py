@@ -55,7 +55,7 @@ def write_evidence(folders: Sequence[str | Path], out: str | Path) -> None:
     """Write the tables between the two marks of a document; the text around them stays.
 
     Args:
-        folders: of judged claims, one per data set, as ``results/shapes/claims/claims``.
+        folders: of judged claims, one per data set, such as ``results/shapes/claims/claims``.
         out: the document.
 
     Raises:
@@ -137,7 +137,7 @@ def _circumstances(found: Sequence[Evidence]) -> str:
 
 
 def _claims(found: Sequence[Evidence]) -> str:
-    """Return every claim on every data set: reported difference and ours, of the comparison that decides."""
+    """Return every claim on every data set: the reported differences, and ours of the comparison that decides."""
     joined = pd.concat([one.comparisons.assign(at=i) for i, one in enumerate(found)])
     rows = []
     for _, of in joined.groupby("claim", sort=False):

@@ -1,8 +1,8 @@
 """Digests of files for an audit: several threads, a cache, and no file opened that was not declared.
 
 A file is opened if it is a regular file and lies, all links followed, below a declared root. Devices, pipes and folders
-are told by ``lstat``, so they are never opened. The cache knows a file by its path, size, times and inode. The change
-time is among them, which cannot be set, so a file that was edited and given its old time is read again.
+are recognised by ``lstat``, so they are never opened. The cache knows a file by its path, size, times and inode. One of
+these is the change time, which cannot be set. So a file that was edited and given its old time is read again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ASKED = 500  # paths that the cache is asked for at once
 
 @dataclass(frozen=True)
 class Seen:
-    """Collect all that is known of a file.
+    """All that is known of a file.
 
     Args:
         sha256: its digest; None where it was not read.

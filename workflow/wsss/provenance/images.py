@@ -47,7 +47,7 @@ def beside(content: Content, record: str) -> dict[str, str]:
     """Return the digests of lists and label tables beside the images of a data set, by the record of its index.
 
     Args:
-        content: what the record says; of another job there are none.
+        content: what the record says. If it is of another job than ``index``, there are none.
         record: its name.
     """
     folder, outputs = record.rpartition("/")[0], content["outputs"]

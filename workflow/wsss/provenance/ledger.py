@@ -1,8 +1,8 @@
 """The attempts at a result: one line of JSON each time something happens to one, never rewritten.
 
 The ledger lies beside the result, as ``attempts.jsonl`` or ``<stem>.attempts.jsonl``. It outlives a failed job, which
-leaves no record. A training loop tells it where it went on, through the environment, so that all processes of a job
-write to the same one.
+leaves no record. A training loop notes in it where it went on. All processes of a job find the ledger through the
+environment, so they write to the same one.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def note(event: str, **more: Any) -> None:
     """Add a line to the ledger of the running job; outside a job nothing happens.
 
     Args:
-        event: ``started``, ``resumed`` or ``ended``.
-        more: what else there is to say, as ``step=500``.
+        event: ``started``, ``resumed``, ``lacks GPU`` or ``ended``.
+        more: what else there is to say, such as ``step=500``.
     """
     if ledger := os.environ.get(LEDGER):
         append(ledger, event, **more)

@@ -32,7 +32,7 @@ class Mended:
 
     Args:
         folder: where things were set aside.
-        moved: files that were, by their names in records.
+        moved: files that were set aside, by their names in records.
         restored: settings that were written again as the record has them.
         left: what only a person can mend.
     """

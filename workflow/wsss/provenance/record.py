@@ -1,8 +1,8 @@
 """One record per job, written beside what the job made.
 
-A record says what the job read, ran and made. Before a job reads a file it compares it with the record of the job that
-made it. What was read and what ran is looked at again when the job ends: a change in between is an error, since no
-record could then tell the truth.
+A record says what the job read, ran and made. Before a job reads a file, the file is compared with the record of the
+job that made it. What was read and what ran is looked at again when the job ends: a change in between is an error,
+since no record could then tell the truth.
 """
 
 from __future__ import annotations
@@ -237,8 +237,8 @@ def fingerprint(path: str | Path) -> list[str]:
 def files_made(path: str | Path) -> list[str]:
     """Return the files that a job made at ``path``.
 
-    They are those that stand for it. Of a data set that was drawn or put together in its folder, they are also the
-    lists and label tables beside the images.
+    These are the files of :func:`fingerprint`. For a data set that was drawn or put together in its folder, the lists
+    and label tables beside the images are added.
     """
     found, index = fingerprint(path), Path(path, "index.csv")
     if not index.is_file():
@@ -275,7 +275,7 @@ def _outside(path: str) -> content.Content:
 
 
 def image_roots(outputs: Iterable[str]) -> list[str]:
-    """Return the real folders of listed images that links lead to, out of the folder of the data set."""
+    """Return the real folders of listed images for which links lead out of the folder of the data set."""
     from wsss.provenance.images import listed, root_of_images
 
     found: set[str] = set()

@@ -173,7 +173,7 @@ def _is_same(link: Link, file: str, out: str, made: Path) -> bool:
 
 
 def _relative_root(about: Path) -> bool:
-    """Tell whether the folder of the images is named from that of the index, which is another now."""
+    """Tell whether the folder of the images is named relative to that of the index, which is another one now."""
     return str(json.loads(about.read_text(encoding="utf-8"))["root"]).startswith("..")
 
 

@@ -1,7 +1,7 @@
 """The supervision of a data set: the lists, label tables and annotations that its index is built from.
 
-Images and masks are fixed by the index, which lists the digest of each. These files are not in it, so they are inputs
-of the job that builds it.
+Images and masks are fixed by the index, which lists the digest of each. Lists, label tables and annotations are not in
+it, so they are inputs of the job that builds it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A quick look at a record: for the state of a table or figure, which is asked often, and of gigabytes."""
+"""A quick look at a record, for the state of a table or figure: it is asked for often, and rests on gigabytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read(record: Path) -> Content | None:
 
 
 def changed_input(record: Path) -> str | None:
-    """Return the fault of an input of a job, as ``results/x is gone``; None where nothing is.
+    """Return the fault of an input of a job, such as ``results/x is gone``; None where none has a fault.
 
     A large file older than the record is not read again. ``wsss audit`` reads all.
     """

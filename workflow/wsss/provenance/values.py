@@ -129,7 +129,7 @@ def _of_table(chain: Chain, link: Link, found: Recomputed) -> Iterator[tuple[str
 
 
 def _printed(chain: Chain, link: Link, cells: list[Any], found: Recomputed) -> Iterator[tuple[str, str]]:
-    """Yield (file, what is wrong) of every file of a table that its cells do not give, if the same code is here.
+    """Yield (file, what is wrong) of every file of a table that is not what its cells give, if the same code is here.
 
     Args:
         chain: the records.

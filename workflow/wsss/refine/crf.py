@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Entry = tuple[str, list[int], np.ndarray]  # key, label values, planes
 
-FLOOR = 1e-5  # scores below it count as it, so that no label is impossible
+FLOOR = 1e-5  # lower scores are raised to it, so that no label is impossible
 SMALLEST = 2.0**-14  # the least normal float16; probabilities below it are stored as 0
 
 
@@ -115,5 +115,5 @@ class _Work:
 
 
 def _half(q: np.ndarray) -> np.ndarray:
-    """Convert probabilities to float16. Tiny ones become 0: that is less than what large ones lose, and much faster."""
+    """Convert probabilities to float16. Tiny ones become 0: large ones lose more by rounding, and it is much faster."""
     return np.where(q < SMALLEST, 0, q).astype(np.float16)

@@ -1,6 +1,6 @@
 """Stage ``irn_instances``: cells whose displacements lead to the same centroid are one instance (arXiv:1904.05044).
 
-B images of as many cells, K classes of an image, I clusters, N detections, h w = ceil(H / 4), ceil(W / 4) cells.
+B images with the same h w, K classes of an image, I clusters, N detections, h w = ceil(H / 4), ceil(W / 4) cells.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def clusters(dp: Tensor, steps: int, strength: float) -> list[Tensor]:
 
 
 def detect(images: Sequence[Relations], settings: IrnInstances) -> list[Detections]:
-    """Find the instances in images of as many cells.
+    """Find the instances in images with the same number of cells.
 
     Args:
         images: what is known of them.

@@ -178,7 +178,7 @@ def boundary_and_displacement(net: IRNet, images: Sequence[Tensor], crop: int) -
 
     Args:
         net: the network.
-        images: B images of as many cells; their sizes in pixels may differ.
+        images: B images with the same number of cells; their sizes in pixels may differ.
         crop: the size of training's crops.
     """
     h, w = cells_of(images[0].shape[1:])

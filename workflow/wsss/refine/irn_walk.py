@@ -2,7 +2,7 @@
 
 IRNet: Ahn et al., CVPR 2019, arXiv:1904.05044.
 
-B images of as many cells, K classes of an image, h w = ceil(H / 4), ceil(W / 4) cells.
+B images with the same h w, K classes of an image, h w = ceil(H / 4), ceil(W / 4) cells.
 
 The walk is that of ``walk``. It is sparse, where the release squares dense matrices.
 
@@ -49,7 +49,7 @@ def propagate(cam: Tensor, edge: Tensor, beta: float, log_steps: int, radius: in
         cam: class maps ``B×K×h×w``.
         edge: boundary probabilities ``B×h×w``.
         beta: the exponent of affinities.
-        log_steps: the logarithm of the number of steps to the base 2.
+        log_steps: the base-2 logarithm of the number of steps.
         radius: the reach of a step, in cells.
 
     Returns:
@@ -76,7 +76,7 @@ def propagate_each(seeds: Sequence[Tensor], edges: Sequence[Tensor], settings: I
 def to_cells(scores: Tensor) -> Tensor:
     """Resample scores ``K×H×W`` at stride 4 and divide each class by its maximum (D1): ``K×h×w``."""
     size = [-(-length // irn_net.STRIDE) for length in scores.shape[1:]]
-    planes = scores.clamp(min=0).unsqueeze(1)  # K 1 H W: interpolation takes no classes as a batch of none
+    planes = scores.clamp(min=0).unsqueeze(1)  # K 1 H W: interpolation takes an empty batch, but not 0 channels
     cells = F.interpolate(planes, size, mode="bilinear", align_corners=False).squeeze(1)
     return cells / (cells.amax((1, 2), keepdim=True) + EPS)
 
@@ -113,7 +113,7 @@ class Relations(NamedTuple):
 
 
 def semantic_labels(images: Sequence[Relations], settings: IrnWalk) -> list[np.ndarray]:
-    """Compute the label maps ``H×W`` uint8 of images of as many cells.
+    """Compute the label maps ``H×W`` uint8 of images with the same number of cells.
 
     Args:
         images: what is known of them.
@@ -140,7 +140,8 @@ def from_relations(
     """Yield the id of each image, in order, and what a job finds from its relations.
 
     Args:
-        given: what the stage works with. Images of as many cells are computed together, ``given.batch`` of them.
+        given: what the stage works with. Images with the same number of cells are computed together, ``given.batch`` at
+            a time.
         score_power: the power that scores are raised to (RIB: 1.3).
         job: from the relations of such images to a result of each.
     """

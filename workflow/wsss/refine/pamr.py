@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from wsss.settings.sections import Pamr
 
 FACTOR = 0.1  # a colour that is this many standard deviations away weighs e times less
-EPS = 1e-8  # of areas of one colour
+EPS = 1e-8  # keeps the unit above 0 in areas of one colour
 DIRECTIONS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 
 Entry = tuple[str, list[int], np.ndarray]

@@ -27,7 +27,7 @@ class Pair:
 
 
 def half_disc(radius: int) -> list[Cell]:
-    """List the offsets closer than ``radius``, one of each opposite two, in reading order from (0, 1)."""
+    """List the offsets closer than ``radius``, one of each opposite pair, in reading order from (0, 1)."""
     reach = range(1 - radius, radius)
     disc = [(dy, dx) for dy in range(radius) for dx in reach if dy * dy + dx * dx < radius * radius]
     return [offset for offset in disc if offset > (0, 0)]

@@ -116,7 +116,7 @@ def random_walk(scores: Tensor, affinity: Tensor, radius: int, beta: float, log_
         affinity: affinities of pairs ``B×P×h'×w'``.
         radius: of the pairs, in cells.
         beta: the exponent of affinities.
-        log_steps: the logarithm of the number of steps to the base 2.
+        log_steps: the base-2 logarithm of the number of steps.
 
     Returns:
         ``B×K×h×w``, of the type of ``scores``.

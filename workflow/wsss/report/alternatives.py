@@ -39,7 +39,7 @@ def _pictures(axes: Sequence[Axes]) -> str:
 
 
 def _panel(axis: Axes) -> str:
-    """Describe one panel; nothing of one that is empty."""
+    """Describe one panel; return nothing for an empty one."""
     bars = [one for one in axis.containers if isinstance(one, BarContainer)]
     if bars:
         return _bar_chart(axis, bars)
@@ -126,7 +126,7 @@ def _marks_with_spread(axis: Axes) -> Iterator[tuple[str, Line2D]]:
 
 
 def _sentence(texts: list[str]) -> str:
-    """Put texts one behind the other."""
+    """Put texts one after the other."""
     return "; ".join(texts) + "."
 
 
@@ -183,7 +183,7 @@ def _point(x: float, y: float) -> str:
 
 
 def _short(value: float) -> str:
-    """Write a number with three digits that count."""
+    """Write a number with three significant digits."""
     if abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.3g}"

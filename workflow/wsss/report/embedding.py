@@ -27,7 +27,7 @@ def links(paths: list[Path], out: Path) -> Links:
 
 
 def inline(data: bytes, kind: str) -> str:
-    """Write a picture as an address that holds it. ``kind`` is its type, as ``webp``."""
+    """Write a picture as an address that holds it. ``kind`` is its type, such as ``webp``."""
     text = base64.b64encode(data).decode()
     return f"data:image/{kind};base64,{text}"
 

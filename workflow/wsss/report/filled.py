@@ -30,7 +30,7 @@ FILES = {
     "claims": OF_TABLES + OF_FIGURES,
 }
 STATES = ("made", "stale", "ready to be drawn", "needs")  # how the text of a state begins
-ELSEWHERE = "not on this data set"  # the state of what has another text
+ELSEWHERE = "not on this data set"  # the word for all other states
 
 
 def filled(entry: Entry, stage_words: dict[str, str], out: Path) -> Made:

@@ -1,4 +1,4 @@
-"""Fonts for names in any script: one that is installed stands behind the usual one."""
+"""Fonts for names in any script: installed ones have the letters that the usual one lacks."""
 
 from __future__ import annotations
 

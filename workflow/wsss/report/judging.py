@@ -15,7 +15,7 @@ PLURAL = {HOLDS: "hold", FAILS: "do not hold"}
 MARKS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?", NOT_RUN: "–"}
 LEVEL = 0.95  # of the intervals
 MARGIN = 1.0  # points by which results may differ that are about equal
-ZONES = {  # direction -> between what the difference lies if the claim is true, in points
+ZONES = {  # direction -> the bounds of the difference if the claim is true, in points
     "above": (0.0, math.inf),
     "below": (0.0, math.inf),
     "rising": (0.0, math.inf),
@@ -28,7 +28,7 @@ PLACES = {  # direction -> words for it
     "at_least": f"above −{MARGIN:g}",
     "equal": f"between −{MARGIN:g} and {MARGIN:g}",
 }
-WHERE = {HOLDS: "wholly inside", FAILS: "wholly outside", UNDECIDED: "not wholly inside"}  # an interval, of its zone
+WHERE = {HOLDS: "wholly inside", FAILS: "wholly outside", UNDECIDED: "not wholly inside"}  # verdict -> the interval is
 RULE = (
     f"a difference is that of two results of one seed, and its {LEVEL:.0%} interval is that of the mean over seeds "
     "(Student's t). A claim holds if the whole interval lies where the claim puts the difference: above 0; for what is "

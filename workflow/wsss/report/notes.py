@@ -131,7 +131,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _chosen_epochs(drawing: TableDrawing) -> list[str]:
-    """Say of which rows the classifier's epoch was chosen on masks, and out of which epochs."""
+    """Say for which rows the classifier's epoch was chosen on masks, and out of which epochs."""
     rows: dict[str, dict[str, None]] = defaultdict(dict)
     for row, spec in _computed_by_row(drawing):
         epochs = spec.get("chosen")

@@ -23,7 +23,7 @@ from wsss.report.style import HEIGHT, WIDTH
 from wsss.stores import Masks, Scores
 
 CELL = 1.15  # inches: a picture's width, if there is room
-ACROSS = 8  # pictures beside each other; fewer columns are set twice
+ACROSS = 8  # pictures beside each other; if there are few columns, several blocks of them
 GAP = 0.04  # inches between pictures
 SPACE = 0.1  # inches more between blocks
 HEAD = 0.08  # inches above the heads of the columns

@@ -37,10 +37,10 @@ class Training:
         what: words for it.
         dataset: its data set.
         seeds: the random seeds with which it was trained.
-        runs: the runs whose own it is, with the folders of their logs.
-        anchors: those of them whose names lead to it.
+        runs: the runs that it belongs to, with the folders of their logs.
+        anchors: those runs whose names on the page lead to it.
         name: ``paper/run`` of the folder.
-        others: the other runs whose own it is.
+        others: the other runs that it belongs to.
         files: links to its files.
         logs: links to the logs of each run in ``anchors``.
         losses: its loss curves; None where there are none.
@@ -156,7 +156,7 @@ def _end_of(log: Path) -> str:
 
 
 def _logs(places: list[str], out: Path) -> Links:
-    """Link to what the jobs of a run printed, but those that only wrote settings."""
+    """Link to what the jobs of a run printed, except those that only wrote settings."""
     found: list[Path] = []
     for place in places:
         logs = Path(place).glob("*.log")

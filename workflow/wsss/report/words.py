@@ -41,7 +41,7 @@ LOSSES = {
 
 
 def metric(name: str, of_class: str) -> str:
-    """Name a metric, as ``IoU of dog``."""
+    """Name a metric, such as ``IoU of dog``."""
     return f"{METRICS[name]} of {of_class}" if of_class else METRICS[name]
 
 

@@ -17,7 +17,7 @@ from wsss.train import Training
 if TYPE_CHECKING:
     from wsss.job import Given
 
-START_LEFT = 0.1  # share of the initial batch statistics in the final ones that is worth a word
+START_LEFT = 0.1  # share of the initial batch statistics in the final ones from which on there is a warning
 GROUND_TRUTH = "ground_truth"
 
 
@@ -27,8 +27,8 @@ def deeplab(given: Given) -> Training:
     ``given.masks`` are shards of pseudo masks. None stands for ground truth, the upper bound.
 
     Raises:
-        WsssError: an image has no label map, or ``deeplab.labels`` wants shards and there are none, or ground truth and
-            there are shards.
+        WsssError: an image has no label map; or ``deeplab.labels`` asks for shards and none are given; or it asks for
+            ground truth and shards are given.
     """
     settings = given.settings["deeplab"]
     if (given.masks is None) != (settings["labels"] == GROUND_TRUTH):

@@ -40,8 +40,8 @@ def _start_small(conv: nn.Conv2d) -> None:
 class Segmenter(nn.Module):
     """A network from normalised images ``B×3×H×W`` to logits ``B×K×h×w`` at its own stride.
 
-    ``align_corners`` says how the logits are meant to be upsampled. All modules beside ``backbone`` are new and trained
-    at a higher rate.
+    ``align_corners`` says how the logits are meant to be upsampled. All modules besides ``backbone`` are new and
+    trained at a higher rate.
     """
 
     align_corners = False
@@ -96,7 +96,7 @@ class LargeFovSeam(Segmenter):
 
 
 class LargeFovVGG16(Segmenter):
-    """DeepLab-LargeFOV's head. VGG16 has pretrained fc6 and fc7 of its own; behind other backbones they are new."""
+    """DeepLab-LargeFOV's head. VGG16 has pretrained fc6 and fc7 of its own; on other backbones they are new."""
 
     align_corners = True
 
@@ -137,7 +137,7 @@ class DeepLabV2(Segmenter):
 class DeepLabV3Plus(Segmenter):
     """The decoder of segmentation_models_pytorch (smp). It fuses features of images of any size, not only of 16·n.
 
-    It is 256 channels wide, as published. On a backbone of fewer than 512 channels it has half as many as that.
+    It is 256 channels wide, as published. On a backbone of fewer than 512 channels it has half as many as the backbone.
     """
 
     align_corners = True

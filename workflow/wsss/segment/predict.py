@@ -1,6 +1,6 @@
 """Label maps of images by a trained segmentation network: scales, mirroring, fusion, dense CRF.
 
-B images of one size, V views of an input (with its mirror image 2, else 1), K classes with background, H W image size,
+B images of one size, V views of an input (2 with its mirror image, else 1), K classes with background, H W image size,
 h w size of a network input.
 """
 
@@ -129,7 +129,7 @@ def predict(given: Given) -> Iterator[list[Entry]]:
 
 
 def _label_maps(predicted: Iterable[tuple[np.ndarray, Tensor]], crf: DenseCrf, workers: int) -> Iterator[np.ndarray]:
-    """Yield the label map of each image and its probabilities, in order. The CRF runs beside the network."""
+    """Yield the label map for each pair of an image and its probabilities. The CRF runs while the network does."""
     if not crf["iterations"]:
         yield from (scores.argmax(0).byte().cpu().numpy() for _, scores in predicted)
         return

@@ -49,7 +49,7 @@ def submission(given: Given, out: str | Path) -> None:
 
 
 def check(path: str | Path, dataset: Dataset) -> list[str]:
-    """List the faults of an archive: missing and foreign files, no palette PNGs, other palettes, sizes or values."""
+    """List the faults of an archive: missing and foreign files, no palette PNG, another palette, size or value."""
     expected = {f"{FOLDER}/{record.id}.png": record for record in dataset.records}
     findings: list[str] = []
     seen: Counter[str] = Counter()

@@ -77,7 +77,7 @@ def _method(name: str | None) -> TypeAdapter[Any]:
 
 
 def _path(location: Iterable[str | int], kind: Any) -> Path:
-    """List the keys of a location, down to the setting. Places in a list and names of alternatives come behind it."""
+    """List the keys of a location, down to the setting. Places in a list and names of alternatives are dropped."""
     path: list[str] = []
     for step in location:
         if not (keys := keys_of(kind)):
