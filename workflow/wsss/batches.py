@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-WINDOW = 16  # batches of images, for whose length an image waits for others of its size
+WINDOW = 16  # an image waits at most this many batches for others of its size
 Result = TypeVar("Result")
 
 

@@ -137,7 +137,7 @@ def limit_stride(stages: Iterable[nn.Module], stride: int, output_stride: int, d
         if stride * step <= output_stride and rate == 1:
             stride *= step
             continue
-        for conv in convs:  # a 1×1 convolution is a shortcut: it loses its stride, too, but spans no neighbours
+        for conv in convs:  # a strided 1×1 is a shortcut: it loses its stride, too, but spans no neighbours
             strided = conv.stride[0] > 1
             conv.stride = (1, 1)
             if conv.kernel_size[0] > 1 and dilate:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Both official networks of ACR are of one class; the classifier uses only a part of it.
+# Both official networks of ACR are objects of one Python class; the classifier uses only a part of it.
 _ACR_UNUSED = r"net_main\.(dr1|dr2|fc_recon|genUnet)\."
 
 

@@ -32,7 +32,7 @@ from wsss.pool import mapped
 from wsss.progress import bar
 from wsss.stores import png_bytes
 
-READ = ("images", "annotations", "categories")  # parts of the file that are read, and below the keys that are kept
+READ = ("images", "annotations", "categories")  # parts of the file that are read; the keys that are kept follow
 OF_OBJECTS = ("id", "image_id", "category_id", "iscrowd", "segmentation", "counts", "size")
 KEPT = (*READ, *OF_OBJECTS, "name", "file_name", "height", "width")
 SIDES = ("width", "height")

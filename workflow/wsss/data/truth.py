@@ -20,7 +20,7 @@ def without_mask(config: Options, split: str) -> list[str]:
         split: the name of a list.
 
     Returns:
-        Ids, in the order of the list. There are none if lists and folders cannot be read, either: the index says why.
+        Ids, in the order of the list. It is also empty if lists or folders cannot be read: the index then says why.
     """
     if config["builder"] not in MASKS or not config.get("root"):
         return []

@@ -1,4 +1,7 @@
-"""From pixel counts to the fractions in the tables. The last axis of counts is the class, background first."""
+"""From pixel counts to the fractions in the tables. The last axis of counts is the class, background first.
+
+TP true positives, T true and P predicted pixels of a class.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ D2  e_t is hard ([c_t = 0]), e_nt soft (c_t) and only where t wins among all cla
 D3  R_full sees detached features: reconstruction of the whole image trains the decoder alone.             release
 D4  the factors .3 and .5 of RU are constants in the release; here they are ``method.reconstructor.t`` and ``.nt``.
 D5  100 epochs are run on a schedule of 40; the last 60 have learning rate 6e-7. Here ``train.epochs`` is 40
-    (100 with ``train.optimizer.poly_epochs`` 40 for the rest).                                               release
+    (for all 100: ``train.epochs`` 100, ``train.optimizer.poly_epochs`` 40).                                  release
 D6  10 times the learning rate for transposed convolutions only, the classification layers at the backbone's
     (``method.new_lr``; PSA's at ten times that); the momentum is 5e-4.                                     release
 D7  the release's classifier also owns heads and a decoder that it never uses; they are not built here.
@@ -265,7 +265,7 @@ class Acr(Method):
     """A classifier and the reconstructor that it learns to defeat; ``backbone`` is the classifier's."""
 
     weights_kind = "acr"
-    new_parts = ("reconstructor",)  # a classifier alone to start from lacks it
+    new_parts = ("reconstructor",)  # a classifier that the training starts from may lack it
 
     def __init__(self, config: Settings, n_classes: int):
         nn.Module.__init__(self)  # not Method's: the backbone of the class maps lies inside ``classifier``

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wsss.errors import WsssError
 
-DROPOUT_FROM = 4  # levels that drop out, going down and coming up there (pix2pix drops in its inner decoder only)
+DROPOUT_FROM = 4  # the first level with dropout, on the way down and up (pix2pix has it in its inner decoder only)
 DROPOUT = 0.5
 SLOPE = 0.2  # of LeakyReLU
 

@@ -86,7 +86,7 @@ class Place:
 
         Args:
             value: the name.
-            known: the names that are.
+            known: the known names.
             kind: the word for one of them.
             keys: where the name stands in this table, figure or claim.
         """

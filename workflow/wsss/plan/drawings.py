@@ -1,4 +1,4 @@
-"""Drawings: what a table, a figure or claims are made from, the entry in the paper file with every run resolved."""
+"""Drawings. A table, a figure or claims are made from one: the entry in the paper file with every run resolved."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ __all__ = ["PAPERS", "Plan", "Run"]
 
 PAPERS = PACKAGE.parent / "papers"
 OLD_FOLDERS = ("seed", "metrics", "segment", "irnet", "irn", "irn_labels")  # of stages, before these had their names
-# the settings of their own that decide these stages; what they read counts by its content
+# stage -> its own sections, which alone decide it; what it reads counts by its content
 STAGE_ALONE = {"measure": ["measure"], "submission": []}
 
 

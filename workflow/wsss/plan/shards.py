@@ -16,7 +16,7 @@ def shards_of(name: str) -> int:
 
 
 def shards_there(home: Path, part: str) -> int:
-    """Return the number of shards of a part that a folder has all of; 0 where it has no whole set."""
+    """Return the number of shards of a part if a folder holds all of them; 0 where it has no whole set."""
     for first in _first_ones(home, part):
         number = shards_of(first.stem)
         shards = [home / f"{part}-{i}-of-{number}{first.suffix}" for i in range(number)]

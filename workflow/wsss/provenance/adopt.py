@@ -31,7 +31,7 @@ class Adopted:
 
     Args:
         results: files that are now as old as their records say.
-        stale: config.yaml files that were written anew, since the settings or the code of today are others.
+        stale: config.yaml files that were written anew, since the settings or the code of today differ.
     """
 
     results: list[str] = field(default_factory=list)

@@ -181,7 +181,7 @@ class Chain:
         return found + [link for link in self.links.values() if link.key not in done]  # a circle is a forgery
 
     def planted(self) -> list[tuple[str, str]]:
-        """List (record, file) for every record beside those of the chain that claims a file of theirs."""
+        """List (record, file) for every record that lies beside those of the chain and claims a file of one of them."""
         found = []
         for folder in dict.fromkeys(key.rpartition("/")[0] for key in self.links):
             for name in _names(os.path.join(self.place.root, folder)):

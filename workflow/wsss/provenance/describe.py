@@ -135,7 +135,7 @@ def _verdict(found: Audit) -> str:
 
 
 def _made_again(found: Audit) -> str:
-    """Say what Snakemake makes again, where code, settings or locked packages are otherwise today."""
+    """Say what Snakemake makes again, where code, settings or locked packages differ today."""
     if {name for finding in found.findings for name in (finding.place, *finding.also)} == {LOCKED}:
         return "other locked packages alone make nothing again, and each record lists the versions that ran"
     again = "`snakemake` makes again what rests on other code or other settings"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_size(image_id: str, image: np.ndarray, result: np.ndarray) -> None:
-    """Refuse a result ``...×H×W`` that is not of the image's (``H×W×3``) size: one of the two was exchanged."""
+    """Refuse a result ``...×H×W`` that is not of the image's (``H×W×3``) size: one of the two was replaced."""
     if image.shape[:2] != result.shape[-2:]:
         (height, width), (h, w) = image.shape[:2], result.shape[-2:]
         raise WsssError(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from wsss.report.cells import MARKS
 
 MISSING = "–"  # the mark where there is no verdict
-WORDS = {"not": "not reproduced"}  # words that stand alone, where those of cells do not
+WORDS = {"not": "not reproduced"}  # for a verdict outside of a table's cells, where its own name says too little
 GROUNDS = {  # start of the reason for a missing verdict -> its word
     "not comparable": "not comparable",
     "not reported": "not reported",

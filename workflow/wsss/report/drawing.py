@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 if TYPE_CHECKING:
     from wsss.job import Settings
 
-_Class = TypedDict("_Class", {"class": str}, total=False)  # no name for a key of a class statement
+_Class = TypedDict("_Class", {"class": str}, total=False)  # a class statement cannot name a key ``class``
 
 
 class CellSpec(_Class, total=False):

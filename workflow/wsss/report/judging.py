@@ -28,7 +28,7 @@ PLACES = {  # direction -> words for it
     "at_least": f"above −{MARGIN:g}",
     "equal": f"between −{MARGIN:g} and {MARGIN:g}",
 }
-WHERE = {HOLDS: "wholly inside", FAILS: "wholly outside", UNDECIDED: "not wholly inside"}  # verdict -> the interval is
+WHERE = {HOLDS: "wholly inside", FAILS: "wholly outside", UNDECIDED: "not wholly inside"}  # where the interval is
 RULE = (
     f"a difference is that of two results of one seed, and its {LEVEL:.0%} interval is that of the mean over seeds "
     "(Student's t). A claim holds if the whole interval lies where the claim puts the difference: above 0; for what is "
@@ -103,7 +103,10 @@ class Judged:
 
     @property
     def room(self) -> float:
-        """The distance of the difference from the edge of where the claim puts it; negative outside."""
+        """The distance from the interval to the nearer edge of what is claimed; negative if it reaches beyond.
+
+        One seed has no interval: there it is that of the difference.
+        """
         if self.mean is None:
             return math.inf
         low, high = self.interval or (self.mean, self.mean)

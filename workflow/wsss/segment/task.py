@@ -6,9 +6,9 @@ Departures of the released trainings from their papers (the defaults are those o
 D1  seam: the backbone's ``train()`` never runs. So no part of it is frozen, and its batch norms follow the batches
 D7  seam: two GPUs with 5 images each have batch statistics of their own, so here a step has two micro-batches
     (``deeplab.train.accumulate``: 2; 1: statistics of all 10). The running statistics follow both, there one of them.
-D8  seam: images are resized without antialiasing, of uint8 in training and of normalised pixels at test, and labels to
-    the pixel at or before theirs, as OpenCV does (``deeplab.train.antialias``, ``predict.antialias``; true: as for all
-    other networks).
+D8  seam: images are resized without antialiasing, as OpenCV does: as uint8 in training, as normalised pixels at test.
+    A label is that of the pixel at or before its place (``deeplab.train.antialias``, ``predict.antialias``; true: as
+    for all other networks).
 D3  aeft: at test the further scales are of the image, not of the pass (``predict.multi_scale: image``)
 Departures of these files from the releases:
 D2  seam: its HSV jitter is replaced by brightness, saturation and hue jitter of about the same strength
