@@ -4,8 +4,9 @@
     python benchmarks/crf.py --help
 
 The plain calls are those of the releases: per image and alpha, build the CRF, run it, save the float32 result.
-Both sides read the same images and score shard and write all results, each in a fresh process, whose peak of memory (of
-ours that of the largest process of the pool, too) is printed. The last line is ``ratio <plain time / ours>``.
+Both sides read the same images and score shard, and write all results, each in a fresh process. The printed memory is
+the peak of that process, or of the largest process of our pool if that is larger. The last line is
+``ratio <plain time / ours>``.
 """
 
 from __future__ import annotations

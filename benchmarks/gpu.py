@@ -7,10 +7,10 @@
 The most valuable measurements come first. Each is written as soon as it is made, and none starts after ``--minutes``.
 The same command goes on with those that are missing; one that failed is kept with its reason, and tried again.
 
-Training is ``fit`` on images in memory, without decoding: loader, losses, backward passes and optimizers of all phases;
-of the methods, and of AffinityNet and DeepLab, which learn from masks.
+Training is ``fit`` on images in memory, without decoding: loader, losses, backward passes and optimizers of all phases.
+It is measured for the methods, and for AffinityNet and DeepLab, which learn from masks.
 Localizing takes the released scales and mirror images of pictures of 500×375. Three precisions: bf16; tf32, which is
-PyTorch's own for convolutions in float32; float32, without TF32. The peak is what a product of 8192×8192 matrices
+PyTorch's default for convolutions in float32; float32, without TF32. The peak is what a product of 8192×8192 matrices
 reaches in that precision. The last line is ``ratio <training in bf16 / in the slowest precision that was measured>``.
 """
 

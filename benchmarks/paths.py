@@ -1,7 +1,7 @@
 """Settings and inputs of the benchmark of the methods, and every fast path with its plain equivalent.
 
-A path takes the arguments of ``methods.py`` and a folder for files; it returns (fast, plain), functions of the same
-result, a list of tensors. The first line of its description says what is compared.
+A path takes the arguments of ``methods.py`` and a folder for files; it returns (fast, plain), two functions with
+the same result, a list of tensors. The first line of its description says what is compared.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""In place of ``wsss.cli`` in a run of the whole workflow without its computing: writes the files that a command makes.
+"""Stand in for ``wsss.cli`` when the whole workflow is run without computing: write the files that a command makes.
 
 Of these files only the names are real, and the number of images in an index. ``benchmarks/whole_run.py`` puts it into a
 copy of the sources.

@@ -8,8 +8,8 @@ Snakemake's scheduler, the rules, their commands and logs are the real ones, in 
 ``wsss.cli`` would compute is not (``stub_cli.py``). With ``--slurm`` it is ``--profile slurm``: jobs are grouped and
 submitted as they are for real, with little memory and one thread each.
 
-It prints jobs, submissions, seconds and the most memory of a process, the controller. The last line
-is ``ratio <jobs / seconds>``.
+It prints jobs, submissions, seconds, and the memory of the largest process, which is Snakemake's main one. The last
+line is ``ratio <jobs / seconds>``.
 """
 
 from __future__ import annotations

@@ -275,7 +275,7 @@ FOLDERS = targets.folders(plan, DATASET)
 
 
 def describe(name, text):
-    """Give a rule its line in `snakemake --list`. A workflow around this one may have it under another name, or not."""
+    """Give a rule its line in `snakemake --list`. A workflow around this one may rename or leave out the rule."""
     for each in workflow.modifier.rules:
         if each.name == known_as(name):
             each.docstring = text
