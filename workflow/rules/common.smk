@@ -289,7 +289,7 @@ DRAWN_FILES["claims"] = (*DRAWN_FILES["tables"][:-1], *DRAWN_FILES["figures"])
 
 
 def files_of(names):
-    """All files of tables, figures and claims, by name."""
+    """All files of the tables, figures and claims of these names."""
     return [
         f"{folder}/{file}"
         for folder in (FOLDERS[name] for name in names)

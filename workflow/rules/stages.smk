@@ -42,7 +42,7 @@ for stage in IN_SHARDS:
             ENV
         threads: threads(stage)
         resources:
-            turn=4,  # all four turns of a submission: one job after the other, also where none takes a GPU
+            turn=4,  # all four of a submission's turns (slurm/config.yaml): one job at a time, also without a GPU
             gpu=gpus(stage),
             mem_mb=megabytes(stage),
             runtime=minutes(stage),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wsss.train import Samples
 
 Key = tuple[int, int, int]  # of a sample: step, place in the batch, image
-LOG_EVERY = 10  # steps between two looks at the losses, the only points where the host waits for the device
+LOG_EVERY = 10  # steps between two looks at the losses, for which the host waits for the device
 
 
 def make_fabric(device: str, precision: str) -> Fabric:

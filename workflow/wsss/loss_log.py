@@ -23,7 +23,8 @@ SKIPPED = "skipped"  # in place of the terms of an update that was left out
 class LossLog:
     """Write ``losses.csv``: one row per step, phase and term. A training writes it under a hidden name until it ends.
 
-    An update that was left out has one row, of the term ``skipped``. ``skipped`` counts them, also over a resumption.
+    An update that was left out has one row, of the term ``skipped``. The attribute ``skipped`` counts all of them, also
+    those before a resumption.
     """
 
     FIELDS = ("step", "epoch", "phase", "term", "value")

@@ -47,7 +47,7 @@ class Schedule:
         self._ends = list(accumulate(per_epoch))
         self._fixed = train["steps"]
         self.steps = int(self._fixed or self._ends[-1])
-        # released poly schedules count every epoch at its first batch size, even when the size grows later
+        # released poly schedules count every epoch at the batch size of the first one, even when the size grows later
         poly_epochs = train["optimizer"]["poly_epochs"] or self.epochs
         self.poly_steps = float(self.steps * (per_epoch[0] * poly_epochs) / self._ends[-1])
 

@@ -20,8 +20,8 @@ def shared(records: Sequence[Record], roles: Mapping[str, str]) -> tuple[list[st
         roles: role -> split.
 
     Returns:
-        Findings: val and train list an image, or many images of val are copies, byte for byte, of images in train. And
-        remarks: few are.
+        Findings: an image of val is also listed to learn from, or many images of val are copies, byte for byte, of
+        images to learn from. And remarks: a few images of val are such copies.
     """
     learnt = {roles[role] for role in LEARNT if role in roles}
     val = [record for record in records if roles.get("val") in record.split]

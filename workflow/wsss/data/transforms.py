@@ -248,8 +248,8 @@ class MaskedView:
 
     ``(image H×W×3, label H×W, rng) -> (3×crop×crop float32, crop×crop uint8)``. The size changes by a factor uniform in
     ``scale`` (YudeWang, IRN) or to a long side uniform in ``long_side`` (AEFT); at most one of them is given. Outside
-    the image are the mean colour and the label 255. Without ``antialias``, which goes with ``scale``, both are resized
-    as OpenCV does: :func:`resize_plain`, :func:`resize_label_plain`.
+    the image are the mean colour and the label 255. If ``antialias`` is false, both are resized as OpenCV does, by
+    :func:`resize_plain` and :func:`resize_label_plain`; ``long_side`` does not allow that.
     """
 
     crop: int

@@ -8,17 +8,17 @@ A          cam              |  B C h w   fc9(ReLU(fc8(F)))
 G_k        pyramid          |  B C h w   A averaged in k×k bins and resized back, k = 2, 4, 8, 16
 G          pool             |  B C h w   gate(gate(gate(G_2, G_4), G_8), G_16), "gpp"
 z          signed_logits    |  B C       GAP(ReLU(A) ReLU(G)) - GAP(ReLU(-A) ReLU(-G)), the sign-preserving attention
-x+         x mask_positive  |  B 3 H W   positive image
+x+         x mask_soft      |  B 3 H W   positive image
 L_cls      BCE(z, y)        |  over the first 8 images of the batch
 L_attract  attract_soft     |  mean |P(G(x)) y - P(G(x+)) y|, P = GAP(ReLU(.))
 L_repel    repel            |  hinge on the distance of anchor and negative in normalised G
-L          W_cls L_cls + W_attract L_attract + W_repel L_repel; before epoch T only the first
+L          W_cls L_cls + W_attract L_attract + W_repel L_repel; before epoch T only the first (T: ``triplet_from``)
 Departures of the release KAIST-vilab/AEFT@dc81899, the default, from the paper or from what one would expect
 D1  L_cls sees the first 8 images of a batch: all of them before epoch T (phase 1), and still 8 when batches then have
     32 (phase 2; ``method.cls_images``). On several GPUs the release counts them in the whole batch; here each GPU
     counts its own.
-D2  x+ is x times the soft foreground below TH0, and 0 above it. So background is erased, too. Before the release it was
-    x [foreground < TH0] (``method.mask``: soft or hard). Nothing is detached.
+D2  x+ is x times the soft foreground below TH0 (``method.erase_above``), and 0 above it. So background is erased, too.
+    Before the release it was x [foreground < TH0] (``method.mask``: soft or hard). Nothing is detached.
 D3  L_attract is the L1 distance; before the release the squared one of L2-normalised vectors, summed over classes (the
     norm is taken over all classes here: with one class alone, nothing would be left to attract). The poster's "Attract
     (Rigid)", BCE of x+ with all labels, is not released (``method.attract``: soft, soft_l2 or rigid).
@@ -37,7 +37,7 @@ D10 the authors keep the epoch of the classifier, and of AffinityNet, whose resu
 D11 AffinityNet has PSA's dropout (.3/.5) and frozen parts, not the classifier's dropout (``affinity.backbone``).
 D12 AffinityNet trains without dropout from step 1600 of 10,576 on: the release's validation during training leaves the
     network in evaluation mode (``affinity.dropout_until``; null: dropout to the end).
-D13 an image without any class counts in L_cls, adds 0 to L_attract, and is a partner of every image in L_repel.  ours
+D13 an image without any class counts in L_cls, adds 0 to L_attract, and may be any image's partner in L_repel.     ours
 """
 
 from __future__ import annotations

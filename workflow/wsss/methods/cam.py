@@ -87,7 +87,7 @@ class Cam(Method):
         if settings["head_init"] == "torch":
             self.fc8.reset_parameters()
         self.power, self.norm_decay = settings["power"], settings["norm_decay"]
-        self.shown: Mapping[str, Any] = config.get("cam", {})  # not there while training
+        self.shown: Mapping[str, Any] = config.get("cam", {})  # a training has it only with train.select: best
 
     def parameter_groups(self, phase: str) -> list[ParameterGroup]:
         return poly_groups((10.0, [self.fc8]), (1.0, [self.backbone]), norm_decay=self.norm_decay)

@@ -33,7 +33,7 @@ D9  EADER inside PSA (slides, integrability) has no released code: ``method.head
 D10 the release takes the classes of an image from its mask; no training here sees one, so they are the data set's
     image-level labels: for VOC those of the annotations, or of any file that the data set's ``labels`` names.
 D11 the release, alone of the five, also trains on the last, smaller batch of an epoch: ``train.drop_last``.
-D12 an image without any class is in no pair and adds to L_loc alone; a batch of such images leaves F as it is.   ours
+D12 an image without any class is in no pair and adds to L_loc alone; a batch of such images teaches F nothing.   ours
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class Eader(Method):
         self.settings = settings
         self.psa = settings["head"] == "psa"
         self.maps = ATTENTION[settings["attention"]]
-        shown = config.get("cam")  # not there while training
+        shown = config.get("cam")  # a training has it only with train.select: best
         self.image_norm = shown is not None and shown["norm"] == "image"
         self.fc = nn.Linear(self.backbone.channels["conv6"], n_classes, bias=not self.psa)
         self.drop = nn.Dropout(0.5 if self.psa else 0.0)

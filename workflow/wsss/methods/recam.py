@@ -13,7 +13,7 @@ f_c      class_features      |  B C D     GAP(M_c F)
 L_bce    BCE(z, y)
 L_sce    single_label_loss   |  cross entropy of softmax(w' f_c) with c, mean over the classes of an image, then images
 L        L_bce + lambda L_sce, "lambda" = ``method.loss_weights.sce``
-ReCAM    class_maps          |  B C h w   (w w') F, the product taken channel by channel
+ReCAM    localize            |  B C h w   (w w') F, the product taken channel by channel
 Departures of the release zhaozhengChen/ReCAM@2bdbcd2, the default, from IRN or from what one would expect
 D1  the scripts of VOC show (w w') F, those of COCO w F, the first head's maps after the training; w' F is written, but
     never called (``method.shown``: product, classifier or predictor).

@@ -14,7 +14,7 @@ D2  class scores are means of the CAM upsampled to the image (align_corners), no
 D3  L_ER is a mean over all C channels: n present classes count n / C                          -> method.loss_weights.er
 D4  OHEM keeps the largest 20 % of (channel, pixel) entries of an image, not of its pixels      -> method.as_paper: [D4]
 D5  L_ER and L_ECR compare maps normalised to [0, 1] per class, of the present classes; PCM gets maps divided by their
-    maximum. The text has no such step: rectified maps of all classes as they are, whose 1 - max may be negative
+    maximum. The text has no such step: it takes the rectified maps of all classes as they are; 1 - max may be negative
                                                                                                 -> method.as_paper: [D5]
 D7  SGD has momentum 0.0005, the weight decay handed over at the wrong place            -> train.optimizer.momentum 0.9
 Where the text leaves a choice, and this is the release's (D9: ours)
@@ -157,7 +157,7 @@ def ecr_loss(revised: Tensor, cam: Tensor, channels: int, keep: float | None, pe
     with ``None`` all count (no OHEM).
     """
     target = keep_strongest(with_background(cam.detach()))
-    gap = (target - revised).abs().flatten(2)  # B K' P
+    gap = (target - revised).abs().flatten(2)  # B K' H*W
     P = gap.shape[2]
     gap, entries = (gap.sum(1) / channels, P) if per_pixel else (gap.flatten(1), channels * P)
     if keep is None:

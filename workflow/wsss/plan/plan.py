@@ -62,7 +62,7 @@ class Plan:
     # ---- settings
 
     def resolve(self, run: Run) -> Raw:
-        """Resolve all settings of a run. References to runs name paper and run in full, even to the run itself."""
+        """Resolve all settings of a run. A reference to a run gives its paper and name, even one to this run itself."""
         return self.runs.resolve(run)
 
     def departures(self, run: Run) -> list[str]:

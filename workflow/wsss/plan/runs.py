@@ -90,7 +90,7 @@ class Runs:
 
     @functools.cache  # noqa: B019  runs live as long as the process
     def resolve(self, run: Run) -> Raw:
-        """Resolve all settings of a run. References to runs name paper and run in full, even to the run itself."""
+        """Resolve all settings of a run. A reference to a run gives its paper and name, even one to this run itself."""
         spec = self.dataset(run.dataset)
         config = resolve(
             self._method(run),
@@ -209,7 +209,7 @@ class Runs:
 
 
 def _with_full_references(run: Run, config: Raw) -> Raw:
-    """Return the settings of a run. References to runs name paper and run in full, even to the run itself."""
+    """Return the settings of a run. A reference to a run gives its paper and name, even one to this run itself."""
 
     def in_full(paper: str, name: str) -> str:
         other = run.beside(paper or run.paper, name or run.name)

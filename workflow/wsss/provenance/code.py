@@ -61,7 +61,7 @@ def files(command: str, config: Content | None, package: str | None = None) -> d
     entries, settings = entry_points(command), settings_of(command, config)
     if not entries:
         return {}
-    from wsss.plan import code as plan_code  # an audit without it does without the comparison of code
+    from wsss.plan import code as plan_code  # where it cannot be imported, an audit does not compare code
 
     names = sorted(set(plan_code.names_in(settings)))
     key = digest(json.dumps([package or package_digest(), sys.version_info[:2], entries, names]))

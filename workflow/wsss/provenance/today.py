@@ -45,7 +45,7 @@ def settings(chain: Chain, expected: Callable[[str], Any]) -> Iterator[Finding]:
         today = expected(key) if key and link.content["config"] is not None else None
         if today is not None:
             outside = hashes(link.content["external"]).items()
-            told = any(chain.hasher.see(path).sha256 != sha for path, sha in outside)  # which ``sources`` repeats
+            told = any(chain.hasher.see(path).sha256 != sha for path, sha in outside)  # ``sources`` would repeat it
             then, now = (_compared(config, told) for config in (link.content["config"], plain(today)))
             changed = changes(then, now)
             if differences := tuple(clean(text) for text in changed):

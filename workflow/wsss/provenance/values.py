@@ -1,7 +1,7 @@
 """Numbers calculated again: cells of tables and claims from metrics, metrics from pixel counts.
 
 Both take milliseconds, so every audit does both. A forger who edits a number and writes new digests all the way up is
-found here. Counts follow from masks, which takes minutes: ``rerun`` does it when asked to.
+found here. To count the pixels of masks again takes minutes: ``rerun`` does it when asked to.
 """
 
 from __future__ import annotations

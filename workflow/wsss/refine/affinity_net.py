@@ -6,9 +6,9 @@ source cells (see ``labels``). Names of layers are those of the released weights
 Departures of the releases from the paper; the default is the release:
 D1  heads read BN-ReLU inputs of later stages, and the backbone is trained along with them     network/resnet38_aff.py
 D2  the momentum is the weight decay, as in all of PSA's training (section ``affinity.train``)  tool/torchutils.py
-D5  AEFT's release validates from step 1590 on, which ends dropout for good (``affinity.dropout_until``)  train_aff.py
+D5  AEFT's release first validates at step 1600, which ends dropout for good (``affinity.dropout_until``)  train_aff.py
 Departures of this file from the releases:
-D3  on maps smaller than twice the radius the radius shrinks, in training, too (SEAM: at inference; PSA: never)
+D3  on maps no larger than twice the radius the radius shrinks, in training, too (SEAM: at inference; PSA: never)
 D4  other backbones: heads of the same widths, features coarser than conv4 are upsampled to its stride
 D6  PSA's README has a learning rate of 0.1 for both networks. Its author says of the classifier that this is VGG16's
     alone (psa issue 8); SEAM's and AEFT's scripts have 0.01 for ResNet38, and so have both trainings of PSA's runs here

@@ -12,7 +12,7 @@ real eigenvalues in [-1, 1], and its power is a short sum of Chebyshev polynomia
 Departures from the releases (jiwoon-ahn/psa@9493e59, YudeWang/SEAM@3212261):
 D1  float64 in the walk; its distance from the releases is that of their float32 from exact arithmetic
 D2  planes of absent classes, which stay zero, are left out; scores are the stored float16 ones
-D3  the radius shrinks on maps smaller than twice the radius, as in SEAM; PSA keeps it
+D3  the radius shrinks on maps no larger than twice the radius, as in SEAM; PSA keeps it
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class View:
 def view(drawing: TableDrawing, cells: list[list[Cell]]) -> View:
     """Lay out the drawing of a table (``plan.drawings.table``) whose cells have been read, row by row.
 
-    A value column that cannot be computed shows reported values alone, one without any reported value ours alone.
+    A value column that cannot be computed shows reported values alone. One without any reported value shows ours alone.
     """
     grid = grid_of(drawing, cells)
     reasons = Reasons()

@@ -33,9 +33,9 @@ Entry = tuple[str, np.ndarray]  # id, label map
 def pass_logits(net: Segmenter, x: Tensor, size: tuple[int, int], settings: Predict, loss: Loss) -> Tensor:
     """Compute the logits of one pass at the size of the image.
 
-    With ``multi_scale`` they are the pixel-wise maximum over the pass and its copies at ``loss["scales"]``: of the
-    image's size (as AEFT releases it), or of the pass's own. The maximum is taken where the loss takes it
-    (``loss["at"]``): at the image's size, or at that of the first logits, which are then upsampled (DeepLab-v2).
+    With ``multi_scale`` they are the pixel-wise maximum over the pass and its copies at ``loss["scales"]``. These are
+    factors of the image's size (as AEFT releases it), or of the pass's own. The maximum is taken where the loss takes
+    it (``loss["at"]``): at the image's size, or at that of the first logits, which are then upsampled (DeepLab-v2).
 
     Args:
         net: the network.

@@ -9,14 +9,14 @@ from wsss.report.insides import Look, Picture
 
 
 def attention(look: Look) -> Tensor:
-    """Compute the soft mask of the target, ``1×1×H×W``."""
+    """Compute the attention to the target, ``1×1×H×W``."""
     method = look.method
     features = method.backbone(look.images)["conv6"]
     return method.attention(features, _first(), look.target, look.size)
 
 
 def foreground(look: Look) -> Picture:
-    """Show the soft mask of the target."""
+    """Show the attention to the target."""
     mask = attention(look)
     return look.heat(mask)
 
