@@ -161,7 +161,7 @@ def load_method(config: Settings, n_classes: int, path: str | Path) -> Method:
     """Load a trained method in evaluation mode.
 
     Args:
-        config: sections ``backbone``, ``method`` and ``cam``.
+        config: sections ``backbone``, ``method``, ``train`` and ``cam``.
         n_classes: number of foreground classes.
         path: the ``model.pt`` of its training.
 

@@ -29,7 +29,7 @@ class ClassificationSamples:
 
     Args:
         dataset: the training split.
-        train: the section ``train``; all but the options of the loop are read.
+        train: the section ``train``; ``view`` and the options of that view are read.
         convention: the pixels the backbone expects, ``rgb`` or ``vgg_bgr``.
 
     Raises:

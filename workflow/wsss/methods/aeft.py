@@ -28,7 +28,7 @@ D5  only the activated region of the anchor is left out of its average. The nega
     normalised map reaches, so its whole map is averaged.
 D6  an anchor whose batch has no image of other classes ends the released run; here it is left out of L_repel.
 D7  new layers learn at the rate of the backbone; PSA's fc8 at ten times that (``method.new_lr``).
-D8  the poly schedule counts every epoch as if its batches were those of phase 1 (``wsss.train``): with 10582 images
+D8  the poly schedule counts every epoch as if its batches were those of phase 1 (``wsss.schedule``): with 10582 images
     52880 steps, of which 31056 are made, so the rate ends at 0.45 of its start (``train.optimizer.poly_epochs``).
 D9  bn8 of the release is never used and does not exist here. Localization shows A, not G.
 D10 the authors keep the epoch of the classifier, and of AffinityNet, whose result scores best on masks of the training
@@ -37,7 +37,8 @@ D10 the authors keep the epoch of the classifier, and of AffinityNet, whose resu
 D11 AffinityNet has PSA's dropout (.3/.5) and frozen parts, not the classifier's dropout (``affinity.backbone``).
 D12 AffinityNet trains without dropout from step 1600 of 10,576 on: the release's validation during training leaves the
     network in evaluation mode (``affinity.dropout_until``; null: dropout to the end).
-D13 an image without any class counts in L_cls, adds 0 to L_attract, and may be any image's partner in L_repel.     ours
+D13 an image without any class counts in L_cls, adds 0 to L_attract (but its BCE to ``rigid``), and may be any image's
+    partner in L_repel, its own as well.                                                                     ours
 """
 
 from __future__ import annotations
@@ -181,7 +182,10 @@ def _pooled(gpp: Tensor) -> Tensor:
 
 
 def sample_partner(labels: Tensor) -> Tensor:
-    """Draw for each image another one without a common class, or itself if there is none; ``B×C`` -> ``B``."""
+    """Draw for each image another one without a common class, or itself if there is none; ``B×C`` -> ``B``.
+
+    An image without any class may draw itself, too (D13).
+    """
     disjoint = ((labels @ labels.T) == 0).to(labels.dtype)  # B B
     alone = (disjoint.sum(1) == 0).to(labels.dtype)
     return torch.multinomial(disjoint + alone.diag(), 1).squeeze(1)

@@ -1,4 +1,4 @@
-"""Stage ``affinity``: AffinityNet learns from the confident areas of CRF results (PSA, arXiv:1803.10464, 3.3).
+"""Stage ``affinity``: AffinityNet learns from the confident areas of CRF results (PSA, arXiv:1803.10464, 3.2).
 
 The network and its losses are in ``affinity_net``, its training samples in ``labels``.
 """

@@ -1,4 +1,4 @@
-"""AffinityNet compares near cells: do they show the same class? (PSA, Ahn and Kwak, arXiv:1803.10464, 3.1 to 3.3)
+"""AffinityNet compares near cells: do they show the same class? (PSA, Ahn and Kwak, arXiv:1803.10464, 3.2)
 
 B batch, D feature channels, H W pixels, h w cells at the stride of the tap conv4, P pairs of a source cell, h' w'
 source cells (see ``labels``). Names of layers are those of the released weights (jiwoon-ahn/psa, YudeWang/SEAM).

@@ -16,7 +16,7 @@ EPS = 1e-5
 
 
 def cross_entropy_terms(affinity: Tensor, marks: PairMarks) -> dict[str, Tensor]:
-    """Compute the cross entropy of affinities ``B×P×h'×w'`` under marks, weighted 1/4, 1/4, 1/2 (PSA, 3.3; IRNet)."""
+    """Compute the cross entropy of affinities ``B×P×h'×w'`` under marks, weighted 1/4, 1/4, 1/2 (PSA, 3.2; IRNet)."""
     same, different = -torch.log(affinity + EPS), -torch.log(1 + EPS - affinity)
 
     def mean(values: Tensor, where: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Stage ``walk``: scores walk at random over learned affinities (PSA, arXiv:1803.10464, 3.4; SEAM; AEFT).
+"""Stage ``walk``: scores walk at random over learned affinities (PSA, arXiv:1803.10464, 3.3; SEAM; AEFT).
 
 B batch, K label planes (background first), H W pixels, h w cells, n = h w, P pairs of a source cell, D = 2P + 1 <= 69
 cells that one step can come from, the cell itself among them.

@@ -41,7 +41,7 @@ class Segmenter(nn.Module):
     """A network from normalised images ``B×3×H×W`` to logits ``B×K×h×w`` at its own stride.
 
     ``align_corners`` says how the logits are meant to be upsampled. All modules besides ``backbone`` are new and
-    trained at a higher rate.
+    trained at ``deeplab.new_lr`` times its rate.
     """
 
     align_corners = False
