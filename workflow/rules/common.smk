@@ -1,4 +1,4 @@
-# Shared by all rule files: the plan, path patterns, resources.
+# Shared by all files with rules: the plan, path patterns, resources.
 import difflib
 import functools
 import gc
