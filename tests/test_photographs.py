@@ -60,5 +60,5 @@ def test_every_run_has_settings_on_photographs():
             optimizer = train["optimizer"]
             budget = (train["steps"], train["batch_size"], optimizer["lr"], optimizer["momentum"])
             assert budget == (400, 8, 0.002, 0.9), f"{paper}/{name}"  # also where a paper says otherwise of its own run
-            for later in ("affinity", "deeplab"):  # at ten times the rate, its features no longer depend on the image
-                assert config[later]["train"]["optimizer"]["lr"] == 0.002, f"{paper}/{name}: {later}"
+            for stage, highest in (("affinity", 0.002), ("deeplab", 0.0005)):  # else features no longer depend on the image
+                assert config[stage]["train"]["optimizer"]["lr"] <= highest, f"{paper}/{name}: {stage}"
