@@ -29,8 +29,7 @@ from dry_run import ROOT, prepare
 
 SOURCES = ("Snakefile", "config.yaml", "pyproject.toml", "workflow", "slurm", "profiles", "envs", "config")
 SITE = "most_memory_mb: 1000\nmost_minutes: 30\n"  # so that many stubs are on a node at once
-FEW = ("threads=1", "workers=1", "loaders=1")
-NO_DISK = "temporary=[scores]"  # real scores would need a large disk, and jobs are refused without one
+FEW = ("threads=1", "workers=1", "loaders=1", "temporary=[scores]")  # real scores need a large disk, which is checked
 STARTED = re.compile(r"^(?:Job|Group job) .* has been submitted with SLURM jobid", re.M)
 
 
@@ -49,7 +48,7 @@ def run(folder: Path, dataset: str, targets: list[str], slurm: bool) -> str:
     config = [*([] if slurm or dataset != "voc12" else ["slurm/voc12.yaml"]), further]
     command = [sys.executable, "-m", "snakemake", "--quiet", "rules", "--configfile", *config]
     if slurm:
-        command += ["--profile", "slurm", "--config", *FEW, NO_DISK, "--slurm-init-seconds-before-status-checks", "5"]
+        command += ["--profile", "slurm", "--config", *FEW, "--slurm-init-seconds-before-status-checks", "5"]
     else:
         command += ["--cores", "4"]
     env = {**os.environ, "WSSS_SITE": str(folder / "site.yaml")} | ({} if slurm else {"SLURM_CONF": os.devnull})

@@ -273,7 +273,7 @@ def _until(condition: Callable[[], bool], what: str, seconds: float = 60) -> Non
 
 if __name__ == "__main__":
     actions = {"up": up, "down": down, "crash": crash}
-    asked, *arguments = sys.argv[1:] or ["nothing"]
+    asked, *arguments = sys.argv[1:] or ["--help"]
     if asked not in actions:
         raise SystemExit(__doc__)
     actions[asked](*arguments)
