@@ -16,13 +16,15 @@ from provenance_files import read, rewrite
 from wsss.provenance.audit import Audit, audit
 from wsss.provenance.commands import find
 from wsss.provenance.describe import cell
-from wsss.provenance.evidence import BEGIN, END, write_evidence
+from wsss.provenance.evidence import marks, write_evidence
 from wsss.provenance.record import recorded
 from wsss.report.claims import write_claims
+from wsss.report.judging import RULE
 
 ROOT = Path(__file__).parent.parent
 CLAIMS = "results/toy/claims/claims"
 SAYS = "The walk is better than the map."
+BEGIN, END = marks("toy")
 
 
 def drawing() -> dict:
@@ -140,25 +142,33 @@ def test_the_document_gets_its_tables_and_keeps_its_words(judged, tmp_path):
     out.write_text(f"Before.\n\n{BEGIN}\nOutdated.\n{END}\n\nAfter.\n")
     write_evidence([judged / CLAIMS], out)
     text = out.read_text(encoding="utf-8")
-    assert text.startswith(f"Before.\n\n{BEGIN}\n")
+    assert text.startswith(f"Before.\n\n{BEGIN}\n\n")
     assert text.endswith(f"{END}\n\nAfter.\n")
     assert "Outdated." not in text
     (row, _) = csv.DictReader((judged / CLAIMS / "table.csv").read_text(encoding="utf-8").splitlines())
     signed = {key: f"{float(row[key]):+.2f}".replace("-", "−") for key in ("ours", "low", "high")}
     shown = f"{signed['ours']} ({signed['low']} to {signed['high']})"
     assert re.search(rf"^\| SEAM \| {SAYS} \| \+8\.20 \| . {row['verdict']}, {re.escape(shown)} \|$", text, re.M)
-    assert "| SEAM | Not yet. | – | – not run: not computed |" in text
+    assert "Not yet." not in text
+    assert "\n\nNot run: not computed (SEAM 1).\n\n" in text
     record = json.loads((judged / CLAIMS / "record.json").read_text())
     assert f"`{record['identity'][:12]}`" in text
     assert re.search(r"^\| toy \| 0, 1 \| 2 \| ", text, re.M)
-    assert re.search(r"^\| toy \| 2 \| 12 \| 0 min \| \d{4}-\d\d-\d\d \| .*cpu.* \|", text, re.M)  # trainings, jobs
-    write_evidence([judged / CLAIMS, judged / CLAIMS], out)
-    assert "| paper | claim | reported | toy | toy |" in out.read_text(encoding="utf-8")
+    assert re.search(r"^\| 2 \| 12 \| 0 min \| \d{4}-\d\d-\d\d \| .*cpu.* \|", text, re.M)  # trainings, jobs
 
 
-def test_the_document_of_the_project_has_its_marks():
+def test_the_tables_of_other_data_sets_stay(judged, tmp_path):
+    out, other = tmp_path / "evidence.md", "\n".join([marks("other")[0], "Kept.", marks("other")[1]])
+    out.write_text(f"{other}\n{BEGIN}\n{END}\n")
+    write_evidence([judged / CLAIMS], out)
+    assert out.read_text(encoding="utf-8").startswith(f"{other}\n{BEGIN}\n\n| data set |")
+
+
+@pytest.mark.parametrize("dataset", ["proof", "photographs"])
+def test_the_document_of_the_project_has_its_marks_and_the_rule(dataset):
     text = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
-    assert text.count(BEGIN) == text.count(END) == 1
+    assert [text.count(mark) for mark in marks(dataset)] == [1, 1]
+    assert RULE in " ".join(text.split())
 
 
 def test_what_has_no_right_record_is_no_evidence(judged, tmp_path, one_line):

@@ -161,7 +161,7 @@ def test_claims_are_judged_by_what_has_been_computed_and_an_audit_judges_them_ag
 
     document = workflow.folder / "evidence.md"
     document.write_text(
-        "Before.\n\n<!-- evidence: written by `wsss evidence` -->\n<!-- end of evidence -->\n\nAfter.\n"
+        "Before.\n\n<!-- evidence of shapes: written by `wsss evidence shapes` -->\n<!-- end of shapes -->\n\nAfter.\n"
     )
     said = workflow.wsss("evidence", "shapes", "--out", "evidence.md")
     assert said.returncode == 0, said.stderr

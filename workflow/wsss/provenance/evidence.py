@@ -18,11 +18,10 @@ from wsss.provenance.chain import Chain, Link
 from wsss.provenance.content import Content
 from wsss.provenance.describe import commit_of, devices_of
 from wsss.provenance.hashes import Hasher
-from wsss.report.judging import MARKS, RULE, tally
+from wsss.report.judging import MARKS, NOT_RUN, tally
 from wsss.report.rendering import markdown
 from wsss.stages import TRAINED
 
-BEGIN, END = "<!-- evidence: written by `wsss evidence` -->", "<!-- end of evidence -->"
 NONE = "–"
 
 
@@ -51,8 +50,13 @@ class Evidence:
         return self.comparisons[self.comparisons["decides"] == "yes"].set_index("claim")
 
 
+def marks(dataset: str) -> tuple[str, str]:
+    """Return the lines between which the tables of a data set stand in a document."""
+    return f"<!-- evidence of {dataset}: written by `wsss evidence {dataset}` -->", f"<!-- end of {dataset} -->"
+
+
 def write_evidence(folders: Sequence[str | Path], out: str | Path) -> None:
-    """Write the tables between the two marks of a document; the text around them stays.
+    """Write the tables of each data set between its two marks in a document; the text around them stays.
 
     Args:
         folders: of judged claims, one per data set, such as ``results/shapes/claims/claims``.
@@ -63,12 +67,14 @@ def write_evidence(folders: Sequence[str | Path], out: str | Path) -> None:
     """
     out = Path(out)
     text = out.read_text(encoding="utf-8") if out.is_file() else ""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise WsssError(f"{out}: has no lines '{BEGIN}' and '{END}', between which the tables are written")
-    found = [read(folder) for folder in folders]
-    write_text(out, f"{before}{BEGIN}\n{tables(found)}{END}{after}")
+    for one in [read(folder) for folder in folders]:
+        begin, end = marks(one.dataset)
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise WsssError(f"{out}: has no lines '{begin}' and '{end}', between which the tables are written")
+        text = f"{before}{begin}\n\n{tables(one)}\n\n{end}{after}"
+    write_text(out, text)
 
 
 def read(folder: str | Path) -> Evidence:
@@ -97,67 +103,61 @@ def read(folder: str | Path) -> Evidence:
 # ---- tables
 
 
-def tables(found: Sequence[Evidence]) -> str:
-    """Return all tables as Markdown."""
-    parts = [_verdicts(found), _circumstances(found), f"The rule: {RULE}.", _claims(found)]
-    return "\n" + "\n\n".join(parts) + "\n\n"
+def tables(one: Evidence) -> str:
+    """Return what is said of a data set, as Markdown."""
+    return "\n\n".join([_verdicts(one), _circumstances(one), _judged(one), *_not_run(one)])
 
 
-def _verdicts(found: Sequence[Evidence]) -> str:
-    """Count the claims of each verdict, data set by data set."""
-    heads = ["data set", "seeds", "claims", *(verdict for verdict in MARKS)]
-    rows = []
-    for one in found:
-        verdicts = list(one.claims["claim_verdict"])
-        seeds = ", ".join(map(str, one.content["config"]["seeds"]))
-        rows.append([one.dataset, seeds, str(len(verdicts)), *(str(number) for _, number, _ in tally(verdicts))])
-    return _table(heads, rows)
+def _verdicts(one: Evidence) -> str:
+    """Count the claims of each verdict."""
+    verdicts = list(one.claims["claim_verdict"])
+    seeds = ", ".join(map(str, one.content["config"]["seeds"]))
+    numbers = [str(number) for _, number, _ in tally(verdicts)]
+    return _table(["data set", "seeds", "claims", *MARKS], [[one.dataset, seeds, str(len(verdicts)), *numbers]])
 
 
-def _circumstances(found: Sequence[Evidence]) -> str:
+def _circumstances(one: Evidence) -> str:
     """List the circumstances: jobs, time, device, commit, and the content digest of the judged claims."""
-    heads = ["data set", "trainings", "jobs", "computing time", "date", "device", "commit", "content digest"]
+    commands = Counter(link.command for link in one.links)
+    seconds = sum(link.content["seconds"] for link in one.links)
+    said = {
+        "trainings": str(sum(commands[name] for name in TRAINED)),
+        "jobs": str(len(one.links)),
+        "computing time": f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min",
+        "date": max(str(link.content["ended"]) for link in one.links)[:10],
+        "device": ", ".join(sorted(devices_of(one.links))),
+        "commit": ", ".join(sorted({commit_of(link) for link in one.links})),
+        "content digest": f"`{one.content['identity'][:12]}`",
+    }
+    return _table(list(said), [list(said.values())])
+
+
+def _judged(one: Evidence) -> str:
+    """Return the claims that were judged: the reported differences, and ours of the comparison that decides."""
     rows = []
-    for one in found:
-        commands = Counter(link.command for link in one.links)
-        seconds = sum(link.content["seconds"] for link in one.links)
-        rows.append(
-            [
-                one.dataset,
-                str(sum(commands[name] for name in TRAINED)),
-                str(len(one.links)),
-                f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min",
-                max(str(link.content["ended"]) for link in one.links)[:10],
-                ", ".join(sorted(devices_of(one.links))),
-                ", ".join(sorted({commit_of(link) for link in one.links})),
-                f"`{one.content['identity'][:12]}`",
-            ]
-        )
-    return _table(heads, rows)
+    for name, line in one.claims[one.claims["claim_verdict"] != NOT_RUN].iterrows():
+        compared = one.comparisons[one.comparisons["claim"] == name]
+        reported = ", ".join(map(_number, compared["reported"])) if any(compared["reported"]) else NONE
+        which = line["row"].partition(": ")[2] if len(compared) > 1 else ""
+        rows.append([line["paper"], line["says"], reported, _verdict(line, which)])
+    return _table(["paper", "claim", "reported", "ours"], rows)
 
 
-def _claims(found: Sequence[Evidence]) -> str:
-    """Return every claim on every data set: the reported differences, and ours of the comparison that decides."""
-    joined = pd.concat([one.comparisons.assign(at=i) for i, one in enumerate(found)])
-    rows = []
-    for _, of in joined.groupby("claim", sort=False):
-        first = of[of["at"] == of["at"].iloc[0]]
-        reported = ", ".join(_number(text) for text in first["reported"]) if any(first["reported"]) else NONE
-        cells = [_cell(of[of["at"] == i]) for i in range(len(found))]
-        rows.append([first["paper"].iloc[0], first["says"].iloc[0], reported, *cells])
-    return _table(["paper", "claim", "reported", *(one.dataset for one in found)], rows)
+def _not_run(one: Evidence) -> list[str]:
+    """Count the claims that were not run, reason by reason and paper by paper: one paragraph, or none."""
+    bare = one.claims[one.claims["claim_verdict"] == NOT_RUN]
+    reasons = []
+    for missing, of in bare.groupby("missing", sort=False):
+        papers = Counter(of["paper"])
+        reasons.append(f"{missing} ({', '.join(f'{paper} {number}' for paper, number in papers.items())})")
+    return [f"Not run: {'; '.join(reasons)}."] if reasons else []
 
 
-def _cell(comparisons: pd.DataFrame) -> str:
-    """Return a claim on one data set: verdict, difference, interval; of several comparisons also which one it is."""
-    for _, line in comparisons[comparisons["decides"] == "yes"].iterrows():
-        verdict = f"{MARKS[line['claim_verdict']]} {line['claim_verdict']}"
-        if not line["ours"]:
-            return f"{verdict}: {line['missing']}"
-        interval = f" ({_number(line['low'])} to {_number(line['high'])})" if line["low"] else ""
-        which = f"; {line['row'].partition(': ')[2]}" if len(comparisons) > 1 else ""
-        return f"{verdict}, {_number(line['ours'])}{interval}{which}"
-    return NONE
+def _verdict(line: pd.Series, which: str) -> str:
+    """Return a verdict with its difference and interval, and ``which`` of several comparisons it is."""
+    verdict = f"{MARKS[line['claim_verdict']]} {line['claim_verdict']}, {_number(line['ours'])}"
+    interval = f" ({_number(line['low'])} to {_number(line['high'])})" if line["low"] else ""
+    return f"{verdict}{interval}{f'; {which}' if which else ''}"
 
 
 def _number(text: str) -> str:
