@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,16 @@ def test_what_has_no_right_record_is_no_evidence(judged, tmp_path, one_line):
 def test_claims_are_found_by_their_word(one_line):
     assert find("seam_claims") == "results/shapes/claims/seam_claims"
     assert find("claims") == "results/shapes/claims/claims"
+
+
+def test_the_tables_of_photographs_follow_from_the_records_that_are_kept(tmp_path):
+    with tarfile.open(ROOT / "docs/evidence/photographs.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    claims = tmp_path / "results/photographs/claims/claims"
+    out = tmp_path / "evidence.md"
+    shutil.copy(ROOT / "docs/evidence.md", out)
+    write_evidence([claims], out)
+    assert out.read_text(encoding="utf-8") == (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
+    found = audit(claims / "table.csv", cold=True, code=False)
+    assert {finding.kind for finding in found.findings} == {"missing"}  # models, class maps and images are not kept
+    assert found.recomputed.cells > 0

@@ -53,9 +53,8 @@ def recompute(chain: Chain, wrong: set[str]) -> Recomputed:
     """
     found = Recomputed()
     for link in chain.links.values():
-        files = {*link.content["outputs"], *link.content["inputs"]}
         again = {"table": _of_table, "judge": _of_claims, "measure": _of_metrics}.get(link.command)
-        if again is None or files & wrong:
+        if again is None or _read(link) & wrong:
             continue
         try:
             texts = list(again(chain, link, found))
@@ -69,6 +68,12 @@ def recompute(chain: Chain, wrong: set[str]) -> Recomputed:
             rests = chain.resting_on([link.key])
             found.findings.append(Finding("reported value", file, text, rests, records=(link.key,)))
     return found
+
+
+def _read(link: Link) -> set[str]:
+    """List the files that are read to calculate again: of metrics no scores and masks, of claims no figure."""
+    files = {*link.content["outputs"], *({} if link.command == "measure" else link.content["inputs"])}
+    return {key for key in files if not key.rpartition("/")[2].startswith("figure.")}
 
 
 def read_cells(chain: Chain, link: Link) -> list[dict[str, str]]:
