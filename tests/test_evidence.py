@@ -16,7 +16,7 @@ from provenance_files import read, rewrite
 
 from wsss.provenance.audit import Audit, audit
 from wsss.provenance.commands import find
-from wsss.provenance.describe import cell
+from wsss.provenance.describe import cell, describe
 from wsss.provenance.evidence import marks, write_evidence
 from wsss.provenance.record import recorded
 from wsss.report.claims import write_claims
@@ -201,3 +201,4 @@ def test_the_tables_of_photographs_follow_from_the_records_that_are_kept(tmp_pat
     found = audit(claims / "table.csv", cold=True, code=False)
     assert {finding.kind for finding in found.findings} == {"missing"}  # models, class maps and images are not kept
     assert found.recomputed.cells > 0
+    assert "not the numbers that were recorded" not in describe(found)

@@ -50,7 +50,8 @@ def _numbers(found: Audit, link: Link) -> list[str]:
     for name, cell in zip(names, cells, strict=True):
         numbers = "  ".join(f"{clean(cell.get(key)) or '-':>9}" for key in ("reported", "ours"))
         lines.append(f"{name:<{width}}  {numbers}  {clean(cell.get('verdict'))}")
-    if any(finding.place in link.content["outputs"] for finding in found.findings):
+    shown = [key for key in link.content["outputs"] if key.endswith("/table.csv")]
+    if any(finding.place in shown for finding in found.findings):
         lines.append("These are not the numbers that were recorded: see the findings.")
     return [*lines, ""]
 
