@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from wsss.report.claim_lines import signed
 from wsss.report.judging import (
     FAILS,
     HOLDS,
@@ -44,12 +45,13 @@ FOOT = 0.4  # inches of the axis below the rows
 HEAD = 0.35  # inches of the legend above them
 EDGE = -LEFT * 72  # points from the axis to the left edge
 LEAST = 5.0  # points that the axis reaches to either side at least
+MOST = 20.0  # and at most: under- and over-activation may differ by hundreds, all other metrics by less
 FAINT = "#eeeeee"  # the line of a row
 THEIRS: dict[str, Any] = {**REPORTED, "markersize": 4.5}
 OURS: dict[str, Any] = {"linestyle": "", "markersize": 4, "zorder": 3}
 ZONE: dict[str, Any] = {"color": "#dddddd", "linewidth": 5, "solid_capstyle": "butt"}
 TICK: dict[str, Any] = {"marker": "|", "markersize": 5, "linestyle": ""}
-ARROW: dict[str, Any] = {"markersize": 3, "linestyle": "", "clip_on": False, "zorder": 2}
+ARROW: dict[str, Any] = {"markersize": 3, "linestyle": "", "zorder": 2}
 
 
 def forest(claims: list[JudgedClaim]) -> Figure:
@@ -135,11 +137,11 @@ def _wrapped(claim: JudgedClaim) -> list[str]:
 
 
 def _limits(claims: list[JudgedClaim]) -> tuple[float, float]:
-    """Return the ends of the axis: all differences are inside, and so is most of every interval."""
+    """Return the ends of the axis: differences of up to ``MOST`` are inside, and so is most of every interval."""
     values = [0.0, LEAST, -LEAST]
     for claim in claims:
         for one in claim.comparisons:
-            values += _differences(one)
+            values += np.clip(list(_differences(one)), -MOST, MOST).tolist()
     low = min(values)
     high = max(values)
     room = 0.08 * (high - low)
@@ -194,8 +196,25 @@ class _Row:
         return LOOKS[self.claim.verdict]
 
     def _mark(self, x: float, look: dict[str, Any]) -> None:
-        """Draw a mark."""
-        self.axis.plot(x, self.y, **look)
+        """Draw a mark; beside the end of the axis that it lies beyond, its value."""
+        shown = float(np.clip(x, *self.limits))
+        self.axis.plot(shown, self.y, clip_on=False, **look)
+        if shown != x:
+            self._value(x, shown)
+
+    def _value(self, x: float, shown: float) -> None:
+        """Write a value beside its mark, towards the middle of the axis."""
+        side = -1 if x > shown else 1
+        self.axis.annotate(
+            signed(x),
+            (shown, self.y),
+            va="center",
+            ha="right" if side < 0 else "left",
+            fontsize=SMALL,
+            xytext=(6 * side, 0),
+            textcoords="offset points",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
 
     def _line(self, left: float, right: float, look: dict[str, Any]) -> None:
         """Draw a line from ``left`` to ``right``."""
