@@ -121,17 +121,23 @@ def test_parts_tell_the_class_more_or_less(seed):
     size, body = 112, Body.draw(112, np.random.default_rng(seed))
     inside, badge = body.depth(size) > 0, np.hypot(*body.badge_frame(size)) < 1.1
     hind = (body.axes(size)[0] < HIND) & ~badge
-    stripes, checks, rings = (painted(name, body, seed) for name in ("stripes", "checks", "rings"))
-    other_badge, other_coat = abs(stripes - checks), abs(stripes - rings)  # checks and stripes share a coat
-    assert np.array_equal(stripes[~badge], checks[~badge])
-    assert np.array_equal(stripes[~badge & ~hind], rings[~badge & ~hind])
-    assert 0.02 < other_coat[hind & inside].mean() < 0.5 * other_badge[badge & inside].mean()
+    stripes, checks, dots = (painted(name, body, seed) for name in ("stripes", "checks", "dots"))
+    other_fur, other_coat = abs(stripes - checks), abs(stripes - dots)  # stripes: the coat of checks, the fur of dots
+    middle = inside & ~badge & ~hind
+    beyond = (body.depth(size) < -1) & ~badge
+    assert np.array_equal(stripes[beyond], checks[beyond])
+    assert np.array_equal(stripes[~badge & ~hind], dots[~badge & ~hind])
+    other_badge = other_coat[badge & inside].mean()
+    assert 0.02 < other_coat[hind & inside].mean() < 0.5 * other_badge
+    assert 0.02 < other_fur[middle].mean() < 0.5 * other_badge
     assert (badge & inside).sum() < 0.35 * inside.sum()
 
 
-def test_two_classes_share_a_coat():
-    coats = [Appearance.of(name).coat for name in BADGES]
-    assert sorted(coats) == [0, 0, 1, 1, 2, 2, 3, 3]
+def test_classes_share_coats_and_fur_but_no_two_share_both():
+    looks = [Appearance.of(name) for name in BADGES]
+    assert sorted(look.coat for look in looks) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert sorted(look.fur for look in looks) == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert len({(look.coat, look.fur) for look in looks}) == len(looks)
 
 
 def test_one_of_the_two_colours_of_a_body_hides_it():

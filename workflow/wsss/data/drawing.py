@@ -1,10 +1,11 @@
 """Pictures for the drawn data sets: cluttered backgrounds, and objects of which some parts tell the class.
 
-The badge of an object shows its class at once. The coat on the far end of its body tells it more faintly: two classes
-share each coat. The middle of the body, its two colours and its outline say nothing. So a classifier learns the badge
-first, and its CAM misses much of the body. One of the two colours is near that of the background, so colour alone does
-not recover the body either. Fur does: every body has it, whatever its class, and nothing else has. So a network can
-learn what belongs together, as AffinityNet and DeepLab must. Lengths are pixels unless a comment says otherwise.
+The badge of an object shows its class at once. Two things tell it more faintly: the coat on the far end of the body,
+and the fur that covers it. Several classes share each coat and each kind of fur. The two colours of a body and its
+outline say nothing. So a classifier learns the badge first, and its CAM misses much of the body. One of the two colours
+is near that of the background, so colour alone does not recover the body either. Fur does: every body has it, and
+nothing else has. So a network can learn what belongs together, as AffinityNet and DeepLab must. Lengths are pixels
+unless a comment says otherwise.
 """
 
 from __future__ import annotations
@@ -50,23 +51,28 @@ COATS: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = (
 )
 COAT_CONTRAST = 0.14
 HIND = -0.15  # the coat begins here on the axis that runs from the body's centre to its badge, in radii
-FUR = 0.10  # deviation of the lightness from hair to hair
-HAIR = (2.0, 7.0)  # width and length of a hair
+FUR = 0.16  # deviation of the lightness from hair to hair
+HAIRS = ((1.3, 10.0), (2.2, 4.0), (4.5, 4.5))  # width and length of a hair, of each kind of fur
 PATCHES = 0.7  # patches of colour per radius
 CAMOUFLAGE = 0.2  # one of a body's two colours goes this share of the way from the background's to a random one
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """How objects of a class look: a badge of its own, and a coat that it shares with one other class."""
+    """How objects of a class look: a badge of its own, a coat and a kind of fur that it shares with others.
+
+    No two classes share both.
+    """
 
     badge: Badge
     coat: int
+    fur: int
 
     @classmethod
     def of(cls, name: str) -> Appearance:
         """Return the appearance of class ``name``."""
-        return cls(BADGES[name], list(BADGES).index(name) // 2 % len(COATS))
+        k = list(BADGES).index(name)
+        return cls(BADGES[name], k // 2 % len(COATS), k % len(HAIRS))
 
 
 RADII = (0.11, 0.40)  # of bodies, as shares of the image's side
@@ -128,12 +134,13 @@ class Body:
         scale = np.float32(BADGE_RADIUS * self.radius)
         return u / scale, v / scale
 
-    def fur(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw hairs along the body's axis, ``size×size``, of mean 0 and deviation 1."""
+    def fur(self, size: int, kind: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw hairs of a kind along the body's axis, ``size×size``, of mean 0 and deviation 1."""
         along, across = self._turned(size, self.x, self.y)
+        width, length = HAIRS[kind]
         n = 4 * size
-        row = (across / HAIR[0]).astype(int) % n
-        place = ((along + rng.uniform(0, HAIR[1], n)[row]) / HAIR[1]).astype(int) % n
+        row = (across / width).astype(int) % n
+        place = ((along + rng.uniform(0, length, n)[row]) / length).astype(int) % n
         hairs: np.ndarray = rng.standard_normal((n, n), np.float32)[row, place]
         return hairs
 
@@ -230,7 +237,7 @@ def paint_object(canvas: np.ndarray, body: Body, appearance: Appearance, rng: np
     depth = body.depth(size)
     cells = max(2, round(PATCHES * size / body.radius))
     patches = np.clip(4 * smooth_noise(size, cells, rng), 0, 1)[..., None]
-    light = _light(size, body, rng) + _coat(size, body, appearance)
+    light = _light(size, body, appearance.fur, rng) + _coat(size, body, appearance)
     canvas = blend(canvas, _shade((0.0, 0.0, 0.0), light) + first * (1 - patches) + second * patches, depth)
     u, v = body.badge_frame(size)
     inks = np.where(appearance.badge.pattern(u, v)[..., None], appearance.badge.ink, appearance.badge.paper)
@@ -238,10 +245,10 @@ def paint_object(canvas: np.ndarray, body: Body, appearance: Appearance, rng: np
     return blend(canvas, inks + 0.02 * rng.standard_normal((size, size, 1)), np.minimum(rim, depth))
 
 
-def _light(size: int, body: Body, rng: np.random.Generator) -> np.ndarray:
-    """Draw how much lighter the pixels of a body are than its colours: lit from the upper left, with fur."""
+def _light(size: int, body: Body, fur: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw how much lighter the pixels of a body are than its colours: lit from the upper left, with a kind of fur."""
     dx, dy = body.offsets(size, body.x, body.y)
-    return -0.08 * (dx + dy) / body.radius + FUR * body.fur(size, rng)
+    return -0.08 * (dx + dy) / body.radius + FUR * body.fur(size, fur, rng)
 
 
 def _coat(size: int, body: Body, appearance: Appearance) -> np.ndarray:
