@@ -416,18 +416,21 @@ def test_a_forest_plot_says_verdicts_in_words_and_stays_on_its_axis():
         assert all(low <= x <= high for x in line.get_xdata() if line.get_transform() is axis.transData)
 
 
-def test_a_difference_of_hundreds_does_not_flatten_the_plot_and_is_written_at_its_edge():
-    values = {"A": (4.0, 5.0, 6.0), "B": (79.0, 80.0, 81.0), "C": (-390.0, -300.0, -200.0)}
+def test_a_difference_of_hundreds_is_drawn_at_the_end_of_the_axis_and_written_beside_its_verdict():
+    values = {"A": (4.0, 5.0, 6.0), "B": (79.0, 80.0, 81.0), "C": (-390.0, -300.0, -200.0), "D": (-900.0, 0.0, 900.0)}
     judged = [
         JudgedClaim(f"{name}/c", name, f"Claim of {name}.", "T", "above", (compared("above", *differences),))
         for name, differences in values.items()
     ]
     axis = forest(judged).axes[0]
     low, high = axis.get_xlim()
-    assert -30 < low < high < 30
+    assert -25 < low < high < 25
     texts = {text.get_text() for text in axis.texts}
-    assert {"+80.00", "−296.67"} <= texts
-    assert "+5.00" not in texts
+    assert {"✓ holds", "✓ holds (+80.00)", "✗ does not hold (−296.67)", "? undecided"} <= texts
+    at = {
+        look: {line.get_xdata()[0] for line in axis.lines if line.get_marker() == look} for look in ("o", "s", "<", ">")
+    }
+    assert at == {"o": {5.0, high}, "s": {low}, "<": {low}, ">": {high}}
 
 
 def test_a_row_of_the_plot_is_no_higher_than_a_page_can_bear():

@@ -190,10 +190,11 @@ def test_claims_are_found_by_their_word(one_line):
     assert find("claims") == "results/shapes/claims/claims"
 
 
-def test_the_tables_of_photographs_follow_from_the_records_that_are_kept(tmp_path):
-    with tarfile.open(ROOT / "docs/evidence/photographs.tar.xz") as archive:
+@pytest.mark.parametrize("dataset", ["proof", "photographs"])
+def test_the_tables_of_a_data_set_follow_from_the_records_that_are_kept(dataset, tmp_path):
+    with tarfile.open(ROOT / f"docs/evidence/{dataset}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
-    claims = tmp_path / "results/photographs/claims/claims"
+    claims = tmp_path / "results" / dataset / "claims/claims"
     out = tmp_path / "evidence.md"
     shutil.copy(ROOT / "docs/evidence.md", out)
     write_evidence([claims], out)

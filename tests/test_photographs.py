@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 from toys import photograph, write_csv
 
@@ -19,8 +18,6 @@ from wsss.plan.runs import Run
 from wsss.stores import png_bytes
 
 ROOT = Path(__file__).parents[1]
-DRAWN = ROOT / "config.yaml"
-PHOTOGRAPHS = ROOT / "workflow/photographs.yaml"
 TRAIN, VAL = ("a", "b", "c", "d"), ("e",)
 
 
@@ -43,7 +40,7 @@ def test_halved_photographs_are_indexed_by_the_configuration(tmp_path):
     half = tmp_path / "half"
     script = ROOT / "workflow/scripts/halve.py"
     subprocess.run([sys.executable, str(script), str(whole(tmp_path / "whole")), str(half)], check=True)
-    plan = load_plan(PHOTOGRAPHS)
+    plan = load_plan(ROOT / "workflow/photographs.yaml")
     settings = plan.data_config("photographs")
     build({**settings, "root": str(half)}, tmp_path / "out")
     dataset = Dataset.load(tmp_path / "out")
@@ -53,7 +50,7 @@ def test_halved_photographs_are_indexed_by_the_configuration(tmp_path):
 
 
 def test_every_run_has_settings_on_photographs():
-    plan = load_plan(PHOTOGRAPHS)
+    plan = load_plan(ROOT / "workflow/photographs.yaml")
     plan.check("photographs")
     for paper, spec in plan.papers.items():
         for name in spec["runs"]:
@@ -66,22 +63,3 @@ def test_every_run_has_settings_on_photographs():
             # at higher rates, features become the same for all images
             for stage, highest in (("affinity", 0.002), ("deeplab", 0.0005)):
                 assert config[stage]["train"]["optimizer"]["lr"] <= highest, f"{paper}/{name}: {stage}"
-
-
-@pytest.mark.parametrize(
-    ("file", "dataset"),
-    [(DRAWN, "shapes"), (DRAWN, "shapes_coco"), (DRAWN, "proof"), (PHOTOGRAPHS, "photographs")],
-)
-def test_where_networks_stand_in_every_deeplab_is_trained_alike(file, dataset):
-    plan = load_plan(file)
-    found = set()
-    for paper, spec in plan.papers.items():
-        for name in spec["runs"]:
-            deeplab = plan.resolve(Run(dataset, paper, name))["deeplab"]
-            train = deeplab["train"]
-            terms = tuple(
-                deeplab["loss"]["scales"]
-            )  # at further scales: at a rate for one term, a sum of four loses classes
-            found.add((deeplab["model"], terms, train["steps"], train["batch_size"], train["optimizer"]["lr"]))
-    assert len(found) == 1
-    assert found.pop()[:2] == ("deeplab_v3plus", ())

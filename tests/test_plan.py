@@ -298,6 +298,29 @@ def test_every_method_resolves_for_every_configured_data_set(make_plan):
             assert config["train"]["epochs"] > 0
 
 
+@pytest.mark.parametrize(
+    ("file", "dataset"),
+    [
+        ("config.yaml", "shapes"),
+        ("config.yaml", "shapes_coco"),
+        ("config.yaml", "proof"),
+        ("workflow/photographs.yaml", "photographs"),
+    ],
+)
+def test_where_one_network_stands_in_for_all_every_deeplab_has_one_loss_and_one_rate(file, dataset):
+    plan = configuration.load_plan(ROOT / file)
+    found = set()
+    for paper, spec in plan.papers.items():
+        for name in spec["runs"]:
+            deeplab = plan.resolve(Run(dataset, paper, name))["deeplab"]
+            train = deeplab["train"]
+            # a sum of four terms (loss.scales) loses classes at a rate that is chosen for one
+            terms = tuple(deeplab["loss"]["scales"])
+            found.add((deeplab["model"], terms, train["steps"], train["batch_size"], train["optimizer"]["lr"]))
+    assert len(found) == 1
+    assert found.pop()[:2] == ("deeplab_v3plus", ())
+
+
 def test_a_reference_to_another_run_is_its_model(make_plan):
     paper = copy.deepcopy(PAPER)
     paper["runs"]["child"] = {"method": "cam", "backbone": {"weights": "run:twin"}}

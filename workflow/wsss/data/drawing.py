@@ -52,7 +52,7 @@ COATS: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = (
 COAT_CONTRAST = 0.14
 HIND = -0.15  # the coat begins here on the axis that runs from the body's centre to its badge, in radii
 FUR = 0.16  # deviation of the lightness from hair to hair
-HAIRS = ((1.3, 10.0), (2.2, 4.0), (4.5, 4.5))  # width and length of a hair, of each kind of fur
+HAIRS = ((1.3, 10.0), (2.2, 4.0), (4.5, 4.5))  # width and length of a hair, of each kind of fur; the third is dapples
 PATCHES = 0.7  # patches of colour per radius
 CAMOUFLAGE = 0.2  # one of a body's two colours goes this share of the way from the background's to a random one
 

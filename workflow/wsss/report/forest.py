@@ -45,7 +45,7 @@ FOOT = 0.4  # inches of the axis below the rows
 HEAD = 0.35  # inches of the legend above them
 EDGE = -LEFT * 72  # points from the axis to the left edge
 LEAST = 5.0  # points that the axis reaches to either side at least
-MOST = 20.0  # and at most: under- and over-activation may differ by hundreds, all other metrics by less
+MOST = 20.0  # and at most, without its room: under- and over-activation may differ by hundreds
 FAINT = "#eeeeee"  # the line of a row
 THEIRS: dict[str, Any] = {**REPORTED, "markersize": 4.5}
 OURS: dict[str, Any] = {"linestyle": "", "markersize": 4, "zorder": 3}
@@ -141,9 +141,9 @@ def _limits(claims: list[JudgedClaim]) -> tuple[float, float]:
     values = [0.0, LEAST, -LEAST]
     for claim in claims:
         for one in claim.comparisons:
-            values += np.clip(list(_differences(one)), -MOST, MOST).tolist()
-    low = min(values)
-    high = max(values)
+            values += _differences(one)
+    low = max(min(values), -MOST)
+    high = min(max(values), MOST)
     room = 0.08 * (high - low)
     return low - room, high + room
 
@@ -196,25 +196,9 @@ class _Row:
         return LOOKS[self.claim.verdict]
 
     def _mark(self, x: float, look: dict[str, Any]) -> None:
-        """Draw a mark; beside the end of the axis that it lies beyond, its value."""
-        shown = float(np.clip(x, *self.limits))
+        """Draw a mark. One beyond the axis is drawn at its end."""
+        shown = np.clip(x, *self.limits)
         self.axis.plot(shown, self.y, clip_on=False, **look)
-        if shown != x:
-            self._value(x, shown)
-
-    def _value(self, x: float, shown: float) -> None:
-        """Write a value beside its mark, towards the middle of the axis."""
-        side = -1 if x > shown else 1
-        self.axis.annotate(
-            signed(x),
-            (shown, self.y),
-            va="center",
-            ha="right" if side < 0 else "left",
-            fontsize=SMALL,
-            xytext=(6 * side, 0),
-            textcoords="offset points",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-        )
 
     def _line(self, left: float, right: float, look: dict[str, Any]) -> None:
         """Draw a line from ``left`` to ``right``."""
@@ -244,9 +228,9 @@ class _Row:
         look = {"color": self.look["color"]}
         left, right = np.clip((low, high), *self.limits)
         self._line(left, right, {**look, "linewidth": 1.2, "zorder": 2})
-        if left != low:
+        if low < left:
             self._mark(left, {**ARROW, **look, "marker": "<"})
-        if right != high:
+        if right < high:
             self._mark(right, {**ARROW, **look, "marker": ">"})
 
     def _texts(self) -> None:
@@ -255,20 +239,26 @@ class _Row:
         right = (1, self.y)
         sentence = "\n".join(_wrapped(self.claim))
         _write(self.axis, sentence, left, 8 + EDGE, linespacing=0.95)
-        verdict = _verdict(self.claim)
+        verdict = _verdict(self.claim, self.limits)
         color = self.look["color"]
         _write(self.axis, verdict, right, 4, color=color)
 
 
-def _verdict(claim: JudgedClaim) -> str:
-    """Write the verdict by mark and word, and how many comparisons have it where it is not that of all."""
-    text = f"{MARKS[claim.verdict]} {claim.verdict}"
-    of_all = len(claim.comparisons)
-    if of_all == 1 or claim.verdict not in (FAILS, UNDECIDED):
-        return text
-    verdicts = [one.verdict for one in claim.comparisons]
-    alike = verdicts.count(claim.verdict)
-    return f"{text} ({alike} of {of_all})"
+def _verdict(claim: JudgedClaim, limits: tuple[float, float]) -> str:
+    """Write the verdict by mark and word, and in brackets what the marks do not show.
+
+    These are the number of comparisons that have it, where it is not that of all, and a difference beyond the axis.
+    """
+    details = []
+    alike = [one.verdict for one in claim.comparisons].count(claim.verdict)
+    if claim.verdict in (FAILS, UNDECIDED) and len(claim.comparisons) > 1:
+        details.append(f"{alike} of {len(claim.comparisons)}")
+    mean = claim.weakest.mean
+    low, high = limits
+    if mean is not None and not low <= mean <= high:
+        details.append(signed(mean))
+    brackets = f" ({', '.join(details)})" if details else ""
+    return f"{MARKS[claim.verdict]} {claim.verdict}{brackets}"
 
 
 def _write_head(axis: Axes, head: str, y: float) -> None:
