@@ -247,7 +247,7 @@ class _Row:
 def _verdict(claim: JudgedClaim, limits: tuple[float, float]) -> str:
     """Write the verdict by mark and word, and in brackets what the marks do not show.
 
-    These are the number of comparisons that have it, where it is not that of all, and a difference beyond the axis.
+    These are how many of several comparisons have it, unless the claim holds, and a difference beyond the axis.
     """
     details = []
     alike = [one.verdict for one in claim.comparisons].count(claim.verdict)
