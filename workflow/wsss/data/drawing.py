@@ -237,7 +237,7 @@ def paint_object(canvas: np.ndarray, body: Body, appearance: Appearance, rng: np
     depth = body.depth(size)
     cells = max(2, round(PATCHES * size / body.radius))
     patches = np.clip(4 * smooth_noise(size, cells, rng), 0, 1)[..., None]
-    light = _light(size, body, appearance.fur, rng) + _coat(size, body, appearance)
+    light = _light(size, body, appearance, rng) + _coat(size, body, appearance)
     canvas = blend(canvas, _shade((0.0, 0.0, 0.0), light) + first * (1 - patches) + second * patches, depth)
     u, v = body.badge_frame(size)
     inks = np.where(appearance.badge.pattern(u, v)[..., None], appearance.badge.ink, appearance.badge.paper)
@@ -245,10 +245,10 @@ def paint_object(canvas: np.ndarray, body: Body, appearance: Appearance, rng: np
     return blend(canvas, inks + 0.02 * rng.standard_normal((size, size, 1)), np.minimum(rim, depth))
 
 
-def _light(size: int, body: Body, fur: int, rng: np.random.Generator) -> np.ndarray:
+def _light(size: int, body: Body, appearance: Appearance, rng: np.random.Generator) -> np.ndarray:
     """Draw how much lighter the pixels of a body are than its colours: lit from the upper left, with a kind of fur."""
     dx, dy = body.offsets(size, body.x, body.y)
-    return -0.08 * (dx + dy) / body.radius + FUR * body.fur(size, fur, rng)
+    return -0.08 * (dx + dy) / body.radius + FUR * body.fur(size, appearance.fur, rng)
 
 
 def _coat(size: int, body: Body, appearance: Appearance) -> np.ndarray:

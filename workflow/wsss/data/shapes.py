@@ -1,11 +1,14 @@
 """``builder: shapes``: a data set that is drawn from a seed, in the layout of VOC 2012.
 
-An image of the splits ``train`` and ``val`` shows 1 to 3 objects that partly hide each other, in front of a cluttered
+An image of the splits ``train`` and ``val`` shows up to 3 objects that partly hide each other, in front of a cluttered
 scene. The scene tends to go with the first class, as water goes with boats. Masks of classes and of objects ignore a
 border around every object, as VOC's do.
 
 An image of the split ``icons`` shows one object that fills most of it. It has a label and no mask. A classifier that
 is trained on these images stands in for an ImageNet classifier, whose images mostly show one object, too.
+
+A share ``EMPTY`` of all images shows no object. Otherwise a classifier of few classes would learn one of them by the
+absence of all others, and find it in every background.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from wsss.pool import mapped
 from wsss.stores import IGNORE, png_bytes
 
 MIN_VISIBLE = 0.6  # share of an object, and of its badge, that later objects leave visible
+EMPTY = 0.15  # share of the images that show no object
 CO_OCCURRENCE = 0.6  # probability that the scene is the one of the first object's class
 JPEG_QUALITY = 92
 MASKS = ("SegmentationClass", "SegmentationObject")
@@ -54,7 +58,7 @@ def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.n
     canvas = background(habitat(first, rng), size, rng)
     owner = np.full((size, size), -1)  # index of the object that is seen
     visible: list[tuple[int, np.ndarray, np.ndarray]] = []  # class, whole object, its badge
-    wanted = rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2])
+    wanted = 0 if rng.random() < EMPTY else rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2])
     for _ in range(12):
         if len(visible) == wanted:
             break
@@ -73,12 +77,14 @@ def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.n
     return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8), label, objects
 
 
-def icon(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.ndarray, int]:
+def icon(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.ndarray, set[int]]:
     """Draw an image of one object that fills most of it, ``size×size×3`` uint8, and the index of its class."""
     c = int(rng.integers(len(classes)))
     canvas = background(int(rng.integers(len(SCENES))), size, rng)
-    canvas = paint_object(canvas, Body.draw(size, rng, ICON_RADII, ICON_CENTRE), Appearance.of(classes[c]), rng)
-    return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8), c
+    shown = set() if rng.random() < EMPTY else {c}
+    if shown:
+        canvas = paint_object(canvas, Body.draw(size, rng, ICON_RADII, ICON_CENTRE), Appearance.of(classes[c]), rng)
+    return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8), shown
 
 
 def habitat(first: int, rng: np.random.Generator) -> int:
@@ -135,9 +141,9 @@ class Drawing:
 
     def _icon(self, size: int, draw: Draw) -> LabelRow:
         image_id, rng = draw
-        image, c = icon(size, self.classes, rng)
+        image, shown = icon(size, self.classes, rng)
         self._write_image(image_id, image)
-        return image_id, {c}
+        return image_id, shown
 
     def _write_image(self, image_id: str, image: np.ndarray) -> None:
         path = self.folder / "JPEGImages" / f"{image_id}.jpg"
