@@ -5,9 +5,9 @@ export UV_PYTHON_DOWNLOADS = never
 
 .PHONY: demo test lint env clean
 
-# DeepLab ends the longest chain of jobs, so what it waits for goes first.
+# DeepLab ends the longest chain of jobs. So what it waits for goes first, and the long trainings of its end have two threads.
 demo: env
-	.venv/bin/snakemake --cores $(CORES) --prioritize deeplab
+	.venv/bin/snakemake --cores $(CORES) --prioritize deeplab --set-threads affinity=2 deeplab=2
 	@echo "The report, one page that needs no network: results/shapes/report/index.html"
 
 test: env lint
