@@ -49,7 +49,7 @@ def rough_maps(truth: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
         blurred = gaussian_filter((truth == value).astype(np.float32), max(height, width) / 24)[4::8, 4::8]
         noisy = np.maximum(blurred + gaussian_filter(rng.standard_normal(blurred.shape), 2), 0)
         planes.append(Image.fromarray(noisy.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
-    scores = np.stack([np.asarray(plane) for plane in planes])
+    scores = np.array([np.asarray(plane) for plane in planes], np.float32).reshape(len(classes), height, width)
     return classes, scores / (scores.max((1, 2), keepdims=True) + 1e-5)
 
 

@@ -46,7 +46,7 @@ def world(tmp_path_factory):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config.update({"papers": ["seam", "eader", "occse", "aeft", "acr"], "results": str(folder / "results")})
     shapes = config["datasets"]["shapes"]
-    shapes["options"] = {"seed": 1, "train": 6, "val": 4, "size": 64}
+    shapes["options"] = {"seed": 1, "train": 10, "val": 4, "size": 64}
     tiny = shapes["stand_ins"]["resnet38d"]
     shapes["stand_ins"].update({name: dict(tiny) for name in ("resnet18", "resnet101")})
     shapes["methods"] = {

@@ -101,7 +101,8 @@ def test_some_images_of_each_kind_show_no_object(scenes):
 def test_objects_have_a_border_of_ignore(scenes):
     for _, label, _ in scenes:
         border = label == IGNORE
-        assert border.any() == label.any() and border.mean() < 0.15
+        assert border.any() == label.any()
+        assert border.mean() < 0.15
         for value in set(np.unique(label)) - {0, IGNORE}:
             touched = binary_dilation(label == value) & (label != value)
             assert (label[touched] == IGNORE).all()  # an object touches nothing but its border
