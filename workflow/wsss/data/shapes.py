@@ -78,7 +78,11 @@ def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.n
 
 
 def icon(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.ndarray, set[int]]:
-    """Draw an image of one object that fills most of it, ``size×size×3`` uint8, and the index of its class."""
+    """Draw an image of one object that fills most of it, or of none.
+
+    Returns:
+        The image ``size×size×3`` uint8, and the indices of the classes it shows.
+    """
     c = int(rng.integers(len(classes)))
     canvas = background(int(rng.integers(len(SCENES))), size, rng)
     shown = set() if rng.random() < EMPTY else {c}
