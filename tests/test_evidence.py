@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import re
 import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 from provenance_chain import DATA, cam, configured, index, measured, run_of, train, walk, working_in
 from provenance_files import read, rewrite
 
@@ -203,3 +205,18 @@ def test_the_tables_of_a_data_set_follow_from_the_records_that_are_kept(dataset,
     assert {finding.kind for finding in found.findings} == {"missing"}  # models, class maps and images are not kept
     assert found.recomputed.cells > 0
     assert "not the numbers that were recorded" not in describe(found)
+
+
+def test_a_walk_has_the_exponent_that_is_like_the_best_threshold_of_its_class_maps(tmp_path):
+    """The rule of docs/data.md, on the results that are kept."""
+    with tarfile.open(ROOT / "docs/evidence/proof.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    exponents, like = {}, {}
+    for record in tmp_path.glob("results/proof/*/*/seed0/walk/measured-*.record.json"):
+        walk = record.parent.relative_to(tmp_path / "results").as_posix()
+        exponents[walk] = yaml.safe_load((record.parent / "config.yaml").read_text(encoding="utf-8"))["walk"]["alpha"]
+        (maps,) = {Path(path).parent for path in read(record)["inputs"] if "/cam/" in path}
+        best = read(tmp_path / "results" / maps.parent / "measure/cam_measured.json")["points"]["best"]
+        like[walk] = round(math.log(best["threshold"]) / math.log(1 - best["threshold"]))
+    assert exponents
+    assert exponents == like
