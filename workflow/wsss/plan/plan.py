@@ -194,8 +194,10 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def folder(self, run: Run, seed: int | str) -> Path:
-        """Return the folder of a run with a seed."""
+        """Return the folder of a run with a seed. All seeds share one pretraining, as the papers share ImageNet's."""
         of_paper = self.results / run.dataset / run.paper
+        if run.is_pretraining:
+            seed = self.dataset(run.dataset)["seeds"][0]
         return of_paper / run.name / f"seed{seed}"
 
     @functools.cache  # noqa: B019  a plan lives as long as the process
