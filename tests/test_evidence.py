@@ -192,10 +192,15 @@ def test_claims_are_found_by_their_word(one_line):
     assert find("claims") == "results/shapes/claims/claims"
 
 
+def unpack(dataset: str, folder: Path) -> None:
+    """Unpack the results that the project keeps of a data set."""
+    with tarfile.open(ROOT / f"docs/evidence/{dataset}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+
+
 @pytest.mark.parametrize("dataset", ["proof", "photographs"])
 def test_the_tables_of_a_data_set_follow_from_the_records_that_are_kept(dataset, tmp_path):
-    with tarfile.open(ROOT / f"docs/evidence/{dataset}.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(dataset, tmp_path)
     claims = tmp_path / "results" / dataset / "claims/claims"
     out = tmp_path / "evidence.md"
     shutil.copy(ROOT / "docs/evidence.md", out)
@@ -209,8 +214,7 @@ def test_the_tables_of_a_data_set_follow_from_the_records_that_are_kept(dataset,
 
 def test_a_walk_has_the_exponent_that_is_like_the_best_threshold_of_its_class_maps(tmp_path):
     """The rule of docs/data.md, on the results that are kept."""
-    with tarfile.open(ROOT / "docs/evidence/proof.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack("proof", tmp_path)
     exponents, like = {}, {}
     for record in tmp_path.glob("results/proof/*/*/seed0/walk/measured-*.record.json"):
         walk = record.parent.relative_to(tmp_path / "results").as_posix()

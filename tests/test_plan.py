@@ -79,15 +79,22 @@ def test_a_run_may_start_a_later_network_from_its_own_classifier(make_plan):
         assert plan.references(Run("shapes", "a", name), 3, "train") == [start]
 
 
-def test_trainings_of_all_seeds_may_start_from_one_that_belongs_to_the_data_set(make_plan):
+def test_trainings_of_all_seeds_start_from_one_pretraining_that_of_the_first_seed(make_plan):
     plan = make_plan(datasets=shapes(seeds=[2, 1]))
-    start = plan.home(Run("shapes", *PRETRAINING), 1, "train") / "model.pt"
-    assert start == Path("results/shapes/pretraining/classifier/seed2/train/model.pt")
-    assert plan.references(Run("shapes", "a", "first"), 1, "train") == [str(start)]
-    assert plan.references(Run("shapes", "a", "first"), 1, "affinity") == [str(start)]
+    start = "results/shapes/pretraining/classifier/seed2/train/model.pt"
+    for seed in (1, 2):
+        for stage in ("train", "affinity"):
+            assert plan.references(Run("shapes", "a", "first"), seed, stage) == [start]
+
+
+def test_trainings_may_start_from_one_that_belongs_to_the_data_set(make_plan):
+    plan = make_plan()
+    start = plan.home(Run("shapes", *PRETRAINING), 0, "train") / "model.pt"
+    assert start == Path("results/shapes/pretraining/classifier/seed0/train/model.pt")
+    assert plan.references(Run("shapes", "a", "first"), 0, "train") == [str(start)]
+    assert plan.references(Run("shapes", "a", "first"), 0, "affinity") == [str(start)]
     assert plan.references(Run("shapes", *PRETRAINING), 1, "train") == []
     assert plan.resolve(Run("shapes", *PRETRAINING))["train"]["steps"] == 300
-    plan = make_plan()
     beside = "results/shapes_coco/pretraining/classifier/seed0/train/model.pt"
     assert plan.references(Run("shapes_coco", "a", "first"), 0, "train") == [beside]
     assert not any("pretraining" in path for path in plan.references(Run("voc12", "a", "first"), 0, "train"))

@@ -83,7 +83,7 @@ class Plan:
 
         def model(paper: str, name: str) -> str:
             other = run.beside(paper, name)
-            return str(self.model(other, seed))
+            return str(self.model(other, self._seed_beside(other, seed)))
 
         settings = self._sections_of(run, stage)
         own = replace_references(settings, model)
@@ -97,6 +97,10 @@ class Plan:
             "seed": seed,
             **own,
         }
+
+    def _seed_beside(self, other: Run, seed: int) -> int:
+        """Return the seed of the run that one refers to: its own, but all seeds start from one pretraining."""
+        return int(self.dataset(other.dataset)["seeds"][0]) if other.is_pretraining else seed
 
     def _sections_of(self, run: Run, stage: str) -> Raw:
         """Return the settings of a run that are written beside the result of a stage."""
@@ -194,10 +198,8 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def folder(self, run: Run, seed: int | str) -> Path:
-        """Return the folder of a run with a seed. All seeds share one pretraining, as the papers share ImageNet's."""
+        """Return the folder of a run with a seed."""
         of_paper = self.results / run.dataset / run.paper
-        if run.is_pretraining:
-            seed = self.dataset(run.dataset)["seeds"][0]
         return of_paper / run.name / f"seed{seed}"
 
     @functools.cache  # noqa: B019  a plan lives as long as the process
