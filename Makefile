@@ -2,12 +2,14 @@
 UV := .tools/bin/uv
 CORES ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
 export UV_PYTHON_DOWNLOADS = never
+unexport PYTHONDONTWRITEBYTECODE  # PyTorch is slow to load without its bytecode, which the first job writes
 
 .PHONY: demo test lint env clean
 
-# DeepLab ends the longest chain of jobs. So what it waits for goes first, and the long trainings of its end have two threads.
+# Trainings have two threads: AffinityNet and DeepLab have nothing beside them. Classifiers go first, so that class maps of
+# all of them are there to be made side by side. Images are small, so a network takes four at once.
 demo: env
-	.venv/bin/snakemake --cores $(CORES) --prioritize deeplab --set-threads affinity=2 deeplab=2
+	.venv/bin/snakemake --cores $(CORES) --prioritize train --set-threads train=2 affinity=2 deeplab=2 --config batch=4
 	@echo "The report, one page that needs no network: results/shapes/report/index.html"
 
 test: env lint

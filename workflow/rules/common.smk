@@ -115,6 +115,8 @@ shell.prefix(
     " sleep .02;"
     # A signal reaches all processes of a job. The command answers it; the shell must outlive it.
     " trap : TERM INT;"
+    # The first job writes PyTorch's bytecode, without which each job is slow to start.
+    " unset PYTHONDONTWRITEBYTECODE;"
     f" export WSSS_TEMPORARY='{' '.join(config['temporary'])}';"
     f' wsss() {{{{ PYTHONUTF8=1 PYTHONPATH={PACKAGE} {PYTHON} -m wsss.cli "$@"; }}}};'
     f" DEVICE={config['device']}; LOADERS={config['loaders']}; CHECKPOINT_MINUTES={config['checkpoint_minutes']};"
