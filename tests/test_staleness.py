@@ -84,6 +84,13 @@ def test_everything_is_made_once(made):
     assert made.jobs() == {}
 
 
+def test_results_of_one_run_are_shared(made):
+    """Further class maps of the baseline's classifier need no training."""
+    jobs = made.jobs("--", "seam_table2")
+    assert jobs["cam"] == 2
+    assert "train" not in jobs
+
+
 def test_the_whole_chain_is_clean_and_an_edit_is_found(made):
     clean = made.wsss("audit", f"{TABLE}/table.csv")
     assert clean.returncode == 0, clean.stdout
