@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def test_it_is_said_before_anything_starts(workflow):
     assert f"5 trainings 30 steps over 120 images; {of}" in " ".join(said.split())
     assert said.count("Before seam_table1") == 1
     everything = workflow(*nothing).stdout
-    assert "Before 5 targets can be written" in everything
+    assert re.search(r"Before \d+ targets can be written", everything)
     assert "trainings" not in workflow("--list").stdout
 
 
@@ -291,7 +292,8 @@ def test_names_are_found_in_what_was_asked_for(make_plan):
     assert targets.named(plan, "shapes", []) == usual
     assert targets.named(plan, "shapes", ["all"]) == targets.named(plan, "shapes", [page]) == usual
     assert targets.named(plan, "shapes", ["all", "acr_strategy"]) == [*usual, "acr_strategy"]
-    assert targets.named(plan, "shapes", [f"{folder}/table.csv", page, "acr_strategy"]) == [*usual, "acr_strategy"]
+    among_the_usual = f"{targets.folders(plan, 'shapes')['seam_stages']}/table.csv"
+    assert targets.named(plan, "shapes", [among_the_usual, page, "acr_strategy"]) == [*usual, "acr_strategy"]
     assert targets.named(plan, "shapes", ["results/shapes/seam/baseline/seed0/train/model.pt"]) == []
 
 
