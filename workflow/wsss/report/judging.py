@@ -31,11 +31,11 @@ PLACES = {  # direction -> words for it
 WHERE = {HOLDS: "wholly inside", FAILS: "wholly outside", UNDECIDED: "not wholly inside"}  # where the interval is
 RULE = (
     "each seed gives one difference, that of its two results. The mean of these differences over the seeds has a "
-    f"{LEVEL:.0%} interval (Student's t). A claim holds if the whole interval lies where the claim puts the difference: "
-    f"above 0; for what is claimed to be no worse, above -{MARGIN:g} point; for what is claimed to be equal, between "
-    f"-{MARGIN:g} and {MARGIN:g} point. It does not hold if the whole interval lies outside, and is undecided otherwise. "
-    "One seed has no interval and decides nothing. A claim of several comparisons holds if all of them hold, and does "
-    "not hold if one of them does not"
+    f"{LEVEL:.0%} interval (Student's t). A claim holds if the whole interval lies where the claim puts the "
+    f"difference: above 0; for what is claimed to be no worse, above -{MARGIN:g} point; for what is claimed to be "
+    f"equal, between -{MARGIN:g} and {MARGIN:g} point. It does not hold if the whole interval lies outside, and is "
+    "undecided otherwise. One seed has no interval and decides nothing. A claim of several comparisons holds if all of "
+    "them hold, and does not hold if one of them does not"
 )
 
 
