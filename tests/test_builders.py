@@ -200,17 +200,147 @@ def test_run_length_codes_may_be_compressed_and_have_holes():
     )  # the hole shows what is beneath
 
 
+def of_val(root) -> dict:
+    """Settings of that COCO with one set."""
+    return {"name": "coco", "builder": "coco", "root": str(root), "sets": {"val": "val"}}
+
+
+def altered(tmp_path, part: str, change: dict) -> str:
+    """What is said of that COCO if the first entry of one part has other values."""
+    root, content = coco_folder(tmp_path)
+    content[part][0] |= change
+    path = root / "annotations" / "instances_val.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(Problems) as caught:
+        build(of_val(root), tmp_path / "out")
+    (finding,) = caught.value.findings
+    assert finding.startswith(f"{path}: ")
+    assert not (tmp_path / "out" / "masks").exists()
+    return finding
+
+
+CODE = {"size": [6, 8], "counts": [40, 8]}
+SUM = "the counts of their run-length code do not add up to the pixels of the image"
+NO_CODE = "counts is neither a list of whole numbers nor a compressed code"
+OTHER_SIZE = "the size of their run-length code is not height, width of the image"
+FAR = "a coordinate of a polygon is no number, or far from any image"
+OUTSIDE = "their polygons lie outside of the image"
+
+
 @pytest.mark.parametrize(
-    ("shape", "message"),
+    ("shape", "words"),
     [
-        ({"counts": [48], "size": [8, 6]}, "annotation 7: its code is of an image of another size than 6×8"),
-        ({"counts": [3]}, "annotation 7: neither polygons nor a run-length code"),
-        (5, "annotation 7: neither polygons nor a run-length code"),
+        (CODE | {"size": [8, 6]}, OTHER_SIZE),
+        ({"counts": [40, 8]}, OTHER_SIZE),
+        ({"size": [6, 8]}, "segmentation has no 'counts'"),
+        (CODE | {"counts": [10, 20]}, SUM),
+        (CODE | {"counts": []}, SUM),
+        (CODE | {"counts": ""}, SUM),
+        (CODE | {"counts": [-8, 8, 48]}, SUM),
+        (CODE | {"counts": [0, 4_000_000_000]}, SUM),
+        (CODE | {"counts": [40.5, 7.5]}, NO_CODE),
+        (CODE | {"counts": [float("inf")]}, NO_CODE),
+        (CODE | {"counts": "~~~"}, NO_CODE),
+        (CODE | {"counts": "é"}, NO_CODE),
+        (CODE | {"counts": None}, NO_CODE),
+        (5, "they have no segmentation"),
+        ([[1, 1, float("nan"), 1, 5, 5]], FAR),
+        ([[1, 1, float("inf"), 1, 5, 5]], FAR),
+        ([[1, 1, 1e9, 1, 5, 5]], FAR),
+        ([[1, 1, 10**400, 1, 5, 5]], "a polygon is not x, y"),
+        ([[20, 1, 30, 1, 30, 5]], OUTSIDE),
+        ([[1, -9, 5, -9, 5, -4]], OUTSIDE),
     ],
 )
-def test_a_shape_that_is_none_is_named(shape, message):
-    with pytest.raises(WsssError, match=message):
-        cover(shape)
+def test_a_shape_that_nothing_can_be_painted_from_is_named(tmp_path, shape, words):
+    found = altered(tmp_path, "annotations", {"segmentation": shape})
+    assert f"1 of 4 annotations (1) cannot be used: {words}" in found
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("annotations", {"iscrowd": "0"}, "their iscrowd, such as '0', is neither 0 nor 1"),
+        ("annotations", {"category_id": [1]}, "has the category_id '[1]'; it must be a number or a text"),
+        ("categories", {"id": [1]}, "has the id '[1]'; it must be a number or a text"),
+        ("categories", {"id": 13}, "category 13 occurs 2 times"),
+        ("categories", {"name": 1}, "has the name '1'; it must be a text"),
+        ("images", {"id": 25}, "image 25 occurs 2 times"),
+        ("images", {"width": float("nan")}, "no whole width and height"),
+        ("images", {"width": float("inf")}, "no whole width and height"),
+        ("images", {"height": -6}, "no whole width and height"),
+        ("images", {"height": "6"}, "has the height '6'; it must be a number"),
+        ("images", {"file_name": 5}, "has the file_name '5'; it must be a text"),
+        ("images", {"file_name": "a\0.jpg"}, "no file can have the file_name of image 9"),
+        ("images", {"file_name": f"{'a' * 300}.jpg"}, "no file can have the file_name of image 9"),
+    ],
+)
+def test_an_entry_of_another_kind_is_named(tmp_path, part, change, words):
+    assert words in altered(tmp_path, part, change)
+
+
+def test_annotations_as_programs_write_them_are_read(tmp_path):
+    """Whole numbers as floats, truth values, nulls, and polygons that reach beyond the image."""
+    root, content = coco_folder(tmp_path)
+    beyond, floats, compressed, crowd = content["annotations"]
+    beyond |= {"image_id": 9.0, "iscrowd": False, "segmentation": [[-20, 1, 5, 1, 5, 5, -20, 5]]}
+    floats |= {"iscrowd": None, "segmentation": {"size": [6, 8], "counts": [42.0, 6.0]}}
+    right = np.zeros((6, 8), np.uint8, "F")
+    right[:, 6:] = 1
+    compressed["segmentation"] = coco_masks.encode(right) | {"counts": coco_masks.encode(right)["counts"].decode()}
+    crowd |= {"iscrowd": True, "segmentation": None}
+    (root / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    build(of_val(root), tmp_path / "out")
+    dataset = Dataset.load(tmp_path / "out")
+    mask = dataset.mask("COCO_val_000000000009")
+    assert mask[2].tolist() == [3, 3, 3, 3, 3, 0, 1, 1]  # the floats' column lies below the last code
+    assert not dataset.mask("COCO_val_000000000025").any()
+
+
+def test_shares_of_the_sides_are_no_coordinates(tmp_path):
+    root, content = coco_folder(tmp_path)
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = [[0.1, 0.1, 0.9, 0.1, 0.9, 0.9]]
+    (root / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    with pytest.raises(Problems, match=r"instances_val\.json: all coordinates are between 0 and 1; multiply them"):
+        build(of_val(root), tmp_path / "out")
+
+
+def test_more_categories_than_masks_have_values_are_refused_before_painting(tmp_path):
+    root, content = coco_folder(tmp_path)
+    content["categories"] += [{"id": 1000 + k, "name": f"class {k}"} for k in range(297)]
+    content["annotations"][0]["category_id"] = 1296
+    (root / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    with pytest.raises(Problems, match=r"instances_val\.json: 300 classes; there must be 1 to 254"):
+        build(of_val(root), tmp_path / "out")
+
+
+def test_a_size_that_differs_from_the_images_names_the_annotations(tmp_path):
+    """So do photographs that an EXIF entry turns, if they were annotated unturned."""
+    root, _ = coco_folder(tmp_path)
+    photograph(6, 8).save(root / "val" / "COCO_val_000000000025.jpg")
+    with pytest.raises(Problems) as caught:
+        build(of_val(root), tmp_path / "out")
+    assert caught.value.findings == [
+        f"{root}/annotations/instances_val.json: the mask of 'COCO_val_000000000025' is 8x6 but its image is 6x8 "
+        "(width x height)"
+    ]
+
+
+def test_masks_are_not_painted_into_the_users_own_folder(tmp_path):
+    root, _ = coco_folder(tmp_path)
+    own = root / "masks" / "val" / "COCO_val_000000000009.png"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"drawn by hand")
+    with pytest.raises(WsssError, match="is the folder of COCO itself; write the index and the masks to another one"):
+        build(of_val(root), root)
+    assert own.read_bytes() == b"drawn by hand"
+
+
+@pytest.mark.parametrize("sets", [["val"], None, "val", {"val": 5}])
+def test_sets_of_another_kind_are_named(tmp_path, one_line, sets):
+    root, _ = coco_folder(tmp_path)
+    one_line(lambda: build(of_val(root) | {"sets": sets}, tmp_path / "out"), "data set 'coco': option 'sets")
 
 
 def test_images_without_annotation_are_kept_where_asked_for(tmp_path):
@@ -225,7 +355,9 @@ def test_images_without_annotation_are_kept_where_asked_for(tmp_path):
         build({**settings, "unannotated": ["test"]}, tmp_path / "other")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"images": []}', '{"annotations": [{"segmentation": [["x"]]}]}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"images": []}', '{"annotations": [{"segmentation": [["x"]]}]}', "[" * 200_000]
+)
 def test_a_file_of_other_annotations_is_named(tmp_path, text):
     root, _ = coco_folder(tmp_path)
     (root / "annotations" / "instances_val.json").write_text(text)

@@ -7,6 +7,8 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from wsss.stores import IGNORE
+
 BACKGROUND = {"background", "bg", "void", "unlabeled", "unlabelled", "ignore"}
 NO_CLASS = {  # columns that tables of annotations have besides classes
     "crowd", "difficult", "fold", "group", "height", "index", "iscrowd", "is_crowd", "mask", "occluded", "split",
@@ -34,7 +36,7 @@ def find(name: str, classes: Iterable[str]) -> str:
 
 
 def faults(classes: Sequence[str]) -> list[str]:
-    """List what is wrong with the names of all classes."""
+    """List what is wrong with the names of all classes, and with their number."""
     findings = [f"class '{name}' occurs {n} times" for name, n in Counter(classes).items() if n > 1]
     alike: dict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(classes):
@@ -48,6 +50,8 @@ def faults(classes: Sequence[str]) -> list[str]:
     for names in alike.values():
         if len(names) > 1:
             findings.append(f"classes {' and '.join(map(repr, names))} differ in capitals or spaces alone; write one")
+    if not 0 < len(classes) < IGNORE:
+        findings.append(f"{len(classes)} classes; there must be 1 to {IGNORE - 1}")
     return findings
 
 

@@ -85,12 +85,26 @@ def lists_of(settings: Options) -> dict[str, str]:
     Raises:
         WsssError: it is anything else.
     """
-    value = settings["lists"]
+    example = "split: file, such as {train: train.txt, val: val.txt}"
+    return _table(settings, "lists", example, "the name or path of one file")
+
+
+def sets_of(settings: Options) -> dict[str, str]:
+    """Return the option ``sets``: split -> set of images and its annotations.
+
+    Raises:
+        WsssError: it is anything else.
+    """
+    return _table(settings, "sets", "split: set, such as {train: train2014, val: val2014}", "the name of one set")
+
+
+def _table(settings: Options, key: str, kind: str, kind_of_value: str) -> dict[str, str]:
+    value = settings[key]
     if not isinstance(value, Mapping) or not value:
-        raise _unfit(settings, "lists", "split: file, such as {train: train.txt, val: val.txt}", value)
-    for split, name in value.items():
-        if not isinstance(split, str) or not isinstance(name, str):
-            raise _unfit(settings, f"lists.{split}", "the name or path of one file", name)
+        raise _unfit(settings, key, kind, value)
+    for name, text in value.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise _unfit(settings, f"{key}.{name}", kind_of_value, text)
     return dict(value)
 
 

@@ -26,7 +26,12 @@ UNLABELLED = "test"  # images of this split alone need no labels: those of a ben
 
 @dataclass(frozen=True)
 class Entry:
-    """One image as a builder found it. ``labels`` is None if nobody knows them, and empty if it shows no class."""
+    """One image as a builder found it.
+
+    Args:
+        labels: None if nobody knows them, and empty if it shows no class.
+        painted_from: the file of annotations that the builder has painted the mask from.
+    """
 
     id: str
     image: str
@@ -34,6 +39,7 @@ class Entry:
     split: tuple[str, ...]
     labels: tuple[str, ...] | None
     instances: str | None = None
+    painted_from: Path | None = None
 
 
 def indexed(
@@ -103,10 +109,7 @@ def _counts(entries: list[Entry]) -> list[tuple[str, int]]:
 def _names(classes: Sequence[str], entries: list[Entry]) -> list[str]:
     names = [*classes, *{split for entry in entries for split in entry.split}]
     findings = [f"'{name}': a class or split must not contain '{SEPARATOR}'" for name in names if SEPARATOR in name]
-    findings += of_classes.faults(classes)
-    if not 0 < len(classes) < IGNORE:
-        findings.append(f"{len(classes)} classes; there must be 1 to {IGNORE - 1}")
-    return findings
+    return findings + of_classes.faults(classes)
 
 
 def _labels(entries: list[Entry], classes: Sequence[str]) -> list[str]:
@@ -165,7 +168,8 @@ def _checked(entry: Entry, root: Path, classes: list[str]) -> _Checked:
             return _Checked(None, [*findings, str(error)])
         digests[path] = hashlib.sha256(of_mask).hexdigest()
         faults = masks.faults(mask, size, highest)
-        findings += [f"{root / path}: {fault}" for fault in faults]
+        named = f"{entry.painted_from}: the mask of '{entry.id}'" if entry.painted_from else f"{root / path}:"
+        findings += [f"{named} {fault}" for fault in faults]
         if path == entry.mask and not faults:
             read = masks.values(mask, highest)
             values = tuple(np.unique(read).tolist())
