@@ -6,7 +6,11 @@ Each is read as it was meant, or refused by a line that says what to write.
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -114,6 +118,41 @@ def test_grey_of_16_bits_is_scaled_where_that_is_clear(farm, tmp_path, suffix, o
         refused(settings, tmp_path, f"p.{suffix}", f"{bits} bits in 16", "convert it to 8 bits")
 
 
+def deep_png(pixels: np.ndarray) -> bytes:
+    """Pixels ``H×W×C`` as a PNG of 16 bits per channel, which Pillow cannot write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, channels = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_channels_of_16_bits_are_read_as_grey_of_16_bits_is(farm, tmp_path, channels):
+    """Two channels are grey and transparency; the last of two and of four is full."""
+    root, settings = farm
+    path = root / "images" / "p.png"
+    shown = np.arange(9 * 12 * 3, dtype=np.uint16).reshape(9, 12, 3)[..., : channels - 1 + channels % 2] % 250
+    clear = np.full((9, 12, 1 - channels % 2), 65535)
+    path.write_bytes(deep_png(np.concatenate([shown * 257, clear], 2)))
+    assert np.array_equal(indexed(settings, tmp_path).image("p"), np.broadcast_to(shown, (9, 12, 3)))
+    for bits in (8, 12, 14):  # in 16
+        path.write_bytes(deep_png(np.concatenate([shown.astype(np.uint32) * (2**bits - 1) // 249, clear], 2)))
+        refused(settings, tmp_path, "p.png", f"{bits} bits in 16", "convert it to 8 bits")
+
+
+@pytest.mark.parametrize("place", ["images", "masks"])
+def test_a_pipe_in_the_place_of_a_picture_is_not_waited_for(farm, tmp_path, place):
+    root, settings = farm
+    (root / place / "q.png").unlink()
+    os.mkfifo(root / place / "q.png")
+    refused(settings, tmp_path, f"{place}/q.png: is no file; put the picture there")
+
+
 @pytest.mark.parametrize(("kind", "word"), [(np.int32, "whole numbers of 32 bits"), (np.float32, "floating-point")])
 def test_pixels_without_a_stated_range_are_refused(farm, tmp_path, kind, word):
     root, settings = farm
@@ -159,13 +198,56 @@ def test_a_renumbered_palette_is_read_by_colour(farm, tmp_path, capsys):
     assert "the palette of 4 masks is VOC's in another order" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("palette", ["own", "short"])
+PALETTES = {
+    "own": [0, 0, 0, 255, 0, 0, 0, 255, 0],
+    "short": [0, 0, 0],
+    "black": [0] * 768,
+    "white objects": [0, 0, 0, 255, 255, 255],
+    "greys to look at": [0, 0, 0, 128, 128, 128, 255, 255, 255],
+    "many greys to look at": [level for level in range(0, 256, 2) for _ in range(3)],
+    "the levels themselves": [level for level in range(256) for _ in range(3)],
+}
+
+
+@pytest.mark.parametrize("palette", PALETTES.values(), ids=PALETTES)
 def test_the_indices_of_any_other_palette_are_the_values(farm, tmp_path, palette):
     root, settings = farm
-    picture = Image.fromarray(field(0))
-    picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] if palette == "own" else [0, 0, 0])
-    picture.save(root / "masks" / "p.png")
-    assert np.array_equal(indexed(settings, tmp_path).mask("p"), field(0))
+    for k, image_id in enumerate(IDS[: 1 + len(palette) // 9]):  # a palette of two has no colour for geese
+        picture = Image.fromarray(field(k))
+        picture.putpalette(palette)
+        picture.save(root / "masks" / f"{image_id}.png")
+    dataset = indexed(settings, tmp_path)
+    for k, image_id in enumerate(IDS):
+        assert np.array_equal(dataset.mask(image_id), field(k))
+
+
+@pytest.mark.parametrize("kind", ["reduced colours", "GIF"])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_grey_masks_that_a_tool_gave_a_palette_have_the_values_of_their_greys(farm, tmp_path, capsys, kind, ignored):
+    root, settings = farm
+    for k, image_id in enumerate(IDS):
+        mask = field(k)
+        mask[7, :3] = 255 * ignored
+        picture = Image.fromarray(mask)
+        if kind == "GIF":
+            picture.save(root / "masks" / f"{image_id}.png", "GIF")
+        else:
+            picture.quantize(3).save(root / "masks" / f"{image_id}.png")
+    dataset = indexed(settings, tmp_path)
+    for k, image_id in enumerate(IDS):
+        read = dataset.mask(image_id)
+        assert np.array_equal(np.where(read == 255, 0, read), field(k))
+        assert (read[7, :3] == 255 * ignored).all()
+    assert "VOC's in another order, or grey: values are taken by colour" in capsys.readouterr().err
+
+
+def test_a_palette_whose_black_may_be_the_background_or_an_object_is_refused(farm, tmp_path):
+    """Masks of 0 and 255 with reduced colours, or objects that are black to look at."""
+    root, settings = farm
+    buffer = io.BytesIO()
+    Image.fromarray(field(0) * 255).quantize(2).save(buffer, "PNG")
+    (root / "masks" / "r.png").write_bytes(buffer.getvalue())
+    refused(settings, tmp_path, "r.png: its palette is grey, and black is not its first colour; save it without")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 The values of a mask are the indices of a palette, or the grey levels of 8 bits. Tools that optimise files renumber a
 palette and keep its colours. So if the colours in use are VOC's colours of admitted values, but stand at other indices,
-the colours decide.
+the colours decide. Tools also give grey masks a palette. So if all colours of a palette are grey levels that are
+admitted values, and one of them is that of a class, they decide, too. No one chooses such dark levels to look at. A
+palette in which black stands for something beside a lighter first colour is refused: it may be such a tool's, or
+someone's choice.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from wsss.errors import some
 from wsss.stores import IGNORE, voc_palette
 
 MODES = ("P", "L")
+BLACK = (0, 0, 0)
+NO_VALUE = IGNORE + 1  # of a colour that stands for none
 CONTRADICTED = 0.5  # the share of images whose masks show none of their labels, above which a data set is refused
 
 
@@ -29,27 +34,49 @@ def values(mask: Image.Image, highest: int) -> np.ndarray:
         highest: the highest value besides 255: the number of classes, or of objects.
     """
     indices = np.array(mask)
-    table = _by_colour(mask, highest)
+    table = _by_colour(mask, highest) if mask.mode == "P" else None
     return indices if table is None else table[indices]
 
 
 def _by_colour(mask: Image.Image, highest: int) -> np.ndarray | None:
-    """Return the table from indices of a renumbered VOC palette to values; None where the indices are the values."""
-    if mask.mode != "P":
-        return None
+    """Return the table from a palette's indices to the values of its colours; None where the indices are the values."""
+    colours = _colours(mask)
     used = np.flatnonzero(mask.histogram()).tolist()
-    flat = mask.getpalette("RGB") or []
-    colours = [tuple(flat[3 * i : 3 * i + 3]) for i in used]
-    known = _values_of_colours()
-    found = [known.get(colour) for colour in colours]
-    if found == used or len(set(found)) < len(used):
-        return None
-    table = np.arange(IGNORE + 1, dtype=np.uint8)
-    for index, value in zip(used, found, strict=True):
-        if value is None or highest < value < IGNORE:
+    palettes = [_values_of_colours()]
+    if all(map(_is_grey, colours)):
+        levels = {level for level, _, _ in colours}
+        if any(0 < level <= highest for level in levels) and all(_admitted(level, highest) for level in levels):
+            palettes.append({(level, level, level): level for level in levels})
+    for known in palettes:
+        found = [known.get(colours[index], NO_VALUE) if index < len(colours) else NO_VALUE for index in used]
+        if found == used:
             return None
-        table[index] = value
-    return table
+        if len(set(found)) == len(used) and all(_admitted(value, highest) for value in found):
+            table = np.arange(IGNORE + 1, dtype=np.uint8)
+            table[used] = found
+            return table
+    return None
+
+
+def _colours(mask: Image.Image) -> list[tuple[int, ...]]:
+    """Return the colours of a palette, in order."""
+    flat = mask.getpalette("RGB") or []
+    return [tuple(flat[i : i + 3]) for i in range(0, len(flat), 3)]
+
+
+def _is_grey(colour: tuple[int, ...]) -> bool:
+    return len(set(colour)) == 1
+
+
+def _admitted(value: int, highest: int) -> bool:
+    return value <= highest or value == IGNORE
+
+
+def _is_inverted(mask: Image.Image) -> bool:
+    """Tell whether black stands for something in a grey palette whose first colour is lighter."""
+    colours = _colours(mask)
+    used = {colours[index] for index in np.flatnonzero(mask.histogram()) if index < len(colours)}
+    return BLACK in used and colours[0] != BLACK and all(map(_is_grey, used | {colours[0]}))
 
 
 @cache
@@ -68,6 +95,8 @@ def faults(mask: Image.Image, size: tuple[int, int], highest: int) -> list[str]:
     """
     if mask.mode not in MODES:
         return [f"mode {mask.mode}; a mask is a palette or grey PNG of 8 bits whose values are class indices"]
+    if mask.mode == "P" and _by_colour(mask, highest) is None and _is_inverted(mask):
+        return ["its palette is grey, and black is not its first colour; save it without a palette, in grey"]
     findings = []
     if mask.size != size:
         findings.append("is {}x{} but its image is {}x{} (width x height)".format(*mask.size, *size))

@@ -4,8 +4,9 @@ Orientation: a picture is turned as its EXIF entry says, as viewers and annotati
 the stored file.
 
 Depth: 8 bits per channel are taken as they are, and 1 bit is 0 or 255. Grey of 16 bits is divided by 257 if its highest
-value needs 15 or 16 bits. Otherwise nobody can tell a dark image from one of 10, 12 or 14 bits, so it is refused. So
-are 32 bits and floating point, whose range no file states.
+value needs 15 or 16 bits. Otherwise nobody can tell a dark image from one of 10, 12 or 14 bits, so it is refused. Of
+colours of 16 bits, and of grey with transparency, Pillow hands over the high bytes; the same rule holds for them. 32
+bits and floating point are refused, since no file states their range.
 
 Of several frames the first is read. Transparent areas are shown on white.
 """
@@ -31,7 +32,8 @@ TURNS = {  # value of EXIF's orientation -> what makes the picture upright
     8: Turn.ROTATE_90,
 }
 WHITE = (255, 255, 255)
-CLEAR_BITS = 15  # grey of 16 bits whose highest value needs fewer may be of 10, 12 or 14
+CLEAR_BITS = 15  # values of 16 bits of which the highest needs fewer may be of 10, 12 or 14
+HIGH_BYTES = "high_bytes"  # key in what Pillow knows of a picture: its values are the high bytes of 16 bits
 SCALE_16 = 257  # 65535 / 255
 DAMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises over a faulty file
 
@@ -52,6 +54,8 @@ def stored(path: Path) -> bytes:
         WsssError: there is no such file, or it cannot be read.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise WsssError(f"{path}: is no file; put the picture there, or take it out of the list")
         return path.read_bytes()
     except FileNotFoundError:
         raise WsssError(f"{path}: listed, but there is no such file; restore it, or take it out of the list") from None
@@ -67,6 +71,8 @@ def decoded(data: bytes, path: Path) -> Image.Image:
     """
     try:
         picture = Image.open(io.BytesIO(data))
+        if any(";16" in str(tile.args) for tile in picture.tile):  # the layout that is stored, such as RGB;16B
+            picture.info[HIGH_BYTES] = True
         picture.load()
     except DAMAGE as error:
         reason = "is no image" if isinstance(error, Image.UnidentifiedImageError) else error
@@ -94,6 +100,9 @@ def rgb(picture: Image.Image, path: Path) -> np.ndarray:
     if picture.mode in ("I", "F"):
         kind = "whole numbers of 32 bits" if picture.mode == "I" else "floating-point numbers"
         raise WsssError(f"{path}: its pixels are {kind}, whose range is not stated; convert it to 8 bits per channel")
+    if HIGH_BYTES in picture.info:
+        highest = int(np.asarray(picture.convert("RGB")).max())
+        _check_bits("channels of 16 bits", 256 * highest + 255, path)
     if picture.has_transparency_data:
         shown = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", shown.size, WHITE), shown)
@@ -104,11 +113,15 @@ def rgb(picture: Image.Image, path: Path) -> np.ndarray:
 
 
 def _grey_of_16_bits(values: np.ndarray, path: Path) -> np.ndarray:
-    bits = int(values.max()).bit_length()
-    if 0 < bits < CLEAR_BITS:
+    if highest := int(values.max()):
+        _check_bits("grey of 16 bits", highest, path)
+    return ((values.astype(np.uint32) + SCALE_16 // 2) // SCALE_16).astype(np.uint8)
+
+
+def _check_bits(kind: str, highest: int, path: Path) -> None:
+    bits = highest.bit_length()
+    if bits < CLEAR_BITS:
         raise WsssError(
-            f"{path}: grey of 16 bits with no value above {values.max()}, which may be {bits} bits in 16 or a "
-            f"dark image; "
+            f"{path}: {kind} with no value above {highest}, which may be {bits} bits in 16 or a dark image; "
             "convert it to 8 bits per channel"
         )
-    return ((values.astype(np.uint32) + SCALE_16 // 2) // SCALE_16).astype(np.uint8)

@@ -87,7 +87,9 @@ def indexed(
     if findings:
         raise Problems(f"data set '{name}' cannot be used, {len(findings)} finding(s):", findings)
     if renumbered := sum(of_entry.renumbered for of_entry in checked):
-        remarks.append(f"the palette of {renumbered} masks is VOC's in another order: values are taken by colour")
+        remarks.append(
+            f"the palette of {renumbered} masks is VOC's in another order, or grey: values are taken by colour"
+        )
     for remark in [*remarks, *splits.unlearnable(records, classes, roles)]:
         print(f"data set '{name}': {remark}", file=sys.stderr)
     return Dataset(name, classes, folder, records)
