@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from toys import label_of, photograph, write_csv
 
+from wsss.cli import main
 from wsss.data import build, voc
 from wsss.data.index import Dataset, Record
 from wsss.data.labels import from_csv, from_npy, from_xml
@@ -133,6 +134,46 @@ def test_no_file_of_the_user_is_touched(devkit, tmp_path):
     build(config(devkit), tmp_path / "out")
     assert {path: (path.stat().st_mtime_ns, path.is_dir() or sha256(path)) for path in devkit.rglob("*")} == before
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dataset.json", "index.csv"]
+
+
+def test_files_that_are_there_under_another_name_are_named(devkit, tmp_path):
+    """Two files of one id, another suffix, and a mask that is no PNG; capitals are the same suffix."""
+    images, masks = devkit / "JPEGImages", devkit / "SegmentationClass"
+    (masks / f"{IDS[0]}.png").rename(masks / f"{IDS[0]}.PNG")
+    build(config(devkit), tmp_path / "fine")
+    assert Dataset.load(tmp_path / "fine").mask(IDS[0])[0, :4].tolist() == [1, 15, 255, 0]
+    photograph(20, 10).save(images / f"{IDS[0]}.bmp")
+    (images / f"{IDS[2]}.jpg").rename(images / f"{IDS[2]}.jfif")
+    (masks / f"{IDS[1]}.png").rename(masks / f"{IDS[1]}.gif")
+    suffixes = ".jpg, .jpeg, .png, .bmp, .webp, .tif, .tiff"
+    assert findings(devkit, tmp_path) == [
+        f"{images / IDS[0]}.jpg: another file has the same id '{IDS[0]}'; rename one of them",
+        f"{masks}: the mask of image '{IDS[1]}' is there as '{IDS[1]}.gif', and its suffix is none of .png; convert it",
+        f"{images}: listed image '{IDS[2]}' is there as '{IDS[2]}.jfif', and its suffix is none of {suffixes}; "
+        "convert it",
+    ]
+
+
+def test_masks_may_be_in_another_place(devkit, tmp_path):
+    (devkit / "SegmentationClass").rename(tmp_path / "masks")
+    build(config(devkit, masks=str(tmp_path / "masks")), tmp_path / "out")
+    assert Dataset.load(tmp_path / "out").mask(IDS[0])[0, :4].tolist() == [1, 15, 255, 0]
+
+
+@pytest.mark.parametrize("options", [{"root": 5}, {"masks": True}, {"labels": 5}, {"instances": ["a"]}])
+def test_options_of_another_kind_are_named(devkit, tmp_path, one_line, options):
+    key = next(iter(options))
+    one_line(lambda: build(config(devkit) | options, tmp_path / "out"), f"option '{key}' must be a name or a path")
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "5\n"])
+def test_settings_that_are_none_are_named(tmp_path, monkeypatch, capsys, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "index.yaml").write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        main(["index", "--config", "index.yaml", "--out", "out"])
+    assert ended.value.code == 2
+    assert "wsss index: index.yaml: holds no settings; give the config.yaml" in capsys.readouterr().err
 
 
 def test_splits(index):
@@ -350,10 +391,18 @@ def test_faulty_tables_of_labels(tmp_path, rows, message):
         from_csv(tmp_path / "labels.csv")
 
 
-def test_faulty_annotation(devkit, tmp_path):
-    (devkit / "Annotations" / f"{IDS[0]}.xml").write_text("<annotation>")
-    with pytest.raises(WsssError, match=rf"{IDS[0]}\.xml: not valid XML"):
-        build(config(devkit), tmp_path / "out")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<annotation>", "not valid XML"),
+        ("<html><body>Please log in</body></html>", "its root is <html>"),
+        ('<annotation xmlns="http://x"><object><name>cat</name></object></annotation>', "its root is <{http://x}anno"),
+        ("<annotation><objects><object><name>cat</name></object></objects></annotation>", "its objects are not in"),
+    ],
+)
+def test_faulty_annotation(devkit, tmp_path, one_line, text, words):
+    (devkit / "Annotations" / f"{IDS[0]}.xml").write_text(text)
+    one_line(lambda: build(config(devkit), tmp_path / "out"), f"{IDS[0]}.xml: {words}")
 
 
 # ---- other builders

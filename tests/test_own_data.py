@@ -372,6 +372,50 @@ def test_tables_as_programs_write_them(farm, tmp_path, lines):
     assert indexed(settings, tmp_path).labels().tolist() == [[1, 0], [0, 1], [1, 0], [0, 1]]
 
 
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("id,label|p,hen|q,goose", "labels.csv: 'label' is no class, and class 'hen' has no column"),
+        ("id,hen|p,1|q,0", "labels.csv: class 'goose' has no column"),
+        ("id,hen,geese|p,1,0|q,0,0", "labels.csv: 'geese' is no class, and class 'goose' has no column"),
+        ("id,hen,geese|p,1,0|q,0,2", "labels.csv: 'geese' is no class, and class 'goose' has no column"),
+    ],
+)
+def test_a_class_without_a_column_is_named(farm, tmp_path, lines, words):
+    """Its images would all be negatives."""
+    root, settings = farm
+    (root / "labels.csv").write_text(lines.replace("|", "\n"))
+    refused(settings, tmp_path, words, "or write names into a column 'labels'")
+
+
+@pytest.mark.parametrize("other", ["p.png", "images/p.png", "images\\p"])
+def test_one_image_under_two_spellings_occurs_twice(farm, tmp_path, other):
+    root, settings = farm
+    with (root / "labels.csv").open("a") as stream:
+        stream.write(f"{other},goose\n")
+    refused(settings, tmp_path, f"labels.csv: 'p' and '{other}' are one image, so it occurs twice; remove one of them")
+    np.save(root / "cls_labels.npy", {**{image_id: [1, 0] for image_id in IDS}, other: [0, 1]})
+    refused(settings | {"labels": "cls_labels.npy"}, tmp_path, "cls_labels.npy: 'p' and", "occurs twice")
+
+
+def test_ids_that_are_numbers_stay_as_they_are(farm, tmp_path):
+    """Those of VOC, such as 2007000032, are its ids without the line between."""
+    root, settings = farm
+    np.save(root / "cls_labels.npy", {k: [1, 0] for k in range(4)})
+    refused(settings | {"labels": "cls_labels.npy"}, tmp_path, "it has '0', the lists have 'p'")
+    np.save(root / "cls_labels.npy", {2007000032: [1, 0], "2007_000032": [0, 1]})
+    refused(settings | {"labels": "cls_labels.npy"}, tmp_path, "an id occurs twice, as a number and as a text")
+
+
+def test_a_mask_of_another_kind_of_file_is_named(farm, tmp_path):
+    root, settings = farm
+    (root / "masks" / "q.png").rename(root / "masks" / "q.jpg")
+    refused(settings, tmp_path, "masks: the mask of image 'q' is there as 'q.jpg', and its suffix is none of .png")
+    assert indexed(settings | {"unmasked": ["train"]}, tmp_path).record("q").mask is None
+    (root / "masks" / "q.jpg").unlink()
+    refused(settings, tmp_path, "masks: image 'q' has no mask; add its splits to 'unmasked'?")
+
+
 def test_letters_are_compared_composed(farm, tmp_path):
     root, settings = farm
     (root / "labels.csv").write_text("id,labels\np,Ga\u0308nse\nq,hen\nr,Ga\u0308nse\ns,hen\n", encoding="utf-8")
@@ -398,6 +442,10 @@ def test_tables_and_lists_that_need_a_word(farm, tmp_path):
         ({"lists": {"train": ["a", "b"]}}, ("'lists.train'", "one file")),
         ({"lists": "train.txt"}, ("'lists'", "split: file")),
         ({"images": None}, ("'images'", "a name or a path")),
+        ({"root": 5}, ("'root'", "a name or a path")),
+        ({"masks": True}, ("'masks'", "a name or a path")),
+        ({"splits": ["train"]}, ("'splits'", "role: split")),
+        ({"splits": {"train": ["train"]}}, ("'splits.train'", "one split")),
     ],
 )
 def test_options_of_another_kind(farm, tmp_path, options, words):

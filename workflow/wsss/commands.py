@@ -319,7 +319,9 @@ def inputs_found(name: str, args: Namespace, config: dict[str, Any] | None) -> l
     if name == "index":
         from wsss.provenance.sources import sources
 
-        return sources(config or {})
+        if not isinstance(config, dict):
+            raise WsssError(f"{args.config}: holds no settings; give the config.yaml in the folder of an index")
+        return sources(config)
     if name == "page":
         from wsss.report.reading import files_read
 

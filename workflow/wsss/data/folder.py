@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from wsss.data import labels as read
-from wsss.data.ids import Found, Ids, check_match, pictures_in
+from wsss.data.ids import Found, Ids, pictures_in, understood
 from wsss.data.index import Dataset
-from wsss.data.settings import SHARED, Options, known, lists_of, megapixels_of, names_of, roles_of, text_of
+from wsss.data.settings import SHARED, Options, known, lists_of, megapixels_of, names_of, path_of, roles_of, text_of
 from wsss.data.verify import UNLABELLED, Entry, indexed
 from wsss.data.voc import inside, listed
 from wsss.errors import WsssError
@@ -30,7 +30,7 @@ def build(config: Options, out_dir: Path) -> Dataset:
     """
     optional: Options = {"images": "images", "labels": "labels.csv", "masks": None, "unmasked": [], "classes": None}
     settings = known(config, ("root", "lists"), {**optional, **SHARED})
-    root = Path(settings["root"])
+    root = Path(text_of(settings, "root"))
     given = names_of(settings, "classes")
     lists = lists_of(settings)
     labelled = [split for split in lists if split != UNLABELLED]
@@ -41,19 +41,19 @@ def build(config: Options, out_dir: Path) -> Dataset:
         )
     table = None if settings["labels"] is None else inside(root, text_of(settings, "labels"))
     columns, of_table = _read_labels(table, given)
-    if not (given or columns) and settings["masks"]:
+    of_masks = path_of(settings, "masks")
+    if not (given or columns) and of_masks:
         raise WsssError(
             f"{table}: names of classes have no order, which the masks' values need; "
             "give 'classes' in the options of the data set"
         )
     classes = given or columns or read.names(of_table)
     images = pictures_in(root, text_of(settings, "images"))
-    masks = pictures_in(root, settings["masks"], (".png",)) if settings["masks"] else Found()
+    masks = pictures_in(root, of_masks, (".png",)) if of_masks else Found()
     ids = Ids(images.files, settings["images"])
     splits, findings = listed(root, lists, ids)
-    labels = {ids.find(image_id): names for image_id, names in of_table.items()}
-    if table:
-        check_match(table, of_table, labels, [i for i, of_image in splits.items() if set(of_image) != {UNLABELLED}])
+    needing = [i for i, of_image in splits.items() if set(of_image) != {UNLABELLED}]
+    labels = understood(table, of_table, ids, needing)
     exempt = {*names_of(settings, "unmasked"), UNLABELLED}
     of_mask = Ids(masks.files)
 
@@ -63,10 +63,11 @@ def build(config: Options, out_dir: Path) -> Dataset:
             findings.append(images.absence(image_id, root / settings["images"]))
             continue
         mask = masks.files.get(of_mask.find(image_id))
-        if settings["masks"] and mask is None and not set(of_image) <= exempt:
-            findings.append(
-                f"{root / settings['masks']}: image '{image_id}' has no mask; add its splits to 'unmasked'?"
-            )
+        if of_masks and mask is None and not set(of_image) <= exempt:
+            if image_id in masks.others:
+                findings.append(masks.absence(image_id, root / of_masks, "the mask of image"))
+            else:
+                findings.append(f"{root / of_masks}: image '{image_id}' has no mask; add its splits to 'unmasked'?")
         entries.append(Entry(image_id, images.files[image_id], mask, tuple(of_image), labels.get(image_id)))
     findings += images.twice + masks.twice
     return indexed(config["name"], classes, root, entries, findings, roles_of(settings), megapixels_of(settings))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from wsss.errors import WsssError
 from wsss.files import read_text
 
+Value = TypeVar("Value")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 PAIR = re.compile(
     r"^(?:\S*/)?JPEGImages/(?P<id>.+?)\.(?:jpe?g|png)(?:\s+\S+)?$", re.IGNORECASE
@@ -51,13 +53,14 @@ class Found:
     files: dict[str, str] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)  # files with another suffix
     twice: list[str] = field(default_factory=list)  # findings: files whose id another one has
+    suffixes: Collection[str] = SUFFIXES
 
-    def absence(self, image_id: str, folder: Path) -> str:
-        """Return the finding for a listed image that is not there."""
+    def absence(self, image_id: str, folder: Path, what: str = "listed image") -> str:
+        """Return the finding for a listed image, or another picture of its id, that is not there."""
         if image_id in self.others:
             name = Path(self.others[image_id]).name
-            suffixes = ", ".join(SUFFIXES)
-            found = f"{folder}: listed image '{image_id}' is there as '{name}'"
+            suffixes = ", ".join(self.suffixes)
+            found = f"{folder}: {what} '{image_id}' is there as '{name}'"
             return f"{found}, and its suffix is none of {suffixes}; convert it"
         has = f"; it has '{next(iter(self.files))}', for example" if self.files else "; it has no picture"
         return f"{folder}: listed image '{image_id}' is not there{has}"
@@ -72,9 +75,10 @@ def pictures_in(root: Path, folder: str, suffixes: Collection[str] = SUFFIXES) -
     top = root / folder
     if not top.is_dir():
         raise WsssError(f"{top}: no such folder; set it in the options of the data set")
-    found = Found()
+    found = Found(suffixes=suffixes)
     for path in sorted(_files(top)):
-        image_id, below = path.relative_to(top).with_suffix("").as_posix(), path.relative_to(root).as_posix()
+        name = path.relative_to(top)
+        image_id, below = name.with_suffix("").as_posix(), (Path(folder) / name).as_posix()
         if path.suffix.lower() not in suffixes:
             found.others[image_id] = below
         elif found.files.setdefault(image_id, below) != below:
@@ -127,23 +131,29 @@ class Ids:
                 yield "/".join(parts[parts.index(self.folder) + 1 :])
 
 
-def check_match(path: Path, given: Collection[str], read: Collection[str], images: Collection[str]) -> None:
-    """Refuse a table that knows none of the listed images, in one line.
+def understood(path: Path | None, table: Mapping[str, Value], ids: Ids, images: Collection[str]) -> dict[str, Value]:
+    """Return a table by the ids of images, in place of their spellings in it.
 
     Args:
-        path: the table.
-        given: its ids as they are written.
-        read: its ids as they are understood.
-        images: the ids of the listed images.
+        path: the file of the table.
+        table: what it says of each id as it is written.
+        ids: those of the images.
+        images: the ids of the listed images, of which the table must know one.
 
     Raises:
-        WsssError: no id of the table is that of an image.
+        WsssError: two ids of the table mean one image, or none is that of a listed image.
     """
-    if given and images and not set(read) & set(images):
+    spelled: dict[str, str] = {}
+    for written in table:
+        first = spelled.setdefault(ids.find(written), written)
+        if first != written:
+            raise WsssError(f"{path}: '{first}' and '{written}' are one image, so it occurs twice; remove one of them")
+    if table and images and not set(spelled) & set(images):
         raise WsssError(
-            f"{path}: no id in it is that of a listed image; it has '{next(iter(given))}', the lists have "
+            f"{path}: no id in it is that of a listed image; it has '{next(iter(table))}', the lists have "
             f"'{next(iter(images))}'; write the ids alike"
         )
+    return {image_id: table[written] for image_id, written in spelled.items()}
 
 
 def _composed(text: str) -> str:

@@ -14,13 +14,14 @@ import numpy as np
 
 from wsss.data import classes
 from wsss.data.index import SEPARATOR
-from wsss.errors import WsssError
+from wsss.errors import WsssError, some
 from wsss.files import read_text
 
 Labels = dict[str, tuple[str, ...]]  # image id -> class names
 MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}  # cells, in any capitals
 CELLS = ",;\t"  # what separates the cells of tables
 OTHER_SEPARATORS = ",|"  # that tables of labels have where ";" is asked for
+OLDEST = 1000_000000  # an id of VOC's as a number: four digits of the year, and six
 INDEX = ("", "Unnamed: 0")  # names of the column that pandas writes unasked
 DECLARED = re.compile(rb"""(\xef\xbb\xbf)?<\?xml[^>]*?encoding\s*=\s*["'](?P<encoding>[^"']+)["'][^>]*\?>""")
 
@@ -32,16 +33,26 @@ def from_xml(folder: Path, ids: Iterable[str], known: Sequence[str] = ()) -> Lab
     one of the classes ``known`` is replaced by it.
 
     Raises:
-        WsssError: a file is not valid XML, or in an encoding that cannot be read.
+        WsssError: a file is not valid XML, in an encoding that cannot be read, or no annotation of VOC's.
     """
     labels = {}
     for image_id in ids:
         path = folder / f"{image_id}.xml"
         if path.is_file():
-            objects = _xml(path).findall("object")  # a part's name is one level deeper
+            root = _xml(path)
+            objects = root.findall("object")  # a part's name is one level deeper
+            if root.tag != "annotation" or (not objects and root.find(".//object") is not None):
+                raise WsssError(f"{path}: {_kind(root)}; write it as VOC does: <annotation>, and each <object> in it")
             found = {classes.find(classes.clean(item.findtext("name", "")), known) for item in objects}
             labels[image_id] = tuple(sorted(found))
     return labels
+
+
+def _kind(root: ElementTree.Element) -> str:
+    """Say in what an XML file differs from VOC's."""
+    if root.tag != "annotation":
+        return f"its root is <{root.tag}>"
+    return "its objects are not in <annotation> itself"
 
 
 def _xml(path: Path) -> ElementTree.Element:
@@ -74,7 +85,8 @@ def from_csv(path: Path, known: Sequence[str] = ()) -> tuple[list[str] | None, L
         order: the classes are then None.
 
     Raises:
-        WsssError: the file cannot be read, or is no such table; the line names the file and its line.
+        WsssError: the file cannot be read, or is no such table, or a class ``known`` has no column; the line names the
+            file and its line.
     """
     columns, rows = _table(path)
     used = [column for column in columns if column != "id" and not (known and _beside(column, rows, known))]
@@ -86,6 +98,13 @@ def from_csv(path: Path, known: Sequence[str] = ()) -> tuple[list[str] | None, L
     if "labels" in columns:
         return None, labels
     found = [classes.find(column, known) for column in used]
+    if lacking := [name for name in known if name not in found]:
+        others = [repr(column) for column in columns if column != "id" and classes.find(column, known) not in known]
+        foreign = f"{some(others)} is no class, and " if others else ""
+        raise WsssError(
+            f"{path}: {foreign}class '{lacking[0]}' has no column; rename one, add it, or write names into a column "
+            "'labels'"
+        )
     if odd := [name for name in found if not known and classes.same(name) in classes.NO_CLASS]:
         raise WsssError(f"{path}: column '{odd[0]}' looks like no class; remove it, or name the classes in 'classes'")
     return found, labels
@@ -223,6 +242,8 @@ def from_npy(path: Path, known: Sequence[str]) -> Labels:
         raise WsssError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # a damaged or hostile file can fail in any way; nothing of it was used
         raise WsssError(f"{path}: not a table of labels ({error}); use the released cls_labels.npy") from None
+    if len(rows) < len(table):
+        raise WsssError(f"{path}: an id occurs twice, as a number and as a text; remove one of them")
     for image_id, row in rows.items():
         if row.shape != (len(known),):
             raise WsssError(f"{path}: '{image_id}' has labels of shape {row.shape}, not ({len(known)},)")
@@ -230,4 +251,7 @@ def from_npy(path: Path, known: Sequence[str]) -> Labels:
 
 
 def _voc_id(key: Any) -> str:
-    return key if isinstance(key, str) else f"{int(key) // 1_000_000:04d}_{int(key) % 1_000_000:06d}"
+    """Return an id as text: 2007000032 is VOC's 2007_000032, and numbers without a year stay as they are."""
+    if isinstance(key, str) or int(key) < OLDEST:
+        return str(key)
+    return f"{int(key) // 1_000_000:04d}_{int(key) % 1_000_000:06d}"

@@ -36,8 +36,12 @@ def known(config: Options, required: tuple[str, ...], optional: Options) -> dict
 
 
 def roles_of(settings: Options) -> Mapping[str, str]:
-    """Return the split of each role: as given, or as in ``splits.ROLES``."""
-    return settings["splits"] or splits.ROLES
+    """Return the split of each role: as given, or as in ``splits.ROLES``.
+
+    Raises:
+        WsssError: it is no table of names.
+    """
+    return _table(settings, "splits", "role: split", "the name of one split") if settings["splits"] else splits.ROLES
 
 
 def megapixels_of(settings: Options) -> float:
@@ -62,6 +66,15 @@ def text_of(settings: Options, key: str) -> str:
     if not isinstance(value, str) or not value:
         raise _unfit(settings, key, "a name or a path", value)
     return value
+
+
+def path_of(settings: Options, key: str) -> str | None:
+    """Return an option that is a name or a path, or null.
+
+    Raises:
+        WsssError: it is anything else.
+    """
+    return text_of(settings, key) if settings[key] else None
 
 
 def names_of(settings: Options, key: str) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from wsss.data import labels as read
 from wsss.data.classes import advice
-from wsss.data.ids import Ids, check_match, pictures_in, read_list
+from wsss.data.ids import Found, Ids, pictures_in, read_list, understood
 from wsss.data.index import Dataset
-from wsss.data.settings import SHARED, Options, known, lists_of, megapixels_of, names_of, roles_of
+from wsss.data.settings import SHARED, Options, known, lists_of, megapixels_of, names_of, path_of, roles_of, text_of
 from wsss.data.splits import ROLES as ROLES_OF_SPLITS
 from wsss.data.verify import UNLABELLED, Entry, indexed
 from wsss.errors import WsssError
@@ -68,10 +69,7 @@ def find_labels(root: Path, source: str, classes: list[str], ids: list[str]) -> 
     columns, of_table = read.from_csv(path, classes)
     if foreign := [name for name in columns or read.names(of_table) if name not in classes]:
         raise WsssError(f"{path}: '{foreign[0]}' is no class; {advice(foreign[0], classes)}")
-    known = Ids(ids, IMAGES)
-    labels = {known.find(image_id): names for image_id, names in of_table.items()}
-    check_match(path, of_table, labels, ids)
-    return labels
+    return understood(path, of_table, Ids(ids, IMAGES), ids)
 
 
 def listed(folder: Path, lists: dict[str, str], ids: Ids) -> tuple[dict[str, list[str]], list[str]]:
@@ -111,34 +109,32 @@ def read_voc(
     megapixels: float = math.inf,
 ) -> Dataset:
     """Index the images of ``lists`` in the folder ``root``. The other arguments are the options of ``build``."""
-    pictures = pictures_in(root, IMAGES).files
-    splits, findings = listed(root / LISTS, lists, Ids(pictures, IMAGES))
+    pictures = pictures_in(root, IMAGES)
+    splits, findings = listed(root / LISTS, lists, Ids(pictures.files, IMAGES))
+    findings += pictures.twice
     if masks and not (root / masks).is_dir():
         raise WsssError(f"{root / masks}: no such folder; set masks to SegmentationClass, SegmentationClassAug or null")
     if instances and not (root / instances).is_dir():
         raise WsssError(f"{root / instances}: no such folder; set instances to SegmentationObject or null")
     labels_of = find_labels(root, labels, classes, list(splits)) if labels else {}
 
-    def mask_of(image_id: str, of_image: list[str]) -> str | None:
-        path = f"{masks}/{image_id}.png"
-        needed = not set(of_image) <= {*unmasked, UNLABELLED}
-        return path if masks and (needed or (root / path).is_file()) else None
+    of_masks, of_objects = (pictures_in(root, name, (".png",)) if name else Found() for name in (masks, instances))
+    findings += of_masks.twice + of_objects.twice
 
-    def objects_of(image_id: str) -> str | None:
-        path = f"{instances}/{image_id}.png"
-        return path if instances and (root / path).is_file() else None
-
-    entries = [
-        Entry(
-            i,
-            pictures.get(i, f"{IMAGES}/{i}.jpg"),
-            mask_of(i, of_image),
-            tuple(of_image),
-            labels_of.get(i),
-            objects_of(i),
-        )
-        for i, of_image in splits.items()
-    ]
+    exempt = {*unmasked, UNLABELLED}
+    entries = []
+    for i, of_image in splits.items():
+        if i in pictures.others and i not in pictures.files:
+            findings.append(pictures.absence(i, root / IMAGES))
+            continue
+        image = pictures.files.get(i, f"{IMAGES}/{i}.jpg")
+        mask = of_masks.files.get(i)
+        if masks and mask is None and not set(of_image) <= exempt:
+            if i in of_masks.others:
+                findings.append(of_masks.absence(i, root / masks, "the mask of image"))
+            else:
+                mask = f"{masks}/{i}.png"
+        entries.append(Entry(i, image, mask, tuple(of_image), labels_of.get(i), of_objects.files.get(i)))
     return indexed(name, classes, root, entries, findings, roles, megapixels)
 
 
@@ -157,8 +153,8 @@ def build(config: Options, out_dir: Path) -> Dataset:
     """
     optional: Options = {"labels": "auto", "masks": "SegmentationClass", "instances": None, "unmasked": []}
     settings = known(config, ("root", "lists"), {**optional, "classes": None, **SHARED})
-    options = {key: settings[key] for key in ("labels", "masks", "instances")}
+    options: dict[str, Any] = {key: path_of(settings, key) for key in ("labels", "masks", "instances")}
     options |= {"unmasked": names_of(settings, "unmasked"), "roles": roles_of(settings)}
     options |= {"megapixels": megapixels_of(settings)}
     names = names_of(settings, "classes") or CLASSES
-    return read_voc(config["name"], names, voc_folder(settings["root"]), lists_of(settings), **options)
+    return read_voc(config["name"], names, voc_folder(text_of(settings, "root")), lists_of(settings), **options)
