@@ -519,6 +519,35 @@ def test_a_file_of_settings_that_is_no_yaml_is_named(tmp_path):
         read(tmp_path / "other.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty; write keys and values"),
+        ("# a comment\n", "is empty; write keys and values"),
+        ("- a\n", "holds no mapping; write keys and values"),
+        ("a: 1\nb: 2020-13-45\n", r"month must be in 1\.\.12; put it in quotes if it is a text .*line 2, column 4"),
+        ("a: 0x_\n", "line 1, column 4"),
+        ("a: 1\nb: &a [*a]\n", "recursive node .*line 2, column 4"),
+        ("[" * 400 + "]" * 400, "not valid YAML"),
+        (None, "cannot be read .*give a YAML file"),
+    ],
+)
+def test_a_configuration_that_holds_no_settings_is_named(tmp_path, text, message):
+    path = tmp_path / "my.yaml"
+    if text is None:
+        path.mkdir()
+    else:
+        path.write_text(text)
+    with pytest.raises(WsssError, match=rf"my\.yaml: .*{message}"):
+        configuration.load_plan(path)
+
+
+def test_a_mapping_may_take_its_keys_from_anchors_even_from_its_own(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("a: &a {x: 1}\nb: &b {<<: [*a, *b], y: *a}\n")
+    assert read_by_hand(path) == {"a": {"x": 1}, "b": {"x": 1, "y": {"x": 1}}}
+
+
 def test_what_a_layer_does_not_touch_is_shared_and_never_changed(make_plan):
     released = method_settings("cam")
     plan = make_plan(overrides={"train": {"steps": 7}})

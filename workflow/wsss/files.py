@@ -93,17 +93,35 @@ def read_json(path: str | Path, cure: str = REMADE) -> Any:
         raise WsssError(f"{path}: not valid JSON ({error}); {cure}") from None
 
 
+class Constructor(yaml.constructor.SafeConstructor):
+    """Refuse, with its line, a value that cannot be made: a date of month 13, an anchor inside of itself."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Make the value of a node, and at once all values in it: so one inside of itself is found."""
+        try:
+            return super().construct_object(node, deep=True)
+        except ValueError as error:
+            problem = f"{error}; put it in quotes if it is a text"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
+
+class _Loader(Constructor, yaml.SafeLoader):
+    """A loader that runs no code."""
+
+
 def read_yaml(path: str | Path) -> Any:
     """Read a YAML file.
 
     Raises:
-        WsssError: there is no such file, or it is not YAML.
+        WsssError: there is no such file, it cannot be read, or it is not YAML.
     """
     try:
-        return yaml.safe_load(read_text(path))
+        return yaml.load(read_text(path), Loader=_Loader)
     except FileNotFoundError:
         raise WsssError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise WsssError(f"{path}: cannot be read ({error.strerror}); give a YAML file") from None
+    except (yaml.YAMLError, RecursionError) as error:
         raise WsssError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
 
 

@@ -82,7 +82,7 @@ def load_plan(config_path: str | Path | None = None) -> Plan:
     files = [OWN]
     if config_path:
         path = Path(config_path)
-        given = Layer(str(path), read(path), (path,))
+        given = Layer(str(path), read_by_hand(path), (path,))
         config = overlay(config, given, new_keys=True)
         files.append(path)
     check(config, files)

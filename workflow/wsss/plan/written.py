@@ -12,10 +12,14 @@ from typing import Any
 import yaml
 
 from wsss.errors import WsssError
-from wsss.files import read_text, read_yaml
+from wsss.files import Constructor, read_text, read_yaml
 
 Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Loader(Constructor, Parser):
+    """The loader of ``files.read_yaml``, with libyaml where it is installed."""
 
 
 def as_yaml(value: Any) -> str:
@@ -64,33 +68,39 @@ def read(path: str | Path) -> Any:
     """Read a YAML file, as ``files.read_yaml`` does.
 
     Raises:
-        WsssError: there is no such file, or it is not YAML.
+        WsssError: there is no such file, it cannot be read, or it is not YAML.
     """
     try:
         return yaml.load(read_text(path), Loader=Loader)
-    except (FileNotFoundError, yaml.YAMLError):
+    except (OSError, yaml.YAMLError, RecursionError):
         return read_yaml(path)  # which says what is wrong, and where
 
 
 def read_by_hand(path: str | Path) -> Any:
-    """Read a YAML file that a person has written. A key that is given twice is refused: YAML would take the last one.
+    """Read a YAML file with keys that a person has written. A key that is given twice is refused: YAML takes the last.
 
     Raises:
-        WsssError: there is no such file, it is not YAML, or a mapping has a key twice.
+        WsssError: there is no such file, it is not YAML, it has no keys, or a mapping has a key twice.
     """
     found = read(path)
+    if not isinstance(found, dict):
+        holds = "is empty" if found is None else "holds no mapping"
+        raise WsssError(f"{path}: {holds}; write keys and values, such as 'key: value'")
     document = yaml.compose(read_text(path), Loader=Loader)
-    for key in _repeated(document):
+    for key in _repeated(document, set()):
         line = key.start_mark.line + 1
         raise WsssError(f"{path}: '{key.value}' is given twice in one place; keep one of them (line {line})")
     return found
 
 
-def _repeated(node: yaml.Node | None) -> Iterator[yaml.Node]:
-    """Yield each key that repeats an earlier one of its mapping."""
+def _repeated(node: yaml.Node | None, known: set[int]) -> Iterator[yaml.Node]:
+    """Yield each key that repeats an earlier one of its mapping. Nodes that are ``known`` have been looked at."""
+    if id(node) in known:
+        return
+    known.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for inner in node.value:
-            yield from _repeated(inner)
+            yield from _repeated(inner, known)
     if not isinstance(node, yaml.MappingNode):
         return
     seen = set()
@@ -98,4 +108,4 @@ def _repeated(node: yaml.Node | None) -> Iterator[yaml.Node]:
         if key.value in seen:
             yield key
         seen.add(key.value)
-        yield from _repeated(value)
+        yield from _repeated(value, known)
