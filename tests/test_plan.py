@@ -235,6 +235,31 @@ def test_two_settings_may_be_equal(make_plan):
 
 
 @pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        ("mine: {seeds: [0, 0]}", r"datasets\.mine\.seeds: \[0, 0\] has non-unique elements \(line 1\)"),
+        ("mine: {seeds: [0.0]}", r"datasets\.mine\.seeds\.0: 0\.0 is not of type 'integer'"),
+        ("mine: {pixels: .nan}", r"datasets\.mine\.pixels: nan is not of type 'number'"),
+        ("mine: {pixels: .inf}", r"datasets\.mine\.pixels: inf is not of type 'number'"),
+        ("2012: {seeds: [0]}", r"datasets: 2012 is not of type 'string'"),
+        ("mine: {options: {lists: [train.txt]}}", r"options\.lists: \['train\.txt'\] is not of type 'object'"),
+        ("mine: {options: {lists: null}}", r"options\.lists: None is not of type 'object'"),
+        ("mine: {options: {lists: {train: 5}}}", r"options\.lists\.train: 5 is not of type 'string'"),
+        ("mine: {options: {sets: [train]}}", r"options\.sets: \['train'\] is not of type 'object'"),
+        ("mine: {options: {root: 5}}", r"options\.root: 5 is not of type 'string', 'null'"),
+        ("mine: {options: {masks: true}}", r"options\.masks: True is not of type 'string', 'null'"),
+        ("mine: {options: {unannotated: val}}", r"options\.unannotated: 'val' is not of type 'array'"),
+        ("mine: {test: {lists: test}}", r"test\.lists: 'test' is not of type 'object'"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_in_a_data_set_is_named(tmp_path, says, message):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"datasets: {{{says}}}\n")
+    with pytest.raises(WsssError, match=rf"mine\.yaml: .*{message}"):
+        configuration.load_plan(mine)
+
+
+@pytest.mark.parametrize(
     ("key", "place"),
     [("seeds", "datasets: {NAME: {seeds: ...}}"), ("train", "overrides: {train: ...}")],
 )

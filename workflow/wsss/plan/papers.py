@@ -9,6 +9,7 @@ So a table that varies one setting states only that setting, in the column, row 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,21 @@ def load(names: list[str], folder: str | Path) -> dict[str, Raw]:
     return specs
 
 
+def _is_integer(_: Any, value: Any) -> bool:
+    """Tell whether a value is a whole number as YAML has it: 0.0 is none, since it would become a part of a path."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(_: Any, value: Any) -> bool:
+    """Tell whether a value is a number that one can calculate with."""
+    return _is_integer(_, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+JSON_TYPES = jsonschema.Draft202012Validator.TYPE_CHECKER
+YAML_TYPES = JSON_TYPES.redefine_many({"integer": _is_integer, "number": _is_number})
+Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=YAML_TYPES)
+
+
 def check_schema(value: Any, schema: Raw, source: str | Path) -> None:
     """Validate a value against a JSON schema.
 
@@ -72,7 +88,7 @@ def check_schema(value: Any, schema: Raw, source: str | Path) -> None:
     Raises:
         WsssError: names the source, the place and the fault in one line.
     """
-    findings = jsonschema.Draft202012Validator(schema).iter_errors(value)
+    findings = Validator(schema).iter_errors(value)
     error = jsonschema.exceptions.best_match(findings)
     if error is None:
         return
