@@ -182,7 +182,22 @@ def test_a_data_set_has_the_last_word_on_a_run_but_for_the_command_line(make_pla
         (
             "stand_ins",
             {"vgg16": {"dropuot": 0}},
-            r"unknown key of datasets\.shapes\.stand_ins\.vgg16 'dropuot'.*dropout",
+            r"datasets\.shapes\.stand_ins\.vgg16\.dropuot is an unknown key: choose one of .*dropout",
+        ),
+        (
+            "stand_ins",
+            {"vgg16": {"name": "tinny"}},
+            r"datasets\.shapes\.stand_ins\.vgg16\.name is 'tinny': give one of .*tiny, vit, timm:<name>",
+        ),
+        (
+            "stand_ins",
+            {"vgg16": {"name": "tiny", "dropout": "none"}},
+            r"datasets\.shapes\.stand_ins\.vgg16\.dropout is 'none': give a number",
+        ),
+        (
+            "overrides",
+            {"backbone": {"name": "tinny"}},
+            r"configuration, datasets\.shapes\.overrides: 'backbone\.name' is 'tinny': give one of ",
         ),
         ("methods", {"semm": {}}, r"unknown name in datasets\.shapes\.methods 'semm': choose one of .*seam"),
         ("runs", {"a/frist": {}}, r"unknown name in datasets\.shapes\.runs 'a/frist': choose one of a/first"),

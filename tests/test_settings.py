@@ -32,7 +32,7 @@ from wsss.run_shards import run_shards
 from wsss.run_training import run_training
 from wsss.segment.presets import presets, resolve
 from wsss.settings import methods
-from wsss.settings.base import Backbone, BackboneOptions
+from wsss.settings.base import FAMILIES, NETWORKS, Backbone, BackboneOptions
 from wsss.settings.check import check, run_of
 from wsss.settings.describe import keys_of
 from wsss.settings.schema import json_schema
@@ -129,7 +129,9 @@ def test_every_key_that_a_type_declares_is_in_the_yaml_files():
         ("deeplab.loss.at", "cells", "is 'cells': choose one of image, logits"),
         ("deeplab.train", None, "is null: give a mapping with weights, start, epochs"),
         ("irn_marks.crf.gt_prob", 0, "is 0: give a number above 0 and up to 1"),
-        ("affinity.backbone.name", 3, "is 3: give a text or null"),
+        ("affinity.backbone.name", 3, "is 3: give one of resnet38d, vgg16, "),
+        ("backbone.name", "tinny", "is 'tinny': give one of resnet38d, vgg16, "),
+        ("backbone.name", "timm", "is 'timm': give one of resnet38d, vgg16, "),
         ("seeds", {}, "is an unknown key: choose one of backbone, method, train, cam"),
     ],
 )
@@ -410,6 +412,10 @@ def test_the_type_of_a_backbone_has_the_options_of_all_networks():
     factories = [load(BACKBONES, name, "backbone") for name in BACKBONES]
     known = {key for factory in factories for key in inspect.signature(factory).parameters}
     assert set(keys_of(Backbone)) == known | {"name", "weights", "freeze", "freeze_norm"}
+
+
+def test_the_names_of_networks_that_settings_take_are_those_of_the_registry():
+    assert {*NETWORKS, *FAMILIES} == set(BACKBONES)
 
 
 def test_copies_of_recorded_settings_are_recorded():

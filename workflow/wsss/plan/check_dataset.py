@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from wsss.errors import choose
+from wsss.errors import WsssError, choose
 from wsss.plan import resolve
 from wsss.plan.layers import Raw
 from wsss.segment import presets
 from wsss.settings.base import Backbone
+from wsss.settings.check import check
 
 SHAPES_LISTS = ("train", "measured", "val", "icons")  # splits of a drawn data set
 
@@ -47,7 +48,7 @@ def check_dataset(
     _check_names(spec.get("methods", {}), methods, f"{where}.methods")
     _check_names(spec.get("runs", {}), runs, f"{where}.runs")
     _check_splits(spec, where)
-    _check_keys(stand_ins, where)
+    _check_networks(stand_ins, f"{where}.stand_ins")
 
 
 def _names(networks: Iterable[Raw]) -> list[str]:
@@ -72,13 +73,14 @@ def _check_splits(spec: Raw, where: str) -> None:
         choose(lists, own["images"], f"split in {where}.pretraining.images")
 
 
-def _check_keys(stand_ins: Raw, where: str) -> None:
-    """Check the keys of networks that take the place of others."""
-    known = Backbone.__annotations__
+def _check_networks(stand_ins: Raw, where: str) -> None:
+    """Check the settings of networks that take the place of others. What an entry leaves out is not looked at."""
     for replaced, entry in stand_ins.items():
-        kind = f"key of {where}.stand_ins.{replaced}"
-        for key in entry:
-            choose(known, key, kind)
+        network = {**dict.fromkeys(Backbone.__annotations__), "name": replaced, **entry}
+        for finding in check({"backbone": network}):
+            _, *keys = finding.path
+            place = ".".join([where, replaced, *keys])
+            raise WsssError(f"{place} {finding.message}")
 
 
 def _runs(specs: dict[str, Raw]) -> Raw:

@@ -87,6 +87,18 @@ Thresholds: TypeAlias = Annotated[
 ]
 
 Precision: TypeAlias = Literal["float32", "bf16"]
+NETWORKS = (
+    *("resnet38d", "vgg16", "resnet18", "resnet50", "resnet101", "wide_resnet50"),
+    *("mobilenet_v2", "tiny", "vit"),
+)
+FAMILIES = ("timm", "vit")  # each of many networks, named <family>:<name>
+Network: TypeAlias = Annotated[
+    str,
+    rule(
+        f"one of {', '.join((*NETWORKS, *(f'{family}:<name>' for family in FAMILIES)))}",
+        pattern=f"^({'|'.join(NETWORKS)}|({'|'.join(FAMILIES)}):.+)$",
+    ),
+]
 File: TypeAlias = Annotated[str, rule("a file, run:<paper>/<run> or package:<name>", min_length=1)]
 
 
@@ -103,7 +115,7 @@ class BackboneOptions(Section):
 class Backbone(BackboneOptions):
     """A network under a head. Null is the network's own value."""
 
-    name: str
+    name: Network
     weights: File | None
     output_stride: PositiveInt | None
     dropout: Below1 | Pair | None

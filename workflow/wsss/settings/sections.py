@@ -16,6 +16,7 @@ from wsss.settings.base import (
     File,
     Jitter,
     Names,
+    Network,
     NonNegative,
     NonNegativeInt,
     Pair,
@@ -38,7 +39,7 @@ from wsss.settings.base import (
 class OwnBackbone(BackboneOptions):
     """AffinityNet's network. Null is the value of the run's backbone."""
 
-    name: str | None
+    name: Network | None
     weights: File | None
     output_stride: PositiveInt | None
     dropout: Below1 | Pair | None
