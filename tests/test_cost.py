@@ -155,6 +155,16 @@ def test_networks_that_start_at_random_are_named(make_plan):
     assert "at random" not in text
 
 
+def test_a_package_of_weights_that_is_not_installed_is_named_before_it_is_read(make_plan):
+    shapes = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["shapes"]
+    for name, lacking in (("nowhere-to-be_found", True), ("os.path", True), ("", True), ("json", False)):
+        entry = {"name": "tiny", "weights": f"package:{name}"}
+        stand_ins = {**shapes["stand_ins"], "resnet38d": entry}
+        plan = make_plan(datasets={"shapes": {**shapes, "companions": {}, "stand_ins": stand_ins}})
+        said = f"weights are missing: package:{name}; see README, Weights"
+        assert Work(plan, "shapes", ["seam_table2"]).obstacle() == (said if lacking else None)
+
+
 def test_a_damaged_weight_file_is_named_before_it_is_read(make_plan, tmp_path):
     """A download that was cut off, or a page in its place, would end a training that comes hours later."""
     weights = tmp_path / "weights"

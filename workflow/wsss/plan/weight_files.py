@@ -1,14 +1,23 @@
-"""Find damaged weight files before anything is computed, without reading the networks in them."""
+"""Find absent packages and damaged weight files before anything is computed, without reading the networks in them."""
 
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
-from wsss.files import sha256
+from wsss.files import INSTALLED, sha256
 
 DIGEST = re.compile(r"-(?!\d+\.)([0-9a-f]{8,64})\.\w+$")  # in torchvision's names: how the SHA-256 begins; not a date
 TEXT = bytes([*range(9, 14), *range(32, 127)])
+
+
+def is_absent_package(path: str) -> bool:
+    """Tell whether a setting names weights in a package that this Python lacks. The package is not imported."""
+    if not path.startswith(INSTALLED):
+        return False
+    name = path.removeprefix(INSTALLED).replace("-", "_")
+    return not name.isidentifier() or find_spec(name) is None
 
 
 def damage(path: str | Path) -> str | None:

@@ -17,7 +17,7 @@ from wsss.plan.layers import Raw
 from wsss.plan.outlook import Outlook
 from wsss.plan.plan import Plan
 from wsss.plan.sizes import Counts
-from wsss.plan.weight_files import damage
+from wsss.plan.weight_files import damage, is_absent_package
 from wsss.schedule import Schedule
 from wsss.stages import STAGES
 
@@ -50,7 +50,7 @@ class Work:
         return self.damaged() or self.unmeasurable()
 
     def lacking(self) -> list[str]:
-        """List the weight files that would be read and are not there."""
+        """List the weight files, and packages that carry some, that would be read and are not there."""
         found: set[str] = set()
         for job in self.jobs:
             if job.trains:
@@ -70,11 +70,13 @@ class Work:
         return None
 
     def _lacks(self, job: Job) -> Iterator[str]:
-        """Yield the files that a job reads, that no job makes, and that are not there."""
+        """Yield the files and packages that a training reads, that no job makes, and that are not there."""
         for path in inputs(self.plan, job):
             made_by = job_of(self.plan, path)
             if made_by is None and not Path(path).is_file():
                 yield path
+        config = config_of(self.plan, job)
+        yield from filter(is_absent_package, stages.weights_read(job.stage, config))
 
     def unmeasurable(self) -> str | None:
         """Say which images would be measured but have no mask, or no mask of objects."""
