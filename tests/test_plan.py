@@ -403,6 +403,42 @@ def test_another_run_is_no_file_of_official_weights(make_plan, keys):
         make_plan(paper).resolve(Run("shapes", "a", "first"))
 
 
+@pytest.mark.parametrize(
+    ("weights", "way"),
+    [
+        ({"first": "run:"}, "a/first starts from a/first;"),
+        ({"first": "run:twin", "twin": "run:a/longer", "longer": "run:twin"}, "a/twin starts from a/longer starts"),
+    ],
+)
+def test_a_classifier_that_starts_from_itself_is_refused(make_plan, weights, way):
+    paper = copy.deepcopy(PAPER)
+    for name, value in weights.items():
+        paper["runs"][name]["backbone"] = {"weights": value}
+    with pytest.raises(WsssError, match=rf"data set 'shapes': {way} .*other weights, or null"):
+        make_plan(paper, datasets=shapes()).check("shapes")
+
+
+def test_pretraining_that_starts_from_itself_is_refused(make_plan):
+    pretraining = {"method": "cam", "train": {"start": "run:pretraining/classifier"}}
+    with pytest.raises(WsssError, match="pretraining/classifier starts from pretraining/classifier"):
+        make_plan(datasets=shapes(pretraining=pretraining)).check("shapes")
+
+
+def test_many_runs_may_start_from_one(make_plan):
+    paper = copy.deepcopy(PAPER)
+    for name in ("twin", "longer"):
+        paper["runs"][name]["train"] = {"start": "run:first"}
+    paper["runs"]["strict"] |= {"backbone": {"weights": "run:twin"}, "train": {"start": "run:longer"}}
+    make_plan(paper, datasets=shapes()).check("shapes")
+
+
+@pytest.mark.parametrize("below", ["", "/results", "/results/here"])
+def test_a_file_in_place_of_the_folder_of_results_is_refused(make_plan, tmp_path, below):
+    (tmp_path / "file").touch()
+    with pytest.raises(WsssError, match="file is a file; set 'results' to a folder"):
+        make_plan(results=f"{tmp_path}/file{below}").check("shapes")
+
+
 def test_a_training_may_start_from_another_runs_whole_classifier(make_plan):
     paper = copy.deepcopy(PAPER)
     paper["runs"]["further"] = {"method": "cam", "train": {"start": "run:longer"}}

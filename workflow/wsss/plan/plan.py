@@ -119,6 +119,7 @@ class Plan:
         """
         if why := self.absent(dataset):
             raise WsssError(why)
+        self._refuse_file_of_results()
         self._refuse_old_results()
         specs = self._all_papers()
         overrides = self.config.get("overrides", {})
@@ -128,6 +129,7 @@ class Plan:
             check_dataset(name, spec, overrides, specs)
             for run in self.runs.on(name):
                 self.runs.resolve(run)
+                self.runs.refuse_circle(run)
 
     def _all_papers(self) -> dict[str, Raw]:
         """Return all paper files, the configured ones first."""
@@ -136,6 +138,14 @@ class Plan:
             if path.stem not in found:
                 found[path.stem] = read(path) or {}
         return found
+
+    def _refuse_file_of_results(self) -> None:
+        """Refuse a folder of results that cannot be made, since it or a folder above it is a file."""
+        for folder in (self.results, *self.results.parents):
+            if folder.is_dir():
+                return
+            if folder.exists():
+                raise WsssError(f"results: {folder} is a file; set 'results' to a folder, which need not be there yet")
 
     def _refuse_old_results(self) -> None:
         """Refuse results from the time when stages had other names: they must not be mistaken for anything."""

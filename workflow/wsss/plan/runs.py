@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wsss.errors import choose
+from wsss.errors import WsssError, choose
 from wsss.plan.layers import Layer, Raw
 from wsss.plan.references import REFERENCE, replace_references
 from wsss.plan.resolve import method_of, paper_layer, resolve
+from wsss.stages import STAGES
 
 PRETRAINING = ("pretraining", "classifier")  # in place of paper and run: where trainings on a data set may start
 
@@ -86,9 +87,39 @@ class Runs:
             found["train"] = images or found["train"]
         return found
 
-    # ---- settings
+    def refuse_circle(self, run: Run, before: tuple[Run, ...] = ()) -> None:
+        """Refuse a classifier that starts from itself, at once or by way of others.
+
+        Args:
+            run: the run.
+            before: the runs that start from it, each from the next.
+
+        Raises:
+            WsssError: names the runs of the circle.
+        """
+        if run in before:
+            circle = [*before[before.index(run) :], run]
+            way = " starts from ".join(each.word for each in circle)
+            raise WsssError(f"data set '{run.dataset}': {way}; give one of them other weights, or null")
+        for other in self._starts(run):
+            self.refuse_circle(other, (*before, run))
 
     @functools.cache  # noqa: B019  runs live as long as the process
+    def _starts(self, run: Run) -> list[Run]:
+        """List the runs whose classifiers the one of a run starts from."""
+        found = []
+
+        def note(paper: str, name: str) -> str:
+            found.append(run.beside(paper, name))
+            return ""
+
+        config = self.resolve(run)
+        replace_references({name: config[name] for name in STAGES["train"].sections}, note)
+        return found
+
+    # ---- settings
+
+    @functools.cache  # noqa: B019
     def resolve(self, run: Run) -> Raw:
         """Resolve all settings of a run. A reference to a run gives its paper and name, even one to this run itself."""
         spec = self.dataset(run.dataset)
