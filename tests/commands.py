@@ -14,8 +14,8 @@ import yaml
 from toys import photograph
 
 from wsss.data.index import Dataset, Record
-from wsss.plan.layers import Layer, overlay
-from wsss.plan.resolve import method_settings
+from wsss.plan.layers import Layer
+from wsss.plan.resolve import resolve
 
 NETWORK = {"name": "tiny", "weights": None, "output_stride": None, "dropout": None, "freeze": [], "freeze_norm": False}
 QUICK = {"crop": 32, "long_side": [32, 40], "steps": 300, "batch_size": 2}
@@ -81,7 +81,7 @@ def _write_inputs(folder: Path, train: dict[str, Any]) -> None:
         "stage": "train",
         "seed": 0,
         "dataset": {"name": "toy", "splits": {"train": "train", "measured": "train", "val": "train"}},
-        **overlay(method_settings("cam"), Layer("test", {"backbone": NETWORK, "train": train})),
+        **resolve("cam", [Layer("test", {"backbone": NETWORK, "train": train})]),
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 

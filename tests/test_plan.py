@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from wsss.commands import checked
 from wsss.errors import WsssError
 from wsss.plan import Plan, configuration, drawings, targets
 from wsss.plan.layers import Layer, overlay
 from wsss.plan.resolve import method_settings, methods, resolve, shrink, stand_in
 from wsss.plan.runs import PRETRAINING, Run
 from wsss.plan.written import as_yaml, read, read_by_hand, sections_as_yaml
+from wsss.stages import STAGES
 
 ROOT = Path(__file__).parent.parent
 
@@ -566,6 +568,16 @@ def test_results_of_the_old_layout_are_refused(make_plan, tmp_path):
     (tmp_path / "results/shapes/a/first/seed0/metrics").mkdir(parents=True)
     with pytest.raises(WsssError, match=r"seed0/metrics: made by an earlier version.*set 'results' to another folder"):
         plan.check("shapes")
+
+
+@pytest.mark.parametrize("method", methods())
+def test_commands_take_the_settings_that_the_workflow_writes(make_plan, method, tmp_path):
+    plan = make_plan({**PAPER, "runs": {"first": {"method": method}}, "tables": {}})
+    path = tmp_path / "config.yaml"
+    for dataset, stage in itertools.product(("shapes", "voc12", "coco14"), STAGES):
+        if stage != "index":
+            path.write_text(as_yaml(plan.stage_config(Run(dataset, "a", "first"), 0, stage)))
+            assert checked(str(path), read(path))["stage"] == stage
 
 
 def test_settings_are_written_in_the_same_bytes_with_and_without_libyaml(make_plan):

@@ -175,11 +175,16 @@ def test_a_missing_value_is_reported_with_what_to_give():
     assert [str(finding) for finding in check(config)] == ["measure.absent is missing: choose one of zero, skip"]
 
 
-def test_every_wrong_value_is_reported_and_what_stands_beside_the_sections_is_not():
+def test_every_wrong_value_is_reported_also_of_what_stands_beside_the_sections():
     config = released("cam") | {"seed": 0, "stage": "walk", "code": "0a1b", "dataset": {"name": "x", "splits": {}}}
     assert check(config) == []
     found = check(with_value(with_value(config, "walk.beta", 0), "crf.iterations", 0.5))
     assert {finding.path for finding in found} == {("walk", "beta"), ("crf", "iterations")}
+    found = check(config | {"seed": "0", "dataset": {"name": "x", "splits": ["train"]}})
+    assert [str(finding) for finding in found] == [
+        "seed is '0': give a whole number of 0 or more",
+        "dataset.splits is ['train']: give a mapping",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,17 @@ def configure(folder: Path, changes: dict | None = None) -> None:
         (folder / f"{stage}.yaml").write_text(yaml.safe_dump({**settings, "stage": stage}))
 
 
+def by_hand(folder: Path, command: str) -> None:
+    """Call a command as one might by hand."""
+    further = {
+        "cam": ["--model", "cam.pt"],
+        "crf": ["--scores", "scores.npz"],
+        "measure": ["--stage=walk", "--images=measured", "--masks", "walk.zip"],
+    }
+    options = [str(folder / word) if "." in word else word for word in further.get(command, [])]
+    cli.main([command, *given(folder, command), *options, "--out", str(folder / "out")])
+
+
 def given(folder: Path, stage: str) -> list[str]:
     """The options that every command of a stage takes."""
     return ["--config", str(folder / f"{stage}.yaml"), "--data", str(folder / "data")]
@@ -252,6 +263,42 @@ def test_settings_of_another_stage(folder, command, capsys):
     ):
         config.write_text(yaml.safe_dump(settings))
         assert refused(capsys, lambda: run(folder, command)) == f"wsss {command}: {config}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("command", "change", "said"),
+    [
+        ("cam", {"cam": {"relu": "befor"}}, "cam.relu is 'befor': choose one of before, after, sum, none (line "),
+        ("cam", {"cam": {"scales": []}}, "cam.scales is []: give a list of numbers above 0 (line "),
+        ("cam", {"cam": {"scales": [0]}}, "cam.scales is [0]: give a list"),
+        ("cam", {"cam": {"scales": "1.0"}}, "cam.scales is '1.0': give a list"),
+        ("cam", {"cam": None}, "cam is null: give a mapping with scales, "),
+        ("crf", {"crf": {"gaussian": {"sxy": 0}}}, "crf.gaussian.sxy is 0: give a number above 0 (line "),
+        ("crf", {"crf": {"alphas": []}}, "crf.alphas is []: give a list of numbers"),
+        ("train", {"train": {"steps": 0}}, "train.steps is 0: give a whole number of 1 or more or null (line "),
+        ("train", {"train": {"stepps": 5}}, "train.stepps is an unknown key: choose one of weights, "),
+        ("train", {"train": {"batch_size": 0}}, "train.batch_size is 0: give a whole number"),
+        ("train", {"train": {"flip": True}}, "train.flip is true: give a number from 0 to 1 (line "),
+        ("train", {"train": {"select": "bset"}}, "train.select is 'bset': choose one of last, best (line "),
+        ("train", {"seed": 0.0}, "seed is 0.0: give a whole number of 0 or more (line "),
+        ("measure", {"measure": {"fixed": 2}}, "measure.fixed is 2: give a number from 0 to 1 (line "),
+    ],
+)
+def test_a_wrong_setting_is_refused_as_the_workflow_does(folder, command, change, said, capsys):
+    configure(folder, change)
+    line = refused(capsys, lambda: by_hand(folder, command))
+    assert line.startswith(f"wsss {command}: {folder / command}.yaml: {said}")
+
+
+@pytest.mark.parametrize("key", ["dataset", "seed", "method", "backbone", "train", "cam"])
+def test_a_part_of_the_settings_that_is_missing_is_named(folder, key, capsys):
+    for command in ("cam", "crf"):
+        path = folder / f"{command}.yaml"
+        settings = yaml.safe_load(path.read_text())
+        del settings[key]
+        path.write_text(yaml.safe_dump(settings))
+        line = refused(capsys, lambda of=command: by_hand(folder, of))
+        assert line == (f"wsss {command}: {path}: '{key}' is missing; the config.yaml in the folder of a stage has it")
 
 
 def test_weights_that_the_settings_name_are_inputs_of_the_command(folder, capsys):

@@ -255,7 +255,7 @@ def _with_official_weights(args: Namespace) -> Any:
     known = [name for name in TRAINED if name != "deeplab"]
     if not isinstance(config, dict) or config.get("stage") not in known:
         raise WsssError(f"{args.config}: give the config.yaml of one of these stages: {', '.join(known)}")
-    return config
+    return checked(args.config, config)
 
 
 # ---- reporting
@@ -339,6 +339,23 @@ def _settings(args: Namespace, stage: str) -> Any:
     if found != stage:
         said = f"is of stage '{found}', not '{stage}'" if found else "names no stage"
         raise WsssError(f"{args.config}: {said}; give the config.yaml in the folder of stage {stage}")
+    return checked(args.config, config)
+
+
+def checked(path: str, config: dict[str, Any]) -> Any:
+    """Return the settings of a stage; refuse a wrong value and a section that is missing, as the workflow does."""
+    from wsss.plan.layers import line_of
+    from wsss.settings.check import check
+
+    for finding in check(config):
+        raise WsssError(f"{path}: {finding} (line {line_of(path, finding.path)})")
+    try:
+        sections = stages.sections(config["stage"], config)
+    except KeyError as error:  # a section that says which others are needed
+        sections = list(error.args)
+    for key in ("seed", "dataset", *sections):
+        if key not in config:
+            raise WsssError(f"{path}: '{key}' is missing; the config.yaml in the folder of a stage has it")
     return config
 
 

@@ -12,7 +12,6 @@ from wsss.settings.describe import describe, keys_of, one_of, shown
 from wsss.settings.sections import Sections, Settings
 
 Path = tuple[str, ...]
-BESIDE = tuple(key for key in Settings.__annotations__ if key not in Sections.__annotations__)  # no sections
 
 
 class Finding(NamedTuple):
@@ -30,27 +29,30 @@ def check(config: Mapping[str, Any]) -> list[Finding]:
 
     Args:
         config: name of a section -> the section, complete. The type of section ``method`` is that of the method which
-            its key ``name`` names. ``seed``, ``stage``, ``code`` and ``dataset`` are left out.
+            its key ``name`` names. Of a stage also ``seed``, ``stage``, ``code`` and ``dataset``.
     """
-    config = {key: value for key, value in config.items() if key not in BESIDE}
     method = config["method"].get("name") if isinstance(config.get("method"), dict) else None
     if "method" in config and method not in methods.names():
         return [Finding(("method", "name"), f"is {shown(method)}: {one_of(methods.names())}")]
     sections = {key: value for key, value in config.items() if key != "method"}
     own = {key: value for key, value in config.items() if key == "method"}
     wrong = [*_wrong(_method(method), own), *_wrong(_sections(), sections)]
-    paths = dict.fromkeys(_path(place, run_of(method)) for place in wrong)
-    return [Finding(path, _message(path, config, run_of(method))) for path in paths]
+    kind = run_of(method, base=Settings)
+    paths = dict.fromkeys(_path(place, kind) for place in wrong)
+    return [Finding(path, _message(path, config, kind)) for path in paths]
 
 
 @functools.cache
-def run_of(*known: str | None) -> Any:
-    """Make the type of a run: all sections, where section ``method`` is that of one of the ``known`` methods."""
-    sections = get_type_hints(Sections, include_extras=True)
+def run_of(*known: str | None, base: Any = Sections) -> Any:
+    """Make the type of a run: all sections, where section ``method`` is that of one of the ``known`` methods.
+
+    With the ``base`` :class:`Settings` it is that of the settings of a stage, too.
+    """
+    sections = get_type_hints(base, include_extras=True)
     own = [methods.settings_of(name) for name in known if name]
     sections["method"] = functools.reduce(lambda one, other: one | other, own) if own else dict[str, Any]
     run: Any = TypedDict("Run", sections, total=False)  # type: ignore[misc]  # a type made at run time
-    return with_config(ConfigDict(extra="forbid"))(run)
+    return with_config(ConfigDict(extra="forbid", strict=True))(run)
 
 
 def _wrong(adapter: TypeAdapter[Any], value: Any) -> list[tuple[str | int, ...]]:
@@ -65,7 +67,7 @@ def _wrong(adapter: TypeAdapter[Any], value: Any) -> list[tuple[str | int, ...]]
 @functools.cache
 def _sections() -> TypeAdapter[Any]:
     """Return the check of all sections, which is the same for all methods but for section ``method``."""
-    return TypeAdapter(run_of(None))
+    return TypeAdapter(run_of(None, base=Settings))
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Declare the section of each stage. The YAML files hold the values and say what a key means.
 
-At run time a section is a plain mapping. Its type is checked once, before anything runs (``wsss.settings.check``).
+At run time a section is a plain mapping. Its type is checked before anything runs (``wsss.settings.check``).
 """
 
 from typing import Annotated, Any, Literal, NotRequired
@@ -289,7 +289,7 @@ class Measure(Section):
 # ---- all of them
 
 
-class DatasetSettings(TypedDict):
+class DatasetSettings(Section):
     """The data set that a stage works on: its name, and which split has which role."""
 
     name: str
@@ -319,7 +319,7 @@ class Sections(TypedDict, total=False):
 class Settings(Sections, total=False):
     """The resolved settings of a stage: the sections that determine it, and what else does."""
 
-    seed: int
+    seed: NonNegativeInt
     stage: str
     code: str  # digest of the code that computes it
     dataset: DatasetSettings
