@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from wsss.errors import WsssError
 from wsss.measure.counts import Counts, Sweep, count, threshold_grid
 from wsss.measure.metrics import MIOU, over_activation, precision, recall, summary, under_activation
 from wsss.measure.stage import measure
-from wsss.stores import Detections, write_instances, write_masks, write_scores
+from wsss.stores import Detections, voc_palette, write_instances, write_masks, write_scores
 
 CLASSES = ["cat", "dog", "cow"]
 N = len(CLASSES) + 1
@@ -252,11 +254,43 @@ def test_faulty_masks_are_named(tmp_path, dataset, change, message):
         measure(given(CONFIG, dataset, masks=[path]), "walk", "val", tmp_path / "walk_val.json")
 
 
+def with_other_palette(labels: np.ndarray, order: list[int]) -> Image.Image:
+    """A label map in VOC's colours, whose values stand at other indices of the palette."""
+    picture = Image.fromarray(np.argsort(order).astype(np.uint8)[labels])
+    picture.putpalette(np.reshape(voc_palette(), (256, 3))[order].ravel().tolist())
+    return picture
+
+
+def measured_pictures(folder, dataset, pictures: dict[str, Image.Image]) -> dict:
+    """The metrics of masks that another program has packed."""
+    with zipfile.ZipFile(folder / "m.zip", "w") as archive:
+        for image_id, picture in pictures.items():
+            stream = io.BytesIO()
+            picture.save(stream, "PNG")
+            archive.writestr(f"{image_id}.png", stream.getvalue())
+    measure(given(CONFIG, dataset, masks=[folder / "m.zip"]), "walk", "val", folder / "walk_val.json")
+    return json.loads((folder / "walk_val.json").read_text())
+
+
+def test_masks_with_another_palette_are_read_by_colour_like_the_ground_truth(tmp_path, dataset):
+    maps = {image_id: example(seed + 7, [])[1] % 4 for seed, image_id in enumerate(dataset.ids)}
+    plain = measured_pictures(tmp_path, dataset, {name: Image.fromarray(labels) for name, labels in maps.items()})
+    renumbered = {name: with_other_palette(labels, [3, 0, 2, 1]) for name, labels in maps.items()}
+    assert measured_pictures(tmp_path, dataset, renumbered) == plain
+
+
+@pytest.mark.parametrize("mode", ["1", "RGB", "LA"])
+def test_masks_of_a_mode_that_has_no_classes_are_named(tmp_path, dataset, one_line, mode):
+    pictures = {image_id: Image.new(mode, SIZE[::-1]) for image_id in dataset.ids}
+    one_line(lambda: measured_pictures(tmp_path, dataset, pictures), "mask of image 'a'", f"mode {mode}", "palette")
+
+
 @pytest.mark.parametrize(
     ("key", "classes", "size", "message"),
     [
         ("b", [1], (5, 6), "image 'b' is 5×6"),
-        ("b", [7], SIZE, "image 'b' have class 7 of 3"),
+        ("b", [7], SIZE, "image 'b' have class 7, not 1 to 3"),
+        ("b", [0], SIZE, "image 'b' have class 0, not 1 to 3"),
         ("x", [1], SIZE, "the shards hold image 'x', which is not among the 3 images"),
         (None, [1], SIZE, "no result for image 'b'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import zipfile
@@ -21,7 +22,7 @@ from wsss.errors import WsssError
 from wsss.files import sha256
 from wsss.measure.counts import Sweep, threshold_grid
 from wsss.measure.metrics import miou_of_occurring
-from wsss.stores import IGNORE, Masks, Scores, voc_palette, write_masks, write_scores
+from wsss.stores import IGNORE, Masks, Scores, png_bytes, voc_palette, write_masks, write_scores
 
 
 @pytest.fixture
@@ -149,6 +150,58 @@ def test_a_damaged_image_in_a_shard_is_named(scores, tmp_path):
         shard.put("a", np.arange(1024, dtype=np.uint8).reshape(32, 32))
     with pytest.raises(WsssError, match=r"m\.zip: what it holds of image 'a' cannot be read"):
         Masks([damaged(tmp_path / "m.zip", "a")]).get("a")
+
+
+def stored(array: np.ndarray) -> bytes:
+    """The bytes of an ``.npy`` file."""
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=True)
+    return stream.getvalue()
+
+
+PLANE = np.ones((1, 4, 5), np.float16)
+FAULTY_SCORES = {
+    "objects": ([1], PLANE.astype(object)),
+    "a cut array": ([1], stored(PLANE)[:140]),
+    "an empty array": ([1], b""),
+    "no number": ([1], np.full_like(PLANE, np.nan)),
+    "infinite": ([1], np.full_like(PLANE, np.inf)),
+    "fewer planes": ([1, 2], PLANE),
+    "more planes": ([1], np.concatenate([PLANE, PLANE])),
+    "a plane alone": ([1], PLANE[0]),
+    "a class alone": (1, PLANE),
+    "a negative class": ([-1], PLANE),
+    "names of classes": (["cat"], PLANE),
+    "fractions of classes": ([1.0], PLANE),
+    "complex numbers": ([1], PLANE * 1j),
+    "words": ([1], PLANE.astype(str)),
+    "fields": ([1], np.zeros((1, 4, 5), [("a", "f4")])),
+}
+
+
+@pytest.mark.parametrize("name", FAULTY_SCORES)
+def test_scores_of_another_program_that_are_none_are_named(tmp_path, one_line, name):
+    with zipfile.ZipFile(tmp_path / "s.npz", "w") as archive:
+        for key, value in zip(("classes", "scores"), FAULTY_SCORES[name], strict=True):
+            archive.writestr(f"a/{key}.npy", value if isinstance(value, bytes) else stored(np.array(value)))
+    one_line(lambda: Scores([tmp_path / "s.npz"]).get("a"), "s.npz: what it holds of image 'a' cannot be", "delete it")
+
+
+@pytest.mark.parametrize("length", [0, 8, 60, 90])
+def test_a_mask_that_is_cut_is_named(tmp_path, one_line, length):
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        archive.writestr("a.png", png_bytes(np.zeros((4, 5), np.uint8))[:length])
+    one_line(lambda: Masks([tmp_path / "m.zip"]).get("a"), "m.zip: what it holds of image 'a' cannot be", "delete it")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_no_numbers_are_not_stored(tmp_path, one_line, value):
+    def store() -> None:
+        with write_scores(tmp_path / "s.npz") as shard:
+            shard.put("a", [1], np.full((1, 4, 5), value, np.float32))
+
+    one_line(store, "scores of image 'a' are not all finite numbers", "smaller learning rate")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_image_in_two_shards_is_named(scores, tmp_path):

@@ -11,18 +11,22 @@ import io
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from wsss.errors import WsssError
 from wsss.files import atomic
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 IGNORE = 255
-DAMAGE = (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)  # of a zip archive's members
+# what zipfile, numpy and Pillow raise over a faulty member of an archive
+DAMAGE = (OSError, EOFError, KeyError, RuntimeError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error)
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed time stamp, so that equal content is equal bytes
 
 
@@ -86,7 +90,15 @@ class ScoreWriter(_ZipWriter):
             image_id: the key of the entry.
             classes: label values (0 background, c + 1 class) of the ``K`` planes.
             scores: planes ``K×H×W``.
+
+        Raises:
+            WsssError: a score is no finite number.
         """
+        if not np.isfinite(scores).all():
+            raise WsssError(
+                f"scores of image '{image_id}' are not all finite numbers, so its model is broken; "
+                "train it again with a smaller learning rate"
+            )
         self._put_arrays(image_id, classes=np.asarray(list(classes), np.uint8), scores=scores.astype(np.float16))
 
 
@@ -108,6 +120,7 @@ class MaskWriter(_ZipWriter):
 
 
 Writer = TypeVar("Writer", bound=_ZipWriter)
+Parsed = TypeVar("Parsed")
 
 
 @contextmanager
@@ -178,17 +191,27 @@ class _Shards:
     def __len__(self) -> int:
         return len(self._where)
 
-    def _read(self, image_id: str, name: str) -> io.BytesIO:
+    def _read(self, image_id: str, name: str, parse: Callable[[io.BytesIO], Parsed]) -> Parsed:
+        """Return what ``parse`` makes of a member of an image."""
         if image_id not in self._where:
             raise WsssError(f"no result for image '{image_id}'; the step before did not cover it")
         path = self._where[image_id]
         try:
-            return io.BytesIO(self._open(path).read(name))
+            return parse(io.BytesIO(self._open(path).read(name)))
         except DAMAGE as error:
-            raise WsssError(
-                f"{path}: what it holds of image '{image_id}' cannot be read ({error}); delete it and run the step "
-                "that makes it"
-            ) from None
+            raise self._damaged(image_id, error) from None
+
+    def _damaged(self, image_id: str, why: object) -> WsssError:
+        """Return the error of an image whose entry is faulty."""
+        reason = " ".join(str(why).split())
+        return WsssError(
+            f"{self._where[image_id]}: what it holds of image '{image_id}' cannot be read ({reason}); delete it and "
+            "run the step that makes it"
+        )
+
+
+def _without_pickle(stream: io.BytesIO) -> np.ndarray:
+    return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 class _Arrays(_Shards):
@@ -199,7 +222,7 @@ class _Arrays(_Shards):
         return name.rsplit("/", 1)[0]
 
     def _array(self, image_id: str, name: str) -> np.ndarray:
-        return np.lib.format.read_array(self._read(image_id, f"{image_id}/{name}.npy"), allow_pickle=False)
+        return self._read(image_id, f"{image_id}/{name}.npy", _without_pickle)
 
 
 class Scores(_Arrays):
@@ -211,7 +234,26 @@ class Scores(_Arrays):
         Raises:
             WsssError: there is no such entry, or it is damaged.
         """
-        return self._array(image_id, "classes"), self._array(image_id, "scores").astype(np.float32)
+        classes, planes = self._array(image_id, "classes"), self._array(image_id, "scores")
+        if fault := _fault_of_scores(classes, planes):
+            raise self._damaged(image_id, fault)
+        scores = planes.astype(np.float32)
+        if not np.isfinite(scores).all():  # of float16 it takes ten times as long
+            raise self._damaged(image_id, "its scores are not all finite numbers")
+        return classes, scores
+
+
+def _fault_of_scores(classes: np.ndarray, planes: np.ndarray) -> str | None:
+    """Say in what arrays differ from label values and their planes, as another program may have put them there."""
+    if classes.dtype.kind not in "iu" or classes.ndim != 1:
+        return "its classes are no list of whole numbers"
+    if classes.min(initial=0) < 0:
+        return f"it has class {classes.min()}"
+    if planes.dtype.kind not in "biuf" or planes.ndim != 3:
+        return "its scores are no planes of numbers"
+    if len(planes) != len(classes):
+        return f"it has {len(planes)} planes for {len(classes)} classes"
+    return None
 
 
 class Instances(_Arrays):
@@ -241,6 +283,23 @@ class Masks(_Shards):
         Raises:
             WsssError: there is no such entry, or it is damaged.
         """
-        from PIL import Image
+        return np.asarray(self.picture(image_id))
 
-        return np.asarray(Image.open(self._read(image_id, f"{image_id}.png")))
+    def picture(self, image_id: str) -> Image.Image:
+        """Return the label map of one image as it is stored, with its palette.
+
+        Raises:
+            WsssError: there is no such entry, or it is damaged.
+        """
+        return self._read(image_id, f"{image_id}.png", _picture)
+
+
+def _picture(stream: io.BytesIO) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        picture = Image.open(stream)
+    except UnidentifiedImageError:  # whose own words are about a stream
+        raise ValueError("it is no image") from None
+    picture.load()
+    return picture

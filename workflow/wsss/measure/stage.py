@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wsss.data.masks import MODES, values
 from wsss.errors import WsssError
 from wsss.files import read_yaml, write_json
 from wsss.measure.counts import Counts, Sweep, best_class, count, threshold_grid
@@ -86,7 +87,11 @@ def _refuse_other_images(dataset: Dataset, store: Scores | Masks | Instances) ->
 def _measure_masks(settings: Measure, dataset: Dataset, masks: Masks, out: str | Path) -> Found:
     n, total = len(dataset.classes) + 1, Counts.zeros(len(dataset.classes) + 1)
     for image_id, truth in _truths(dataset, masks, [""], out):
-        predicted = masks.get(image_id)
+        picture = masks.picture(image_id)
+        if picture.mode not in MODES:
+            cure = "make it a palette or grey PNG of 8 bits"
+            raise WsssError(f"mask of image '{image_id}' has mode {picture.mode}; {cure}")
+        predicted = values(picture, n - 1)
         _check_size(image_id, predicted.shape, truth.shape)
         if predicted.max() >= n:
             raise WsssError(f"mask of image '{image_id}' has the value {predicted.max()}, but there are {n} classes")
@@ -97,9 +102,10 @@ def _measure_masks(settings: Measure, dataset: Dataset, masks: Masks, out: str |
 def _measure_scores(settings: Measure, dataset: Dataset, scores: Scores, out: str | Path) -> Found:
     grid, tried, fixed = threshold_grid(*settings["sweep"]), threshold_grid(*settings["thresholds"]), settings["fixed"]
     thresholds = np.unique([*grid, *tried, fixed])
-    sweep = Sweep(thresholds, len(dataset.classes) + 1, settings["floor"])
+    n = len(dataset.classes) + 1
+    sweep = Sweep(thresholds, n, settings["floor"])
     for image_id, truth in _truths(dataset, scores, [""], out):
-        sweep.add(*_planes(scores, image_id, truth.shape, len(dataset.classes)), truth)
+        sweep.add(*_planes(scores, image_id, truth.shape, range(1, n)), truth)
     counts = sweep.counts()
     swept = summary(counts, settings["absent"])
 
@@ -124,7 +130,7 @@ def _measure_alphas(settings: Measure, dataset: Dataset, scores: Scores, alphas:
     total = {alpha: Counts.zeros(n) for alpha in alphas}
     for image_id, truth in _truths(dataset, scores, [f"@{alpha}" for alpha in alphas], out):
         for alpha in alphas:
-            label, _ = best_class(*_planes(scores, f"{image_id}@{alpha}", truth.shape, len(dataset.classes)))
+            label, _ = best_class(*_planes(scores, f"{image_id}@{alpha}", truth.shape, range(n)))
             total[alpha] += count(label, truth, n)
     points = {f"alpha={alpha}": _point(total[alpha], settings) for alpha in alphas}
     best = max(points, key=lambda name: points[name]["miou"])
@@ -198,12 +204,13 @@ def _truths(
         yield image_id, truth
 
 
-def _planes(scores: Scores, key: str, size: tuple[int, int], n_foreground: int) -> tuple[np.ndarray, np.ndarray]:
+def _planes(scores: Scores, key: str, size: tuple[int, int], known: range) -> tuple[np.ndarray, np.ndarray]:
+    """Read the scores of an image, whose classes must be ``known`` label values."""
     classes, planes = scores.get(key)
     _check_size(key, planes.shape[1:], size)
-    if classes.max(initial=0) > n_foreground:
+    if strange := [value for value in classes.tolist() if value not in known]:
         raise WsssError(
-            f"scores of image '{key}' have class {classes.max()} of {n_foreground}; run the step before again"
+            f"scores of image '{key}' have class {strange[0]}, not {known[0]} to {known[-1]}; run the step before again"
         )
     return classes, planes
 
