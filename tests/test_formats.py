@@ -117,6 +117,18 @@ def test_a_cut_download_is_one_line(tmp_path, one_line):
     one_line(lambda: read_state(path), str(path), "no tensors")
 
 
+@pytest.mark.parametrize("key", ["state_dict", "model", "localizer"])
+def test_tensors_are_named_by_text_whatever_names_them_in_the_file(tmp_path, key):
+    torch.save({key: {0: torch.ones(2)}}, tmp_path / "weights.pth")
+    prefix = "localizer." if key == "localizer" else ""
+    assert list(read_state(tmp_path / "weights.pth")) == [f"{prefix}0"]
+
+
+def test_tensors_without_values_are_dropped(tmp_path, one_line):
+    torch.save({"w": torch.ones(2, device="meta")}, tmp_path / "weights.pth")
+    one_line(lambda: read_state(tmp_path / "weights.pth"), "weights.pth: holds no tensors")
+
+
 # MXNet
 
 
@@ -175,6 +187,20 @@ def mxnet_name(name: str) -> str:
     if layer.startswith("conv"):
         return f"res{place}_{layer.removeprefix('conv_')}_{leaf}"
     return f"bn{place}_{layer.removeprefix('bn_')}_{kind[leaf]}"
+
+
+@pytest.mark.parametrize("shape", [(0, 2**62), (2**62, 4), (0,), (-1, 3)])
+def test_an_mxnet_array_of_an_absurd_shape_is_one_line(tmp_path, one_line, shape):
+    head = struct.pack("<QQQII", 0x112, 0, 1, 0xF993FAC8, len(shape))
+    sizes = struct.pack(f"<{len(shape)}qiii", *shape, 1, 0, 0)
+    (tmp_path / "w.params").write_bytes(head + sizes + struct.pack("<QQ", 1, 1) + b"a")
+    one_line(lambda: read_state(tmp_path / "w.params"), "w.params: ")
+
+
+def test_an_mxnet_name_of_another_encoding_is_a_name_like_others(tmp_path):
+    content = params_bytes({"arg:a": np.ones(2, np.float32)}, "v2")
+    (tmp_path / "w.params").write_bytes(content.replace(b"arg:a", b"arg:\xff"))
+    assert list(read_state(tmp_path / "w.params")) == ["\\xff"]
 
 
 def test_every_tensor_of_resnet38d_has_an_mxnet_name():

@@ -204,6 +204,15 @@ def test_a_model_of_another_method_is_named(tmp_path):
         load_method(settings(), 3, tmp_path / "seam.pt")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_is_not_all_numbers_is_named(tmp_path, one_line, value):
+    state = build(settings(), 3).state_dict()
+    name = next(iter(state))
+    state[name].view(-1)[-1] = value
+    torch.save(state, tmp_path / "model.pt")
+    one_line(lambda: load_method(settings(), 3, tmp_path / "model.pt"), "model.pt: ", f"'{name}'", "finite", "learning")
+
+
 def test_a_model_that_holds_code_is_not_run(tmp_path):
     class Evil:
         def __reduce__(self):
@@ -216,11 +225,24 @@ def test_a_model_that_holds_code_is_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("content", [{"step": 3}, [torch.zeros(1)]])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"step": 3},
+        [torch.zeros(1)],
+        {"w": torch.zeros(1, device="meta")},
+    ],
+)
 def test_a_file_that_is_no_model_is_named(content, tmp_path):
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(WsssError, match=r"other\.pt: not a model: it holds more than named tensors"):
         load_method(settings(), 3, tmp_path / "other.pt")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch gives up this kind of tensor
+def test_a_quantised_model_is_named(tmp_path, one_line):
+    torch.save({"w": torch.quantize_per_tensor(torch.zeros(1), 0.1, 0, torch.qint8)}, tmp_path / "model.pt")
+    one_line(lambda: load_method(settings(), 3, tmp_path / "model.pt"), "model.pt: not a model: it holds more than")
 
 
 def test_a_missing_model_is_named(tmp_path):

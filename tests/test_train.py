@@ -267,9 +267,22 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         train_once(tmp_path / "a")
 
 
+@pytest.mark.parametrize("content", [[1], {"step": 3}, {"layer.weight": torch.zeros(1)}])
+def test_a_torch_file_that_is_no_checkpoint_is_named(tmp_path, one_line, content):
+    torch.save(content, tmp_path / "checkpoint.pt")
+    one_line(lambda: train_once(tmp_path), "checkpoint.pt: not a readable checkpoint", "delete it to start again")
+
+
 def test_a_loss_that_is_not_finite_names_step_and_images(tmp_path):
     with pytest.raises(WsssError, match=r"loss 'mse' is nan at step \d+, images .*point7.*: lower"):
         fit(Training(Regression(), Points(bad=7), TRAIN), CONFIG, tmp_path, "cpu")
+    assert not (tmp_path / "model.pt").exists()
+
+
+def test_a_last_update_that_is_too_large_leaves_no_model(tmp_path, one_line):
+    optimizer = {**TRAIN["optimizer"], "lr": 3e38, "weight_decay": 1e9}
+    words = ("model.pt: not written, because 'layer.weight' is not all finite", "train.optimizer.lr")
+    one_line(lambda: train_once(tmp_path, steps=1, optimizer=optimizer), *words)
     assert not (tmp_path / "model.pt").exists()
 
 

@@ -87,5 +87,11 @@ class Checkpoints:
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file can fail in any way; the cure is the same
             why = (str(error) or type(error).__name__).splitlines()[0]
-            raise WsssError(f"{self.path}: not a readable checkpoint ({why}); delete it to start again") from None
+            raise self._unreadable(why) from None
+        if not isinstance(state, dict) or not self._state(0).keys() <= state.keys():
+            raise self._unreadable("it lacks parts of a checkpoint")
         return state
+
+    def _unreadable(self, why: str) -> WsssError:
+        """Return the error of a file that is no checkpoint."""
+        return WsssError(f"{self.path}: not a readable checkpoint ({why}); delete it to start again")

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from wsss.backbones import efficientnet, mxnet
+from wsss.backbones.models import is_plain
 from wsss.errors import WsssError
 from wsss.files import INSTALLED
 
@@ -136,6 +137,6 @@ def _flatten(checkpoint: object) -> dict[str, Tensor]:
     state = {}
     for name, prefix in NESTED.items():
         if isinstance(checkpoint.get(name), dict):
-            state.update({prefix + key: value for key, value in checkpoint[name].items()})
+            state.update({f"{prefix}{key}": value for key, value in checkpoint[name].items()})
     entries = state or checkpoint
-    return {str(key): value.detach() for key, value in entries.items() if isinstance(value, Tensor)}
+    return {str(key): value.detach() for key, value in entries.items() if is_plain(value)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,31 @@ def save_state(state: Mapping[str, Any], path: Path) -> None:
 
 
 def save_model(network: nn.Module, path: Path) -> Path:
-    """Write the state dict of ``network``; returns ``path``."""
-    save_state({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, path)
+    """Write the state dict of ``network``; returns ``path``.
+
+    Raises:
+        WsssError: a value is no finite number, as after an update that was too large.
+    """
+    state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if (name := _not_finite(state)) is not None:
+        raise WsssError(
+            f"{path}: not written, because '{name}' is not all finite numbers; train with a smaller learning rate "
+            "(train.optimizer.lr), or give other weights"
+        )
+    save_state(state, path)
     return path
+
+
+def _not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor that is not all finite numbers."""
+    return next((name for name, value in state.items() if not torch.isfinite(value).all()), None)
+
+
+def is_plain(value: object) -> TypeGuard[Tensor]:
+    """Tell whether a part of a file is a tensor with a number at each place: not sparse, quantised or on no device."""
+    if not isinstance(value, Tensor):
+        return False
+    return value.layout == torch.strided and not (value.is_quantized or value.is_meta)
 
 
 def load_model(network: Network, path: str | Path, expected: str) -> Network:
@@ -45,8 +67,8 @@ def fill(network: Network, path: str | Path, expected: str, new: tuple[str, ...]
     """Fill ``network`` from a ``model.pt``, every tensor but those of ``new`` parts that the file lacks; returns it.
 
     Raises:
-        WsssError: the file cannot be read, holds things other than tensors, or its tensors are not those of
-            ``network``; the line describes the network by ``expected``.
+        WsssError: the file cannot be read, holds things other than tensors, its tensors are not those of ``network``,
+            or not all finite numbers; the line describes the network by ``expected``.
     """
     own, state = network.state_dict(), _read(path)
     needed = [name for name in own if name in state or not name.startswith(new)]
@@ -56,6 +78,11 @@ def fill(network: Network, path: str | Path, expected: str, new: tuple[str, ...]
         raise WsssError(
             f"{path}: not a model of this configuration ({expected}): {len(wrong)} tensors differ, first "
             f"'{wrong[0]}'; train it with these settings, or use the settings it was trained with"
+        )
+    if (name := _not_finite(state)) is not None:
+        raise WsssError(
+            f"{path}: '{name}' is not all finite numbers, so its training went wrong; train it again with a smaller "
+            "learning rate"
         )
     network.load_state_dict({**own, **state})
     return network
@@ -70,6 +97,6 @@ def _read(path: str | Path) -> dict[str, Tensor]:
         reason = " ".join(str(error).split())[:120]
         cure = "give the model.pt of a training, or make it anew"
         raise WsssError(f"{path}: not a readable model ({reason}); {cure}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(is_plain(value) for value in state.values()):
         raise WsssError(f"{path}: not a model: it holds more than named tensors; give the model.pt of a training")
     return state

@@ -36,7 +36,7 @@ def read_params(path: str | Path) -> dict[str, Tensor]:
     if magic != MAGIC:
         raise WsssError(f"{path}: not an MXNet .params file")
     arrays = [_array(stream) for _ in range(count)]
-    names = [stream.raw(stream.take("Q")[0]).decode() for _ in range(stream.take("Q")[0])]
+    names = [stream.raw(stream.take("Q")[0]).decode(errors="backslashreplace") for _ in range(stream.take("Q")[0])]
     if len(names) != len(arrays):
         raise WsssError(f"{path}: {len(arrays)} arrays but {len(names)} names; download it again")
     return {name.partition(":")[2] or name: array for name, array in zip(names, arrays, strict=True)}
@@ -82,8 +82,8 @@ def _array(stream: _Stream) -> Tensor:
     if axes == 0:
         return torch.empty(0)
     _, _, flag = stream.take("iii")  # device type, device id, element type
-    if not 0 <= flag < len(TYPES) or min(shape) < 0:
-        raise WsssError(f"{stream.path}: unknown element type {flag} or negative size; not a weight file or damaged")
+    if not 0 <= flag < len(TYPES) or min(shape) < 1:
+        raise WsssError(f"{stream.path}: unknown element type {flag} or size below 1; not a weight file or damaged")
     dtype = np.dtype(TYPES[flag]).newbyteorder("<")
     size = dtype.itemsize
     for extent in shape:
