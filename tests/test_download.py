@@ -246,6 +246,12 @@ def test_a_damaged_archive(tmp_path, damage):
         transfer.unpack(tmp_path / "a.tgz", tmp_path / "out")
 
 
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path, one_line):
+    (tmp_path / "mine").write_text("mine")
+    for folder in (tmp_path / "mine", tmp_path / "mine/voc"):
+        one_line(lambda folder=folder: fetch("voc2012", folder), f"{folder}: cannot be written", "in the way")
+
+
 def test_unknown_name():
     with pytest.raises(
         WsssError, match=r"unknown data set to download 'voc2007': choose one of sbd, voc2012, voc2012-test"

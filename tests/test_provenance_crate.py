@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,20 @@ def test_a_folder_in_use_is_not_written_to(finished, tmp_path):
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(WsssError, match="is not empty"):
         write_crate(finished.audit(), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mine", "mine/crate"])
+def test_a_file_in_the_place_of_the_folder_is_named(finished, tmp_path, one_line, name):
+    (tmp_path / "mine").write_text("mine")
+    out = tmp_path / name
+    one_line(lambda: write_crate(finished.audit(), out), f"{out}: cannot be written", "in the way")
+
+
+def test_a_full_disk_is_that_of_the_crate(finished, tmp_path):
+    command = ["prlimit", "--fsize=1000", sys.executable, "-m", "wsss.cli", "crate", str(finished.table)]
+    run = subprocess.run([*command, "--out", str(tmp_path / "crate")], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"wsss crate: {tmp_path / 'crate'}: no room is left on the disk")
 
 
 @pytest.mark.parametrize("with_files", [False, True])

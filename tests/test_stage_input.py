@@ -252,6 +252,60 @@ def test_a_file_that_is_not_there(made, command, option, capsys):
     assert line == f"wsss {command}: nowhere: no such file; make it first, or correct the path"
 
 
+NOWHERE = {
+    ("crf", "data"): "is a folder; give --out the name of a file",
+    ("crf", "scores.npz/new/out.npz"): "cannot be written (a file or a broken link is in the way)",
+    ("crf", "loop/out.npz"): "cannot be written (a file or a broken link is in the way)",
+    ("crf", "/proc/out.npz"): "cannot be written (No such file or directory)",
+    ("crf", "out"): "has no suffix, which the name of a file needs; give --out one, such as .npz, .zip",
+    ("affinity", "scores.npz"): "cannot be written (a file or a broken link is in the way)",
+    ("affinity", "scores.npz/out"): "cannot be written (a file or a broken link is in the way)",
+    ("affinity", "/proc/out"): "cannot be written (No such file or directory)",
+}
+
+
+@pytest.mark.parametrize(("command", "out"), NOWHERE)
+def test_a_place_that_cannot_be_written_is_named_before_any_work(folder, command, out, capsys):
+    (folder / "loop").symlink_to("loop")
+    options = [*given(folder, command), "--scores", str(folder / "scores.npz"), "--out", str(folder / out)]
+    line = refused(capsys, lambda: cli.main([command, *options]))
+    assert line.startswith(f"wsss {command}: {folder / out}: {NOWHERE[command, out]}")
+
+
+def test_an_output_in_the_place_of_an_input_is_refused(folder, capsys):
+    scores, table = folder / "scores.npz", folder / "data/index.csv"
+    before = scores.read_bytes(), table.read_bytes()
+    (folder / "link.npz").symlink_to(scores)
+    for out in ("scores.npz", "link.npz"):
+        line = refused(capsys, lambda out=out: run(folder, "crf", out))
+        assert line.startswith(f"wsss crf: {scores}: is read by this job, which would write over it; give --out")
+    options = [*given(folder, "measure"), "--stage=cam", "--images=measured", "--scores", str(scores)]
+    line = refused(capsys, lambda: cli.main(["measure", *options, "--out", str(table)]))
+    assert line.startswith(f"wsss measure: {table}: is read by this job")
+    assert (scores.read_bytes(), table.read_bytes()) == before
+
+
+def test_a_record_of_another_output_is_not_overwritten(folder, capsys):
+    record = folder / "crf.record.json"
+    before = record.read_bytes()
+    measuring = ["measure", *given(folder, "measure"), "--stage=cam", "--images=measured"]
+    measuring += ["--scores", str(folder / "scores.npz"), "--out", str(folder / "crf.json")]
+    line = refused(capsys, lambda: cli.main(measuring))
+    assert line.startswith(f"wsss measure: {record}: is the record of {folder / 'crf.npz'}, which is still there; give")
+    assert record.read_bytes() == before
+    (folder / "crf.npz").unlink()
+    cli.main(measuring)
+    assert list(read_json(record)["outputs"]) == ["crf.json"]
+
+
+def test_the_record_of_a_folder_is_in_it_whatever_its_name(folder):
+    for name in ("exp.v1", "exp.v2"):
+        options = [*given(folder, "affinity"), "--device=cpu", "--scores", str(folder / "crf.npz")]
+        cli.main(["affinity", *options, "--out", str(folder / name)])
+        assert "exp.record.json" not in results_in(folder)
+        assert "model.pt" in read_json(folder / name / "record.json")["outputs"]
+
+
 @pytest.mark.parametrize("command", ["cam", "crf", "walk", "irn_walk", "predict"])
 def test_settings_of_another_stage(folder, command, capsys):
     config = folder / f"{command}.yaml"
@@ -331,7 +385,7 @@ def test_shards_of_no_image_change_nothing_that_is_measured(made, tmp_path, comm
     kind = {Scores: "--scores", Masks: "--masks", Instances: "--instances"}[KINDS[command]]
     found = []
     for i, shards in enumerate(([made / f"{command}.{SUFFIX[KINDS[command]]}"], in_shards(made, tmp_path, command))):
-        out = tmp_path / f"{i}.json"
+        out = tmp_path / f"measured{i}.json"
         options = [*given(made, "measure"), f"--stage={command}", "--images=measured", "--out", str(out)]
         cli.main(["measure", *options, kind, *map(str, shards)])
         found.append(read_json(out))

@@ -14,7 +14,10 @@ Run = Callable[[Namespace], None]
 
 @dataclass(frozen=True)
 class Argument:
-    """One option; ``role`` says whether its paths are inputs or outputs of the job. A ``switch`` has no value."""
+    """One option; ``role`` says whether its paths are inputs or outputs of the job. A ``switch`` has no value.
+
+    The path of an output is that of a file, or with ``folder`` that of a folder.
+    """
 
     flag: str
     help: str
@@ -23,6 +26,7 @@ class Argument:
     default: object = None
     required: bool = True
     switch: bool = False
+    folder: bool = False
 
 
 @dataclass(frozen=True)

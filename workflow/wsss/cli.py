@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,7 +21,7 @@ import wsss.questions
 from wsss.arguments import COMMANDS, IN, OUT, Argument, Command
 from wsss.children import end_with
 from wsss.errors import ChildDied, Stopped, WsssError
-from wsss.files import no_room, read_yaml
+from wsss.files import no_room, prepare, read_yaml
 from wsss.memory import no_memory
 
 
@@ -81,9 +82,9 @@ def main(argv: list[str] | None = None) -> None:
             sys.exit(WsssError.exit_code)
         if not no_room(error):
             raise
-        outputs = _paths(entry, args, OUT) or ["."]
+        where = os.path.abspath(getattr(args, "out", "."))
         cure = "make room and run it again; what was complete is kept, and a training goes on from its checkpoint"
-        _say(entry, f"{os.path.abspath(outputs[0])}: no room is left on the disk, or in your quota: {cure}")
+        _say(entry, f"{where}: no room is left on the disk, or in your quota: {cure}")
         sys.exit(WsssError.exit_code)
 
 
@@ -117,6 +118,7 @@ def _run_recorded(entry: Command, args: argparse.Namespace, outputs: list[str]) 
     settings = getattr(args, "config", None) or getattr(args, "drawing", None)
     config = read_yaml(settings) if settings else None
     inputs += wsss.commands.inputs_found(entry.name, args, config)
+    _prepare(entry, outputs[0])
     with _told_to_stop(), leased(outputs[0]) as waited:
         if waited and made_by_another(entry.name, inputs, outputs, config):
             print(f"{outputs[0]}: another job has just made it; nothing is left to do", file=sys.stderr)
@@ -124,6 +126,15 @@ def _run_recorded(entry: Command, args: argparse.Namespace, outputs: list[str]) 
         with recorded(entry.name, inputs, outputs, config, getattr(args, "device", "cpu")):
             entry.run(args)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the record is written now, which takes seconds
+
+
+def _prepare(entry: Command, output: str) -> None:
+    """Make the place of an output. Its record goes by the suffix of a file, so a file needs one."""
+    folder = any(argument.folder for argument in entry.arguments)
+    prepare(output, folder)
+    if not folder and not Path(output).suffix:
+        kinds = ".npz, .zip, .json, .html or .pth"
+        raise WsssError(f"{output}: has no suffix, which the name of a file needs; give --out one, such as {kinds}")
 
 
 class _Told(BaseException):

@@ -19,7 +19,8 @@ from wsss.stages import IN_SHARDS, MEASURED, STAGES, TRAINED, Stage
 
 CONFIG = Argument("--config", "resolved settings of this stage (config.yaml in its folder)", IN)
 DATA = Argument("--data", "folder of the data set's index", IN)
-OUTPUT = Argument("--out", "file or folder to write", OUT)
+FILE = Argument("--out", "file to write", OUT)
+FOLDER = Argument("--out", "folder to write", OUT, folder=True)
 PART = Argument("--part", "images to work on: measured, rest, val or test", default="measured", required=False)
 SHARD = Argument(
     "--shard", "i/n: the i-th of n equal parts of these images, counted from 0", default="0/1", required=False
@@ -56,7 +57,7 @@ def _download(args: Namespace) -> None:
     download.fetch(args.name, Path(args.out))
 
 
-@command("augment", Argument("--voc", "VOC2012 folder", IN), Argument("--sbd", "SBD folder", IN), OUTPUT)
+@command("augment", Argument("--voc", "VOC2012 folder", IN), Argument("--sbd", "SBD folder", IN), FOLDER)
 def _augment(args: Namespace) -> None:
     """Derive VOC's train_aug list and masks from VOC 2012 and SBD."""
     from wsss.data import download
@@ -64,7 +65,7 @@ def _augment(args: Namespace) -> None:
     download.augment(Path(args.voc), Path(args.sbd), Path(args.out))
 
 
-@command("index", CONFIG, OUTPUT)
+@command("index", CONFIG, FOLDER)
 def _index(args: Namespace) -> None:
     """Build a data set's index table and check every file it names."""
     from wsss import data
@@ -78,7 +79,7 @@ def _index(args: Namespace) -> None:
 def _register_stage(name: str, stage: Stage) -> None:
     """Register a stage that trains, or works image by image, as a command."""
     if stage.trains:
-        options = [*_learns_from(stage), OUTPUT, WEIGHTS, DEVICE, LOADERS, CHECKPOINTS, DETERMINISTIC, COMPILE]
+        options = [*_learns_from(stage), FOLDER, WEIGHTS, DEVICE, LOADERS, CHECKPOINTS, DETERMINISTIC, COMPILE]
         register(name, stage.help, lambda args: _run_training(name, args), CONFIG, DATA, *options)
         return
     reads = []
@@ -86,7 +87,7 @@ def _register_stage(name: str, stage: Stage) -> None:
         reads.append(SCORES)
     if stage.model_of:
         reads.append(MODEL)
-    options = [*reads, OUTPUT, PART, SHARD, DEVICE, WORKERS, LOADERS, BATCH, DETERMINISTIC]
+    options = [*reads, FILE, PART, SHARD, DEVICE, WORKERS, LOADERS, BATCH, DETERMINISTIC]
     register(name, stage.help, lambda args: _run_shards(name, args), CONFIG, DATA, *options)
 
 
@@ -152,7 +153,7 @@ for _name, _stage in STAGES.items():
         _register_stage(_name, _stage)
 
 
-@command("submission", CONFIG, DATA, Argument("--masks", "mask shards", IN, many=True), OUTPUT)
+@command("submission", CONFIG, DATA, Argument("--masks", "mask shards", IN, many=True), FILE)
 def _submission(args: Namespace) -> None:
     """Pack predictions as the archive that the VOC test server takes, and check it."""
     from wsss.job import give
@@ -168,7 +169,7 @@ def _submission(args: Namespace) -> None:
     Argument("--stage", f"stage whose result is measured: {', '.join(MEASURED)}"),
     Argument("--images", "role of the images: measured or val"),
     *(Argument(f"--{kind}", f"{kind[:-1]} shards", IN, True, (), False) for kind in ("scores", "masks", "instances")),
-    OUTPUT,
+    FILE,
 )
 def _measure(args: Namespace) -> None:
     """Compare a stage's result with ground truth."""
@@ -192,7 +193,7 @@ def _measure(args: Namespace) -> None:
 # ---- official weights
 
 
-@command("export-weights", CONFIG, DATA, MODEL, OUTPUT)
+@command("export-weights", CONFIG, DATA, MODEL, FILE)
 def _export_weights(args: Namespace) -> None:
     """Write a trained classifier, AffinityNet or IRNet as a file that its authors' code loads."""
     from wsss.backbones import export_weights
@@ -220,7 +221,7 @@ def _export_weights(args: Namespace) -> None:
     CONFIG,
     Argument("--data", "folder of the data set's index; a classifier needs it", IN, required=False),
     Argument("--weights", "the authors' file of trained weights", IN),
-    OUTPUT,
+    FOLDER,
 )
 def _import_weights(args: Namespace) -> None:
     """Read the authors' trained classifier, AffinityNet or IRNet in place of a training, and list what did not fit."""
@@ -261,7 +262,7 @@ def _with_official_weights(args: Namespace) -> Any:
 # ---- reporting
 
 
-@command("table", DRAWING, METRICS, OUTPUT)
+@command("table", DRAWING, METRICS, FOLDER)
 def _table(args: Namespace) -> None:
     """Write one table of a paper as CSV, Markdown, LaTeX and HTML."""
     from wsss.report.tables import write_table
@@ -269,7 +270,7 @@ def _table(args: Namespace) -> None:
     write_table(read_yaml(args.drawing), Path(args.out))
 
 
-@command("judge", DRAWING, METRICS, OUTPUT)
+@command("judge", DRAWING, METRICS, FOLDER)
 def _judge(args: Namespace) -> None:
     """Judge claims and write them as CSV, Markdown, LaTeX, HTML, and as a forest plot."""
     from wsss.report.claims import write_claims
@@ -277,7 +278,7 @@ def _judge(args: Namespace) -> None:
     write_claims(read_yaml(args.drawing), Path(args.out))
 
 
-@command("figure", DRAWING, Argument("--inputs", "files that it draws", IN, True, (), False), OUTPUT)
+@command("figure", DRAWING, Argument("--inputs", "files that it draws", IN, True, (), False), FOLDER)
 def _figure(args: Namespace) -> None:
     """Draw one figure as PDF, PNG and HTML."""
     from wsss.report.figures import draw_figure
@@ -290,7 +291,7 @@ def _figure(args: Namespace) -> None:
     Argument("--config", "configuration of the workflow", IN),
     Argument("--dataset", "data set whose tables and figures it shows"),
     Argument("--inputs", "records of what it shows", IN, True, (), False),
-    OUTPUT,
+    FILE,
 )
 def _page(args: Namespace) -> None:
     """Write one self-contained HTML page with all claims, tables and figures and the state of each."""

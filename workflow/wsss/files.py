@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,33 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def prepare(output: str | Path, folder: bool) -> None:
+    """Make the folder that an output will be in, before any work is done for it.
+
+    Args:
+        output: what will be written.
+        folder: it is a folder, not a file.
+
+    Raises:
+        WsssError: nothing can be written there.
+        OSError: the disk is full.
+    """
+    output = Path(output)
+    where = output if folder else output.parent
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=where):
+            pass
+    except OSError as error:
+        if no_room(error):
+            raise
+        blocked = isinstance(error, FileExistsError | NotADirectoryError)
+        why = "a file or a broken link is in the way" if blocked else error.strerror
+        raise WsssError(f"{output}: cannot be written ({why}); give --out another place") from None
+    if not folder and output.is_dir():
+        raise WsssError(f"{output}: is a folder; give --out the name of a file")
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -16,6 +16,7 @@ from requests.exceptions import ChunkedEncodingError
 from tqdm import tqdm
 
 from wsss.errors import WsssError
+from wsss.files import prepare
 
 ATTEMPTS = 6  # in a row without a new byte
 PAUSE = 1.0  # seconds before the second attempt; doubled before each further one
@@ -45,7 +46,7 @@ def download(url: str, path: Path, checksum: str, size: int | None = None) -> No
         WsssError: the server refuses, breaks off repeatedly, or sends other bytes than expected.
     """
     part = path.with_name(f"{path.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
+    prepare(part.parent, folder=True)
     resumed = part.exists()
     _persist(url, part, size)
     if not matches(part, checksum) and resumed:  # what was there before may be the fault

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from wsss.errors import WsssError
-from wsss.files import write_json
+from wsss.files import prepare, write_json
 from wsss.provenance.audit import Audit
 from wsss.provenance.chain import Link
 from wsss.provenance.code import REPOSITORY
@@ -56,13 +56,13 @@ def write_crate(found: Audit, out: Path, with_files: bool = False) -> Path:
         with_files: copy the files as well. Without them each is named by its digest.
 
     Raises:
-        WsssError: the audit has findings, or the folder is in use.
+        WsssError: the audit has findings, or the folder is in use or cannot be written.
     """
     if found.findings:
         raise WsssError(f"{found.target}: has {len(found.findings)} findings; only what matches its records is packed")
-    if out.exists() and any(out.iterdir()):
+    prepare(out, folder=True)
+    if any(out.iterdir()):
         raise WsssError(f"{out}: is not empty; name a new folder")
-    out.mkdir(parents=True, exist_ok=True)
     graph = _Graph()
     agents, licence, about = _citation(graph)
     files = _files(found, graph, out if with_files else None)

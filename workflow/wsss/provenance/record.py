@@ -79,11 +79,28 @@ class _Job:
         self.config = None if config is None else content.plain(config)
         self.place = Place.of(outputs[0])
         self.record = record_path(outputs[0])
+        _refuse_own_inputs(inputs, outputs)
+        self._refuse_record_of_another(outputs[0])
         self.ledger = ledger.ledger_path(self.record)
         self.read = _Read(self.place, inputs)
         self.stamps = code.stamps()
         self.code = code.state(command, self.config)
         self.basis = digest(json.dumps([self.read.entries, self.read.external, self.code["files"]], sort_keys=True))
+
+    def _refuse_record_of_another(self, output: str) -> None:
+        """Refuse a file whose record would take the place of another file's: of one that differs in its suffix."""
+        if self.record.parent == Path(output):
+            return
+        try:
+            found = content.parse_sealed(self.record.read_bytes())
+        except (OSError, content.Broken):
+            return
+        others = [self.place.path(key) for key in found["outputs"] if key != self.place.key(output)]
+        if there := [path for path in others if path.exists()]:
+            raise WsssError(
+                f"{self.record}: is the record of {there[0]}, which is still there; give --out a name that differs "
+                "before its suffix"
+            )
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -166,6 +183,14 @@ class _Job:
             "ledger_bytes": len(data),
             "ledger_sha256": hashlib.sha256(data).hexdigest(),
         }
+
+
+def _refuse_own_inputs(inputs: Iterable[str], outputs: Iterable[str]) -> None:
+    """Refuse an output in the place of what the job reads."""
+    made = {os.path.realpath(path) for path in outputs}
+    for path in (path for given in inputs for path in (given, *fingerprint(given))):
+        if os.path.realpath(path) in made:
+            raise WsssError(f"{path}: is read by this job, which would write over it; give --out another name")
 
 
 class _Read:
