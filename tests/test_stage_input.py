@@ -252,6 +252,12 @@ def test_a_file_that_is_not_there(made, command, option, capsys):
     assert line == f"wsss {command}: nowhere: no such file; make it first, or correct the path"
 
 
+def test_a_file_in_the_place_of_the_folder_of_an_index(made, folder, capsys):
+    table = folder / "data/index.csv"
+    line = refused(capsys, lambda: run(made, "cam", "out.npz", data=str(table)))
+    assert line == f"wsss cam: {table}/dataset.json: no such file; run the step that makes it"
+
+
 NOWHERE = {
     ("crf", "data"): "is a folder; give --out the name of a file",
     ("crf", "scores.npz/new/out.npz"): "cannot be written (a file or a broken link is in the way)",

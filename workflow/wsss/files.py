@@ -114,7 +114,7 @@ def read_json(path: str | Path, cure: str = REMADE) -> Any:
     """
     try:
         return json.loads(read_text(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         made = "run the step that makes it" if cure == REMADE else cure
         raise WsssError(f"{path}: no such file; {made}") from None
     except (json.JSONDecodeError, RecursionError) as error:
