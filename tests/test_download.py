@@ -281,7 +281,8 @@ def voc_and_sbd(tmp_path):
         grey = 40 * len(list((voc / "JPEGImages").iterdir()))
         Image.new("RGB", (6, 4), (grey,) * 3).save(voc / "JPEGImages" / f"{image_id}.jpg")
         shown = {"v1": "aeroplane", "v2": "bicycle", "v3": "bird", "s1": "horse", "s2": "motorbike"}[image_id]
-        (voc / "Annotations" / f"{image_id}.xml").write_text(f"<a><object><name>{shown}</name></object></a>")
+        objects = f"<object><name>{shown}</name></object>"
+        (voc / "Annotations" / f"{image_id}.xml").write_text(f"<annotation>{objects}</annotation>")
     for value, image_id in enumerate(("v1", "v2", "v3"), start=1):
         (voc / "SegmentationClass" / f"{image_id}.png").write_bytes(png_bytes(np.full((4, 6), value)))
     for value, image_id in enumerate(("v1", "v2", "s1", "s2"), start=11):

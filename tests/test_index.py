@@ -391,6 +391,16 @@ def test_faulty_tables_of_labels(tmp_path, rows, message):
         from_csv(tmp_path / "labels.csv")
 
 
+def test_a_table_may_have_some_of_vocs_classes_alone_if_no_column_is_meant_for_another(tmp_path):
+    table = tmp_path / "image_labels.csv"
+    table.write_text("id,width,cat,dog\na,9,1,0\n")
+    assert voc.find_labels(tmp_path, table.name, voc.CLASSES, ["a"]) == {"a": ("cat",)}
+    for lines in ("id,cat,dogs\na,1,0\n", "id,label\na,cat\n", "id,width\na,9\n"):
+        table.write_text(lines)
+        with pytest.raises(WsssError, match="has no column"):
+            voc.find_labels(tmp_path, table.name, voc.CLASSES, ["a"])
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -16,7 +16,7 @@ from stages import TINY
 
 from wsss import cli
 from wsss.data.index import Dataset, Record
-from wsss.files import read_json
+from wsss.files import read_json, sha256
 from wsss.methods import build
 from wsss.plan.layers import Layer, overlay
 from wsss.plan.resolve import resolve
@@ -109,7 +109,8 @@ def by_hand(folder: Path, command: str) -> None:
         "measure": ["--stage=walk", "--images=measured", "--masks", "walk.zip"],
     }
     options = [str(folder / word) if "." in word else word for word in further.get(command, [])]
-    cli.main([command, *given(folder, command), *options, "--out", str(folder / "out")])
+    out = "out" if command == "train" else "out.npz"
+    cli.main([command, *given(folder, command), *options, "--out", str(folder / out)])
 
 
 def given(folder: Path, stage: str) -> list[str]:
@@ -340,6 +341,7 @@ def test_settings_of_another_stage(folder, command, capsys):
         ("train", {"train": {"batch_size": 0}}, "train.batch_size is 0: give a whole number"),
         ("train", {"train": {"flip": True}}, "train.flip is true: give a number from 0 to 1 (line "),
         ("train", {"train": {"select": "bset"}}, "train.select is 'bset': choose one of last, best (line "),
+        ("train", {"train": None}, "train is null: give a mapping with "),
         ("train", {"seed": 0.0}, "seed is 0.0: give a whole number of 0 or more (line "),
         ("measure", {"measure": {"fixed": 2}}, "measure.fixed is 2: give a number from 0 to 1 (line "),
     ],
@@ -348,6 +350,11 @@ def test_a_wrong_setting_is_refused_as_the_workflow_does(folder, command, change
     configure(folder, change)
     line = refused(capsys, lambda: by_hand(folder, command))
     assert line.startswith(f"wsss {command}: {folder / command}.yaml: {said}")
+
+
+def test_sections_of_other_stages_are_not_read(made, folder):
+    configure(folder, {"deeplab": {"model": None}, "walk": {"alpha": -1}})
+    assert sha256(run(folder, "crf", "crf.npz")) == sha256(made / "crf.npz")
 
 
 @pytest.mark.parametrize("key", ["dataset", "seed", "method", "backbone", "train", "cam"])

@@ -347,13 +347,17 @@ def checked(path: str, config: dict[str, Any]) -> Any:
     """Return the settings of a stage; refuse a wrong value and a section that is missing, as the workflow does."""
     from wsss.plan.layers import line_of
     from wsss.settings.check import check
+    from wsss.settings.sections import Sections
 
-    for finding in check(config):
-        raise WsssError(f"{path}: {finding} (line {line_of(path, finding.path)})")
     try:
         sections = stages.sections(config["stage"], config)
     except KeyError as error:  # a section that says which others are needed
         sections = list(error.args)
+    except (AttributeError, TypeError):  # a section is no mapping, which the check says
+        sections = list(config)
+    others = Sections.__annotations__.keys() - set(sections)  # those of other stages are not read
+    for finding in check({key: value for key, value in config.items() if key not in others}):
+        raise WsssError(f"{path}: {finding} (line {line_of(path, finding.path)})")
     for key in ("seed", "dataset", *sections):
         if key not in config:
             raise WsssError(f"{path}: '{key}' is missing; the config.yaml in the folder of a stage has it")

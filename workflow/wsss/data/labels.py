@@ -73,20 +73,20 @@ def _xml(path: Path) -> ElementTree.Element:
         raise WsssError(f"{path}: not valid XML ({error}); restore the file") from None
 
 
-def from_csv(path: Path, known: Sequence[str] = ()) -> tuple[list[str] | None, Labels]:
+def from_csv(path: Path, known: Sequence[str] = (), complete: bool = True) -> tuple[list[str] | None, Labels]:
     """Read a table with a column ``id`` and either one 0/1 column per class or a column ``labels``.
 
     Cells are separated by commas, semicolons or tabs, as the first line is. A name that beyond doubt means one of the
     classes ``known`` is replaced by it. With ``known``, columns that are no class are left out: those that have a name
-    which is usual for other things, or values other than 0 and 1.
+    which is usual for other things, or values other than 0 and 1. A table that need not be
+    ``complete`` may lack columns of classes ``known``, unless another column may be meant for one.
 
     Returns:
         The classes in order, and the labels. A column ``labels`` holds class names joined by ``;``, which have no
         order: the classes are then None.
 
     Raises:
-        WsssError: the file cannot be read, or is no such table, or a class ``known`` has no column; the line names the
-            file and its line.
+        WsssError: the file cannot be read, is no such table, or lacks a column; the line names the file and its line.
     """
     columns, rows = _table(path)
     used = [column for column in columns if column != "id" and not (known and _beside(column, rows, known))]
@@ -98,9 +98,11 @@ def from_csv(path: Path, known: Sequence[str] = ()) -> tuple[list[str] | None, L
     if "labels" in columns:
         return None, labels
     found = [classes.find(column, known) for column in used]
-    if lacking := [name for name in known if name not in found]:
-        others = [repr(column) for column in columns if column != "id" and classes.find(column, known) not in known]
-        foreign = f"{some(others)} is no class, and " if others else ""
+    others = [column for column in columns if column != "id" and classes.find(column, known) not in known]
+    meant = [column for column in others if classes.same(column) not in classes.NO_CLASS]
+    lacking = [name for name in known if name not in found]
+    if lacking and (complete or meant or not found):
+        foreign = f"{some(list(map(repr, others)))} is no class, and " if others else ""
         raise WsssError(
             f"{path}: {foreign}class '{lacking[0]}' has no column; rename one, add it, or write names into a column "
             "'labels'"

@@ -66,7 +66,8 @@ def find_labels(root: Path, source: str, classes: list[str], ids: list[str]) -> 
         return read.from_xml(path, ids, classes)
     if path.suffix == ".npy":
         return read.from_npy(path, classes)
-    columns, of_table = read.from_csv(path, classes)
+    of_voc = list(classes) == list(CLASSES)  # a table may have some of VOC's own classes alone
+    columns, of_table = read.from_csv(path, classes, complete=not of_voc)
     if foreign := [name for name in columns or read.names(of_table) if name not in classes]:
         raise WsssError(f"{path}: '{foreign[0]}' is no class; {advice(foreign[0], classes)}")
     return understood(path, of_table, Ids(ids, IMAGES), ids)
