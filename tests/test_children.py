@@ -41,6 +41,45 @@ def test_a_training_whose_loader_dies_ends_with_one_line(tmp_path, how, which):
     wait_for(lambda: not any(map(is_alive, loaders)), 10)
 
 
+LATE = """
+import os, signal, sys, time
+sys.path[:0] = {path!r}
+from torch.utils.data import DataLoader
+from wsss import children
+
+def signal_comes(frame, event, argument):
+    if event == "call" and frame.f_code.co_name == "__exit__" and frame.f_code.co_filename == children.__file__:
+        sys.settrace(None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # in all threads, which are started from here on
+with {blocks}:
+    batches = iter(DataLoader(range(100_000), num_workers=2))
+    next(batches)
+    time.sleep(4 * children.LOOK_EVERY)  # the loaders are known
+    children.LOOK_EVERY = 60  # nobody else asks how one ended
+    time.sleep(0.2)
+    loader = children.multiprocessing.active_children()[0].pid
+    os.kill(loader, signal.SIGKILL)
+    os.waitid(os.P_PID, loader, os.WEXITED | os.WNOWAIT)
+    sys.settrace(signal_comes)
+    raise ConnectionResetError("the loader was sending a tensor")
+"""
+
+
+@pytest.mark.parametrize(
+    ("disarmed", "said"), [(True, "ChildDied: a loader died (signal 9); try again"), (False, "RuntimeError")]
+)
+def test_the_signal_of_a_dead_loader_may_come_while_the_block_that_watches_it_ends(tmp_path, disarmed, said):
+    """PyTorch's handler raises then, at the first line of ``__exit__``; one block alone would have no say any more."""
+    blocks = 'children.Watched("a loader", "try again")' + ", children.Disarmed()" * disarmed
+    script = tmp_path / "late.py"
+    script.write_text(LATE.format(path=sys.path, blocks=blocks))
+    result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert said in result.stderr.splitlines()[-1]
+
+
 def test_loaders_end_with_a_training_that_is_killed(tmp_path):
     training = started(tmp_path)
     loaders = training.children()

@@ -61,6 +61,25 @@ def end_with(parent: int) -> None:
             os._exit(1)
 
 
+class Disarmed:
+    """End torch's handler of SIGCHLD with the block, inside of one that is :class:`Watched`.
+
+    When a loader dies, the handler raises wherever the main thread is. If that is in the ``__exit__`` of a block, the
+    block has no say any more; so one stands inside the other.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        _disarm()
+
+
+def _disarm() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 class Watched:
     """Watch the children of this process in a block, and end the block with one line when one of them dies.
 
@@ -87,8 +106,7 @@ class Watched:
         if error is None:
             self._over.set()
             return
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise once more, here
+        _disarm()
         how = self._death() if isinstance(error, WsssError) else self._death_within(SOON)
         self._kill()  # they leave signals to this process, which would wait for them on its way out
         self._over.set()

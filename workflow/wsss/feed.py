@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
-from wsss.children import Watched
+from wsss.children import Disarmed, Watched
 from wsss.errors import WsssError
 from wsss.loaders import result_or_error, start_loader, want_of_memory
 from wsss.pool import ahead
@@ -64,7 +64,7 @@ def fed(
         pin_memory=pin,
         multiprocessing_context="fork",  # ``job`` need not be pickled; CUDA is not touched there
     )
-    with Watched("a process that loads images", want_of_memory(loaders)):
+    with Watched("a process that loads images", want_of_memory(loaders)), Disarmed():
         for made in loader:
             if isinstance(made, WsssError):
                 raise made

@@ -29,7 +29,7 @@ from wsss.backbones.base import Backbone
 from wsss.backbones.models import save_model
 from wsss.backbones.weights import import_weights, load_whole
 from wsss.checkpoints import Checkpoints
-from wsss.children import Watched
+from wsss.children import Disarmed, Watched
 from wsss.errors import Stopped, WsssError
 from wsss.files import digest, write_json
 from wsss.loaders import want_of_memory
@@ -273,7 +273,7 @@ class _Steps:
         progress = bar(out=self.checkpoints.path.parent, unit="step", total=total, initial=start)
         watched = Watched("a process that loads images", want_of_memory(loaders))
         self.loop.model.train()
-        with progress as shown, watched:
+        with progress as shown, watched, Disarmed():
             for step, batch in enumerate(batches, start):
                 self._update(batch, step)
                 shown.update()
