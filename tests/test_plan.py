@@ -193,6 +193,11 @@ def test_a_data_set_has_the_last_word_on_a_run_but_for_the_command_line(make_pla
         ),
         (
             "stand_ins",
+            {"vgg16": {"name": "timm:convnext_tinny"}},
+            r"vgg16\.name is 'timm:convnext_tinny': give one of .*timm:<name>, vit:<name>, with a name that timm knows",
+        ),
+        (
+            "stand_ins",
             {"vgg16": {"name": "tiny", "dropout": "none"}},
             r"datasets\.shapes\.stand_ins\.vgg16\.dropout is 'none': give a number",
         ),

@@ -32,7 +32,7 @@ from wsss.run_shards import run_shards
 from wsss.run_training import run_training
 from wsss.segment.presets import presets, resolve
 from wsss.settings import methods
-from wsss.settings.base import FAMILIES, NETWORKS, Backbone, BackboneOptions
+from wsss.settings.base import FAMILIES, NETWORKS, Backbone, BackboneOptions, timm_networks
 from wsss.settings.check import check, run_of
 from wsss.settings.describe import keys_of
 from wsss.settings.schema import json_schema
@@ -421,6 +421,13 @@ def test_the_type_of_a_backbone_has_the_options_of_all_networks():
 
 def test_the_names_of_networks_that_settings_take_are_those_of_the_registry():
     assert {*NETWORKS, *FAMILIES} == set(BACKBONES)
+
+
+def test_the_networks_of_timm_are_known_without_importing_it():
+    import timm.models._registry as registry
+
+    assert timm_networks() == set(registry._model_entrypoints)
+    assert set(registry._deprecated_models) < timm_networks()
 
 
 def test_copies_of_recorded_settings_are_recorded():

@@ -3,7 +3,11 @@
 A description completes the sentence "give ..." in messages, and it is shown by editors.
 """
 
+import functools
+import importlib.util
+import re
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, with_config
@@ -45,6 +49,30 @@ def _hue(values: list[float]) -> list[float]:
     if values[-1] > 0.5:
         raise ValueError("more than half a turn")
     return values
+
+
+def _known_to_timm(name: str) -> str:
+    """Refuse a network that timm lacks, before the first training, or a DeepLab after days, does."""
+    family, _, variant = name.partition(":")
+    if variant and variant.partition(".")[0] not in timm_networks():
+        raise ValueError(f"no network of {family}")
+    return name
+
+
+@functools.cache
+def timm_networks() -> set[str]:
+    """Return the names of timm's networks without their tags, the outdated ones, too.
+
+    They are read from timm's files: importing timm takes seconds, and every job checks all settings.
+    """
+    spec = importlib.util.find_spec("timm")
+    assert spec is not None
+    assert spec.origin is not None
+    files = sorted(Path(spec.origin).parent.glob("models/*.py"))
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    now = re.findall(r"^@register_model\ndef (\w+)\(", text, flags=re.MULTILINE)
+    before = re.findall(r"""^    ['"](\w+)['"] *: *['"]""", text, flags=re.MULTILINE)
+    return {*now, *before}
 
 
 Ascending = AfterValidator(_ascending)
@@ -95,9 +123,10 @@ FAMILIES = ("timm", "vit")  # each of many networks, named <family>:<name>
 Network: TypeAlias = Annotated[
     str,
     rule(
-        f"one of {', '.join((*NETWORKS, *(f'{family}:<name>' for family in FAMILIES)))}",
+        f"one of {', '.join((*NETWORKS, *(f'{family}:<name>' for family in FAMILIES)))}, with a name that timm knows",
         pattern=f"^({'|'.join(NETWORKS)}|({'|'.join(FAMILIES)}):.+)$",
     ),
+    AfterValidator(_known_to_timm),
 ]
 File: TypeAlias = Annotated[str, rule("a file, run:<paper>/<run> or package:<name>", min_length=1)]
 
