@@ -23,6 +23,7 @@ CELLS = ",;\t"  # what separates the cells of tables
 OTHER_SEPARATORS = ",|"  # that tables of labels have where ";" is asked for
 OLDEST = 1000_000000  # an id of VOC's as a number: four digits of the year, and six
 INDEX = ("", "Unnamed: 0")  # names of the column that pandas writes unasked
+AS_VOC = "write it as VOC does: <annotation>, and each <object> in it"
 DECLARED = re.compile(rb"""(\xef\xbb\xbf)?<\?xml[^>]*?encoding\s*=\s*["'](?P<encoding>[^"']+)["'][^>]*\?>""")
 
 
@@ -41,18 +42,13 @@ def from_xml(folder: Path, ids: Iterable[str], known: Sequence[str] = ()) -> Lab
         if path.is_file():
             root = _xml(path)
             objects = root.findall("object")  # a part's name is one level deeper
-            if root.tag != "annotation" or (not objects and root.find(".//object") is not None):
-                raise WsssError(f"{path}: {_kind(root)}; write it as VOC does: <annotation>, and each <object> in it")
+            if root.tag != "annotation":
+                raise WsssError(f"{path}: its root is <{root.tag}>; {AS_VOC}")
+            if not objects and root.find(".//object") is not None:
+                raise WsssError(f"{path}: its objects are not in <annotation> itself; {AS_VOC}")
             found = {classes.find(classes.clean(item.findtext("name", "")), known) for item in objects}
             labels[image_id] = tuple(sorted(found))
     return labels
-
-
-def _kind(root: ElementTree.Element) -> str:
-    """Say in what an XML file differs from VOC's."""
-    if root.tag != "annotation":
-        return f"its root is <{root.tag}>"
-    return "its objects are not in <annotation> itself"
 
 
 def _xml(path: Path) -> ElementTree.Element:

@@ -79,10 +79,11 @@ class _Job:
         self.config = None if config is None else content.plain(config)
         self.place = Place.of(outputs[0])
         self.record = record_path(outputs[0])
-        _refuse_own_inputs(inputs, outputs)
+        files = list(dict.fromkeys(path for given in inputs for path in fingerprint(given)))
+        _refuse_own_inputs([*inputs, *files], outputs)
         self._refuse_record_of_another(outputs[0])
         self.ledger = ledger.ledger_path(self.record)
-        self.read = _Read(self.place, inputs)
+        self.read = _Read(self.place, files)
         self.stamps = code.stamps()
         self.code = code.state(command, self.config)
         self.basis = digest(json.dumps([self.read.entries, self.read.external, self.code["files"]], sort_keys=True))
@@ -188,22 +189,22 @@ class _Job:
 def _refuse_own_inputs(inputs: Iterable[str], outputs: Iterable[str]) -> None:
     """Refuse an output in the place of what the job reads."""
     made = {os.path.realpath(path) for path in outputs}
-    for path in (path for given in inputs for path in (given, *fingerprint(given))):
+    for path in inputs:
         if os.path.realpath(path) in made:
             raise WsssError(f"{path}: is read by this job, which would write over it; give --out another name")
 
 
 class _Read:
-    """The inputs of a job: their digests, and who made them."""
+    """The input files of a job: their digests, and who made them."""
 
-    def __init__(self, place: Place, inputs: Iterable[str]):
+    def __init__(self, place: Place, files: Iterable[str]):
         self.place = place
         self.entries: dict[str, content.Content] = {}
         self.external: dict[str, content.Content] = {}
         self.parents: dict[str, str] = {}
         self._stamps: dict[str, tuple[tuple[int, ...], str]] = {}
         self._records: dict[str, content.Content | None] = {}
-        for path in dict.fromkeys(path for given in inputs for path in fingerprint(given)):
+        for path in files:
             stamp, key = _stamp(path), place.key(path)
             found = entry(path) if key else _outside(path)
             self._stamps[path] = stamp, found["sha256"]
