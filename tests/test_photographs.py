@@ -57,7 +57,7 @@ def test_every_run_has_settings_on_photographs():
             train = config["train"]
             optimizer = train["optimizer"]
             budget = (train["steps"], train["batch_size"], optimizer["lr"], optimizer["momentum"])
-            # EADER's two networks take turns. AEFT's classifier learns more slowly, and its plain CAM has as many steps.
+            # EADER's two networks take turns. AEFT's classifier learns slowly, and its plain CAM has as many steps.
             twice = config["method"]["name"] in ("eader", "aeft") or (paper, name) == ("aeft", "gap")
             steps = 800 if twice else 400
             assert budget == (steps, 8, 0.005, 0.9), f"{paper}/{name}"  # also where a paper says otherwise of its run

@@ -62,10 +62,10 @@ def end_with(parent: int) -> None:
 
 
 class Disarmed:
-    """End torch's handler of SIGCHLD with the block, inside of one that is :class:`Watched`.
+    """Remove torch's handler of SIGCHLD at the end of a block that is nested in a :class:`Watched` one.
 
-    When a loader dies, the handler raises wherever the main thread is. If that is in the ``__exit__`` of a block, the
-    block has no say any more; so one stands inside the other.
+    When a loader dies, the handler raises wherever the main thread is. If that were in the ``__exit__`` of ``Watched``,
+    it could not turn the error into one line any more.
     """
 
     def __enter__(self) -> None:
@@ -125,7 +125,7 @@ class Watched:
             return
 
     def _death_within(self, seconds: float) -> str | None:
-        """Tell how a child died, or is about to: its connections are closed before it counts as dead."""
+        """Tell how a child died; wait for it, since its connections are closed before it counts as dead."""
         deadline = time.monotonic() + seconds
         while (how := self._death()) is None and self._seen and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -129,7 +129,7 @@ def _run_recorded(entry: Command, args: argparse.Namespace, outputs: list[str]) 
 
 
 def _prepare(entry: Command, output: str) -> None:
-    """Make the place of an output. Its record goes by the suffix of a file, so a file needs one."""
+    """Make the place of an output. A file needs a suffix; else its record would be named like that of a folder."""
     folder = any(argument.folder for argument in entry.arguments)
     prepare(output, folder)
     if not folder and not Path(output).suffix:

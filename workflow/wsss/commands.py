@@ -251,7 +251,7 @@ def _import_weights(args: Namespace) -> None:
 
 
 def _with_official_weights(args: Namespace) -> Any:
-    """Read the settings of a stage whose authors publish weights; the stage says of which kind."""
+    """Read the settings of a stage whose authors publish weights; the stage decides the kind of weight file."""
     config = read_yaml(args.config)
     known = [name for name in TRAINED if name != "deeplab"]
     if not isinstance(config, dict) or config.get("stage") not in known:

@@ -23,7 +23,8 @@ TAKEN: list[int] = []  # open locks, which last as long as this process
 def claim(wanted: int) -> None:
     """Take ``wanted`` free GPUs for this process and those that it starts; wait until so many are free.
 
-    Nothing happens if the switch is off or no GPU is wanted, nor if the machine has too few: ``devices`` reports that.
+    Nothing happens if ``WSSS_CLAIM_GPUS`` is not 1 or no GPU is wanted, nor if the machine has too few: ``devices``
+    reports that.
     """
     if os.environ.get(SWITCH) != "1" or not wanted or len(names := present()) < wanted:
         return

@@ -343,7 +343,7 @@ def _quoted(words: Iterable[str | None]) -> str:
 
 
 def default_images(name: str) -> str:
-    """Return the role of the images a stage is measured on, if a paper says none.
+    """Return the part of the images (``measured`` or ``val``) on which a stage is measured where a paper does not say.
 
     Pseudo labels are measured on images they are made for, a trained DeepLab on images it has not seen.
     """

@@ -244,7 +244,7 @@ class Scores(_Arrays):
 
 
 def _fault_of_scores(classes: np.ndarray, planes: np.ndarray) -> str | None:
-    """Say in what arrays differ from label values and their planes, as another program may have put them there."""
+    """Say what is wrong with arrays that should be label values and planes; another program may have written them."""
     if classes.dtype.kind not in "iu" or classes.ndim != 1:
         return "its classes are no list of whole numbers"
     if classes.min(initial=0) < 0:

@@ -81,7 +81,8 @@ class Result(NamedTuple):
 def companion(plan: Plan, dataset: str, spec: Raw) -> tuple[str, str | None]:
     """Find the data set that a cell or figure is about, and what is in the way, if something is.
 
-    It is ``dataset``, or the one beside it in the role that the cell or figure names.
+    It is ``dataset``, or its companion: another data set, which ``companions`` of ``dataset`` lists under the name that
+    the cell or figure gives.
     """
     role = spec.get("companion")
     if role is None:

@@ -103,7 +103,7 @@ def _files_of(start: frozenset[str], names: frozenset[str]) -> dict[str, str]:
 
 @functools.cache
 def _digest_with(*texts: str) -> str:
-    """Return the digest of a module's body with some entries of its registries: few differ between runs."""
+    """Return the digest of a module's body with some entries of its registries, once for all runs that share these."""
     return digest("\n".join(texts))
 
 

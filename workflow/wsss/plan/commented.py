@@ -91,7 +91,7 @@ class _Outline:
 def _lines(path: Path) -> list[_Line]:
     """List the lines of a YAML file that hold settings, in their order. A comment goes on in lines without a key.
 
-    Where a mapping takes what it does not say itself from another, its comment says from which.
+    Where a mapping takes its missing keys from another one (``<<: *anchor``), the comment names that one.
     """
     found: list[_Line] = []
     outline = _Outline()

@@ -136,7 +136,7 @@ def _merges(below: Any, above: Any) -> bool:
 
 @functools.cache
 def _composed(path: Path, _: int) -> yaml.Node | None:
-    """Read the nodes of a YAML file, once for each time at which it was changed."""
+    """Read the nodes of a YAML file. The second argument is its time of change, so an unchanged file is read once."""
     text = path.read_text(encoding="utf-8")
     return yaml.compose(text)
 

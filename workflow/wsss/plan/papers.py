@@ -63,7 +63,7 @@ def load(names: list[str], folder: str | Path) -> dict[str, Raw]:
 
 
 def _is_integer(_: Any, value: Any) -> bool:
-    """Tell whether a value is a whole number as YAML has it: 0.0 is none, since it would become a part of a path."""
+    """Tell whether a value is written as an integer. 0.0 is not: such numbers become parts of paths."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

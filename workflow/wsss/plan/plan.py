@@ -62,7 +62,7 @@ class Plan:
     # ---- settings
 
     def resolve(self, run: Run) -> Raw:
-        """Resolve all settings of a run. A reference to a run gives its paper and name, even one to this run itself."""
+        """Resolve all settings of a run, in which every reference to a run is written out with paper and name."""
         return self.runs.resolve(run)
 
     def departures(self, run: Run) -> list[str]:
@@ -99,7 +99,7 @@ class Plan:
         }
 
     def _seed_beside(self, other: Run, seed: int) -> int:
-        """Return the seed of the run that one refers to: its own, but all seeds start from one pretraining."""
+        """Return the seed with which a run reads another: the same, but for the pretraining the first for all."""
         return int(self.dataset(other.dataset)["seeds"][0]) if other.is_pretraining else seed
 
     def _sections_of(self, run: Run, stage: str) -> Raw:
@@ -268,7 +268,7 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def _section_key(self, run: Run, section: str) -> str:
-        """Write a section of a run's settings as a text; several stages of the run have it."""
+        """Write a section of a run's settings as a text, once for all stages of the run that have it."""
 
         def key(paper: str, name: str) -> str:
             other = run.beside(paper, name)
@@ -346,7 +346,7 @@ class Plan:
         return Run(dataset, paper, name), seed
 
     def _wanted_shards(self, dataset: str, part: str) -> int:
-        """Return the configured number of shards; fewer where they would hold fewer images than is configured."""
+        """Return the configured number of shards; fewer where each would hold fewer images than ``shard_images``."""
         most = int(self.config["shards"])
         least = self.config.get("shard_images")
         if most == 1 or not least:

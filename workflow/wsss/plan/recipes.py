@@ -189,7 +189,7 @@ def _result(
 
 
 def _attribute(head: str, word: str) -> str:
-    """Return the word beside a row, with its head where it is a mark or another short sign."""
+    """Return ``head: word`` for the word beside a row; the head of its column alone if the word is a check mark."""
     return head if word == "✓" else f"{head}: {word}"
 
 

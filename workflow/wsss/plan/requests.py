@@ -100,8 +100,8 @@ def minutes(
 ) -> int:
     """Return the minutes to ask for: those of the rule's row plus those for its images, times the attempt.
 
-    A training resumes from its checkpoint, so a retry asks for no more. On drawn data it asks at once
-    for twice its row.
+    For a training, the attempt does not count: it resumes from its checkpoint. On drawn data (``shapes``), a training
+    asks for twice its row from the first attempt on.
 
     Args:
         plan: the plan.
@@ -134,7 +134,7 @@ def is_small(plan: Plan, dataset: str) -> bool:
 
 
 def has_processes(stage: str, settings: Raw) -> bool:
-    """Tell whether a job works in several processes: always, or where its settings have a CRF beside the network."""
+    """Tell whether a job works in several processes. Some stages do if their settings have a CRF beside the network."""
     asked = STAGES[stage].processes
     if isinstance(asked, bool):
         return asked
@@ -152,7 +152,7 @@ def images(plan: Plan, dataset: str) -> int:
 
 @functools.cache
 def classes(plan: Plan, dataset: str) -> int:
-    """Count the classes of a data set; without an index, what its builder is known for."""
+    """Count the classes of a data set; without an index, those of its settings, or the usual number of its builder."""
     about = Path(plan.data(dataset), "dataset.json")
     if about.is_file():
         indexed = read_json(about)["classes"]

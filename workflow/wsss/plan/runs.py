@@ -106,7 +106,7 @@ class Runs:
 
     @functools.cache  # noqa: B019  runs live as long as the process
     def _starts(self, run: Run) -> list[Run]:
-        """List the runs whose classifiers the one of a run starts from."""
+        """List the runs from whose classifiers a run's own classifier starts."""
         found = []
 
         def note(paper: str, name: str) -> str:
@@ -121,7 +121,7 @@ class Runs:
 
     @functools.cache  # noqa: B019
     def resolve(self, run: Run) -> Raw:
-        """Resolve all settings of a run. A reference to a run gives its paper and name, even one to this run itself."""
+        """Resolve all settings of a run, in which every reference to a run is written out with paper and name."""
         spec = self.dataset(run.dataset)
         config = resolve(
             self._method(run),
@@ -137,7 +137,7 @@ class Runs:
     def departures(self, run: Run) -> list[str]:
         """List the settings that the data set's entry or the command line change in a run, as dotted keys.
 
-        Files of weights decide no comparison.
+        Settings that name files of weights are left out: they make no result incomparable.
         """
         theirs = dict(_leaves(self._published(run)))
         ours = dict(_leaves(self.resolve(run)))
@@ -240,7 +240,7 @@ class Runs:
 
 
 def _with_full_references(run: Run, config: Raw) -> Raw:
-    """Return the settings of a run. A reference to a run gives its paper and name, even one to this run itself."""
+    """Return the settings of a run with every reference to a run, even to itself, written out with paper and name."""
 
     def in_full(paper: str, name: str) -> str:
         other = run.beside(paper or run.paper, name or run.name)

@@ -26,7 +26,7 @@ def shards_there(home: Path, part: str) -> int:
 
 
 def _first_ones(home: Path, part: str) -> list[Path]:
-    """List the first shards of a part in a folder, those of the fewest shards first."""
+    """List every shard 0 of a part in a folder: one for each number of shards, the smallest number first."""
     beginning = home.glob(f"{part}-0-of-*")
     found = [path for path in beginning if path.suffix in ENDINGS]
     return sorted(found, key=lambda path: shards_of(path.stem))

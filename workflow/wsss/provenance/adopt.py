@@ -87,7 +87,7 @@ def _aged(chain: Chain) -> list[str]:
 
 
 def _unmade(chain: Chain, link: Link) -> list[str]:
-    """List what a job read and no job with a record made: settings, and logs that a page shows."""
+    """List the files that a job read, but that no recorded job made: settings, and logs that a page shows."""
     return [key for key in link.content["inputs"] if key not in chain.makers and key not in chain.links]
 
 

@@ -55,7 +55,7 @@ class Chain:
         broken: record -> why it cannot be used.
         digests: record -> SHA-256 of the file, also of broken ones.
         makers: file -> record of the job that made it.
-        readers: record -> records of the jobs that read what it is about, or should be about.
+        readers: record -> records of the jobs that read files which it lists, or should list, as outputs.
     """
 
     place: Place
@@ -209,5 +209,5 @@ def _names(folder: str) -> list[str]:
 
 
 def has_maker(key: str) -> bool:
-    """Tell whether some job has to have made a file: not settings, logs, and the markers of downloads."""
+    """Tell whether a file must have been made by a job. Settings, logs and the markers of downloads need not."""
     return not is_settings(key) and key.partition("/")[0] not in UNTRACED

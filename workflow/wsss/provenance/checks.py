@@ -229,7 +229,7 @@ def unmade(chain: Chain) -> Iterator[Finding]:
 
 
 def settings(chain: Chain) -> Iterator[Finding]:
-    """Yield settings beside a result that say something else than its record, though they are the file that it read."""
+    """Yield files of settings that differ from those in a job's record, though they are the files that the job read."""
     read: dict[str, object] = {}
     for link in chain.links.values():
         beside = f"{link.key.rpartition('/')[0]}/config.yaml"
@@ -294,7 +294,7 @@ def attempts(chain: Chain) -> Iterator[Finding]:
 def _mixed(ledger: bytes, basis: str) -> str | None:
     """Return the reason why the attempts that a result is made of do not belong together.
 
-    The last attempt counts, and each one before it that the next one went on from.
+    The last attempt counts. If it went on from an earlier one, this counts, too, and so on.
     """
     resumed = False
     for line in reversed(ledger.splitlines()):

@@ -1,9 +1,9 @@
 """The contents of a record: their form, their identity and their seal.
 
-``identity`` is the SHA-256 of what a job determines: command, settings, inputs, outputs, and the identities of the jobs
-that made the inputs. No time and no machine is part of it, so the same bytes made again have the same identity.
-``seal`` is the SHA-256 of the whole record. It finds every accident. It does not stop a forger, who can write a new
-seal; the digests of ``anchor`` do.
+``identity`` is the SHA-256 of what defines a job and its result: command, settings, inputs, outputs, and the identities
+of the jobs that made the inputs. No time and no machine is part of it, so the same bytes made again have the same
+identity. ``seal`` is the SHA-256 of the whole record. It finds every accident. It does not stop a forger, who can write
+a new seal; the digests of ``anchor`` do.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def identity(content: Content) -> str:
 
 
 def seal(content: Content) -> str:
-    """Return the digest of everything else that a record says."""
+    """Return the digest of all that a record says, apart from the seal itself."""
     return digest(text_of({key: value for key, value in content.items() if key != "seal"}))
 
 

@@ -36,7 +36,7 @@ class Lineage:
     """The chains of the numbers of many tables. A record that several share is read once.
 
     Args:
-        result: any result of their root.
+        result: any file in the folder of results that holds these tables.
     """
 
     def __init__(self, result: Path):

@@ -28,7 +28,7 @@ UNCLEAN = re.compile(r"[\\\x00-\x1f\x7f]")
 def root_of(path: str | Path) -> Path:
     """Return the root of the results that a file, or a folder of a job, belongs to.
 
-    A file outside the layout has its folder as root, and a folder itself.
+    Outside the layout, the root of a file is its folder, and the root of a folder is the folder itself.
     """
     path = Path(path)
     least = 1 if path.is_absolute() else 0

@@ -89,7 +89,7 @@ class _Job:
         self.basis = digest(json.dumps([self.read.entries, self.read.external, self.code["files"]], sort_keys=True))
 
     def _refuse_record_of_another(self, output: str) -> None:
-        """Refuse a file whose record would take the place of another file's: of one that differs in its suffix."""
+        """Refuse a file whose record would overwrite that of another file, whose name differs only in the suffix."""
         if self.record.parent == Path(output):
             return
         try:

@@ -182,7 +182,7 @@ def _counterpart(file: str, out: str, made: Path) -> Path:
 
 
 def _may_differ(link: Link, made: Path) -> str | None:
-    """Return words for a machine that need not make the recorded bytes; None for one that must."""
+    """Return the reason why a rerun may give other bytes than recorded; None if it must give the same."""
     here = machine(str(link.content["machine"].get("device")))
     record = record_path(made)
     try:
@@ -195,7 +195,7 @@ def _may_differ(link: Link, made: Path) -> str | None:
 
 
 def _closeness(link: Link, recorded: Path, made: Path) -> str | None:
-    """Return words for what is as close as another kind of machine allows; None for what is not."""
+    """Say how close a new file is to the recorded one, if close enough for another kind of machine; else None."""
     if link.command != "measure":
         return "other bytes" if link.command in STAGES and STAGES[link.command].network else None
     then, now = (json.loads(path.read_bytes())["points"] for path in (recorded, made))

@@ -71,7 +71,7 @@ def recompute(chain: Chain, wrong: set[str]) -> Recomputed:
 
 
 def _read(link: Link) -> set[str]:
-    """List the files that are read to calculate again: of metrics no scores and masks, of claims no figure."""
+    """List the files that a recalculation reads: for metrics not the scores and masks, for claims not the figure."""
     files = {*link.content["outputs"], *({} if link.command == "measure" else link.content["inputs"])}
     return {key for key in files if not key.rpartition("/")[2].startswith("figure.")}
 

@@ -217,7 +217,7 @@ def _classes(series: list[Series]) -> list[str]:
 
 
 def _set_apart(axis: Axes, classes: int) -> None:
-    """Give one of several rows the width of a full row, and its small names upright."""
+    """Make one of several rows as wide as a full row, and write its class names small and vertically."""
     axis.set_xlim(-0.5, classes - 0.5)
     axis.tick_params(axis="x", rotation=90, labelsize=SMALL)
 

@@ -137,7 +137,7 @@ def _wrapped(claim: JudgedClaim) -> list[str]:
 
 
 def _limits(claims: list[JudgedClaim]) -> tuple[float, float]:
-    """Return the ends of the axis: differences of up to ``MOST`` are inside, and so is most of every interval."""
+    """Return the ends of the axis: differences of up to ``MOST`` are inside; intervals may go on beyond it."""
     values = [0.0, LEAST, -LEAST]
     for claim in claims:
         for one in claim.comparisons:
@@ -247,7 +247,8 @@ class _Row:
 def _verdict(claim: JudgedClaim, limits: tuple[float, float]) -> str:
     """Write the verdict by mark and word, and in brackets what the marks do not show.
 
-    These are how many of several comparisons have it, unless the claim holds, and a difference beyond the axis.
+    In brackets stand the number of comparisons with this verdict (if there are several and the claim does not hold),
+    and a difference beyond the axis.
     """
     details = []
     alike = [one.verdict for one in claim.comparisons].count(claim.verdict)

@@ -105,7 +105,7 @@ class Judged:
     def room(self) -> float:
         """The distance from the interval to the nearer edge of what is claimed; negative if it reaches beyond.
 
-        One seed has no interval: there it is that of the difference.
+        One seed has no interval; then the distance is that of the difference itself.
         """
         if self.mean is None:
             return math.inf

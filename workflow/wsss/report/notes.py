@@ -240,7 +240,7 @@ def _quoted_columns(grid: Grid) -> list[str]:
 
 
 def _because(column: list[Cell]) -> str:
-    """Give the reasons of the cells with a reported value, and the further ones of the cells without."""
+    """Say why cells with a reported value have no verdict, then the other reasons, of cells without such a value."""
     reported = [cell for cell in column if cell.reported is not None]
     shown = _reasons(reported)
     further = [why for why in _reasons(column) if why not in shown]

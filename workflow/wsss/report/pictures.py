@@ -99,7 +99,7 @@ def _blocks(columns: int, images: int) -> int:
 
 
 def _lines(ids: list[str], blocks: int) -> list[list[str]]:
-    """Cut a list of images into lines of as many as there are blocks."""
+    """Cut a list of images into lines, each with one image per block."""
     starts = range(0, len(ids), blocks)
     return [ids[start : start + blocks] for start in starts]
 

@@ -36,7 +36,7 @@ MARKDOWN = str.maketrans({char: f"\\{char}" for char in "|*_"})
 
 
 def template(name: str) -> Template:
-    """Load a template of this package. HTML escapes what it prints; LaTeX and Markdown have filters for it."""
+    """Load a template of this package. Those of HTML escape what they print; the others have filters for that."""
     environment = Environment(
         loader=PackageLoader("wsss.report", "templates"),
         autoescape=name.endswith(".html.j2"),

@@ -52,7 +52,7 @@ def _hue(values: list[float]) -> list[float]:
 
 
 def _known_to_timm(name: str) -> str:
-    """Refuse a network that timm lacks, before the first training, or a DeepLab after days, does."""
+    """Refuse a network that timm lacks. Else the first training would, or a DeepLab after days."""
     family, _, variant = name.partition(":")
     if variant and variant.partition(".")[0] not in timm_networks():
         raise ValueError(f"no network of {family}")

@@ -46,7 +46,7 @@ def check(config: Mapping[str, Any]) -> list[Finding]:
 def run_of(*known: str | None, base: Any = Sections) -> Any:
     """Make the type of a run: all sections, where section ``method`` is that of one of the ``known`` methods.
 
-    With the ``base`` :class:`Settings` it is that of the settings of a stage, too.
+    With :class:`Settings` as ``base``, the type also fits the settings of a single stage.
     """
     sections = get_type_hints(base, include_extras=True)
     own = [methods.settings_of(name) for name in known if name]

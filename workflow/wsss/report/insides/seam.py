@@ -72,7 +72,7 @@ def outline_pair(truth: np.ndarray, size: tuple[int, int]) -> tuple[Cell, Cell] 
 
 
 def _pairs(grid: np.ndarray, dy: int, dx: int) -> list[tuple[Cell, Cell]]:
-    """List all pairs of neighbours at an offset of which one is on an object and one on the background."""
+    """List all pairs of cells (``dy``, ``dx``) apart of which one is on an object and the other on the background."""
     height, width = grid.shape
     first = grid[: height - dy, : width - dx]
     second = grid[dy:, dx:]
