@@ -25,7 +25,7 @@ def best(given: Given) -> Choice:
     """Choose the epoch whose class maps have the highest mIoU on the measured images.
 
     Raises:
-        WsssError: a measured image has no mask; the line names it.
+        WsssError: a measured image has no mask; the message names it.
     """
     settings, images = given.settings, given.dataset.part("measured", given.settings["dataset"]["splits"])
     if without := [record.id for record in images.records if record.mask is None]:

@@ -26,7 +26,7 @@ def resize(maps: Tensor, size: Sequence[int], align_corners: bool = False) -> Te
 
 
 class Backbone(nn.Module):
-    """A fully convolutional feature extractor.
+    """A feature extractor for images of any size, whose outputs are maps.
 
     ``channels`` and ``strides`` describe the taps ``conv2`` ... ``conv6``; ``input`` names the pixel convention it was
     made for: ``rgb`` (RGB / 255, ImageNet mean and standard deviation) or ``vgg_bgr`` (BGR minus mean, unscaled).

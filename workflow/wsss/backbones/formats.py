@@ -33,7 +33,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     carries. The wrapper prefix ``module.`` is removed; whatever is not a tensor is dropped.
 
     Raises:
-        WsssError: the file is absent, damaged or no weight file; the line names it.
+        WsssError: the file is absent, damaged or no weight file; the message names it.
     """
     path = located(path)
     try:

@@ -46,7 +46,7 @@ def _not_finite(state: Mapping[str, Tensor]) -> str | None:
 
 
 def is_plain(value: object) -> TypeGuard[Tensor]:
-    """Tell whether a part of a file is a tensor with a number at each place: not sparse, quantised or on no device."""
+    """Tell whether a part of a file is a tensor with a number at each place: neither sparse, quantised nor ``meta``."""
     if not isinstance(value, Tensor):
         return False
     return value.layout == torch.strided and not (value.is_quantized or value.is_meta)

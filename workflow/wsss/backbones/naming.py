@@ -2,8 +2,9 @@
 
 A weight file is official if the authors of a method, or of a network, published it.
 
-A method has ``backbone`` and, beside it, its heads under their official names. So ``backbone.conv1a.weight`` is
-``conv1a.weight`` in the files, and ``fc8.weight`` is ``fc8.weight``.
+A method has ``backbone`` and, beside it, its heads under their official names. So in most files
+``backbone.conv1a.weight`` is ``conv1a.weight``, and ``fc8.weight`` is ``fc8.weight``. Files of ACR, EADER and IRN have
+other prefixes: ``KINDS``.
 """
 
 from __future__ import annotations

@@ -105,8 +105,8 @@ def train_aug(sbd: Path, voc: Path, expected: int | None) -> list[str]:
 def augment(voc_root: str | Path, sbd_root: str | Path, out_dir: str | Path, expected: int | None = TRAIN_AUG) -> None:
     """Make a VOC 2012 folder with the list ``train_aug`` and the masks ``SegmentationClassAug``.
 
-    Images, annotations and VOC's own masks are linked, not copied. A mask is VOC's own where there is one. Otherwise it
-    is SBD's, which is coarser and ignores no border.
+    The folders of images, annotations and VOC's own masks are linked. A mask in ``SegmentationClassAug`` is a copy of
+    VOC's own where there is one. Otherwise it is SBD's, which is coarser and ignores no border.
 
     Args:
         voc_root: the VOC2012 folder, or one above it.

@@ -129,7 +129,7 @@ class Body:
         return (dx * bx + dy * by) / length, (dy * bx - dx * by) / length
 
     def badge_frame(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the coordinates u and v of each pixel, ``size×size``; they are 1 at the badge's rim."""
+        """Compute the coordinates u and v of each pixel, ``size×size``, in radii of the badge."""
         u, v = self._turned(size, *self.badge)
         scale = np.float32(BADGE_RADIUS * self.radius)
         return u / scale, v / scale

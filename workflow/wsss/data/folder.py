@@ -16,7 +16,7 @@ from wsss.errors import WsssError
 def build(config: Options, out_dir: Path) -> Dataset:
     """Index a folder of images.
 
-    Options; all paths are below ``root``:
+    Options; paths start from ``root``, but ``labels`` and ``lists`` may also lie elsewhere:
         root: the folder of the data set.
         images: folder; sub-folders are part of the ids, suffixes are not.
         labels: CSV with ``id`` and one 0/1 column per class, or ``id`` and ``labels`` joined by ";"; or a

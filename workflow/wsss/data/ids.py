@@ -56,7 +56,7 @@ class Found:
     suffixes: Collection[str] = SUFFIXES
 
     def absence(self, image_id: str, folder: Path, what: str = "listed image") -> str:
-        """Return the finding for a listed image, or another picture of its id, that is not there."""
+        """Return the finding for a listed image, or for its mask (``what``), that is not there."""
         if image_id in self.others:
             name = Path(self.others[image_id]).name
             suffixes = ", ".join(self.suffixes)
@@ -98,11 +98,11 @@ def _files(top: Path) -> Iterator[Path]:
 
 
 class Ids:
-    """The ids of a data set's images. Other spellings are found where they can mean one image alone.
+    """The ids of a data set's images. Other spellings are tried in a fixed order; the first that is an id counts.
 
     Args:
         known: the ids.
-        folder: the folder of the images, which a spelling may begin with.
+        folder: the name of the folder of the images; a spelling may have it, and what is above it, before the id.
     """
 
     def __init__(self, known: Collection[str], folder: str = ""):

@@ -93,7 +93,7 @@ class Dataset:
             raise WsssError(f"{path}: not an index of this project ({error}); run `wsss index` again") from None
 
     def save(self, folder: str | Path) -> None:
-        """Write ``index.csv`` and ``dataset.json``. A relative root, or one below ``folder``, stays relative."""
+        """Write ``index.csv`` and ``dataset.json``. A root that is relative, or below ``folder``, becomes relative to it."""
         folder = Path(folder)
         below = self.root.resolve().is_relative_to(folder.resolve())
         near = below or not self.root.is_absolute()
@@ -159,7 +159,7 @@ class Dataset:
         """Return the image-level labels, ``N×C`` float32 of 0 and 1, in the order of ``records``.
 
         Raises:
-            WsssError: a label is no class; the line names the image.
+            WsssError: a label is no class; the message names the image.
         """
         column = {name: c for c, name in enumerate(self.classes)}
         labels = np.zeros((len(self.records), len(self.classes)), np.float32)
@@ -197,7 +197,7 @@ class Dataset:
         """Read the images at the places ``chosen`` of ``records``, ``H×W×3`` uint8 RGB each.
 
         Raises:
-            WsssError: one cannot be read, or several differ in size; the line names it.
+            WsssError: one cannot be read, or several differ in size; the message names it.
         """
         pixels = [self.image(self.records[i].id) for i in chosen]
         self.check_sizes(chosen, pixels)
@@ -207,7 +207,7 @@ class Dataset:
         """Refuse arrays of images that have one size in the index, but not in their files.
 
         Raises:
-            WsssError: the index does not fit the images; the line names one.
+            WsssError: the index does not fit the images; the message names one.
         """
         for i, array in zip(chosen, arrays, strict=True):
             if array.shape != arrays[0].shape:

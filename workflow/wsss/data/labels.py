@@ -34,7 +34,7 @@ def from_xml(folder: Path, ids: Iterable[str], known: Sequence[str] = ()) -> Lab
     one of the classes ``known`` is replaced by it.
 
     Raises:
-        WsssError: a file is not valid XML, in an encoding that cannot be read, or no annotation of VOC's.
+        WsssError: a file is not valid XML, has an encoding that cannot be read, or is no annotation of VOC's.
     """
     labels = {}
     for image_id in ids:
@@ -82,7 +82,8 @@ def from_csv(path: Path, known: Sequence[str] = (), complete: bool = True) -> tu
         order: the classes are then None.
 
     Raises:
-        WsssError: the file cannot be read, is no such table, or lacks a column; the line names the file and its line.
+        WsssError: the file cannot be read, is no such table, or lacks a column. The message names the file and, if one
+            row is wrong, its line.
     """
     columns, rows = _table(path)
     used = [column for column in columns if column != "id" and not (known and _beside(column, rows, known))]
@@ -224,7 +225,8 @@ class _ArraysOnly(pickle.Unpickler):
 def from_npy(path: Path, known: Sequence[str]) -> Labels:
     """Read the labels in a ``cls_labels.npy``: a pickled dict from id to 0 or 1 per class.
 
-    Ids are strings (PSA: '2007_000032') or integers (IRN: 2007000032). Of objects, only arrays are unpickled.
+    Ids are strings (PSA: '2007_000032') or integers (IRN: 2007000032). Only containers, texts, numbers and arrays are
+    unpickled.
 
     Raises:
         WsssError: the file cannot be read, is no such table, or has another number of classes.

@@ -4,8 +4,8 @@ The values of a mask are the indices of a palette, or the grey levels of 8 bits.
 palette and keep its colours. So if the colours in use are VOC's colours of admitted values, but stand at other indices,
 the colours decide. Tools also give grey masks a palette. So if all colours of a palette are grey levels that are
 admitted values, and one of them is that of a class, they decide, too. No one chooses such dark levels to look at. A
-palette in which black stands for something beside a lighter first colour is refused: it may be such a tool's, or
-someone's choice.
+grey palette that uses black and has a lighter first colour is refused where the colours do not decide: nobody can tell
+whether a tool or a person made it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def values(mask: Image.Image, highest: int) -> np.ndarray:
 
     Args:
         mask: of mode ``P`` or ``L``.
-        highest: the highest value besides 255: the number of classes, or of objects.
+        highest: the highest value besides 255: the number of classes, or 254 in masks of objects.
     """
     indices = np.array(mask)
     table = _by_colour(mask, highest) if mask.mode == "P" else None
@@ -118,11 +118,12 @@ class Pair(NamedTuple):
 def compare(pairs: Iterable[Pair], classes: Sequence[str]) -> tuple[list[str], list[str]]:
     """Compare the classes that masks show with image-level labels.
 
-    A mask contradicts its image's labels if it shows none of them, or a class where there is no label. Small or
-    difficult objects have labels and no pixel in every data set, so a difference alone is no fault.
+    A mask contradicts its image's labels if it shows none of them, or if it shows a class and the image has no label.
+    Small or difficult objects have labels and no pixel in every data set, so a difference alone is no fault.
 
     Returns:
-        Findings: one, if more than half of the images are contradicted. And remarks: one, if any image differs.
+        Findings: one, if more than half of the images are contradicted. And remarks: one, if there is no finding and
+            any image differs.
     """
     images = list(pairs)
     differing, contradicted = [], []

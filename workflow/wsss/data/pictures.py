@@ -67,7 +67,7 @@ def decoded(data: bytes, path: Path) -> Image.Image:
     """Decode and turn a picture whose bytes are read.
 
     Raises:
-        WsssError: it cannot be decoded; the line names ``path``.
+        WsssError: it cannot be decoded; the message names ``path``.
     """
     try:
         picture = Image.open(io.BytesIO(data))

@@ -4,7 +4,7 @@ An image of the splits ``train`` and ``val`` shows up to 3 objects that partly h
 scene. The scene tends to go with the first class, as water goes with boats. Masks of classes and of objects ignore a
 border around every object, as VOC's do.
 
-An image of the split ``icons`` shows one object that fills most of it. It has a label and no mask. A classifier that
+An image of the split ``icons`` shows one large object. It has a label and no mask. A classifier that
 is trained on these images stands in for an ImageNet classifier, whose images mostly show one object, too.
 
 A share ``EMPTY`` of all images shows no object. Otherwise a classifier of few classes would learn one of them by the
@@ -78,7 +78,7 @@ def scene(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.n
 
 
 def icon(size: int, classes: list[str], rng: np.random.Generator) -> tuple[np.ndarray, set[int]]:
-    """Draw an image of one object that fills most of it, or of none.
+    """Draw an image of one large object, or of none.
 
     Returns:
         The image ``size×size×3`` uint8, and the indices of the classes it shows.
@@ -175,7 +175,7 @@ def build(config: Options, out_dir: Path) -> Dataset:
         size: pixels per side.
         classes: number of classes; 6.
         measured: how many of the training images are the split ``measured``; null for all of them.
-        icons: number of images of the split ``icons``, which show one object each and have no masks; 0.
+        icons: number of images of the split ``icons``, which show one object or none and have no masks; 0.
         icon_size: pixels per side of these.
     """
     settings = known(config, ("seed", "train", "val", "size"), {**OPTIONAL, "splits": None})

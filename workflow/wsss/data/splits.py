@@ -13,7 +13,7 @@ COPIES = 0.01  # the share of copies in val above which a data set is refused; p
 
 
 def shared(records: Sequence[Record], roles: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Look for images to learn from that are measured on as well.
+    """Look for images of val from which networks learn as well: those of the roles ``LEARNT``.
 
     Args:
         records: all images.

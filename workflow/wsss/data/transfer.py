@@ -67,7 +67,7 @@ def matches(path: Path, checksum: str) -> bool:
 
 
 def _persist(url: str, part: Path, size: int | None) -> None:
-    """Attempt the transfer until it is complete. Give up after ``ATTEMPTS`` in a row without a new byte."""
+    """Attempt the transfer until it is complete. Give up after ``ATTEMPTS``, the last one with new bytes included."""
     failures, furthest = 0, 0
     while True:
         try:
@@ -133,7 +133,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar file, compressed or not, into a folder.
 
     Raises:
-        WsssError: the archive is damaged, or a member would leave the folder; the line names it.
+        WsssError: the archive is damaged, or a member would leave the folder; the message names it.
     """
 
     def inside(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:

@@ -16,7 +16,7 @@ def without_mask(config: Options, split: str) -> list[str]:
     """List the images of a split that have no mask.
 
     Args:
-        config: settings of the index. Builders that paint their masks have one for every image.
+        config: settings of the index. For builders that paint their masks the list is empty.
         split: the name of a list.
 
     Returns:

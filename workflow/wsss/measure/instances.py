@@ -32,7 +32,7 @@ def true_instances(image_id: str, objects: np.ndarray, mask: np.ndarray) -> tupl
         Label values ``M`` uint8 and masks ``M×H×W`` bool.
 
     Raises:
-        WsssError: the masks differ in size, or an object has no pixel of a class; the line names the image.
+        WsssError: the masks differ in size, or an object has no pixel of a class; the message names the image.
     """
     if objects.shape != mask.shape:
         raise WsssError(f"image '{image_id}': its masks of objects and of classes differ in size; restore them")

@@ -40,8 +40,8 @@ def measure(given: Given, stage: str, images: str, out: str | Path) -> None:
         out: the JSON file to write.
 
     Raises:
-        WsssError: there is not one kind of shards; they are of another stage or of other images; an image has no
-            result, no ground truth or a result of another size. The line names the image or the file.
+        WsssError: there are no shards, or shards of several kinds; they are of another stage or of other images; an
+            image has no result, no ground truth or a result of another size. The line names the image or the file.
     """
     dataset, settings = given.images, given.settings["measure"]
     kinds = [paths for paths in (given.scores, given.masks, given.instances) if paths]

@@ -8,7 +8,8 @@ reconstructor fails.
 Symbol   Here                  |  Shapes: B batch, C foreground classes, D feature channels, H W image, h w cells.
 M(a)     max_norm(ReLU(a))     |  B C h w
 t, c_t   target, ``class_map`` |  B; B 1 H W    map of one present class per image, in [0, 1], at image size
-F, D     features, decoder     |  B D h w; upsampled B D H W -> B 3 H W, in the normalised image's units
+F, D     features, decoder     |  B D h w; upsampled B D H W -> B 3 H W, in the normalised image's units: R_full of all
+                                  features, R_t and R_nt of those of the rows below
 g        srf_mask              |  B 1 H W       stochastic random feeding (SRF): cells where features may be taken away
 u, v     hidden_maps           |  B 1 H W       u = c_t g, v = (1 - c_t) g
 e_t e_nt judged_maps           |  B 1 H W       where the classifier's reconstructions are judged
@@ -41,7 +42,7 @@ D13 the release scores maps on masks of the training images after every epoch, n
     inference takes the last of 100; we guess that the poster's values are of the best. The runs on the papers' data
     keep the best of every eighth epoch (``train.select``, ``select_every``); others keep the last.
 D14 AffinityNet has PSA's dropout (.3/.5) and frozen parts, as the file that the release ships for it; ACR's classifier
-    has other dropout, and nothing is frozen (``affinity.backbone``).
+    has other dropout, and nothing is frozen but the batch norms (``affinity.backbone``).
 D15 nothing is released of AffinityNet's walk over these maps. It has the values of AEFT, the only walk that the group
     released (alpha 19, one CRF iteration), and learns from the exponents of ACR's released CRF (6 and 24).        ours
 D16 an image without any class has c_t = 0. The classifier learns from its BCE alone, the reconstructor from BCE, R_full

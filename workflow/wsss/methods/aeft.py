@@ -143,7 +143,7 @@ def signed_logits(cam: Tensor, gpp: Tensor) -> Tensor:
 
 
 def foreground(cam: Tensor, labels: Tensor, size: Sequence[int]) -> Tensor:
-    """Take the largest normalised map of the present classes, ``B×1×H×W`` in [0, 1)."""
+    """Take the highest value at each pixel of the normalised present maps, ``B×1×H×W`` in [0, 1)."""
     most = int(labels.sum(1).max())  # images have few of the C classes: only that many maps are upsampled
     present, classes = labels.topk(max(most, 1))  # B K
     maps = cam.gather(1, classes[:, :, None, None].expand(-1, -1, *cam.shape[2:]))  # B K h w
@@ -298,7 +298,7 @@ class Aeft(Method):
         return self.terms(batch["image"], batch["labels"], sample_partner(batch["labels"]), progress.epoch)
 
     def terms(self, images: Tensor, labels: Tensor, partner: Tensor, epoch: int) -> dict[str, Tensor]:
-        """Compute all weighted losses of images ``B×3×H×W``, labels ``B×C`` and negatives ``B``, as in an epoch."""
+        """Compute all weighted losses of images ``B×3×H×W``, labels ``B×C`` and negatives ``B``, as of ``epoch``."""
         weights = self.settings["loss_weights"]
         triplet = epoch >= self.settings["triplet_from"] and (weights["attract"] or weights["repel"])
         if not triplet:  # nothing is learned from the others

@@ -57,7 +57,7 @@ class Method(nn.Module):
         return self
 
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Compute raw class maps ``B×C×h×w``, before ReLU and normalisation, of any resolution.
+        """Compute class maps ``B×C×h×w`` of any resolution, before normalisation, and mostly before the ReLU.
 
         ``images`` is ``B×3×H×W``, ``labels`` ``B×C``; maps of classes that are absent from ``labels`` are not used.
         """

@@ -8,8 +8,8 @@ Symbol    Here               |  Shapes: B batch, C foreground classes, D channel
 A         features           |  H W image, h w cells of the last feature map.
 a_ic      attention          |  P 1 H W    in [0, 1]; Grad-CAM or CAM of the pair
 M_ic      soft_mask          |  P 1 H W    sigmoid(omega (a - sigma))
-x~_ic     erased             |  P 3 H W    x (1 - M), the mean colour where erased
-p, q_ic   probabilities      |  B C of G(x); P C of F(x~)
+x~_ic     erase              |  P 3 H W    x (1 - M), the mean colour where erased
+p, q_ic                      |  B C of G(x); P C of F(x~); here logits
 L_loc     localizer_loss     |  BCE(p, y)
 L_am      localizer_loss     |  mean q_ic[c]: attention mining
 L_reg     localizer_loss     |  mean a_ic
@@ -32,7 +32,7 @@ D9  EADER inside PSA (slides, integrability) has no released code: ``method.head
     parameter groups and optimizer, and F at ``adversary.lr_scale`` times its rate, is our reading.
 D10 the release takes the classes of an image from its mask; no training here sees one, so they are the data set's
     image-level labels: for VOC those of the annotations, or of any file that the data set's ``labels`` names.
-D11 the release, alone of the five, also trains on the last, smaller batch of an epoch: ``train.drop_last``.
+D11 the release also trains on the last, smaller batch of an epoch: ``train.drop_last``.
 D12 an image without any class is in no pair and adds to L_loc alone; a batch of such images teaches F nothing.   ours
 """
 

@@ -7,7 +7,7 @@ head must tell which class that is. Its softmax sets classes against each other,
 Symbol   Here                |  Shapes: B batch, C foreground classes, D feature channels, h w = cells of conv6.
 F        features            |  B D h w
 w, w'    fc8, predictor      |  C D 1 1   heads; the first is that of the classifier it starts from
-z        logits              |  B C       GAP(w F)
+z                            |  B C       GAP(w F)
 M        soft_masks          |  B C h w   ReLU(w F), each map divided by its maximum
 f_c      class_features      |  B C D     GAP(M_c F)
 L_bce    BCE(z, y)

@@ -1,7 +1,7 @@
 """SEAM: Wang et al., CVPR 2020, arXiv:2004.04581. mIoU on VOC train: CAM 55.41, with CRF 56.83, with random walk 63.61.
 
 Paper   Symbol  Here                  |  Shapes: B batch, C foreground classes, K = C + 1 (channel 0 is background),
-Eq. 3   A       EquivariantTransform  |  D features, h w = stride 8, P = h w, H W = image, H' W' = transformed image.
+Eq. 3   A       EquivariantTransform  |  D features, h w = conv6's, P = h w, H W = image, H' W' = transformed image.
 Eq. 6   y       pixel_correlation     |  Views: _o original, _t transformed, compared in the frame of A(I):
 Eq. 7-8 L_cls   in seam_losses        |  cam_o = A(F(I)), cam_t = F(A(I)); revised_o, revised_t after PCM likewise.
 Eq. 9   L_ER    er_loss               |  Compared maps are max-normalised, absent classes 0.
@@ -137,7 +137,7 @@ def mean_of_resized(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def rvmin_loss(revised: Tensor, y: Tensor, keep: float) -> Tensor:
-    """Compute L_rvmin (D1): the mean of an image's strongest present map over its ``keep`` least active pixels."""
+    """Compute L_rvmin (D1): the mean over the ``keep`` least active pixels of the highest of the present maps."""
     v = (revised * y)[:, 1:].amax(1).flatten(1)  # B H*W
     return F.relu(v.topk(int(keep * v.shape[1]), dim=1, largest=False).values).mean()
 
@@ -288,7 +288,7 @@ class Seam(Method):
         return {"logits": pooled[:, 1:], **large}
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute raw CAM ``B×K×h×w`` and, with PCM, the revised CAM ``B×K×h×w``, at stride 8."""
+        """Compute raw CAM ``B×K×h×w`` and, with PCM, the revised CAM ``B×K×h×w``."""
         taps = self.backbone(images)
         cam = self.fc8(self.drop(taps["conv6"])).float()
         if not self.settings["pcm"]:
@@ -308,12 +308,12 @@ class Seam(Method):
         return keep_strongest(with_background(p))  # B K h w
 
     def features(self, images: Tensor, taps: dict[str, Tensor]) -> Tensor:
-        """Join image, conv4 and conv5 at stride 8 (3.3): ``B×195×h×w``; no gradient reaches the backbone."""
+        """Join image, conv4 and conv5 at conv6's size (3.3): ``B×195×h×w``; no gradient reaches the backbone."""
         size = taps["conv6"].shape[2:]
         low = [F.relu(conv(taps[tap].detach())) for conv, tap in ((self.f8_3, "conv4"), (self.f8_4, "conv5"))]
         return torch.cat([resize(maps, size, align_corners=True) for maps in (images, *low)], 1)
 
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Compute revised CAM at image size (the release upsamples it twice), or without PCM the CAM at stride 8."""
+        """Compute revised CAM at image size (the release upsamples it twice), or without PCM the CAM as it is."""
         cam, revised = self.maps(images)
         return cam[:, 1:] if revised is None else resize(revised[:, 1:], images.shape[2:], align_corners=True)

@@ -1,4 +1,4 @@
-"""From scores to pseudo masks: dense CRF, AffinityNet with its random walk, IRNet.
+"""From scores to pseudo masks: dense CRF, PAMR, AffinityNet with its random walk, IRNet.
 
 An image without any class is background: its scores have no plane, its CRF result is background with certainty.
 """

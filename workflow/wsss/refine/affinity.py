@@ -1,6 +1,6 @@
 """Stage ``affinity``: AffinityNet learns from the confident areas of CRF results (PSA, arXiv:1803.10464, 3.2).
 
-The network and its losses are in ``affinity_net``, its training samples in ``labels``.
+The network is in ``affinity_net``, its losses are in ``losses``, its training samples in ``labels``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stage ``irn_marks``: IRNet learns from confident foreground and background; pixels between them are ignored.
+"""Stage ``irn_marks``: mark the confident foreground and background that IRNet learns from; pixels between are ignored.
 
 IRNet: Ahn et al., CVPR 2019, arXiv:1904.05044; thresholds and CRF are those of irn@a2ece00, cam_to_ir_label.
 K classes of an image, H W its size.

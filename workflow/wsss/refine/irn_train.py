@@ -77,7 +77,7 @@ class IrnSamples:
         """Augment the ``index``-th image at random, together with its marks.
 
         Raises:
-            WsssError: the marks have another size; the line names the image.
+            WsssError: the marks have another size; the message names the image.
         """
         image_id = self.dataset.records[index].id
         image, label = self.dataset.image(image_id), self.marks.get(image_id)
@@ -94,7 +94,7 @@ def top_left(image: np.ndarray, crop: int, convention: str) -> Tensor:
 
 @torch.no_grad()
 def mean_displacement(net: irn_net.IRNet, images: Iterable[Tensor]) -> Tensor:
-    """Average the displacements over images (``3×H×W`` each, of one size) and cells, in evaluation mode: ``2``."""
+    """Average the displacements over images (``3×H×W``, of one size) and cells, in evaluation mode, to a vector."""
     net.eval()
     device = net.mean_shift.running_mean.device
     return torch.stack([net(image[None].to(device))[1].mean((0, 2, 3)) for image in images]).mean(0)
@@ -103,8 +103,8 @@ def mean_displacement(net: irn_net.IRNet, images: Iterable[Tensor]) -> Tensor:
 def irn_train(given: Given) -> Training:
     """Set up the training of IRNet on the marks of ``given.images``.
 
-    Nothing supervises the mean displacement of an image. After training, the mean over the measured images is stored
-    in the model, which subtracts it from then on. Official weights have one, too.
+    Nothing supervises the mean displacement of an image. After training, the mean over the images of the split
+    ``measured`` is stored in the model, which subtracts it from then on. Official weights have one, too.
 
     Raises:
         WsssError: an image is in no shard.

@@ -8,7 +8,7 @@ The walk is that of ``walk``. It is sparse, where the release squares dense matr
 
 Departures from the release jiwoon-ahn/irn@a2ece00:
 D1  scores at stride 4 are resampled from the stored full-size ones; the release resizes class maps to both sizes
-D2  float64 in the walk; its distance from the release is that of float32 from exact arithmetic
+D2  the walk is in float64; it differs from the release by the rounding of float32
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class AffinitySamples:
         """Augment the ``index``-th image at random, together with its scores, and label its cells.
 
         Raises:
-            WsssError: the scores have another size; the line names the image.
+            WsssError: the scores have another size; the message names the image.
         """
         image_id = self.dataset.records[index].id
         image = self.dataset.image(image_id)

@@ -10,7 +10,7 @@ steps cost 6 sqrt(t) products with D n entries, not ``log_steps`` products of n√
 real eigenvalues in [-1, 1], and its power is a short sum of Chebyshev polynomials (see :func:`walk_coefficients`).
 
 Departures from the releases (jiwoon-ahn/psa@9493e59, YudeWang/SEAM@3212261):
-D1  float64 in the walk; its distance from the releases is that of their float32 from exact arithmetic
+D1  the walk is in float64; it differs from the releases by the rounding of their float32
 D2  planes of absent classes, which stay zero, are left out; scores are the stored float16 ones
 D3  the radius shrinks on maps no larger than twice the radius, as in SEAM; PSA keeps it
 """

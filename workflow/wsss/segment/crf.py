@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Refine:
-    """A dense CRF as a function: an image ``H×W×3`` uint8 and its class probabilities ``K×H×W`` to a label map.
+    """A dense CRF as a function from a pair, image ``H×W×3`` uint8 and class probabilities ``K×H×W``, to a label map.
 
     The label map is ``H×W`` uint8.
     """

@@ -5,7 +5,7 @@ B batch, K classes with background, H W image size, h w size of the logits.
 | network        | head on conv6                                        | source                                       |
 | largefov_aeft  | two 3×3 of dilation 12                               | AEFT, Net_dl, networks/resnet38d.py          |
 | largefov_seam  | 3×3 of dilation 12, 1×1, both with batch norm; 1×1   | YudeWang's codebase, seamv1-pseudovoc        |
-| largefov_vgg16 | pools, 3×3 of dilation 12 (fc6), 1×1 (fc7), 1×1      | DeepLab-LargeFOV, arXiv:1412.7062            |
+| largefov_vgg16 | 1×1; if the backbone is no VGG16, fc6 and fc7 before | DeepLab-LargeFOV, arXiv:1412.7062            |
 | deeplab_v2     | sum of four 3×3 of dilation 6, 12, 18, 24            | arXiv:1606.00915; kazuto1011/deeplab-pytorch |
 | deeplab_v3plus | pyramid, then fusion with conv3 of stride 4          | arXiv:1802.02611; decoder of smp             |
 """
@@ -57,7 +57,7 @@ class Segmenter(nn.Module):
 
 
 class LargeFovAeft(Segmenter):
-    """AEFT's head. Layers have their official names, so that official weights load."""
+    """AEFT's head. Layers have their official names, by which a test compares it with AEFT's."""
 
     def __init__(self, backbone: Backbone, n: int):
         super().__init__(backbone)

@@ -39,13 +39,14 @@ def pass_logits(net: Segmenter, x: Tensor, size: tuple[int, int], settings: Pred
 
     Args:
         net: the network.
-        x: the input of the pass, ``B×3×h×w``.
+        x: the input of the pass, ``BV×3×h×w`` with V views of each image.
         size: height and width of the image.
         settings: the section ``predict``.
         loss: the section ``deeplab.loss``.
 
     Returns:
-        Logits ``B×K×H×W``.
+        Logits ``BV×K×H×W``.
+
     """
     inputs = [x]
     if settings["multi_scale"]:

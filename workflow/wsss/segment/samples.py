@@ -44,7 +44,7 @@ class SegmentationSamples:
         convention: the pixels that the backbone expects, ``rgb`` or ``vgg_bgr``.
 
     Raises:
-        WsssError: an image has no label map; the line names it.
+        WsssError: an image has no label map; the message names it.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class SegmentationSamples:
         """Augment the ``index``-th image at random, together with its label map.
 
         Raises:
-            WsssError: the label map has another size or an unknown class; the line names the image.
+            WsssError: the label map has another size or an unknown class; the message names the image.
         """
         image_id = self.dataset.records[index].id
         image = self.dataset.image(image_id)
