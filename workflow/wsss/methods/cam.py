@@ -18,7 +18,7 @@ D3  PSA takes sqrt(ReLU(M_c)) as maps of VGG16, but of no other network (``metho
 D4  PSA and its heirs have no bias in the head and put Dropout2d before it; IRN has no dropout, and starts its head as
     torch does, not as Xavier (``method.dropout`` 0, ``method.head_init`` torch).                          irn@a2ece00
 D5  IRN makes two kinds of maps: at stride 4 for the walk, and for labels with sides rounded up to multiples of 16. The
-    latter are cut to the image, so they are a little stretched (``cam.round_up`` 16). Here only they are stored, and the
+    latter are cut to the image, and so a little stretched (``cam.round_up`` 16). Here only they are stored, and the
     former are made of them. IRN also rounds training sizes in another way (``train.by_factor``).          irn@a2ece00
 """
 
