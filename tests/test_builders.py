@@ -118,7 +118,7 @@ def test_faults_of_a_folder(tmp_path):
     assert "has the same id 'b/1'" in text
     assert "listed image 'missing' is not there" in text
     assert "'a/2.x' has no mask" in text
-    assert "a/2.x: label 'rust' is no class (nor in 1 other images); correct it to one of " in text
+    assert "a/2.x: label 'rust' (also in 1 other images) is no class; correct it to one of " in text
     with pytest.raises(WsssError, match=r"pictures: no such folder"):
         build(settings | {"images": "pictures"}, tmp_path / "out")
 

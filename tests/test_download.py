@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
 import threading
 from contextlib import contextmanager
@@ -135,7 +137,7 @@ def test_a_stale_part_does_not_spoil_the_file(serve, tmp_path, stale):
 
 def test_wrong_bytes_are_not_kept(serve, tmp_path):
     server = serve(b"<html>please log in</html>")
-    with pytest.raises(WsssError, match=r"sent 26 bytes that do not match md5:.*use a mirror"):
+    with pytest.raises(WsssError, match=r"sent 26 bytes that do not match md5:.*WSSS_MIRROR"):
         transfer.download(server.url, tmp_path / "data.tar", md5(CONTENT))
     assert list(tmp_path.iterdir()) == []
 
@@ -236,6 +238,16 @@ def test_no_link_leads_out_of_the_folder(tmp_path):
     (tmp_path / "a.tar").write_bytes(tar_of({}, link=("link", "../secret")))
     with pytest.raises(WsssError, match="member 'link' is refused"):
         transfer.unpack(tmp_path / "a.tar", tmp_path / "out")
+
+
+def test_an_archive_that_finds_no_room_is_no_damaged_one(tmp_path):
+    """With a limit on the size of files, set in a process of its own."""
+    (tmp_path / "a.tgz").write_bytes(tar_of({"a.bin": bytes(100_000)}, "w:gz"))
+    code = "import sys; from wsss.data.transfer import unpack; unpack(sys.argv[1], sys.argv[2])"
+    command = ["prlimit", "--fsize=50000", sys.executable, "-c", code, str(tmp_path / "a.tgz"), str(tmp_path / "out")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert "a.tgz: cannot be unpacked" in result.stderr
+    assert result.stderr.rstrip().endswith("; make room on the disk and run it again")
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"no archive"])

@@ -252,6 +252,23 @@ def test_two_settings_in_the_wrong_order_are_refused(make_plan, over, message):
         make_plan(overrides=over).check("shapes")
 
 
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        (
+            {"preset": "occse", "train": {"scale": [0.5, 1.5], "long_side": [300, 400]}},
+            "scale is, too: set one to false",
+        ),
+        ({"preset": "seam", "train": {"long_side": [300, 400]}}, r"'deeplab\.train\.long_side' is given, and scale is"),
+        ({"preset": "seam", "train": {"long_side": [300, 400], "scale": False}}, "long_side' needs antialias"),
+        ({"train": {"weights": "deeplab.pth"}}, r"'deeplab\.train\.weights' is given, but authors publish no DeepLab"),
+    ],
+)
+def test_settings_that_deeplab_would_refuse_after_days_are_refused_before(make_plan, over, message):
+    with pytest.raises(WsssError, match=message):
+        make_plan(overrides={"deeplab": over}).check("shapes")
+
+
 def test_two_settings_may_be_equal(make_plan):
     make_plan(overrides={"affinity": {"low_alpha": 24}, "irn_marks": {"bg_threshold": 0.3}}).check("shapes")
 

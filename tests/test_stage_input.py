@@ -372,7 +372,7 @@ def test_weights_that_the_settings_name_are_inputs_of_the_command(folder, capsys
     configure(folder, {"backbone": {"weights": "tiny.pt"}})
     options = [*given(folder, "train"), "--out", str(folder / "out")]
     line = refused(capsys, lambda: cli.main(["train", *options]))
-    assert line == ("wsss train: --weights tiny.pt is missing: the settings name it, and the record of the job must")
+    assert line == ("wsss train: give --weights tiny.pt: the settings name this file, and the job's record has to, too")
     assert [path.name for path in (folder / "out").iterdir()] == ["attempts.jsonl"]
 
 
@@ -419,5 +419,5 @@ def test_masks_of_another_program_are_measured_in_a_zip_and_refused_in_a_folder(
 
     assert measured(tmp_path / "theirs.zip") == measured(shard)
     line = refused(capsys, lambda: measured(tmp_path / "theirs"))
-    cure = "pack the files in it into one zip, named by id, without folders"
+    cure = "give the zip files in it, or pack its PNGs, named <id>.png, into one zip without folders"
     assert line == f"wsss measure: --masks {tmp_path / 'theirs'}: is a folder; {cure}"

@@ -21,11 +21,17 @@ CONFIG = Argument("--config", "resolved settings of this stage (config.yaml in i
 DATA = Argument("--data", "folder of the data set's index", IN)
 FILE = Argument("--out", "file to write", OUT)
 FOLDER = Argument("--out", "folder to write", OUT, folder=True)
-PART = Argument("--part", "images to work on: measured, rest, val or test", default="measured", required=False)
+PART = Argument(
+    "--part",
+    "images to work on: train, measured (those compared with masks), rest (other training images), val or test",
+    default="measured",
+    required=False,
+)
 SHARD = Argument(
     "--shard", "i/n: the i-th of n equal parts of these images, counted from 0", default="0/1", required=False
 )
-DEVICE = Argument("--device", "auto, cpu, cuda, or cuda:<number of GPUs>", default="auto", required=False)
+DEVICE = Argument("--device", "auto, cpu or cuda", default="auto", required=False)
+DEVICES = Argument("--device", "auto, cpu, cuda, or cuda:<number of GPUs>", default="auto", required=False)
 WORKERS = Argument("--workers", "processes for work on the CPU", default="1", required=False)
 LOADERS = Argument("--loaders", "processes that load images for a network", default="0", required=False)
 BATCH = Argument(
@@ -42,8 +48,8 @@ CHECKPOINTS = Argument(
 SCORES = Argument("--scores", "shards of class scores to read", IN, many=True)
 MODEL = Argument("--model", "trained network to use (model.pt)", IN)
 WEIGHTS = Argument("--weights", "models and weight files that the settings name", IN, many=True, required=False)
-METRICS = Argument("--metrics", "metrics files it reads", IN, many=True, required=False)
-DRAWING = Argument("--drawing", "what it is made from (config.yaml in its folder)", IN)
+METRICS = Argument("--metrics", "metrics files that these settings name", IN, many=True, required=False)
+DRAWING = Argument("--drawing", "settings of the table or figure: the config.yaml in its folder", IN)
 
 
 # ---- data
@@ -79,7 +85,7 @@ def _index(args: Namespace) -> None:
 def _register_stage(name: str, stage: Stage) -> None:
     """Register a stage that trains, or works image by image, as a command."""
     if stage.trains:
-        options = [*_learns_from(stage), FOLDER, WEIGHTS, DEVICE, LOADERS, CHECKPOINTS, DETERMINISTIC, COMPILE]
+        options = [*_learns_from(stage), FOLDER, WEIGHTS, DEVICES, LOADERS, CHECKPOINTS, DETERMINISTIC, COMPILE]
         register(name, stage.help, lambda args: _run_training(name, args), CONFIG, DATA, *options)
         return
     reads = []
@@ -145,7 +151,7 @@ def _check_weights(name: str, settings: Any, given: list[str]) -> None:
     """Refuse a training whose settings name a weight file that its command line does not."""
     for path in stages.weights_read(name, settings):
         if path not in given and not path.startswith(INSTALLED):
-            raise WsssError(f"--weights {path} is missing: the settings name it, and the record of the job must")
+            raise WsssError(f"give --weights {path}: the settings name this file, and the job's record has to, too")
 
 
 for _name, _stage in STAGES.items():
@@ -184,7 +190,9 @@ def _measure(args: Namespace) -> None:
         raise WsssError(f"--stage {args.stage}: give its --{makes}, and no other shards")
     results = {makes: getattr(args, makes)}
     if folders := [path for path in results[makes] if Path(path).is_dir()]:
-        cure = "pack the files in it into one zip, named by id, without folders"
+        cure = "give the files in it (*.npz)"
+        if makes == "masks":
+            cure = "give the zip files in it, or pack its PNGs, named <id>.png, into one zip without folders"
         raise WsssError(f"--{makes} {folders[0]}: is a folder; {cure}")
     given = give(_settings(args, "measure"), args.data, args.images, **results)
     measure(given, args.stage, args.images, args.out)
@@ -278,7 +286,7 @@ def _judge(args: Namespace) -> None:
     write_claims(read_yaml(args.drawing), Path(args.out))
 
 
-@command("figure", DRAWING, Argument("--inputs", "files that it draws", IN, True, (), False), FOLDER)
+@command("figure", DRAWING, Argument("--inputs", "files that are drawn", IN, True, (), False), FOLDER)
 def _figure(args: Namespace) -> None:
     """Draw one figure as PDF, PNG and HTML."""
     from wsss.report.figures import draw_figure
@@ -290,7 +298,7 @@ def _figure(args: Namespace) -> None:
     "page",
     Argument("--config", "configuration of the workflow", IN),
     Argument("--dataset", "data set whose tables and figures it shows"),
-    Argument("--inputs", "records of what it shows", IN, True, (), False),
+    Argument("--inputs", "records of what the page shows", IN, True, (), False),
     FILE,
 )
 def _page(args: Namespace) -> None:

@@ -80,7 +80,7 @@ def _lacking(device: str, asked: int, visible: int) -> WsssError:
     given = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
     return WsssError(
         f"the job asked for {asked} GPU{'s'[: asked != 1]}, but {seen} on {node()} (CUDA_VISIBLE_DEVICES: {given}); "
-        "tell who runs it, or compute without GPU: snakemake --config device=cpu"
+        "tell the machine's administrator, or compute without GPU: snakemake --config device=cpu"
     )
 
 

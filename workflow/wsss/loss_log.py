@@ -17,6 +17,7 @@ from wsss.files import atomic
 if TYPE_CHECKING:
     from wsss.schedule import Progress
 
+CURE = "lower this training's optimizer.lr, or look at these images"
 SKIPPED = "skipped"  # in place of the terms of an update that was left out
 
 
@@ -51,7 +52,7 @@ class LossLog:
         about = f"step {progress.step}, {phase}: a loss is no number ({values}; images {', '.join(ids)})"
         print(f"{about}; left out, {self.skipped} of at most {self.may_skip}", file=sys.stderr)
         if self.skipped > self.may_skip:
-            raise WsssError(f"{about}, {self.skipped} times by now: lower train.optimizer.lr, or look at these images")
+            raise WsssError(f"{about}, {self.skipped} times by now: {CURE}")
         self._pending.append((progress, ids, phase, {SKIPPED: torch.tensor(1.0)}))
 
     def flush(self) -> dict[str, float]:
@@ -63,8 +64,7 @@ class LossLog:
                 number = float(value)
                 if not np.isfinite(number):
                     raise WsssError(
-                        f"loss '{term}' is {number} at step {progress.step}, images {', '.join(ids)}: "
-                        "lower train.optimizer.lr, or look at these images"
+                        f"loss '{term}' is {number} at step {progress.step}, images {', '.join(ids)}: {CURE}"
                     )
                 rows.append((progress.step, progress.epoch, phase, term, f"{number:.6g}"))
                 values.setdefault(term, []).append(number)

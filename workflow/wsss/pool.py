@@ -59,7 +59,8 @@ def mapped(job: Callable[[Item], Result], items: Iterable[Item], workers: int) -
     try:
         yield from in_order((_submit(pool, item) for item in items), QUEUED * workers - 1)
     except BrokenProcessPool:
-        raise WsssError(f"a process died, probably for want of memory; lower --workers from {workers}") from None
+        cure = f"give it more, or let fewer than {workers} processes work (--workers, snakemake --config workers=...)"
+        raise WsssError(f"a process died, probably for want of memory; {cure}") from None
     except BaseException:  # Ctrl-C, or an error: what they work on is of no use any more
         for process in list(pool._processes.values()):
             process.kill()

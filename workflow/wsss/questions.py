@@ -163,7 +163,7 @@ def _crate(args: Namespace) -> None:
 
 @command(
     "evidence",
-    Argument("claims", "data sets whose claims have been judged, or folders of judged claims", many=True),
+    Argument("claims", "data sets whose claims have been judged, or folders of judged claims; one or more", many=True),
     Argument("--out", "document to write the tables into", default="docs/evidence.md", required=False),
     CONFIGURATION,
 )
@@ -195,7 +195,7 @@ def _schema(args: Namespace) -> None:
 
 @command("recipes")
 def _recipes(args: Namespace) -> None:
-    """Print which release, settings and departures each row of the papers' tables follows (docs/recipes.md)."""
+    """Print which release and settings each row of the papers' tables follows, and its departures (docs/recipes.md)."""
     from wsss.plan.configuration import load_plan
     from wsss.plan.recipes import page
 

@@ -160,8 +160,8 @@ class _Shards:
         for path in map(str, paths):
             for name in self._open(path).namelist():
                 image_id = self._id_of(name)
-                if self._where.setdefault(image_id, path) != path:
-                    raise WsssError(f"{path}: image '{image_id}' is in another shard too; delete both and run again")
+                if (other := self._where.setdefault(image_id, path)) != path:
+                    raise WsssError(f"{path}: image '{image_id}' is in {other}, too; delete both and make them again")
 
     @staticmethod
     def _id_of(name: str) -> str:

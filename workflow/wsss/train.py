@@ -373,7 +373,7 @@ def adopt(task: Task, weights: str | Path, out_dir: Path) -> Path:
     """
     kind = getattr(task, "weights_kind", None)
     if kind is None:
-        raise WsssError(f"{weights}: no official format is known for this network; set train.weights to null")
+        raise WsssError(f"{weights}: authors publish no such network in a known format; set its train.weights to null")
     report = import_weights(weights, _module(task), kind)
     print(f"{weights}: official weights '{kind}' instead of a training; {report}", file=sys.stderr)
     LossLog(out_dir / "losses.csv", 0)  # the head alone: there are no losses

@@ -34,7 +34,7 @@ def save_model(network: nn.Module, path: Path) -> Path:
     if (name := _not_finite(state)) is not None:
         raise WsssError(
             f"{path}: not written, because '{name}' is not all finite numbers; train with a smaller learning rate "
-            "(train.optimizer.lr), or give other weights"
+            "(optimizer.lr of this training), or give other weights"
         )
     save_state(state, path)
     return path

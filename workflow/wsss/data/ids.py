@@ -34,7 +34,7 @@ def read_list(path: Path, known: Collection[str] = ()) -> list[str]:
     try:
         lines = [line.strip() for line in read_text(path).splitlines()]
     except OSError as error:
-        raise WsssError(f"{path}: cannot be read ({error.strerror}); set lists to files of ids") from None
+        raise WsssError(f"{path}: cannot be read ({error.strerror}); put a list there, or name another") from None
     lines = [line for line in lines if line]
     if lines and all(PRESENCE.match(line) and line not in known for line in lines):
         raise WsssError(

@@ -99,10 +99,10 @@ def from_csv(path: Path, known: Sequence[str] = (), complete: bool = True) -> tu
     meant = [column for column in others if classes.same(column) not in classes.NO_CLASS]
     lacking = [name for name in known if name not in found]
     if lacking and (complete or meant or not found):
-        foreign = f"{some(list(map(repr, others)))} is no class, and " if others else ""
+        foreign = f" (beside it: {some(list(map(repr, others)))})" if others else ""
         raise WsssError(
-            f"{path}: {foreign}class '{lacking[0]}' has no column; rename one, add it, or write names into a column "
-            "'labels'"
+            f"{path}: class '{lacking[0]}' has no column{foreign}; rename a column, add one, or write names into a "
+            "column 'labels'"
         )
     if odd := [name for name in found if not known and classes.same(name) in classes.NO_CLASS]:
         raise WsssError(f"{path}: column '{odd[0]}' looks like no class; remove it, or name the classes in 'classes'")

@@ -16,7 +16,7 @@ from requests.exceptions import ChunkedEncodingError
 from tqdm import tqdm
 
 from wsss.errors import WsssError
-from wsss.files import prepare
+from wsss.files import no_room, prepare
 
 ATTEMPTS = 6  # in a row without a new byte
 PAUSE = 1.0  # seconds before the second attempt; doubled before each further one
@@ -55,7 +55,8 @@ def download(url: str, path: Path, checksum: str, size: int | None = None) -> No
     if not matches(part, checksum):
         arrived = part.stat().st_size
         part.unlink()
-        raise WsssError(f"{url}: sent {arrived} bytes that do not match {checksum}; try again later or use a mirror")
+        cure = "try again later, or set WSSS_MIRROR to a mirror"
+        raise WsssError(f"{url}: sent {arrived} bytes that do not match {checksum}; {cure}")
     os.replace(part, path)
 
 
@@ -79,7 +80,7 @@ def _persist(url: str, part: Path, size: int | None) -> None:
             if failures == ATTEMPTS:
                 raise WsssError(
                     f"{url}: interrupted {ATTEMPTS} times in a row ({' '.join(str(error).split())[:120]}); "
-                    f"run the same command again to go on after {arrived} bytes, or use a mirror"
+                    f"run the same command again to go on after {arrived} bytes, or set WSSS_MIRROR to a mirror"
                 ) from None
             time.sleep(PAUSE * 2 ** (failures - 1))
 
@@ -119,7 +120,7 @@ def _extent(response: requests.Response, part: Path, have: int) -> tuple[int, in
         raise _Interrupted("the server's file has changed")
     if status >= 500 or status == 429:
         raise _Interrupted(f"the server answers {status}")
-    raise WsssError(f"{response.url}: the server answers {status} {response.reason}; give another URL or a mirror")
+    raise WsssError(f"{response.url}: the server answers {status} {response.reason}; set WSSS_MIRROR to a mirror")
 
 
 def _bar(part: Path, start: int, total: int | None) -> tqdm[Any]:
@@ -149,4 +150,5 @@ def unpack(archive: Path, folder: Path) -> None:
             tar.extractall(folder, filter=inside)
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise WsssError(f"{archive}: cannot be unpacked ({reason}); delete it and download it again") from None
+        cure = "make room on the disk and run it again" if no_room(error) else "delete it and download it again"
+        raise WsssError(f"{archive}: cannot be unpacked ({reason}); {cure}") from None

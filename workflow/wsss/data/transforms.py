@@ -263,9 +263,9 @@ class MaskedView:
 
     def __post_init__(self) -> None:
         if self.scale and self.long_side:
-            raise WsssError("scale and long_side are both given: set one of them to null")
+            raise WsssError("scale and long_side are both given: set one of them to false")
         if self.long_side and not self.antialias:
-            raise WsssError("antialias: without it sizes change by a factor: set scale, and long_side to null")
+            raise WsssError("antialias: without it sizes change by a factor: set scale, and long_side to false")
 
     def __call__(
         self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator

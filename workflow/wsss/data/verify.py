@@ -123,8 +123,8 @@ def _labels(entries: list[Entry], classes: Sequence[str]) -> list[str]:
         for name in sorted(set(entry.labels or ()) - set(classes)):
             unknown[name].append(entry.id)
     for name, ids in unknown.items():
-        more = f" (nor in {len(ids) - 1} other images)" if len(ids) > 1 else ""
-        findings.append(f"{ids[0]}: label '{name}' is no class{more}; {of_classes.advice(name, classes)}")
+        more = f" (also in {len(ids) - 1} other images)" if len(ids) > 1 else ""
+        findings.append(f"{ids[0]}: label '{name}'{more} is no class; {of_classes.advice(name, classes)}")
     return findings
 
 

@@ -36,7 +36,7 @@ def voc_folder(root: str | Path) -> Path:
     for below in FOLDERS:
         if (Path(root) / below / "JPEGImages").is_dir():
             return Path(root) / below
-    raise WsssError(f"{root}: has no JPEGImages, VOC2012 or VOCdevkit/VOC2012; set root to the VOC 2012 folder")
+    raise WsssError(f"{root}: has no JPEGImages, nor VOC2012 or VOCdevkit/VOC2012 with one; give VOC 2012's folder")
 
 
 def inside(root: Path, name: str | Path) -> Path:

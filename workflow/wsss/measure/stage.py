@@ -94,7 +94,7 @@ def _measure_masks(settings: Measure, dataset: Dataset, masks: Masks, out: str |
         predicted = values(picture, n - 1)
         _check_size(image_id, predicted.shape, truth.shape)
         if predicted.max() >= n:
-            raise WsssError(f"mask of image '{image_id}' has the value {predicted.max()}, but there are {n} classes")
+            raise WsssError(f"mask of image '{image_id}' has the value {predicted.max()}; classes are 1 to {n - 1}")
         total += count(predicted, truth, n)
     return {"points": {"argmax": _point(total, settings)}}
 

@@ -138,6 +138,7 @@ def resolve(
     for finding in check(config):
         raise blame(every, finding.path, finding.message)
     _refuse_wrong_order(config, every)
+    _refuse_impossible_deeplab(config, every)
     return config
 
 
@@ -151,6 +152,20 @@ def _refuse_wrong_order(config: Raw, layers: list[Layer]) -> None:
         layer, path = given[-1]
         names = f"{'.'.join(low)} ({lower}) is above {'.'.join(high)} ({higher})"
         raise layer.wrong(path, f"is {config[path[0]][path[1]]}: {names}; give the former the lower value")
+
+
+def _refuse_impossible_deeplab(config: Raw, layers: list[Layer]) -> None:
+    """Refuse settings of DeepLab's training that its job, after all others, would refuse."""
+    train = config["deeplab"]["train"]
+    faults = []
+    if train["weights"]:
+        faults.append(("weights", "is given, but authors publish no DeepLab in a known format; set it to null"))
+    if train["scale"] and train["long_side"]:
+        faults.append(("long_side", "is given, and scale is, too: set one to false; null is the preset's value"))
+    if train["long_side"] and not train["antialias"]:
+        faults.append(("long_side", "needs antialias: without it sizes change by scale; set this to false"))
+    for key, message in faults:
+        raise blame(layers, ("deeplab", "train", key), message)
 
 
 def _with_preset(config: Raw, layers: list[Layer]) -> Raw:
@@ -170,8 +185,10 @@ def _refuse_references(config: Raw, layers: list[Layer]) -> None:
             continue
         weights = stages.official_weights(name, config)
         if is_reference(weights):
-            message = "takes a file of official weights, not another run: to start from that, use train.start"
-            raise blame(layers, _path_of_weights(name), message)
+            path = _path_of_weights(name)
+            start = ".".join((*path[:-1], "start"))
+            message = f"takes a file of official weights, not another run: to start from that, use {start}"
+            raise blame(layers, path, message)
 
 
 def _path_of_weights(stage: str) -> tuple[str, ...]:

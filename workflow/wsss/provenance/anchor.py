@@ -48,7 +48,8 @@ def sign(found: Audit, key: str | Path) -> Path:
         WsssError: the audit has findings, other than of today's code and settings, or ssh-keygen refuses.
     """
     if wrong := [finding for finding in found.findings if not finding.today]:
-        raise WsssError(f"{found.target}: has {len(wrong)} findings; only what matches its records is signed")
+        number = f"has findings ({len(wrong)}), which `wsss audit` shows"
+        raise WsssError(f"{found.target}: {number}; only what matches its records is signed")
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "statement"
         text.write_text(statement(found), encoding="utf-8")

@@ -115,7 +115,7 @@ def _plan(target: str, configfile: str | None, dataset: str | None, cure: str = 
         from wsss.plan.configuration import load_plan
     except ImportError as error:
         raise WsssError(
-            f"{target}: {cure}; to read the configuration needs {error.name}, which is not installed"
+            f"{target}: {error.name} is not installed, and the configuration cannot be read without it; {cure}"
         ) from None
     plan = load_plan(configfile)
     return plan, dataset or plan.config["dataset"]

@@ -131,7 +131,7 @@ def _of_this_version(data: bytes) -> Content:
     if not isinstance(content, dict):
         raise Broken("holds no record")
     if content.get("version") != VERSION:
-        raise Broken(f"is no record of version {VERSION}; make the result again")
+        raise Broken(f"is no record of version {VERSION}")
     return content
 
 

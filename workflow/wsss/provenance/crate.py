@@ -59,7 +59,8 @@ def write_crate(found: Audit, out: Path, with_files: bool = False) -> Path:
         WsssError: the audit has findings, or the folder is in use or cannot be written.
     """
     if found.findings:
-        raise WsssError(f"{found.target}: has {len(found.findings)} findings; only what matches its records is packed")
+        number = f"has findings ({len(found.findings)}), which `wsss audit` shows"
+        raise WsssError(f"{found.target}: {number}; only what matches its records is packed")
     prepare(out, folder=True)
     if any(out.iterdir()):
         raise WsssError(f"{out}: is not empty; name a new folder")

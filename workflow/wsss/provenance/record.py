@@ -235,7 +235,7 @@ class _Read:
             try:
                 self._records[name] = content.parse_sealed(path.read_bytes()) if path.is_file() else None
             except content.Broken as error:
-                raise WsssError(f"{path}: {error}; delete it and make what it is about again") from None
+                raise WsssError(f"{path}: {error}; delete it, and make the result that it describes again") from None
         return self._records[name]
 
     def check_unchanged(self, command: str) -> None:

@@ -63,7 +63,7 @@ class IrnSamples:
         known = Masks(self.paths)
         for image_id in dataset.ids:
             if image_id not in known:
-                raise WsssError(f"no marks for image '{image_id}'; run irn_marks on all training images")
+                raise WsssError(f"no marks for image '{image_id}'; give --masks of irn_marks for all training images")
 
     @cached_property
     def marks(self) -> Masks:

@@ -114,7 +114,7 @@ class AffinitySamples:
         scores = Scores(self.paths)
         for key in (image_id + suffix for image_id in dataset.ids for suffix in self.keys):
             if key not in scores:
-                raise WsssError(f"no CRF result '{key}'; run the CRF on all training images with the present settings")
+                raise WsssError(f"no CRF result '{key}'; give --scores of all training images, made as set now")
 
     @cached_property
     def scores(self) -> Scores:
