@@ -375,10 +375,10 @@ def test_tables_as_programs_write_them(farm, tmp_path, lines):
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ("id,label|p,hen|q,goose", "labels.csv: 'label' is no class, and class 'hen' has no column"),
+        ("id,label|p,hen|q,goose", "labels.csv: class 'hen' has no column (columns of no class: 'label')"),
         ("id,hen|p,1|q,0", "labels.csv: class 'goose' has no column"),
-        ("id,hen,geese|p,1,0|q,0,0", "labels.csv: 'geese' is no class, and class 'goose' has no column"),
-        ("id,hen,geese|p,1,0|q,0,2", "labels.csv: 'geese' is no class, and class 'goose' has no column"),
+        ("id,hen,geese|p,1,0|q,0,0", "labels.csv: class 'goose' has no column (columns of no class: 'geese')"),
+        ("id,hen,geese|p,1,0|q,0,2", "labels.csv: class 'goose' has no column (columns of no class: 'geese')"),
     ],
 )
 def test_a_class_without_a_column_is_named(farm, tmp_path, lines, words):

@@ -99,7 +99,7 @@ def from_csv(path: Path, known: Sequence[str] = (), complete: bool = True) -> tu
     meant = [column for column in others if classes.same(column) not in classes.NO_CLASS]
     lacking = [name for name in known if name not in found]
     if lacking and (complete or meant or not found):
-        foreign = f" (beside it: {some(list(map(repr, others)))})" if others else ""
+        foreign = f" (columns of no class: {some(list(map(repr, others)))})" if others else ""
         raise WsssError(
             f"{path}: class '{lacking[0]}' has no column{foreign}; rename a column, add one, or write names into a "
             "column 'labels'"
