@@ -70,7 +70,7 @@ def test_a_csv_column_that_is_no_class_is_named_once(devkit, tmp_path, one_line)
     (tmp_path / "labels.csv").write_text("\n".join([header, *(f"{i}{',0' * 20}" for i in IDS)]))
     one_line(
         lambda: build(config(devkit, labels=str(tmp_path / "labels.csv")), tmp_path / "out"),
-        "class 'cat' has no column (columns of no class: 'kat')",
+        "labels.csv: class 'cat' has no column (columns of no class: 'kat')",
     )
 
 

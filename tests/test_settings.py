@@ -427,7 +427,6 @@ def test_the_networks_of_timm_are_known_without_importing_it():
     import timm.models._registry as registry
 
     assert timm_networks() == set(registry._model_entrypoints)
-    assert set(registry._deprecated_models) < timm_networks()
 
 
 def test_copies_of_recorded_settings_are_recorded():

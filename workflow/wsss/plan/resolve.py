@@ -156,16 +156,16 @@ def _refuse_wrong_order(config: Raw, layers: list[Layer]) -> None:
 
 def _refuse_impossible_deeplab(config: Raw, layers: list[Layer]) -> None:
     """Refuse settings of DeepLab's training that its job, after all others, would refuse."""
-    train = config["deeplab"]["train"]
-    faults = []
+    path, train = ("deeplab", "train"), config["deeplab"]["train"]
     if train["weights"]:
-        faults.append(("weights", "is given, but authors publish no DeepLab in a known format; set it to null"))
+        message = "is given, but authors publish no DeepLab in a known format; set it to null"
+        raise blame(layers, (*path, "weights"), message)
     if train["scale"] and train["long_side"]:
-        faults.append(("long_side", "is given, and scale is, too: set one to false; null is the preset's value"))
+        message = "is given, and scale is, too: set one to false; null is the preset's value"
+        raise blame(layers, (*path, "long_side"), message)
     if train["long_side"] and not train["antialias"]:
-        faults.append(("long_side", "needs antialias: without it sizes change by scale; set this to false"))
-    for key, message in faults:
-        raise blame(layers, ("deeplab", "train", key), message)
+        message = "needs antialias: without it sizes change by scale; set this to false"
+        raise blame(layers, (*path, "long_side"), message)
 
 
 def _with_preset(config: Raw, layers: list[Layer]) -> Raw:
