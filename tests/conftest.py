@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests that run the real workflow."""
+"""Fixtures that tests share, the real workflow among them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from farm import plant
 
 from wsss.errors import WsssError
 from wsss.plan import papers
@@ -112,6 +113,13 @@ def one_line():
         return message
 
     return check
+
+
+@pytest.fixture
+def farm(tmp_path) -> tuple[Path, dict]:
+    """The folder of a small data set, and the settings that index it."""
+    root = tmp_path / "farm"
+    return root, plant(root)
 
 
 @pytest.fixture
