@@ -15,8 +15,6 @@ import pytest
 import yaml
 from packaging.markers import Marker
 
-from wsss.plan.recipes import departures
-
 ROOT = Path(__file__).parent.parent
 
 
@@ -171,18 +169,6 @@ def test_the_documented_stages_are_the_rows():
     block = re.search(r"<!-- stages: .* -->\n(.*?)\n<!-- end of stages -->", page, re.S).group(1)
     said = subprocess.run([sys.executable, "-m", "wsss.cli", "stages"], capture_output=True, text=True, check=True)
     assert block == said.stdout.strip()
-
-
-def test_the_page_of_recipes_is_made_from_the_papers_and_the_departures():
-    """`wsss recipes` prints what stands in the page."""
-    said = subprocess.run([sys.executable, "-m", "wsss.cli", "recipes"], capture_output=True, text=True, check=True)
-    page = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
-    assert said.stdout == page, "run `wsss recipes > docs/recipes.md`"
-    for file in ("methods/acr.py", "methods/aeft.py", "refine/affinity_net.py", "segment/task.py"):
-        numbers = [int(number[1:]) for number, _ in departures(file)]
-        assert numbers == list(range(1, len(numbers) + 1)), file
-        assert all(f"* **{number}** {text}" in page for number, text in departures(file))
-    assert "| `affinity.dropout_until` | `1600` | D12: step from which dropout is off; train_aff.py" in page
 
 
 def test_the_editors_schema_is_the_types():

@@ -10,7 +10,7 @@ M_c      class_maps            |  B C h w   M_c = sum_k w_k^c F_k               
 y^c      logits                |  B C       y^c = sum_k w_k^c GAP(F_k) = GAP(M_c)                                Zhou, 2
 a_k^c    grad_cam_weights      |  B D       mean over cells of g = dy^c / dF_k       Grad-CAM, arXiv:1610.02391, Eq. (1)
          grad_cam_pp_weights   |  B D       sum over cells of alpha ReLU(g)              Grad-CAM++, arXiv:1710.11063, 3
-Departures
+Choices where papers and releases differ, or say nothing
 D1  Grad-CAM and Grad-CAM++ are taken at the tap ``cam.tap``. At conv6, before GAP and a linear head, each cell has
     g = w_k^c / (h w), and Grad-CAM is CAM / (h w). SEAM's Table 2 (46.53, 47.37 against CAM's 47.43) names no layer.
 D2  Grad-CAM++ differentiates exp(y^c); the factor exp(y^c) is the same for all k and is left to the normalisation.

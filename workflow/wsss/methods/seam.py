@@ -19,8 +19,8 @@ D5  L_ER and L_ECR compare maps normalised to [0, 1] per class, of the present c
 D7  SGD has momentum 0.0005, the weight decay handed over at the wrong place            -> train.optimizer.momentum 0.9
 Where the text leaves a choice, and this is the release's (D9: ours)
 D6  1 - max (Eq. 11) is the background of the original CAM, in PCM and in the target of L_ECR; the revised map keeps the
-    background that PCM made of it           -> method.as_paper: [D6] reads Eq. 11 as the background of both. In PCM an
-    absent class competes for the strongest of a cell. Channel 0 of the CAM head itself is never used
+    background that PCM made of it           -> method.as_paper: [D6] reads Eq. 11 as the background of both. In PCM
+    absent classes, too, compete to be the strongest of a cell. Channel 0 of the CAM head itself is never used
 D8  the features of "stage 3 and stage 4" are the activated inputs of b5 and b6 (taps conv4, conv5)
 D9  the release only rescales; flip, rotation and translation (Table 3) are ours: drawn per image, translation by 15
     pixels in a random direction per axis, zeros from outside

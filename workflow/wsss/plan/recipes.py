@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import json
 import re
 from collections import defaultdict
@@ -35,10 +36,13 @@ INTRODUCTION = """\
 # Recipes: what each row of the tables follows
 
 Made by `wsss recipes` from the paper files, the settings with their sources, and the numbered departures; a test holds
-it to them. The settings are those of VOC 2012 at full size, but for the epoch that is kept, the files of weights, and
-what other data sets change: these are in `config.yaml`. A release is named by its commit, the source of a setting by
-its file. A setting without source is what the releases have in common (Refinement, below), or the project's own. The
-last word of a departure may be its source: a file, a commit, `release`, or `ours` where the release says nothing.
+it to them. The settings are those of VOC 2012 at full size. Which epoch is kept, the files of weights, and what other
+data sets change are in `config.yaml`. A release is named by its commit, the source of a setting by its file. A setting
+without source is what the releases have in common (Refinement, below), or the project's own.
+
+A departure is a numbered difference: of a release from its paper, or of this project from the release; the line above
+each list says which. Its last word may be its source: a file, a commit, `release`, or `ours` where the release says
+nothing. Behind an arrow stands the setting that follows the paper instead.
 """
 
 
@@ -183,9 +187,9 @@ def _result(
         stage: the stage that makes the result.
         images: the roles of images on which it is shown.
     """
-    chain, numbered = _chain(run, paper, stage)
+    chain, departing = _chain(run, paper, stage)
     roles = ", ".join(images)
-    return f"| {label} | `{run}` | {stage} ({roles}) | {chain} | {numbered} |"
+    return f"| {label} | `{run}` | {stage} ({roles}) | {chain} | {departing} |"
 
 
 def _attribute(head: str, word: str) -> str:
@@ -206,8 +210,8 @@ def _chain(run: str, paper: str, stage: str) -> tuple[str, str]:
     if "deeplab" in chain:
         at = chain.index("deeplab")
         words[at] = f"deeplab (preset `{_preset(said, method)}`)"
-    numbered = [f"`{file}` {_range(file)}" for file in _files_behind(chain, method)]
-    return " → ".join(words), ", ".join(numbered) or "-"
+    departing = [f"`{file}` {_range(file)}" for file in _files_behind(chain, method)]
+    return " → ".join(words), ", ".join(departing) or "-"
 
 
 def _preset(said: Raw, method: str) -> str:
@@ -222,7 +226,7 @@ def _files_behind(chain: list[str], method: str) -> Iterator[str]:
     modules = {**BEHIND, "train": f"methods/{method}.py"}
     for stage in chain:
         file = modules.get(stage)
-        if file and departures(file):
+        if file and numbered(file):
             yield file
 
 
@@ -235,12 +239,9 @@ def _below(stage: str, config: Raw) -> Iterator[str]:
 
 def _range(file: str) -> str:
     """Name the departures of a module by the first and the last: ``D1 to D9``."""
-    numbered = departures(file)
-    first, _ = numbered[0]
-    last, _ = numbered[-1]
-    if first == last:
-        return first
-    return f"{first} to {last}"
+    numbers = [number for number, _ in numbered(file)]
+    first, last = numbers[0], numbers[-1]
+    return f"D{first}" if first == last else f"D{first} to D{last}"
 
 
 # ---- settings and departures
@@ -281,33 +282,41 @@ def _networks() -> Iterator[str]:
     yield from _listed(BEHIND["deeplab"])
 
 
+def numbered(file: str) -> list[tuple[int, str]]:
+    """List (number, text) of the departures in the docstring of a module of the package, the first one first."""
+    return sorted(departure for _, listed in departures(file) for departure in listed)
+
+
 @functools.cache
-def departures(file: str) -> list[tuple[str, str]]:
-    """List (number, text) of the departures in the docstring of a module of the package."""
+def departures(file: str) -> list[tuple[str, list[tuple[int, str]]]]:
+    """List the departures in the docstring of a module of the package: (what departs from what, [(number, text)])."""
     path = PACKAGE / file
     module = ast.parse(path.read_text(encoding="utf-8"))
-    text = ast.get_docstring(module) or ""
-    said: dict[int, str] = {}
-    number = None
-    for line in text.splitlines():
-        if match := DEPARTURE.match(line):
-            number = int(match[1])
-            said[number] = match[2]
-        elif number is not None and line.startswith("    "):
-            said[number] += f" {line.strip()}"
-        else:
-            number = None
-    found = []
-    for number in sorted(said):
-        on_one_line = re.sub(r"\s+", " ", said[number])
-        found.append((f"D{number}", on_one_line))
-    return found
+    lines = (ast.get_docstring(module) or "").splitlines()
+    groups: list[tuple[str, list[tuple[int, str]]]] = []
+    inside = False  # a list of departures
+    for before, line in itertools.pairwise(["", *lines]):
+        match = DEPARTURE.match(line)
+        inside = bool(match) or (inside and line.startswith("    "))
+        if match and not (groups and groups[-1][1] and _follows(before)):
+            groups.append((before.rstrip(":"), []))
+        if match:
+            groups[-1][1].append((int(match[1]), match[2]))
+        elif inside:
+            number, text = groups[-1][1].pop()
+            groups[-1][1].append((number, f"{text} {line}"))
+    return [(title, [(number, re.sub(r"\s+", " ", text)) for number, text in listed]) for title, listed in groups]
+
+
+def _follows(line: str) -> bool:
+    """Tell whether a departure below this line belongs to the same list as the one that the line is of."""
+    return bool(DEPARTURE.match(line)) or line.startswith("    ")
 
 
 def _listed(file: str) -> list[str]:
-    """List the departures of a module."""
-    lines = [f"* **{number}** {said}" for number, said in departures(file)]
-    if not lines:
-        return []
-    title = f"Departures (`workflow/wsss/{file}`):"
-    return [title, "", *lines, ""]
+    """List the departures of a module, each kind below what the module calls it."""
+    lines = []
+    for title, listed in departures(file):
+        items = [f"* **D{number}** {text}" for number, text in listed]
+        lines += [f"{title}:", "", *items, ""]
+    return [f"Numbered in `workflow/wsss/{file}`.", "", *lines] if lines else []

@@ -9,7 +9,8 @@ Departures of this file from the release:
 D3  images larger than the training crop are padded to the network's stride; the release cuts them to 512 pixels
 D4  other backbones: taps finer than stride 4 are max-pooled to it, coarser ones upsampled by their own factor
 D5  the mean displacement (D1) is that of all images of the split ``measured``; the release drops the last, incomplete
-batch D6  crops of less than 21 cells (84 pixels) take a smaller radius, so that they hold pairs at all
+    batch
+D6  crops of less than 21 cells (84 pixels) take a smaller radius, so that they hold pairs at all
 """
 
 from __future__ import annotations
