@@ -41,7 +41,7 @@ def _options(argument: Argument) -> dict[str, Any]:
     default = f" (default: {argument.default})" if isinstance(argument.default, str) else ""
     options: dict[str, Any] = {"help": argument.help + default}
     if argument.many:
-        options["nargs"] = "*"
+        options["nargs"] = "*" if argument.flag.startswith("-") or not argument.required else "+"
     if argument.switch:
         options["action"] = "store_true"
     elif argument.flag.startswith("-"):

@@ -49,7 +49,9 @@ SCORES = Argument("--scores", "shards of class scores to read", IN, many=True)
 MODEL = Argument("--model", "trained network to use (model.pt)", IN)
 WEIGHTS = Argument("--weights", "models and weight files that the settings name", IN, many=True, required=False)
 METRICS = Argument("--metrics", "metrics files that these settings name", IN, many=True, required=False)
-DRAWING = Argument("--drawing", "settings of the table or figure: the config.yaml in its folder", IN)
+DRAWING = Argument(
+    "--drawing", "settings of the drawing: the config.yaml in the folder of the table, figure or claims", IN
+)
 
 
 # ---- data

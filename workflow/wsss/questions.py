@@ -45,6 +45,7 @@ def _targets(args: Namespace) -> None:
         "names",
         "names of tables, figures, claims or papers, such as seam_table2; none: what is made by default",
         many=True,
+        required=False,
     ),
     CONFIGURATION,
     DATASET,
@@ -94,7 +95,7 @@ def _optional(flag: str, text: str) -> Argument:
     _optional("--images", "folder of the images, if it is not where the index says"),
     _optional("--signers", "file of allowed signers (as ssh-keygen takes it), by which the signature is checked"),
     _switch("--mend", "set aside what does not match, so that the next run makes it again"),
-    _switch("--full", "print every record and every consequence"),
+    _switch("--full", "print every record, and every result that a finding affects"),
     _switch("--json", "print JSON"),
     CONFIGURATION,
     DATASET,
@@ -129,7 +130,12 @@ def _sign(args: Namespace) -> None:
     sys.exit(run_sign(args.target, args.key))
 
 
-@command("adopt", Argument("targets", "results to verify; none: all that are there", many=True), CONFIGURATION, DATASET)
+@command(
+    "adopt",
+    Argument("targets", "results to verify; none: all that are there", many=True, required=False),
+    CONFIGURATION,
+    DATASET,
+)
 def _adopt(args: Namespace) -> None:
     """Verify results that were copied from elsewhere, so that they are not computed again."""
     from wsss.provenance.commands import run_adopt
@@ -152,7 +158,7 @@ def _diff(args: Namespace) -> None:
     _switch("--with-files", "put in the files themselves, too, not only their description"),
 )
 def _crate(args: Namespace) -> None:
-    """Write a result and all below it as a research object crate (RO-Crate 1.1)."""
+    """Write a result and everything it rests on as a research object crate (RO-Crate 1.1)."""
     from wsss.provenance.commands import run_crate
 
     sys.exit(run_crate(args.target, args.out, args.with_files))
@@ -163,7 +169,7 @@ def _crate(args: Namespace) -> None:
 
 @command(
     "evidence",
-    Argument("claims", "data sets whose claims have been judged, or folders of judged claims; one or more", many=True),
+    Argument("claims", "data sets whose claims have been judged, or folders of judged claims", many=True),
     Argument("--out", "document to write the tables into", default="docs/evidence.md", required=False),
     CONFIGURATION,
 )
@@ -174,8 +180,6 @@ def _evidence(args: Namespace) -> None:
 
     results = load_plan(args.configfile).results
     folders = [Path(name) if "/" in name else results / name / "claims" / "claims" for name in args.claims]
-    if not folders:
-        raise WsssError("name data sets, or folders of judged claims, such as results/shapes/claims/claims")
     write_evidence(folders, args.out)
 
 

@@ -44,7 +44,7 @@ def run_audit(
         configfile, dataset: where a word is looked up, if not in the project's own configuration. The settings of what
             is found there, or of any target with a ``configfile``, are compared with those of today.
         cold: read every file, whatever an earlier audit has found.
-        full: print every record and every consequence.
+        full: print every record, and every result that a finding affects.
         as_data: print JSON.
         number: print the chain of one cell, ``ROW,COLUMN``.
         expect: the digest that the target must have.
@@ -200,7 +200,7 @@ def _audited(target: str) -> Audit:
 
 
 def run_crate(target: str, out: str, files: bool = False, say: Callable[[str], None] = print) -> int:
-    """Write a research object crate of a target and all below it."""
+    """Write a research object crate of a target and everything it rests on."""
     from wsss.provenance.crate import write_crate
 
     say(str(write_crate(audit(find(target), code=False), Path(out), files)))
