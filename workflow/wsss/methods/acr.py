@@ -16,19 +16,20 @@ e_t e_nt judged_maps           |  B 1 H W       where the classifier's reconstru
 RU       reconstructor_loss    |  features are fed outside u (outside v), the error counts inside u (inside v)
 CU       classifier_loss       |  features are fed inside c_t (outside c_t), the error counts where c_t = 0 (inside c_t)
 
-Departures (release sangrockEG/ACR@443dff9; default as released; no text but the poster's was at hand)
+Departures of the release sangrockEG/ACR@443dff9, the default, from the poster; of this file from the release (ours)
 D1  L1 errors are means over all pixels of the image, not over the judged area.                            release
 D2  e_t is hard ([c_t = 0]), e_nt soft (c_t) and only where t wins among all classes, present or not.      release
 D3  R_full sees detached features: reconstruction of the whole image trains the decoder alone.             release
 D4  the factors .3 and .5 of RU are constants in the release; here they are ``method.reconstructor.t`` and ``.nt``.
 D5  100 epochs are run on a schedule of 40; the last 60 have learning rate 6e-7. Here ``train.epochs`` is 40
     (for all 100: ``train.epochs`` 100, ``train.optimizer.poly_epochs`` 40).                                  release
-D6  10 times the learning rate for transposed convolutions only, the classification layers at the backbone's
-    (``method.new_lr``; PSA's at ten times that); the momentum is 5e-4.                                     release
+D6  transposed convolutions alone learn at 10 times the learning rate; the classification layers at that of the backbone
+    (``method.new_lr``), in PSA at ten times that. The momentum is 5e-4.                                         release
 D7  the release's classifier also owns heads and a decoder that it never uses; they are not built here.
 D8  the "pre-trained" strategy and "no SRF" are rows of the poster without a switch in the release. Our reading of the
     first: three trainings of full length, each on the one before (``train.start``): the classifier alone, the
-    reconstructor on it, the classifier against that (``method.strategy``); of the second: ``method.srf: null``, g = 1.
+    reconstructor on it, the classifier against that (``method.strategy``). Our reading of the second is
+    ``method.srf: null``, g = 1.
 D9  features of a backbone whose taps differ in resolution are joined at the finest; depth and width of the decoder
     can be lowered for small crops.                                                                        ours
 D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of it is released. Our guess: DeiT-S
@@ -39,10 +40,10 @@ D11 a step whose loss is no number is left out, as in the release. Here such ste
 D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release names RIB's IRNet. The runs of
     the tables take IRNet (sections ``irn_*``). AffinityNet is the option: stage ``walk``, ``deeplab.labels: walk``.
 D13 the release scores maps on masks of the training images after every epoch, names the best epoch and keeps all. Its
-    inference takes the last of 100; we guess that the poster's values are of the best. The runs on the papers' data
-    keep the best of every eighth epoch (``train.select``, ``select_every``); others keep the last.
-D14 AffinityNet has PSA's dropout (.3/.5) and frozen parts, as the file that the release ships for it; ACR's classifier
-    has other dropout, and nothing is frozen but the batch norms (``affinity.backbone``).
+    inference takes the last of 100; we guess that the poster's values are of the best. The runs on ``voc12`` keep the
+    best of every eighth epoch (``train.select``, ``select_every``); others keep the last.
+D14 AffinityNet has PSA's dropout (.3/.5) and frozen parts, as it has in the file that the release ships for it; ACR's
+    classifier has other dropout, and nothing is frozen but the batch norms (``affinity.backbone``).
 D15 nothing is released of AffinityNet's walk over these maps. It has the values of AEFT, the only walk that the group
     released (alpha 19, one CRF iteration), and learns from the exponents of ACR's released CRF (6 and 24).        ours
 D16 an image without any class has c_t = 0. The classifier learns from its BCE alone, the reconstructor from BCE, R_full

@@ -20,10 +20,10 @@ D1  L_cls sees the first 8 images of a batch: all of them before epoch T (phase 
 D2  x+ is x times the soft foreground below TH0 (``method.erase_above``), and 0 above it. So background is erased, too.
     In the first version of the repository it was x [foreground < TH0] (``method.mask``: soft or hard). Nothing is
     detached.
-D3  L_attract is the L1 distance; in the first version of the repository the squared one of L2-normalised vectors,
-    summed over classes (the norm is taken over all classes here: with one class alone, nothing would be left to
-    attract). The poster's "Attract (Rigid)", BCE of x+ with all labels, is not released (``method.attract``: soft,
-    soft_l2 or rigid).
+D3  L_attract is the L1 distance; in the first version of the repository the squared distance of L2-normalised vectors,
+    summed over present classes. As an option, this norm is taken over all classes: over the present ones alone, an
+    image of one class would always have distance 0. The poster's "Attract (Rigid)", BCE of x+ with all labels, is not
+    released (``method.attract``: soft, soft_l2 or rigid).
 D4  there is no triplet margin between L_attract and L_repel. Labels of anchor and negative are disjoint, so their
     distance is the sum of both squared norms, and L_repel lifts both until that sum is ``method.margin``.
 D5  only the activated region of the anchor is left out of its average. The negative's threshold is 1, which no
@@ -34,8 +34,8 @@ D8  the poly schedule counts every epoch as if its batches were those of phase 1
     52880 steps, of which 31056 are made, so the rate ends at 0.45 of its start (``train.optimizer.poly_epochs``).
 D9  bn8 of the release is never used and does not exist here. Class maps are A itself, not the pooled G.
 D10 the authors keep the epoch of the classifier, and of AffinityNet, whose result scores best on masks of the training
-    images. They measure after every epoch from 17 on. On the papers' data our classifiers do so with every fourth epoch
-    from 19 on (``train.select``, ``select_every``, ``select_from``); others, and AffinityNets, keep the last.
+    images. They measure after every epoch from 17 on. On ``voc12`` our classifiers do so with every fourth epoch from
+    19 on (``train.select``, ``select_every``, ``select_from``); others, and AffinityNets, keep the last.
 D11 AffinityNet has PSA's dropout (.3/.5) and frozen parts, not the classifier's dropout (``affinity.backbone``).
 D12 AffinityNet trains without dropout from step 1600 of 10,576 on: the release's validation during training leaves the
     network in evaluation mode (``affinity.dropout_until``; null: dropout to the end).

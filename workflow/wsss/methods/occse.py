@@ -21,9 +21,10 @@ D3  new layers learn at the rate of the backbone; PSA's fc8 at ten times that (`
 D4  the release keeps, and never uses, gradients of the OC's weights; here they are not computed. Same gradient of A.
 D5  masking inside the OC (``method.masking_depth`` > 0) and other OC backbones (supplement, A and B) are not released.
     Here the map is resized to the feature at that depth, then divided by its maximum there.
-D6  an OC that takes other pixels than CGNet (VGG16) gets the same image converted; the erased colour is its own mean.
-D7  the authors keep the epoch whose maps score best on masks of the training images, measured after every epoch. So
-    do the runs on the papers' data, with every third epoch (``train.select``, ``select_every``); others keep the last.
+D6  an OC whose input is normalised otherwise than CGNet's (VGG16) gets the same image, converted. What is erased has
+    the mean colour of the OC's own normalisation.
+D7  the authors keep the epoch whose maps score best on masks of the training images, measured after every epoch. So do
+    the runs on ``voc12``, with every third epoch (``train.select``, ``select_every``); others keep the last.
 D8  nothing is released of AffinityNet's walk. It has the values of AEFT (``walk.alpha`` 19, ``walk.crf`` true), the
     only walk that the group released, over maps that are normalised alike; SEAM's alpha of 6 is for SEAM's own maps.
 D9  an image without any class has no map to erase: L_erase sees it whole, and only L_cls trains by it.        ours

@@ -11,7 +11,8 @@ Eq. 12  L       seam_losses
 Departures of the release, SEAM@3212261 and the default here, from the paper ("->": how to follow the paper)
 D1  a further term L_rvmin makes revised maps small on the least active quarter of pixels -> method.loss_weights.rvmin 0
 D2  class scores are means of the CAM upsampled to the image (align_corners), not of the CAM    -> method.as_paper: [D2]
-D3  L_ER is a mean over all C channels: n present classes count n / C                          -> method.loss_weights.er
+D3  L_ER is a mean over all C channels: n present classes count n / C (nothing undoes this exactly, since n differs from
+    image to image; ``method.loss_weights.er`` is the factor of the term)
 D4  OHEM keeps the largest 20 % of (channel, pixel) entries of an image, not of its pixels      -> method.as_paper: [D4]
 D5  L_ER and L_ECR compare maps normalised to [0, 1] per class, of the present classes; PCM gets maps divided by their
     maximum. The text has no such step: it takes the rectified maps of all classes as they are; 1 - max may be negative
@@ -19,8 +20,8 @@ D5  L_ER and L_ECR compare maps normalised to [0, 1] per class, of the present c
 D7  SGD has momentum 0.0005, the weight decay handed over at the wrong place            -> train.optimizer.momentum 0.9
 Where the text leaves a choice, and this is the release's (D9: ours)
 D6  1 - max (Eq. 11) is the background of the original CAM, in PCM and in the target of L_ECR; the revised map keeps the
-    background that PCM made of it           -> method.as_paper: [D6] reads Eq. 11 as the background of both. In PCM
-    absent classes, too, compete to be the strongest of a cell. Channel 0 of the CAM head itself is never used
+    background that PCM made of it. In PCM absent classes, too, compete to be the strongest of a cell. Channel 0 of the
+    CAM head itself is never used            -> method.as_paper: [D6], 1 - max as the background of CAM and revised map
 D8  the features of "stage 3 and stage 4" are the activated inputs of b5 and b6 (taps conv4, conv5)
 D9  the release only rescales; flip, rotation and translation (Table 3) are ours: drawn per image, translation by 15
     pixels in a random direction per axis, zeros from outside

@@ -40,9 +40,12 @@ it to them. The settings are those of VOC 2012 at full size. Which epoch is kept
 data sets change are in `config.yaml`. A release is named by its commit, the source of a setting by its file. A setting
 without source is what the releases have in common (Refinement, below), or the project's own.
 
+In the column `shown`, the stage is followed by the images on which its result is measured: `measured` are the training
+images that are compared with masks, `val` the validation images, `test` those of the server.
+
 A departure is a numbered difference: of a release from its paper, or of this project from the release; the line above
-each list says which. Its last word may be its source: a file, a commit, `release`, or `ours` where the release says
-nothing. Behind an arrow stands the setting that follows the paper instead.
+a list says which, or the departure itself. Its last word may be its source: a file, a commit, `release`, or `ours`
+where the release says nothing. Behind an arrow stands the setting that follows the paper instead.
 """
 
 
@@ -319,4 +322,4 @@ def _listed(file: str) -> list[str]:
     for title, listed in departures(file):
         items = [f"* **D{number}** {text}" for number, text in listed]
         lines += [f"{title}:", "", *items, ""]
-    return [f"Numbered in `workflow/wsss/{file}`.", "", *lines] if lines else []
+    return [f"Numbered in `workflow/wsss/{file}`, whose head also explains the symbols.", "", *lines] if lines else []
