@@ -117,7 +117,7 @@ def one_line():
 
 @pytest.fixture
 def farm(tmp_path) -> tuple[Path, dict]:
-    """The folder of a small data set, and the settings that index it."""
+    """Make a small data set: its folder, and the settings that index it."""
     root = tmp_path / "farm"
     return root, plant(root)
 

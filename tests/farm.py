@@ -16,9 +16,9 @@ from wsss.stores import png_bytes
 IDS = ("p", "q", "r", "s")
 
 
-def field(k: int, width: int = 12, height: int = 9) -> np.ndarray:
-    """The mask of the k-th image: hens on even ones, geese on odd ones."""
-    mask = np.zeros((height, width), np.uint8)
+def field(k: int) -> np.ndarray:
+    """Return the mask of the k-th image: hens on even ones, geese on odd ones."""
+    mask = np.zeros((9, 12), np.uint8)
     mask[2:6, 3:8] = 1 + k % 2
     return mask
 

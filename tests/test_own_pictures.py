@@ -233,6 +233,15 @@ def test_single_differences_are_said_with_their_share(farm, tmp_path, capsys):
     assert compare([Pair("a", ("hen",), (0, 1, 255)), Pair("b", (), (0,))], ["hen"]) == ([], [])
 
 
+def test_a_mask_of_another_kind_of_file_is_named(farm, tmp_path):
+    root, settings = farm
+    (root / "masks" / "q.png").rename(root / "masks" / "q.jpg")
+    refused(settings, tmp_path, "masks: the mask of image 'q' is there as 'q.jpg', and its suffix is none of .png")
+    assert indexed(settings | {"unmasked": ["train"]}, tmp_path).record("q").mask is None
+    (root / "masks" / "q.jpg").unlink()
+    refused(settings, tmp_path, "masks: image 'q' has no mask; add its splits to 'unmasked'?")
+
+
 # ---- memory
 
 

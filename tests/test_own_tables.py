@@ -148,15 +148,6 @@ def test_ids_that_are_numbers_stay_as_they_are(farm, tmp_path):
     refused(settings | {"labels": "cls_labels.npy"}, tmp_path, "an id occurs twice, as a number and as a text")
 
 
-def test_a_mask_of_another_kind_of_file_is_named(farm, tmp_path):
-    root, settings = farm
-    (root / "masks" / "q.png").rename(root / "masks" / "q.jpg")
-    refused(settings, tmp_path, "masks: the mask of image 'q' is there as 'q.jpg', and its suffix is none of .png")
-    assert indexed(settings | {"unmasked": ["train"]}, tmp_path).record("q").mask is None
-    (root / "masks" / "q.jpg").unlink()
-    refused(settings, tmp_path, "masks: image 'q' has no mask; add its splits to 'unmasked'?")
-
-
 def test_letters_are_compared_composed(farm, tmp_path):
     root, settings = farm
     (root / "labels.csv").write_text("id,labels\np,Ga\u0308nse\nq,hen\nr,Ga\u0308nse\ns,hen\n", encoding="utf-8")

@@ -17,9 +17,9 @@ Departures of the release KAIST-vilab/AEFT@dc81899, the default, from the paper 
 D1  L_cls sees the first 8 images of a batch: all of them before epoch T (phase 1), and still 8 when batches then have
     32 (phase 2; ``method.cls_images``). On several GPUs the release counts them in the whole batch; here each GPU
     counts its own.
-D2  x+ is x times the soft foreground below TH0 (``method.erase_above``), and 0 above it. So background is erased, too.
-    In the first version of the repository it was x [foreground < TH0] (``method.mask``: soft or hard). Nothing is
-    detached.
+D2  where the soft foreground is below TH0 (``method.erase_above``), x+ is x times this foreground, and elsewhere 0. So
+    background is erased, too. In the first version of the repository it was x [foreground < TH0] (``method.mask``: soft
+    or hard). Nothing is detached.
 D3  L_attract is the L1 distance; in the first version of the repository the squared distance of L2-normalised vectors,
     summed over present classes. As an option, this norm is taken over all classes: over the present ones alone, an
     image of one class would always have distance 0. The poster's "Attract (Rigid)", BCE of x+ with all labels, is not
@@ -34,8 +34,9 @@ D8  the poly schedule counts every epoch as if its batches were those of phase 1
     52880 steps, of which 31056 are made, so the rate ends at 0.45 of its start (``train.optimizer.poly_epochs``).
 D9  bn8 of the release is never used and does not exist here. Class maps are A itself, not the pooled G.
 D10 the authors keep the epoch of the classifier, and of AffinityNet, whose result scores best on masks of the training
-    images. They measure after every epoch from 17 on. On ``voc12`` our classifiers do so with every fourth epoch from
-    19 on (``train.select``, ``select_every``, ``select_from``); others, and AffinityNets, keep the last.
+    images. They measure the classifier after every epoch from 17 on. On ``voc12`` our classifiers do so with every
+    fourth epoch from 19 on (``train.select``, ``select_every``, ``select_from``); others, and AffinityNets, keep the
+    last.
 D11 AffinityNet has PSA's dropout (.3/.5) and frozen parts, not the classifier's dropout (``affinity.backbone``).
 D12 AffinityNet trains without dropout from step 1600 of 10,576 on: the release's validation during training leaves the
     network in evaluation mode (``affinity.dropout_until``; null: dropout to the end).

@@ -18,7 +18,7 @@ D5  L_ER and L_ECR compare maps normalised to [0, 1] per class, of the present c
     maximum. The text has no such step: it takes the rectified maps of all classes as they are; 1 - max may be negative
                                                                                                 -> method.as_paper: [D5]
 D7  SGD has momentum 0.0005, the weight decay handed over at the wrong place            -> train.optimizer.momentum 0.9
-Where the text leaves a choice, and this is the release's (D9: ours)
+Where the text leaves a choice, and this is the release's (D9: ours; D6 names another reading)
 D6  1 - max (Eq. 11) is the background of the original CAM, in PCM and in the target of L_ECR; the revised map keeps the
     background that PCM made of it. In PCM absent classes, too, compete to be the strongest of a cell. Channel 0 of the
     CAM head itself is never used            -> method.as_paper: [D6], 1 - max as the background of CAM and revised map

@@ -1,174 +1,150 @@
-"""The settings of a YAML file with the comments after them, in which people say where a value comes from."""
+"""The settings of a YAML file with the comments behind them, in which people say where a value comes from.
+
+A comment stands behind its key, and goes on in indented lines below.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-KEY = re.compile(r"^(?P<indent> *)(?P<key>[\w\"':.<-]+):(?: (?P<value>.*?))??(?:\s+# (?P<source>.*))?$")
-MORE = re.compile(r"^\s*# (?P<source>.*)$")
-ANCHOR = re.compile(r"^&(\w+)\s*")
-MERGED = "<<"  # YAML's key for a mapping whose keys count where the mapping around it lacks them
+import yaml
+
+COMMENT = re.compile(r"(?:^|\s)# (.*)$")
+MORE = re.compile(r"^\s+# ")
+ANCHOR = re.compile(r"^&\S+\s*")
+MERGE = "tag:yaml.org,2002:merge"  # of the key <<
+
+Keys = tuple[str, ...]
 
 
 def head(path: Path) -> str:
     """Return the comment at the top of a YAML file: the release."""
-    text = path.read_text(encoding="utf-8")
-    lines = []
-    for line in text.splitlines():
-        if not line.startswith("# "):
-            break
-        lines.append(line[2:])
-    return " ".join(lines)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    end = next(number for number, line in enumerate(lines) if not line.startswith("# "))
+    return _said(lines[:end])
 
 
-def settings(path: Path, below: tuple[str, ...]) -> list[str]:
-    """Return a Markdown table of the settings in a YAML file below some keys, with the comment of each line."""
+def above(path: Path, key: str) -> str:
+    """Return the comment right above a key at the top level of a YAML file."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    end = next(number for number, line in enumerate(lines) if line.startswith(f"{key}:"))
+    start = end
+    while start and lines[start - 1].startswith("# "):
+        start -= 1
+    return _said(lines[start:end])
+
+
+def settings(path: Path, below: Keys) -> list[str]:
+    """Return a Markdown table of the settings in a YAML file below some keys, with the comment of each line.
+
+    A mapping that repeats another one names its place. What ``<<: *name`` merges in is written out if ``&name`` has no
+    place of its own, which is so behind ``<<: &name``.
+    """
+    reader = _Reader(path.read_text(encoding="utf-8"))
     depth = len(below)
     body = []
-    for line in _effective(_lines(path)):
-        if line.keys[:depth] != below:
-            continue
-        if line.value or line.source:
-            keys = line.keys[depth:] or line.keys[-1:]
-            name = ".".join(keys)
-            body.append(_setting(name, line))
+    for row in reader.all():
+        if row.keys[:depth] == below and (row.value or row.source):
+            keys = row.keys[depth:] or row.keys[-1:]
+            body.append(_line(".".join(keys), row))
     if not body:
         return []
     return ["| setting | value | source |", "| --- | --- | --- |", *body]
 
 
-def _setting(name: str, line: _Line) -> str:
-    """Return the row of a setting: its name, its value and its source."""
-    value = f"`{line.value}`" if line.value else ""
-    return f"| `{name}` | {value} | {line.source} |"
+def _line(name: str, row: _Row) -> str:
+    """Return the line of a setting: its name, its value and its source, with nothing that Markdown would swallow."""
+    value = f"`{row.value}`" if row.value else ""
+    source = row.source.replace("<", "\\<")
+    cells = (cell.replace("|", "\\|") for cell in (f"`{name}`", value, source))
+    return f"| {' | '.join(cells)} |"
 
 
-class _Line(NamedTuple):
-    """A line of a YAML file: the keys of what stands there, its value as a text, and the comment after it.
+class _Row(NamedTuple):
+    """A setting: its keys, its value as a text (none if its parts have rows of their own), and its comment."""
 
-    ``MERGED`` is one of the keys of what a mapping merges in under a name of its own (``<<: &anchor``). A line that
-    merges this in elsewhere (``<<: *anchor``) has the keys of that place as its ``like``.
-    """
-
-    keys: tuple[str, ...]
+    keys: Keys
     value: str
     source: str
-    like: tuple[str, ...] = ()
 
 
-class _Outline:
-    """The keys around a line of a YAML file, while it is read line by line, and the places of its anchors."""
+class _Reader:
+    """The rows of a YAML text, from its nodes. A node that an alias repeats is the same object."""
 
-    def __init__(self) -> None:
-        self._open: list[tuple[int, str]] = []  # (indent, key)
-        self._anchors: dict[str, tuple[str, ...]] = {}
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._lines = text.splitlines()
+        self._places: dict[int, Keys] = {}  # id of a mapping -> where it stands first
+        self._placeless: set[int] = set()  # ids of mappings that stand first behind <<
 
-    def line_of(self, match: re.Match[str]) -> _Line | None:
-        """Return what a line with a key says; None where it only gives a name to what is below."""
-        key = match["key"]
-        value = match["value"] or ""
-        keys = self._keys_of(key, len(match["indent"]))
-        anchor = ANCHOR.match(value)
-        if anchor:
-            self._anchors[anchor[1]] = keys
-        if key == MERGED:
-            return None if anchor else self._merged(keys, value)
-        if value.startswith("*"):
-            return _Line(keys, "", self._as(value))
-        source = match["source"] or ""
-        return _Line(keys, ANCHOR.sub("", value), source)
+    def all(self) -> Iterator[_Row]:
+        """Yield all settings."""
+        node = yaml.compose(self._text)
+        if isinstance(node, yaml.MappingNode):
+            yield from self.rows(node, ())
 
-    def _merged(self, keys: tuple[str, ...], alias: str) -> _Line:
-        """Return the line that merges in what ``*alias`` stands for."""
-        place = self._anchors[alias.removeprefix("*")]
-        if place[-1] == MERGED:
-            return _Line(keys, "", "", like=place)
-        return _Line(keys[:-1], "", f"else {self._as(alias)}")
+    def rows(self, mapping: yaml.MappingNode, keys: Keys, given: frozenset[str] = frozenset()) -> Iterator[_Row]:
+        """Yield the settings of a mapping.
 
-    def _keys_of(self, key: str, indent: int) -> tuple[str, ...]:
-        """Return the keys around a line and its own, and keep them for the lines below."""
-        while self._open and self._open[-1][0] >= indent:
-            self._open.pop()
-        self._open.append((indent, key))
-        return tuple(name for _, name in self._open)
+        Args:
+            mapping: the node.
+            keys: where it stands.
+            given: keys to leave out, since the mapping that it is merged into gives them itself.
+        """
+        own = given | {key.value for key, _ in mapping.value}
+        for key, value in mapping.value:
+            if key.tag == MERGE:
+                yield from self._merged(key, value, keys, own)
+            elif key.value not in given:
+                yield from self._setting(key, value, (*keys, key.value))
 
-    def _as(self, alias: str) -> str:
-        """Say which place ``*alias`` stands for."""
-        place = ".".join(self._anchors[alias.removeprefix("*")])
-        return f"as `{place}`"
-
-
-def _effective(lines: list[_Line]) -> list[_Line]:
-    """Return the lines with what they merge in written out, without what a mapping gives anew."""
-    written = []
-    for line in lines:
-        written += _written_out(line, lines) if line.like else [line]
-    own = {line.keys[:depth] for line in written if MERGED not in line.keys for depth in range(len(line.keys) + 1)}
-    found = []
-    for line in written:
-        keys = tuple(key for key in line.keys if key != MERGED)
-        if MERGED in line.keys and keys[: line.keys.index(MERGED) + 1] in own:
-            continue
-        found.append(line._replace(keys=keys))
-    return found
-
-
-def _written_out(line: _Line, lines: list[_Line]) -> list[_Line]:
-    """Return what a line merges in, as lines of the mapping that it stands in."""
-    depth = len(line.like)
-    return [other._replace(keys=line.keys + other.keys[depth:]) for other in lines if other.keys[:depth] == line.like]
-
-
-def _lines(path: Path) -> list[_Line]:
-    """List the lines of a YAML file that hold settings, in their order. A comment goes on in lines without a key.
-
-    Where a mapping takes its missing keys from a whole other one (``<<: *anchor``), the comment names that one.
-    """
-    found: list[_Line] = []
-    outline = _Outline()
-    for text in _whole(path.read_text(encoding="utf-8").splitlines()):
-        more = MORE.match(text) if text.startswith("    ") else None
-        if found and more:
-            found[-1] = _continued(found[-1], more["source"])
-        match = KEY.match(text)
-        line = outline.line_of(match) if match else None
-        if line:
-            found.append(line)
-    return found
-
-
-def _whole(lines: list[str]) -> list[str]:
-    """Put each value in brackets on one line, behind its key."""
-    found: list[str] = []
-    unfinished = False
-    for text in lines:
-        if unfinished or text.strip().startswith(("{", "[")):
-            found[-1] = _on_one_line(found[-1], text)
+    def _merged(self, key: yaml.Node, value: yaml.MappingNode, keys: Keys, given: frozenset[str]) -> Iterator[_Row]:
+        """Yield what a mapping at ``keys`` takes from another one; the arguments are those of ``rows``."""
+        if id(value) not in self._places:
+            self._places[id(value)] = keys
+            self._placeless.add(id(value))
+        if id(value) in self._placeless:
+            yield from self.rows(value, keys, given)
         else:
-            found.append(text)
-        value, _ = _apart(found[-1])
-        unfinished = sum(map(value.count, "{[")) > sum(map(value.count, "}]"))
-    return found
+            yield _Row(keys, "", self._like("else as", value, key))
+
+    def _setting(self, key: yaml.Node, value: yaml.Node, keys: Keys) -> Iterator[_Row]:
+        """Yield the row of a key, and those of a block of settings below it."""
+        first = key.start_mark.line
+        if not isinstance(value, yaml.MappingNode):
+            yield _Row(keys, self._value(value), self._comment(first, value))
+            return
+        if self._places.setdefault(id(value), keys) != keys:
+            yield _Row(keys, "", self._like("as", value, key))
+        elif value.flow_style:
+            yield _Row(keys, self._value(value), self._comment(first, value))
+        else:
+            yield _Row(keys, "", self._comment(first))
+            yield from self.rows(value, keys)
+
+    def _like(self, word: str, value: yaml.Node, key: yaml.Node) -> str:
+        """Say which place a mapping repeats, and what the comment adds."""
+        place = ".".join(self._places[id(value)])
+        comment = self._comment(key.start_mark.line)
+        return "; ".join(filter(None, [f"{word} `{place}`", comment]))
+
+    def _value(self, node: yaml.Node) -> str:
+        """Return a value as it is written, on one line."""
+        text = self._text[node.start_mark.index : node.end_mark.index]
+        return " ".join(ANCHOR.sub("", text).split())
+
+    def _comment(self, first: int, value: yaml.Node | None = None) -> str:
+        """Return the comment that begins at a line, and goes on to the end of the value and below."""
+        last = value.end_mark.line if value and value.end_mark.column else first
+        while last + 1 < len(self._lines) and MORE.match(self._lines[last + 1]):
+            last += 1
+        return _said(self._lines[first : last + 1])
 
 
-def _on_one_line(one: str, other: str) -> str:
-    """Join two lines: their values, then their comments."""
-    values, comments = zip(_apart(one), _apart(other), strict=True)
-    first, second = values
-    comment = " ".join(filter(None, comments))
-    joined = f"{first} {second.strip()}"
-    return f"{joined}  # {comment}" if comment else joined
-
-
-def _apart(text: str) -> tuple[str, str]:
-    """Return a line without its comment, and the comment."""
-    value, _, comment = text.partition(" # ")
-    return value.rstrip(), comment
-
-
-def _continued(line: _Line, more: str) -> _Line:
-    """Return a line whose comment goes on."""
-    source = f"{line.source} {more}"
-    return line._replace(source=source)
+def _said(lines: list[str]) -> str:
+    """Join the comments of some lines."""
+    comments = [COMMENT.search(line) for line in lines]
+    return " ".join(comment[1] for comment in comments if comment)

@@ -127,8 +127,12 @@ def _merges(below: Any, above: Any) -> bool:
     """Tell whether both are mappings of settings, and the upper one is no schedule."""
     if not isinstance(below, dict) or not isinstance(above, dict):
         return False
-    schedule = any(isinstance(key, int) for key in above)
-    return not schedule
+    return not is_schedule(above)
+
+
+def is_schedule(value: Raw) -> bool:
+    """Tell whether a mapping is one from epochs to values."""
+    return any(isinstance(key, int) for key in value)
 
 
 # ---- lines of YAML files

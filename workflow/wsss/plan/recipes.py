@@ -9,15 +9,17 @@ from __future__ import annotations
 import ast
 import functools
 import itertools
-import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+import yaml
+
 from wsss import stages
 from wsss.plan import commented, papers
-from wsss.plan.layers import Raw
+from wsss.plan.layers import Raw, is_schedule
 from wsss.plan.resolve import PACKAGE, method_of, method_settings, paper_layer, resolve
 from wsss.plan.written import read
 
@@ -28,24 +30,27 @@ BEHIND = {  # stage -> the module at whose top its departures stand
     "walk": "refine/walk.py",
     "irn_train": "refine/irn_net.py",
     "irn_walk": "refine/irn_walk.py",
+    "irn_instances": "refine/irn_walk.py",
     "deeplab": "segment/task.py",
 }
-ELSEWHERE = ("backbone", "method", "deeplab", "predict")  # sections that methods and presets give
 DEPARTURE = re.compile(r"^D(\d+)\s+(.*)$")
+SOURCE = re.compile(r"  +(\S+)$")  # at the end of a line, apart from its text
 INTRODUCTION = """\
 # Recipes: what each row of the tables follows
 
 Made by `wsss recipes` from the paper files, the settings with their sources, and the numbered departures; a test holds
 it to them. The settings are those of VOC 2012 at full size. Which epoch is kept, the files of weights, and what other
 data sets change are in `config.yaml`. A release is named by its commit, the source of a setting by its file. A setting
-without source is what the releases have in common (Refinement, below), or the project's own.
+without source is that of the release above its table; under Defaults it is what the releases have in common, or the
+project's own.
 
 In the column `shown`, the stage is followed by the images on which its result is measured: `measured` are the training
-images that are compared with masks, `val` the validation images, `test` those of the server.
+images that are compared with masks, `val` the validation images, `test` those of the server. `coco` stands for the data
+set that is COCO's beside the table's own (`companions` in `config.yaml`).
 
 A departure is a numbered difference: of a release from its paper, or of this project from the release; the line above
-a list says which, or the departure itself. Its last word may be its source: a file, a commit, `release`, or `ours`
-where the release says nothing. Behind an arrow stands the setting that follows the paper instead.
+a list says which, or the departure itself. It may end with its source in brackets: a file, a commit, `release`, or
+`ours` for what this project does on its own. Behind an arrow stands the setting that follows the paper instead.
 """
 
 
@@ -58,7 +63,7 @@ def page(names: list[str]) -> str:
         for run in spec["runs"].values():
             used[method_of(run)] = None
     lines += _methods(list(used))
-    lines += _behind()
+    lines += _defaults()
     lines += _networks()
     return "\n".join(lines).rstrip()
 
@@ -104,8 +109,7 @@ def _own(said: Raw) -> Iterator[tuple[str, Any]]:
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value) of everything in nested settings. A schedule, a mapping from epochs, is one value."""
-    whole = not isinstance(value, dict) or not value
-    if whole or _is_schedule(value):
+    if not isinstance(value, dict) or not value or is_schedule(value):
         yield key, value
         return
     for inner, below in value.items():
@@ -113,15 +117,10 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield from _leaves(below, name)
 
 
-def _is_schedule(value: Raw) -> bool:
-    """Tell whether a mapping is one from epochs."""
-    return any(isinstance(key, int) for key in value)
-
-
 def _text(value: Any) -> str:
     """Return a value as YAML has it, on one line."""
-    text = json.dumps(value)
-    return text.strip('"')
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("...\n").strip()
 
 
 def _table(name: str, spec: Raw, table: str) -> Iterator[str]:
@@ -156,7 +155,8 @@ def _shown(cells: list[Raw]) -> dict[tuple[str, str], list[str]]:
     for cell in cells:
         if not cell.get("run"):
             continue
-        images = cell["images"]
+        companion = cell.get("companion")
+        images = f"{cell['images']} of `{companion}`" if companion else cell["images"]
         roles = found[cell["run"], cell["stage"]]
         if images not in roles:
             roles.append(images)
@@ -261,28 +261,30 @@ def _methods(names: list[str]) -> Iterator[str]:
         yield from _listed(f"methods/{name}.py")
 
 
-def _behind() -> Iterator[str]:
-    """Yield the stages after the classifier: the defaults that methods vary, and their departures."""
+def _defaults() -> Iterator[str]:
+    """Yield the defaults of all sections, each with the departures of the stage behind it."""
     path = PACKAGE / "defaults.yaml"
-    yield from ("## Refinement", "")
-    yield from ("Defaults, which the methods above and the runs vary.", "")
+    yield from ("## Defaults", "")
+    yield from ("The methods above, the presets below and the runs vary them.", "")
+    listed = set()
     for section in stages.SECTIONS:
-        if section in ELSEWHERE:
-            continue
         lines = commented.settings(path, (section,))
+        if not lines:
+            continue
         yield from (f"### `{section}`", "", *lines, "")
-        if section in BEHIND:
-            yield from _listed(BEHIND[section])
+        file = BEHIND.get(section)
+        if file and file not in listed:
+            listed.add(file)
+            yield from _listed(file)
 
 
 def _networks() -> Iterator[str]:
-    """Yield the presets of segmentation networks, and their departures."""
+    """Yield the presets of segmentation networks: the release of each, and its settings with their sources."""
     path = PACKAGE / "segment" / "presets.yaml"
     yield from ("## Segmentation networks", "")
     for preset in read(path):
         lines = commented.settings(path, (preset,))
-        yield from (f"### Preset `{preset}`", "", *lines, "")
-    yield from _listed(BEHIND["deeplab"])
+        yield from (f"### Preset `{preset}`", "", commented.above(path, preset), "", *lines, "")
 
 
 def numbered(file: str) -> list[tuple[int, str]]:
@@ -304,10 +306,11 @@ def departures(file: str) -> list[tuple[str, list[tuple[int, str]]]]:
         if match and not (groups and groups[-1][1] and _follows(before)):
             groups.append((before.rstrip(":"), []))
         if match:
-            groups[-1][1].append((int(match[1]), match[2]))
+            groups[-1][1].append((int(match[1]), SOURCE.sub(r" (\1)", match[2])))
         elif inside:
             number, text = groups[-1][1].pop()
-            groups[-1][1].append((number, f"{text} {line}"))
+            more = SOURCE.sub(r" (\1)", line.removeprefix("    "))
+            groups[-1][1].append((number, f"{text} {more}"))
     return [(title, [(number, re.sub(r"\s+", " ", text)) for number, text in listed]) for title, listed in groups]
 
 

@@ -8,8 +8,8 @@ D7  seam: two GPUs with 5 images each have batch statistics of their own, so her
     (``deeplab.train.accumulate``: 2; 1: statistics of all 10). The running statistics follow both, in the release one
     of them.
 D8  seam: images are resized without antialiasing, as OpenCV does: as uint8 in training, as normalised pixels at test.
-    A resized label is that of the pixel at its place, rounded down (``deeplab.train.antialias``, ``predict.antialias``;
-    true: as for all other networks).
+    A resized label is that of the pixel at its place, whose coordinates are rounded down
+    (``deeplab.train.antialias``, ``predict.antialias``; true: as for all other networks).
 D3  aeft: at test the further scales are of the image, not of the pass (``predict.multi_scale: image``)
 Departures of these files from the releases:
 D2  seam: its HSV jitter is replaced by brightness, saturation and hue jitter of about the same strength
