@@ -1,4 +1,4 @@
-"""Two networks that are trained in turns: one learns, the other is held still."""
+"""Two networks that are trained alternately: one learns, the other is held still."""
 
 from __future__ import annotations
 
