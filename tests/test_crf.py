@@ -137,7 +137,11 @@ def test_an_image_without_class_is_background(tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
     ("classes", "size", "message"),
-    [([2], (8, 9), "9×9.*9×8"), ([6], (9, 9), "class 6, and the data set ends at 5"), ([], (9, 8), "8×9")],
+    [
+        ([2], (8, 9), "9×9.*9×8"),
+        ([6], (9, 9), "class 6, but the last class of this data set is 5"),
+        ([], (9, 8), "8×9"),
+    ],
 )
 def test_bad_input_names_the_image_and_leaves_no_file(tmp_path, workers, classes, size, message):
     images = dataset(tmp_path, {"good": (12, 12), "bad": (9, 9)})

@@ -98,7 +98,7 @@ def test_masks_of_another_data_set_are_named(dataset, tmp_path):
     shard = mask_shard(tmp_path / "m.zip", dataset, lambda masks: masks.update(im2=other, im3=ignored))
     samples = SegmentationSamples(dataset, [shard], train_settings())
     with pytest.raises(
-        WsssError, match=r"image 'im2' has class 17, and the data set ends at 2: it is of another one; give"
+        WsssError, match=r"has class 17, but the last class of this data set is 2: it is of another data set; give"
     ):
         samples.get(2, np.random.default_rng(0))
     assert (samples.get(3, np.random.default_rng(0))["label"] == 255).all()

@@ -107,7 +107,7 @@ def test_a_job_that_was_cut_off_ends_when_it_comes_back(tmp_path):
     after = Holder(tmp_path, "after", 3).has_it()
     os.kill(cut_off.process.pid, signal.SIGCONT)
     assert cut_off.end() == 2
-    assert "another job took it over while this one was cut off, which therefore ends" in cut_off.said()
+    assert "another job took it over while this one was cut off, so this one ends" in cut_off.said()
     assert after.end() == 0
     assert not list(tmp_path.glob(".*lease*"))
 

@@ -207,7 +207,7 @@ def test_official_checkpoint_of_acr_in_and_out(classifier, acr_official, data, t
     assert set(again) == acr_official
     assert {name: v.shape for name, v in again.items()} == {name: v.shape for name, v in parts.items()}
     assert torch.equal(again["net_main.conv3.conv1.weight"], parts["net_main.conv3.conv1.weight"])
-    assert ("the one of the official file is untrained" in capsys.readouterr().err) == bool(classifier)
+    assert ("the one in the written file is untrained" in capsys.readouterr().err) == bool(classifier)
     exported(tmp_path, "train", "once_more.ckpt")
     assert (tmp_path / "once_more.ckpt").read_bytes() == (tmp_path / "again.ckpt").read_bytes()
 

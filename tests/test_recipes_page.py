@@ -43,7 +43,7 @@ def test_the_page_is_what_the_command_prints():
 def test_each_module_with_departures_is_on_the_page():
     assert len(MODULES) > 10
     for file in set(MODULES) - {"methods/recam.py"}:
-        assert f"Numbered in `workflow/wsss/{file}`" in PAGE, file
+        assert f"is numbered in `workflow/wsss/{file}`" in PAGE, file
     assert "`methods/aeft.py` D1 to D13" in PAGE
 
 

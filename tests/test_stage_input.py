@@ -187,7 +187,9 @@ def test_scores_of_another_data_set(folder, command, capsys):
         for name in ("a", "b", "none"):
             store.put(name, [17], np.ones((1, *SIZE)))
     line = refused(capsys, lambda: run(folder, command, "out.npz"))
-    assert line.startswith(f"wsss {command}: scores of image 'a' have class 17, and the data set ends at 2")
+    assert line.startswith(
+        f"wsss {command}: scores of image 'a' have class 17, but the last class of this data set is 2"
+    )
     assert not results_in(folder)
 
 

@@ -198,7 +198,11 @@ def test_a_start_for_another_number_of_classes_is_one_line(tmp_path, one_line):
 
 
 def test_a_network_without_official_format_names_the_key(tmp_path, one_line):
-    one_line(lambda: train_once(tmp_path, weights="official.pth"), "no such network in a known format", "train.weights")
+    one_line(
+        lambda: train_once(tmp_path, weights="official.pth"),
+        "no format of official weights of this network is known",
+        "train.weights",
+    )
 
 
 # ---- how a training stops

@@ -21,7 +21,9 @@ from wsss.provenance import ledger
 PR_SET_PDEATHSIG = 1  # sys/prctl.h
 LOOK_EVERY = 0.05  # seconds between two looks; a child that dies before the first look is never known
 SOON = 2.0  # seconds within which a child that broke a connection is dead
-PATIENCE = 20.0  # seconds between the death of a child and the end of its parent, which may hang on it
+PATIENCE = (
+    20.0  # seconds in which a parent may end by itself after the death of a child; it may hang, waiting for that child
+)
 
 
 def start_child(parent: int) -> None:

@@ -222,7 +222,9 @@ def _export_weights(args: Namespace) -> None:
         network = load_method(config, len(classes), args.model).complete()
     kind = getattr(network, "weights_kind", None)
     if kind is None:
-        raise WsssError(f"{args.config}: its authors published no weights, so there is no format to write")
+        raise WsssError(
+            f"{args.config}: the authors of this network published no weights, so there is no format to write"
+        )
     export_weights(network, kind, args.out)
 
 

@@ -70,7 +70,11 @@ def node() -> str:
 
 def _lacking(device: str, asked: int, visible: int) -> WsssError:
     """Return the error of a job without its GPU, and note the node, so that the next attempt goes elsewhere."""
-    seen = "no CUDA device is visible" if not visible else f"only {visible} CUDA device{'s'[: visible != 1]} visible"
+    seen = (
+        "no CUDA device is visible"
+        if not visible
+        else f"only {visible} CUDA device{'s are' if visible != 1 else ' is'} visible"
+    )
     if not asked:
         return WsssError(
             f"device '{device}': {seen}; use cpu (--device cpu, or snakemake --config device=cpu), "

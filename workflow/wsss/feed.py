@@ -1,4 +1,4 @@
-"""The inputs of a network, made while it runs: by threads, or by processes that a GPU need not wait for."""
+"""The inputs of a network, made while it runs: by threads, or by processes, so that a GPU need not wait for them."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def read_json(path: str | Path, cure: str = REMADE) -> Any:
     """Read a JSON file.
 
     Raises:
-        WsssError: there is no such file, or it is not JSON; the line ends with ``cure``.
+        WsssError: there is no such file, or it is not JSON in UTF-8. The line ends with ``cure``, or a better one.
     """
     try:
         return json.loads(read_text(path))

@@ -196,7 +196,7 @@ class _Lease:
         return found == b"" or _parsed(found).get("token") == self.token
 
     def _end(self) -> None:
-        line = f"{self.path.parent}: another job took it over while this one was cut off, which therefore ends"
+        line = f"{self.path.parent}: another job took it over while this one was cut off, so this one ends"
         print(f"wsss: {line}", file=sys.stderr, flush=True)
         ledger.note("ended", how="failed", why=line)
         os._exit(WsssError.exit_code)

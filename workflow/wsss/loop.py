@@ -86,7 +86,7 @@ class Loop:
         optimizers: the optimizer of each phase, wrapped as well.
         schedule: the steps.
         train: the options of the loop.
-        seed: the random seed; all draws of a step depend on it and on the step alone.
+        seed: the random seed; all draws of a step depend only on it, the step and the process.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Loop:
         for batch in self.schedule.batches(self.seed, start):
             size = len(batch)
             part = batch[part_of(size, rank, world)]
-            batches.append(part or batch[:1])  # too few images for all processes: the first one, which counts nothing
+            batches.append(part or batch[:1])  # too few images for all processes: one image that counts nothing
             shares.append(len(part) * world / size)
         return batches, shares
 

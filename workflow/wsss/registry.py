@@ -1,8 +1,8 @@
 """Tables of names and what they stand for. An entry is loaded when it is asked for.
 
 A registry is a literal dict at the top level of a module, annotated ``Registry[...]``. Its values are strings
-``module:attribute``, so a job loads only what its settings name. The digest of a stage's code (``plan.code``) follows a
-registry only to those entries. So a new entry makes no result stale.
+``module:attribute``, or rows that hold some, so a job loads only what its settings name. The digest of a stage's code
+(``plan.code``) follows a registry only to those entries. So a new entry makes no result stale.
 """
 
 from __future__ import annotations

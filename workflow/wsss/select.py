@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def best(given: Given) -> Choice:
-    """Choose the epoch whose class maps have the highest mIoU on the measured images.
+    """Return the choice of the epoch whose class maps have the highest mIoU on the measured images.
 
     Raises:
         WsssError: a measured image has no mask; the message names it.

@@ -1,8 +1,8 @@
 """The one training loop: every classifier, AffinityNet, IRNet and DeepLab go through ``fit``.
 
 Every random draw is a function of (seed, step): the order of the images, each sample's augmentation and torch's own
-generator, which is seeded anew at each step. So a training that was killed and resumed gives the same bytes as one that
-was not, whatever the number of loader processes: on a CPU always, on a GPU with deterministic kernels.
+generator, which each process seeds anew at each step. So a training that was killed and resumed gives the same bytes as
+one that was not, whatever the number of loader processes: on a CPU always, on a GPU with deterministic kernels.
 
 Several processes (GPUs) share each batch, B images. Each has a contiguous part of it and its losses are weighted by its
 share, so their gradients add up to those of the batch if each loss is a mean over images. A loss that is not, such as a
@@ -368,12 +368,15 @@ def _finish(
 def adopt(task: Task, weights: str | Path, out_dir: Path) -> Path:
     """Fill ``task`` from official weights and write what a training writes; the loss log has no rows.
 
-    The kind of file is the task's ``weights_kind``. Tensors that the file lacks, and those that the task does not use,
-    are printed and kept in ``training.json``. If the file lacks what the task needs, that is an error of one line.
+    The kind of file is the task's ``weights_kind``. Tensors that the file lacks and the task can do
+    without, and those that the task does not use, are printed and kept in ``training.json``. A tensor that is needed
+    and missing is an error of one line.
     """
     kind = getattr(task, "weights_kind", None)
     if kind is None:
-        raise WsssError(f"{weights}: authors publish no such network in a known format; set its train.weights to null")
+        raise WsssError(
+            f"{weights}: no format of official weights of this network is known; set train.weights of its stage to null"
+        )
     report = import_weights(weights, _module(task), kind)
     print(f"{weights}: official weights '{kind}' instead of a training; {report}", file=sys.stderr)
     LossLog(out_dir / "losses.csv", 0)  # the head alone: there are no losses

@@ -150,7 +150,7 @@ class TimmEncoder(Backbone):
             stride = height // size[0] if len(size) == 2 and size[0] else 0
             if not stride or [height, width] != [stride * cells for cells in size]:
                 raise WsssError(
-                    f"backbone.name: 'timm:{variant}' gives no maps of images of any size; choose a convolutional one"
+                    f"backbone.name: 'timm:{variant}' has no maps of images of any size; choose a convolutional one"
                 )
             self.channels[tap], self.strides[tap] = channels, stride
 

@@ -49,7 +49,7 @@ NEEDED: dict[str, dict[str, Kind]] = {  # what is read of each entry, and its ki
     "categories": {"id": ID, "name": TEXT},
 }
 FAR = 100_000  # pixels; a coordinate beyond is damage, and painting to it would take long
-NAME = 240  # bytes in the name of a file, some less than file systems admit: a temporary name is longer
+NAME = 240  # bytes in the name of a file, a few fewer than file systems admit: a temporary name is longer
 RESTORE = "restore the file of annotations"
 Annotation = dict[str, Any]  # of one object, as in the file
 Shown = tuple[list[Annotation], int, int]  # the annotations of an image, its height and width
@@ -113,7 +113,7 @@ def _twice(entries: list[Annotation], what: str) -> Iterator[str]:
 
 
 def _faults(annotation: Annotation, sizes: dict[Any, tuple[int, int]], categories: set[Any]) -> Iterator[str]:
-    """Yield why an annotation cannot be used. Up to a comma, the words are those of its kind of fault.
+    """Yield why an annotation cannot be used. The text before a comma is the same for all faults of one kind.
 
     Args:
         annotation: the entry.

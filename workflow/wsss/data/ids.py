@@ -56,7 +56,7 @@ class Found:
     suffixes: Collection[str] = SUFFIXES
 
     def absence(self, image_id: str, folder: Path, what: str = "listed image") -> str:
-        """Return the finding for a listed image, or for its mask (``what``), that is not there."""
+        """Return the finding for an image that is not there, or not under a known suffix. ``what`` names the latter."""
         if image_id in self.others:
             name = Path(self.others[image_id]).name
             suffixes = ", ".join(self.suffixes)
@@ -132,13 +132,13 @@ class Ids:
 
 
 def understood(path: Path | None, table: Mapping[str, Value], ids: Ids, images: Collection[str]) -> dict[str, Value]:
-    """Return a table by the ids of images, in place of their spellings in it.
+    """Return a table keyed by the ids of images in place of the spellings that it has.
 
     Args:
         path: the file of the table.
         table: what it says of each id as it is written.
         ids: those of the images.
-        images: the ids of the listed images, of which the table must know one.
+        images: the ids of the listed images, of which the table must know at least one.
 
     Raises:
         WsssError: two ids of the table mean one image, or none is that of a listed image.

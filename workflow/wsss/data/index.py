@@ -93,7 +93,7 @@ class Dataset:
             raise WsssError(f"{path}: not an index of this project ({error}); run `wsss index` again") from None
 
     def save(self, folder: str | Path) -> None:
-        """Write ``index.csv`` and ``dataset.json``. A root that is relative or in ``folder`` stays relative to it."""
+        """Write ``index.csv`` and ``dataset.json``. A root that is relative or in ``folder`` is kept relative to it."""
         folder = Path(folder)
         below = self.root.resolve().is_relative_to(folder.resolve())
         near = below or not self.root.is_absolute()

@@ -134,7 +134,10 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
         and columns[0] in INDEX
         and [cells[0].strip() for _, cells in rows] == [str(i) for i in range(len(rows))]
     ):
-        columns, rows = columns[1:], [(number, cells[1:]) for number, cells in rows]  # that of pandas
+        columns, rows = (
+            columns[1:],
+            [(number, cells[1:]) for number, cells in rows],
+        )  # the column in which pandas writes its index
     if "id" not in columns or len(columns) < 2:
         raise WsssError(
             f"{path}: its first line names {', '.join(map(repr, columns)) or 'nothing'}; it must name a column "
@@ -157,7 +160,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
 
 
 def _column(cell: str) -> str:
-    """Return the name of a column; ``id`` and ``labels`` in any capitals."""
+    """Return the name of a column; ``id`` and ``labels`` in lower case, however the table writes them."""
     name = classes.clean(cell)
     return name.lower() if name.lower() in ("id", "labels") else name
 

@@ -9,7 +9,7 @@ from wsss.data import classes, splits
 from wsss.errors import WsssError
 
 Options = Mapping[str, Any]
-# of all builders: role -> split, and the size of an image, in millions of pixels, above which it is refused
+# of all builders that read images: role -> split, and the size, in millions of pixels, above which an image is refused
 SHARED: dict[str, Any] = {"splits": None, "megapixels": 8}
 
 
@@ -78,7 +78,7 @@ def path_of(settings: Options, key: str) -> str | None:
 
 
 def names_of(settings: Options, key: str) -> list[str]:
-    """Return an option that is a list of names, or null: none.
+    """Return an option that is a list of names; none if it is null.
 
     Raises:
         WsssError: it is anything else, such as a word that YAML reads as a number or as true.

@@ -97,7 +97,7 @@ def habitat(first: int, rng: np.random.Generator) -> int:
 
 
 def _stays_visible(seen: np.ndarray, inside: np.ndarray, parts: list[np.ndarray]) -> bool:
-    """Return True if an object keeps enough of its visible ``parts`` behind a new one that covers ``inside``."""
+    """Return True if enough of an object's ``parts`` stays visible behind a new one that covers ``inside``."""
     remaining = seen & ~inside
     return all((remaining & part).sum() >= MIN_VISIBLE * part.sum() for part in parts)
 
@@ -117,11 +117,11 @@ class Drawing:
     seed: int
 
     def scenes(self, split: str, count: int, size: int) -> list[LabelRow]:
-        """Draw the scenes of a split, of ``size`` pixels per side, with their masks; returns their labels."""
+        """Draw the scenes of a split, of ``size`` pixels per side, with their masks, and return their labels."""
         return self._drawn(split, count, partial(self._scene, size))
 
     def icons(self, count: int, size: int) -> list[LabelRow]:
-        """Draw the split ``icons``, images of ``size`` pixels per side without masks; returns their labels."""
+        """Draw the split ``icons``, images of ``size`` pixels per side without masks, and return their labels."""
         return self._drawn(ICONS, count, partial(self._icon, size))
 
     def _drawn(self, split: str, count: int, draw: Callable[[Draw], LabelRow]) -> list[LabelRow]:

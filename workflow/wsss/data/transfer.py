@@ -18,7 +18,7 @@ from tqdm import tqdm
 from wsss.errors import WsssError
 from wsss.files import no_room, prepare
 
-ATTEMPTS = 6  # in a row without a new byte
+ATTEMPTS = 6  # in a row; only the first may have brought new bytes
 PAUSE = 1.0  # seconds before the second attempt; doubled before each further one
 TIMEOUT = (15, 60)  # seconds to connect, and to wait for the next bytes
 CHUNK = 1 << 16  # bytes; what a broken connection may cost
@@ -68,7 +68,7 @@ def matches(path: Path, checksum: str) -> bool:
 
 
 def _persist(url: str, part: Path, size: int | None) -> None:
-    """Attempt the transfer until it is complete. Give up after ``ATTEMPTS``, the last one with new bytes included."""
+    """Attempt the transfer until it is complete; give up ``ATTEMPTS`` attempts after the last one before new bytes."""
     failures, furthest = 0, 0
     while True:
         try:

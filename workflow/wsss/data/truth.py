@@ -20,7 +20,7 @@ def without_mask(config: Options, split: str) -> list[str]:
         split: the name of a list.
 
     Returns:
-        Ids, in the order of the list. It is also empty if lists or folders cannot be read: the index then says why.
+        The ids, in the order of the split's list; none if lists or folders cannot be read: the index then says why.
     """
     if config["builder"] not in MASKS or not config.get("root"):
         return []

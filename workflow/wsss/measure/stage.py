@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wsss.settings.sections import Measure
 
 Found = dict[str, Any]  # a part of the metrics file
-SELECTED = "the ground truth of the images it is measured on"  # which is how all five papers choose it
+SELECTED = "the ground truth of the images it is measured on"  # on which all five papers choose, too
 AP_IOU = 0.5  # overlap from which an instance counts as found: AP50 of IRN
 
 

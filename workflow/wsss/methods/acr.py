@@ -9,7 +9,7 @@ Symbol   Here                  |  Shapes: B batch, C foreground classes, D featu
 M(a)     max_norm(ReLU(a))     |  B C h w
 t, c_t   target, ``class_map`` |  B; B 1 H W    map of one present class per image, in [0, 1], at image size
 F, D     features, decoder     |  B D h w; upsampled B D H W -> B 3 H W, in the normalised image's units: R_full of all
-                                  features, R_t and R_nt of those of the rows below
+                                  features, R_t and R_nt of those that rows RU and CU name
 g        srf_mask              |  B 1 H W       stochastic random feeding (SRF): cells where features may be taken away
 u, v     hidden_maps           |  B 1 H W       u = c_t g, v = (1 - c_t) g
 e_t e_nt judged_maps           |  B 1 H W       where the classifier's reconstructions are judged
@@ -36,7 +36,7 @@ D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of 
     (backbone ``vit``) for both networks, its tokens after 6, 9 and 12 of 12 blocks as conv4, conv5 and conv6 at stride
     16, the rest as on ResNet38d.                                                                            ours
 D11 a step whose loss is no number is left out, as in the release. Here such steps are also counted and reported, and
-    more than a thousandth of all steps end the training (``train.may_skip``; 0: the first one does).
+    the training ends if they are more than a thousandth of all (``train.may_skip``; 0: the first one does).
 D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release names RIB's IRNet. The runs of
     the tables take IRNet (sections ``irn_*``). AffinityNet is the option: stage ``walk``, ``deeplab.labels: walk``.
 D13 the release scores maps on masks of the training images after every epoch, names the best epoch and keeps all. Its
@@ -44,8 +44,9 @@ D13 the release scores maps on masks of the training images after every epoch, n
     best of every eighth epoch (``train.select``, ``select_every``); others keep the last.
 D14 AffinityNet has PSA's dropout (.3/.5) and frozen parts, as it has in the file that the release ships for it; ACR's
     classifier has other dropout, and nothing is frozen but the batch norms (``affinity.backbone``).
-D15 nothing is released of AffinityNet's walk over these maps. It has the values of AEFT, the only walk that the group
-    released (alpha 19, one CRF iteration), and learns from the exponents of ACR's released CRF (6 and 24).        ours
+D15 nothing is released of AffinityNet's walk over these maps. The walk has the values of AEFT, the only one that the
+    group released (alpha 19, one CRF iteration). AffinityNet learns from the exponents of ACR's released CRF (6 and
+    24).                                                                                                            ours
 D16 an image without any class has c_t = 0. The classifier learns from its BCE alone, the reconstructor from BCE, R_full
     and R_nt.                                                                                                  ours
 """
@@ -293,7 +294,7 @@ class Acr(Method):
         if self.reconstructor is None:
             torch.manual_seed(self.config["seed"])
             self.reconstructor = self._reconstructor()
-            print("acr: trained without a reconstructor; the one of the official file is untrained", file=sys.stderr)
+            print("acr: trained without a reconstructor; the one in the written file is untrained", file=sys.stderr)
         return self
 
     @property

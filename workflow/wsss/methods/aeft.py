@@ -21,9 +21,9 @@ D2  where the soft foreground is below TH0 (``method.erase_above``), x+ is x tim
     background is erased, too. In the first version of the repository it was x [foreground < TH0] (``method.mask``: soft
     or hard). Nothing is detached.
 D3  L_attract is the L1 distance; in the first version of the repository the squared distance of L2-normalised vectors,
-    summed over present classes. As an option, this norm is taken over all classes: over the present ones alone, an
-    image of one class would always have distance 0. The poster's "Attract (Rigid)", BCE of x+ with all labels, is not
-    released (``method.attract``: soft, soft_l2 or rigid).
+    summed over present classes. Here that is the option soft_l2, with the norm taken over all classes: over the present
+    ones alone, an image of one class would always have distance 0. The poster's "Attract (Rigid)", BCE of x+ with all
+    labels, is not released (``method.attract``: soft, soft_l2 or rigid).
 D4  there is no triplet margin between L_attract and L_repel. Labels of anchor and negative are disjoint, so their
     distance is the sum of both squared norms, and L_repel lifts both until that sum is ``method.margin``.
 D5  only the activated region of the anchor is left out of its average. The negative's threshold is 1, which no
@@ -32,7 +32,8 @@ D6  an anchor whose batch has no image of other classes ends the released run; h
 D7  new layers learn at the rate of the backbone; PSA's fc8 at ten times that (``method.new_lr``).
 D8  the poly schedule counts every epoch as if its batches were those of phase 1 (``wsss.schedule``): with 10582 images
     52880 steps, of which 31056 are made, so the rate ends at 0.45 of its start (``train.optimizer.poly_epochs``).
-D9  bn8 of the release is never used and does not exist here. Class maps are A itself, not the pooled G.
+D9  bn8 of the release is never used and does not exist here. Class maps are the CAM A before pooling, not what the
+    pooling layer gives.
 D10 the authors keep the epoch of the classifier, and of AffinityNet, whose result scores best on masks of the training
     images. They measure the classifier after every epoch from 17 on. On ``voc12`` our classifiers do so with every
     fourth epoch from 19 on (``train.select``, ``select_every``, ``select_from``); others, and AffinityNets, keep the

@@ -17,9 +17,10 @@ D2  Grad-CAM++ differentiates exp(y^c); the factor exp(y^c) is the same for all 
 D3  PSA takes sqrt(ReLU(M_c)) as maps of VGG16, but of no other network (``method.power`` 0.5).              psa@9493e59
 D4  PSA and its heirs have no bias in the head and put Dropout2d before it; IRN has no dropout, and starts its head as
     torch does, not as Xavier (``method.dropout`` 0, ``method.head_init`` torch).                          irn@a2ece00
-D5  IRN makes two kinds of maps: at stride 4 for the walk, and for labels with sides rounded up to multiples of 16. The
-    latter are cut to the image, and so a little stretched (``cam.round_up`` 16). Here only they are stored, and the
-    former are made of them. IRN also rounds training sizes in another way (``train.by_factor``).          irn@a2ece00
+D5  IRN makes two kinds of maps: at stride 4 for the walk and, for labels, maps whose sides are rounded up to multiples
+    of 16. The latter are resized to that larger size and then cut to the image, so they are a little stretched
+    (``cam.round_up`` 16). Here only they are stored, and the former are made of them. IRN also rounds training sizes in
+    another way (``train.by_factor``).                                                                       irn@a2ece00
 """
 
 from __future__ import annotations

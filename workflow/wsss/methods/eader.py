@@ -9,7 +9,7 @@ A         features           |  H W image, h w cells of the last feature map.
 a_ic      attention          |  P 1 H W    in [0, 1]; Grad-CAM or CAM of the pair
 M_ic      soft_mask          |  P 1 H W    sigmoid(omega (a - sigma))
 x~_ic     erase              |  P 3 H W    x (1 - M), the mean colour where erased
-p, q_ic                      |  B C of G(x); P C of F(x~); here logits
+p, q_ic                      |  B C of G(x); P C of F(x~): probabilities, of which the code has the logits
 L_loc     localizer_loss     |  BCE(p, y)
 L_am      localizer_loss     |  mean q_ic[c]: attention mining
 L_reg     localizer_loss     |  mean a_ic

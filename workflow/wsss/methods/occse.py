@@ -128,8 +128,8 @@ def convert(images: Tensor, source: str, target: str) -> Tensor:
 class Ordinary(nn.Module):
     """The ordinary classifier: trained beforehand, frozen, always in evaluation mode. Its logits are GAP(fc8(F)).
 
-    ``spec`` has ``backbone`` and ``weights``: PSA's classifier or what training ``cam`` wrote, with this backbone.
-    Without weights it can be filled from a model file, but no training can use it.
+    ``spec`` has ``backbone`` and ``weights``: the file of PSA's classifier, or of a trained ``cam``, with this
+    backbone. Without weights it can be filled from a model file, but no training can use it.
     """
 
     def __init__(self, spec: OrdinarySettings, n_classes: int, source: str):

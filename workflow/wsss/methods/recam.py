@@ -20,7 +20,7 @@ D1  class maps are (w w') F in the scripts of VOC. In those of COCO they are w F
 D2  nothing is detached: L_sce reaches w through M and through its maximum.
 D3  f_c is a mean over all cells, not over those of the mask: a small object has faint features.
 D4  an image without any class counts in the mean of L_sce, with a loss of 0.
-D5  its classifier is IRN's but for the update: IRN trains nothing below layer3, here only conv1 and bn1 are fixed.
+D5  its classifier is IRN's except for what is trained: IRN trains nothing below layer3, ReCAM fixes only conv1 and bn1.
 D6  the release builds B C D h w products and averages them; here they are one matrix product. Same numbers.
 D7  w' has 10 times the learning rate of all that is already trained, w included (``method.new_lr``).
 """

@@ -18,7 +18,7 @@ D5  L_ER and L_ECR compare maps normalised to [0, 1] per class, of the present c
     maximum. The text has no such step: it takes the rectified maps of all classes as they are; 1 - max may be negative
                                                                                                 -> method.as_paper: [D5]
 D7  SGD has momentum 0.0005, the weight decay handed over at the wrong place            -> train.optimizer.momentum 0.9
-Where the text leaves a choice, and this is the release's (D9: ours; D6 names another reading)
+Choices that the text leaves open; these are the release's (D9: ours; D6 names another reading)
 D6  1 - max (Eq. 11) is the background of the original CAM, in PCM and in the target of L_ECR; the revised map keeps the
     background that PCM made of it. In PCM absent classes, too, compete to be the strongest of a cell. Channel 0 of the
     CAM head itself is never used            -> method.as_paper: [D6], 1 - max as the background of CAM and revised map
@@ -119,9 +119,9 @@ def pixel_correlation(q: Tensor, features: Tensor, columns: int = COLUMNS) -> Te
 
 
 def present_channels(labels: Tensor) -> Tensor:
-    """List background and the present classes of each image, ``B×K'``, K' as many as the fullest has (2 at least).
+    """List background and the present classes of each image, ``B×K'``, K' as many as the fullest image has, at least 2.
 
-    Absent classes fill the gaps. Losses of absent classes are zero, so maps of these channels are all that is needed.
+    Absent classes fill the gaps. Losses of absent classes are zero, so only maps of the listed channels are needed.
     """
     y = F.pad(labels, (1, 0), value=1.0)  # B K
     return y.argsort(dim=1, descending=True, stable=True)[:, : max(2, int(y.sum(1).max()))]
@@ -138,7 +138,7 @@ def mean_of_resized(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def rvmin_loss(revised: Tensor, y: Tensor, keep: float) -> Tensor:
-    """Compute L_rvmin (D1): the mean over the ``keep`` least active pixels of the highest of the present maps."""
+    """Compute L_rvmin (D1): the mean of the highest present map over the share ``keep`` of lowest pixels."""
     v = (revised * y)[:, 1:].amax(1).flatten(1)  # B H*W
     return F.relu(v.topk(int(keep * v.shape[1]), dim=1, largest=False).values).mean()
 
@@ -297,7 +297,7 @@ class Seam(Method):
         return cam, pixel_correlation(self.correlated(cam), self.f9(self.features(images, taps)).float())
 
     def correlated(self, cam: Tensor) -> Tensor:
-        """Compute what PCM spreads (3.4): CAM over its maximum, the strongest class of each cell, and 1 - max.
+        """Compute what PCM spreads (3.4): the strongest class of each cell in CAM / its maximum, and 1 - max.
 
         The result is ``B×K×h×w``.
 
@@ -315,6 +315,6 @@ class Seam(Method):
         return torch.cat([resize(maps, size, align_corners=True) for maps in (images, *low)], 1)
 
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Compute revised CAM at image size (the release upsamples it twice), or without PCM the CAM as it is."""
+        """Compute revised CAM at image size (the release upsamples it in two steps); without PCM the CAM."""
         cam, revised = self.maps(images)
         return cam[:, 1:] if revised is None else resize(revised[:, 1:], images.shape[2:], align_corners=True)

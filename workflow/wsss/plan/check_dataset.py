@@ -12,7 +12,7 @@ from wsss.segment import presets
 from wsss.settings.base import Backbone
 from wsss.settings.check import check
 
-SHAPES_LISTS = ("train", "measured", "val", "icons")  # splits of a drawn data set
+SHAPES_LISTS = ("train", "measured", "val", "icons")  # splits of builder shapes, which draws its images
 
 
 def check_dataset(

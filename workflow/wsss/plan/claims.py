@@ -1,7 +1,7 @@
 """Claims: what a paper says as an order between runs, and the files by which it is judged on a data set.
 
 A claim is one comparison or several. Each has two sides, and what is counted is the first minus the second, so that a
-positive difference speaks for the claim.
+positive difference speaks for the claim; for ``equal`` it has to be near zero.
 """
 
 from __future__ import annotations

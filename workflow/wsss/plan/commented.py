@@ -1,6 +1,6 @@
-"""The settings of a YAML file with the comments behind them, in which people say where a value comes from.
+"""The settings of a YAML file with the comments after them, in which people say where a value comes from.
 
-A comment stands behind its key, and goes on in indented lines below.
+A comment stands at the end of its key's line, and goes on in indented lines below.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def above(path: Path, key: str) -> str:
 def settings(path: Path, below: Keys) -> list[str]:
     """Return a Markdown table of the settings in a YAML file below some keys, with the comment of each line.
 
-    A mapping that repeats another one names its place. What ``<<: *name`` merges in is written out if ``&name`` has no
-    place of its own, which is so behind ``<<: &name``.
+    A mapping that repeats an earlier one is not written out; its row names the keys of the earlier one. What
+    ``<<: *name`` merges in is written out only if the earlier one has no keys of its own, since it was named in a merge
+    (``<<: &name``).
     """
     reader = _Reader(path.read_text(encoding="utf-8"))
     depth = len(below)
@@ -102,7 +103,7 @@ class _Reader:
                 yield from self._setting(key, value, (*keys, key.value))
 
     def _merged(self, key: yaml.Node, value: yaml.MappingNode, keys: Keys, given: frozenset[str]) -> Iterator[_Row]:
-        """Yield what a mapping at ``keys`` takes from another one; the arguments are those of ``rows``."""
+        """Yield what a mapping at ``keys`` takes from another one, ``value``, without the keys in ``given``."""
         if id(value) not in self._places:
             self._places[id(value)] = keys
             self._placeless.add(id(value))

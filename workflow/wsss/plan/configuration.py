@@ -18,7 +18,7 @@ SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 OWN = PACKAGE.parent.parent / "config.yaml"
 SECTIONS = tuple(read(PACKAGE / "defaults.yaml"))  # of a run's settings
 IN_A_FILE = "--config key={...} is read as text throughout: write it into a file and say --configfile my.yaml"
-# keys that change no result
+# keys that change no result, or only its last bits
 EXECUTION = (
     *("device", "threads", "workers", "loaders", "gpus", "shards", "shard_images", "checkpoint_minutes"),
     *("batch", "deterministic", "compile", "temporary"),

@@ -108,6 +108,6 @@ def _seeds(jobs: list[Job]) -> str:
 
 
 def _wrapped(text: str, indent: int) -> list[str]:
-    """Break a text into lines of a terminal; those after the first are indented. No text is no line."""
+    """Break a text into lines of a terminal; those after the first are indented. An empty text gives no lines."""
     further = " " * indent
     return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent=further)

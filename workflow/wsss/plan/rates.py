@@ -109,7 +109,7 @@ class Pace:
         units: int | None,
         weight: int = 1,
     ) -> None:
-        """Add the record of a job, if it is of one that can be compared.
+        """Add the record of a job, unless its units are unknown or its weight is 0.
 
         Args:
             job: the job.

@@ -46,10 +46,10 @@ project's own.
 
 In the column `shown`, the stage is followed by the images on which its result is measured: `measured` are the training
 images that are compared with masks, `val` the validation images, `test` those of the server. `coco` stands for the data
-set that is COCO's beside the table's own (`companions` in `config.yaml`).
+set that takes COCO's place beside the table's own (`companions` in `config.yaml`).
 
-A departure is a numbered difference: of a release from its paper, or of this project from the release; the line above
-a list says which, or the departure itself. It may end with its source in brackets: a file, a commit, `release`, or
+A departure is a numbered difference: of a release from its paper, or of this project from the release. Either the line
+above a list or the departure itself says which. It may end with its source in brackets: a file, a commit, `release`, or
 `ours` for what this project does on its own. Behind an arrow stands the setting that follows the paper instead.
 """
 
@@ -315,7 +315,7 @@ def departures(file: str) -> list[tuple[str, list[tuple[int, str]]]]:
 
 
 def _follows(line: str) -> bool:
-    """Tell whether a departure below this line belongs to the same list as the one that the line is of."""
+    """Tell whether a line is part of a departure, so that one right below it is in the same list."""
     return bool(DEPARTURE.match(line)) or line.startswith("    ")
 
 
@@ -325,4 +325,6 @@ def _listed(file: str) -> list[str]:
     for title, listed in departures(file):
         items = [f"* **D{number}** {text}" for number, text in listed]
         lines += [f"{title}:", "", *items, ""]
-    return [f"Numbered in `workflow/wsss/{file}`, whose head also explains the symbols.", "", *lines] if lines else []
+    if not lines:
+        return []
+    return [f"What follows is numbered in `workflow/wsss/{file}`, whose head also explains the symbols.", "", *lines]

@@ -164,7 +164,7 @@ def _refuse_impossible_deeplab(config: Raw, layers: list[Layer]) -> None:
         message = "is given, and scale is, too: set one to false; null is the preset's value"
         raise blame(layers, (*path, "long_side"), message)
     if train["long_side"] and not train["antialias"]:
-        message = "needs antialias: without it sizes change by scale; set this to false"
+        message = "needs antialias: true. Without it only scale can vary sizes, so set long_side to false"
         raise blame(layers, (*path, "long_side"), message)
 
 

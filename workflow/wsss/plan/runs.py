@@ -137,6 +137,8 @@ class Runs:
     def departures(self, run: Run) -> list[str]:
         """List the settings that the data set's entry or the command line change in a run, as dotted keys.
 
+        What the entry gives for the run's method counts as the paper's.
+
         Settings that name files of weights are left out: they make no result incomparable.
         """
         theirs = dict(_leaves(self._published(run)))
@@ -150,7 +152,7 @@ class Runs:
         return found
 
     def _published(self, run: Run) -> Raw:
-        """Resolve the settings of a run as its paper has them."""
+        """Resolve the settings of a run as its paper has them, with those that the data set gives for its method."""
         method = self._method(run)
         layers = [
             self._of_method(run, method),

@@ -67,7 +67,7 @@ def adopt(found: Audit | Sequence[Audit], expected: Expected | None = None) -> A
 
 
 def _aged(chain: Chain) -> list[str]:
-    """Give every file of a chain its time; returns what jobs made."""
+    """Give every file of a chain its time, and return what jobs made."""
     done: list[str] = []
     ages: dict[str, float] = {}
     first_use: dict[str, float] = {}

@@ -47,7 +47,7 @@ class Audit:
 
     @property
     def content(self) -> str | None:
-        """The identity of the target's record: what it determines, whenever and wherever it was made."""
+        """The identity of the target's record: of what defines it, whenever and wherever it was made."""
         link = self.chain.links.get(self.start)
         return str(link.content["identity"]) if link else None
 

@@ -26,7 +26,7 @@ YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def records(chain: Chain) -> Iterator[Finding]:
-    """Yield records that cannot be used, that are of another place, and that another one contradicts."""
+    """Yield records that cannot be used, that are of another place, or that another one contradicts."""
     for key, why in list(chain.broken.items()):
         rests = [chain.links[reader].first for reader in chain.readers.get(key, [])]
         yield Finding("modified", key, why, [*rests, *_above(chain, key)], records=(key,))
@@ -142,7 +142,7 @@ def inputs(chain: Chain) -> Iterator[Finding]:
         yield about(chain, "untraced", key, "no record says where it comes from", readers, (key,))
     for key, readers in gone.items():
         seen = chain.hasher.see(chain.place.path(key))
-        text = "is gone" if seen.missing else "is gone, though there is what it was about"
+        text = "is gone" if seen.missing else "is gone, though the file that it describes is there"
         place = key if seen.missing else expected_record(key)
         yield about(chain, "missing", place, text, readers, (key,))
     for key, readers in other.items():

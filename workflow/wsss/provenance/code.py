@@ -153,7 +153,7 @@ def _of_repository() -> Content:
 
 
 def git(*arguments: str) -> str | None:
-    """Return the answer of git about the sources; None where it cannot."""
+    """Return the answer of git about the sources; None where it gives none."""
     command = ["git", "-C", str(REPOSITORY), "--no-optional-locks", *arguments]
     try:
         result = subprocess.run(command, capture_output=True, check=True, timeout=60)

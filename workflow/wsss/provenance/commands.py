@@ -41,8 +41,8 @@ def run_audit(
 
     Args:
         target: a file, a folder, or the word for a table, a figure or claims.
-        configfile, dataset: where a word is looked up, if not in the project's own configuration. The settings of what
-            is found there, or of any target with a ``configfile``, are compared with those of today.
+        configfile, dataset: where a word is looked up, if not in the project's own configuration. If a word or a
+            ``configfile`` is given, the settings of the target are compared with those of today.
         cold: read every file, whatever an earlier audit has found.
         full: print every record, and every result that a finding affects.
         as_data: print JSON.
@@ -86,7 +86,7 @@ def run_audit(
 
 
 def find(target: str, configfile: str | None = None, dataset: str | None = None) -> str:
-    """Return the folder of a table, a figure or claims by their word; what has another name stays as it is."""
+    """Return the folder of a table, a figure or claims by their word; a path stays as it is."""
     return target if _is_path(target) else _folder(*_plan(target, configfile, dataset), target)
 
 

@@ -42,7 +42,7 @@ def plain(value: Any) -> Any:
 
 
 def identity(content: Content) -> str:
-    """Return the digest of what a job determines, 64 hex digits.
+    """Return the digest of what defines a job and its result, 64 hex digits.
 
     A config.yaml counts by what it says. Files outside the results count by name and content, not by their folder.
     """
@@ -113,7 +113,7 @@ def parse(data: bytes) -> Content:
 def parse_sealed(data: bytes) -> Content:
     """Read a record for a job that needs only its files and identity; seal and identity tell if it is whole.
 
-    The schema is left out: to load the library that checks it takes longer than all else of a small job's record.
+    The schema is left out: loading the library for it takes longer than all else that a small job records.
 
     Raises:
         Broken: as ``parse``.

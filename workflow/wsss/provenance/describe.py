@@ -84,7 +84,7 @@ def devices_of(links: Iterable[Link]) -> set[str]:
 
 
 def commit_of(link: Link) -> str:
-    """Return the commit that a job ran, abbreviated; it says if the sources had changes."""
+    """Return the abbreviated commit that a job ran, with a note if the sources had changes."""
     code = link.content["code"]
     if code["commit"] is None:
         return f"none (sources {code['package'][:HEX]})"

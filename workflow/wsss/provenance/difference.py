@@ -48,7 +48,7 @@ class Difference:
 
     @property
     def none(self) -> bool:
-        """Nothing differs."""
+        """Tell whether nothing differs."""
         return not self.reasons and not self.above
 
     def __str__(self) -> str:
@@ -107,7 +107,7 @@ def _line(command: str, names: list[str], reasons: Iterable[Reason], alike: bool
     head = f"{clean(command)} {listed(names)}: {'; '.join(texts)}"
     if "" in kinds and len(kinds) == 1 and not alike and not any(text.startswith("seed") for text in kinds[""]):
         return head
-    return f"{head}; {'which made no difference to what it made' if alike else 'and so differs what it made'}"
+    return f"{head}; {'which made no difference to what it made' if alike else 'and so what it made differs'}"
 
 
 def _pairs(one: Audit, other: Audit) -> list[Pair]:
@@ -131,7 +131,7 @@ def _pairs(one: Audit, other: Audit) -> list[Pair]:
 
 
 def _matched(one: Audit, first: Link, other: Audit, second: Link) -> tuple[list[tuple[str, str]], list[str], list[str]]:
-    """Match the records below two jobs by name, or else by what they are; also returns those without a match."""
+    """Match the records below two jobs by name, or else by what they are, and return also those without a match."""
     mine, theirs = _makers(one, first), _makers(other, second)
     found = [(key, key) for key in mine if key in theirs]
     rest = [key for key in mine if key not in theirs]

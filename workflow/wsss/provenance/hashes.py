@@ -47,7 +47,7 @@ class Seen:
 
     @property
     def missing(self) -> bool:
-        """There is no such file."""
+        """Tell whether there is no such file."""
         return self.size is None and self.why is None
 
 

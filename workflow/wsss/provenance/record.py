@@ -294,14 +294,14 @@ def entry(path: str | Path) -> content.Content:
 
 
 def _outside(path: str) -> content.Content:
-    """Return a file outside the results; of a link also the file that it leads to."""
+    """Return digest and size of a file outside the results; of a link also the real path."""
     real = os.path.realpath(path)
     led = {"real": real} if real != os.path.abspath(path) else {}
     return {**entry(path), **led}
 
 
 def image_roots(outputs: Iterable[str]) -> list[str]:
-    """Return the real folders of listed images for which links lead out of the folder of the data set."""
+    """Return the real folders of those listed images that links put outside the folder of the data set."""
     from wsss.provenance.images import listed, root_of_images
 
     found: set[str] = set()

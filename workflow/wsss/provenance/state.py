@@ -1,4 +1,4 @@
-"""A quick look at a record, for the state of a table or figure: it is asked for often, and rests on gigabytes."""
+"""A quick look at a record, for the state of a table or figure: states are asked for often, and rest on gigabytes."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def settings(chain: Chain, expected: Callable[[str], Any]) -> Iterator[Finding]:
 
 
 def _compared(config: Content, sources_told: bool) -> Content:
-    """Leave out digests of what is compared file by file: of the code, and of lists and labels if that was reported."""
+    """Leave out digests of what is compared file by file: of the code, and of lists and labels whose change is told."""
     return {key: value for key, value in config.items() if key != "code" and not (sources_told and key == "sources")}
 
 

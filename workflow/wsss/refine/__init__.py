@@ -36,7 +36,7 @@ def scored_image(dataset: Dataset, scores: Scores, image_id: str) -> tuple[np.nd
     check_size(image_id, image, planes)
     if classes.max(initial=0) > len(dataset.classes):
         raise WsssError(
-            f"scores of image '{image_id}' have class {classes.max()}, and the data set ends at "
-            f"{len(dataset.classes)}: they are of another one; run the step before again"
+            f"scores of image '{image_id}' have class {classes.max()}, but the last class of this data set is "
+            f"{len(dataset.classes)}: they are of another data set; run the step before again"
         )
     return image, classes, planes

@@ -114,7 +114,9 @@ class AffinitySamples:
         scores = Scores(self.paths)
         for key in (image_id + suffix for image_id in dataset.ids for suffix in self.keys):
             if key not in scores:
-                raise WsssError(f"no CRF result '{key}'; give --scores of all training images, made as set now")
+                raise WsssError(
+                    f"no CRF result '{key}'; give --scores of all training images, made with the present settings"
+                )
 
     @cached_property
     def scores(self) -> Scores:

@@ -13,7 +13,7 @@ The weights depend on the image alone, and planes do not mix: one pass refines t
 neighbour is a shifted view of the padded planes, so that memory holds N values per pixel, and not the release's N K.
 
 Departures from the release (visinf/1-stage-wseg@d905fca):
-D1  planes keep the size of the image; the release refines its network's masks at a quarter of it, while it trains
+D1  planes keep the size of the image; the release refines its network's masks at a quarter of the size, in training
 D2  the background is the score (1 - max)^alpha of PSA; the release's is a plane of the network's softmax
 D3  planes of absent classes are left out; the release refines them, too, and sets them to 0
 D4  one pass over differences from the pixel itself yields the standard deviation; this changes its rounding only

@@ -34,7 +34,7 @@ def half_disc(radius: int) -> list[Cell]:
 
 
 def straight_path(dy: int, dx: int) -> tuple[Cell, ...]:
-    """List the cells of the bounding rectangle less than one cell from the line to ``(dy, dx)``, the farthest first."""
+    """List the cells of the bounding rectangle less than one cell from the line to ``(dy, dx)``, its end first."""
     columns = range(min(0, dx), max(0, dx) + 1)
     near = [(y, x) for y in range(dy + 1) for x in columns if (dy * x - dx * y) ** 2 < dy * dy + dx * dx]
     return tuple(sorted(near, key=lambda cell: -abs(cell[0]) - abs(cell[1])))

@@ -18,7 +18,7 @@ Series = dict[str, tuple[list[float], list[float]]]  # label -> abscissas and or
 
 
 def describe(figure: Figure) -> str:
-    """Say what a figure shows: the heads and number of its pictures, or of each panel the axes and its series."""
+    """Say what a figure shows: the heads and number of its pictures or, panel by panel, axes and series."""
     pictures = [axis for axis in figure.axes if axis.images]
     if pictures:
         return _pictures(pictures)

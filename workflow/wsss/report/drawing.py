@@ -74,7 +74,7 @@ class TableDrawing(TypedDict, total=False):
 
 
 class ClaimSpec(TypedDict):
-    """A claim: its name as ``paper/claim``, its paper's, its sentence, where that stands, and its direction."""
+    """A claim: its name as ``paper/claim``, its paper's name, its sentence, where that stands, and its direction."""
 
     claim: str
     paper: str

@@ -39,5 +39,7 @@ def say_unwritable(names: Iterable[str]) -> None:
     """Say on stderr, in one line, which names figures cannot write."""
     found = unwritable(names)
     if found:
-        line = f"figures show boxes in place of letters of {some(found)}: install a font that has them, as {WIDE[0]}"
+        line = (
+            f"figures show boxes in place of letters of {some(found)}: install a font that has them, such as {WIDE[0]}"
+        )
         print(line, file=sys.stderr)

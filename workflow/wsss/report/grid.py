@@ -69,7 +69,7 @@ class Grid:
 
     @property
     def worded(self) -> bool:
-        """Tell whether verdicts are written as words, for which one column has room, and not as marks."""
+        """Tell whether verdicts are words, for which there is room if one column alone has them, and not marks."""
         return self.kinds.count("compared") == 1
 
     def _kind(self, j: int) -> str:

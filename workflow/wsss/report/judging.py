@@ -14,7 +14,7 @@ VERDICTS = (HOLDS, FAILS, UNDECIDED, NOT_RUN)
 PLURAL = {HOLDS: "hold", FAILS: "do not hold"}
 MARKS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?", NOT_RUN: "–"}
 LEVEL = 0.95  # of the intervals
-MARGIN = 1.0  # points by which results may differ that are about equal
+MARGIN = 1.0  # points by which two results may differ and still be about equal
 ZONES = {  # direction -> the bounds of the difference if the claim is true, in points
     "above": (0.0, math.inf),
     "below": (0.0, math.inf),
@@ -136,7 +136,7 @@ class JudgedClaim:
 
     @property
     def verdict(self) -> str:
-        """It fails if one comparison fails; otherwise it holds only if every comparison was made and holds."""
+        """The verdict of the claim: it fails if one comparison fails, and holds if all were made and hold."""
         found = {one.verdict for one in self.comparisons}
         for verdict in (FAILS, NOT_RUN, UNDECIDED):
             if verdict in found:

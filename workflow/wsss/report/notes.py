@@ -107,7 +107,7 @@ def _datasets(drawing: TableDrawing) -> str:
 
 
 def selection(computed: Iterable[CellSpec]) -> str:
-    """Say what was chosen for the best of what was computed, and on what."""
+    """Say which thresholds or exponents were chosen for computed cells, and on which masks."""
     stages = {spec["stage"] for spec in computed if spec["at"] in CHOSEN}
     chosen = [name for stage, name in SELECTED.items() if stage in stages]
     if not chosen:
@@ -155,7 +155,7 @@ def _data_set(drawing: TableDrawing, grid: Grid) -> list[str]:
 
 
 def _one_run(drawing: TableDrawing) -> list[str]:
-    """Say which rows show the same results of ours, since a data set has one stand-in for several networks."""
+    """Say which rows show the same results of ours, since one network stands in for several on the data set."""
     rows: dict[str, list[str]] = defaultdict(list)
     for row in drawing["rows"]:
         if _has_run(row):

@@ -77,7 +77,7 @@ class Picture(TypedDict):
         data: the picture as data.
         says: what it shows, in words.
         whole: the address of the figure as PDF; empty where there is none.
-        drawn: it has no photographs, so that its colours may be turned on a dark page.
+        drawn: it has no photographs, so that its colours may be inverted on a dark page.
     """
 
     data: str

@@ -77,7 +77,7 @@ def write_names(
     named: list[tuple[str, list[Point]]],
     marks: list[Point],
 ) -> None:
-    """Write each name beside one of its points, where it covers least of all marks and of the names before it.
+    """Write each name beside one of its points, where it covers as little as it can of marks and of earlier names.
 
     Args:
         axis: the axes, with all marks drawn and limits set.

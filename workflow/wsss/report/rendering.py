@@ -60,7 +60,7 @@ def html(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Escape what would end a table cell or start emphasis. In code, words in backticks, only a bar ends a cell."""
+    """Escape what would end a table cell or start emphasis. In code (words in backticks) only a bar needs it."""
     parts = CODE.split(text)  # plain text and code in turn
     found = [parts[0].translate(MARKDOWN)]
     for code, plain in zip(parts[1::2], parts[2::2], strict=True):

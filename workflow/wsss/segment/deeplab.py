@@ -17,7 +17,7 @@ from wsss.train import Training
 if TYPE_CHECKING:
     from wsss.job import Given
 
-START_LEFT = 0.1  # share of the initial batch statistics in the final ones from which on there is a warning
+START_LEFT = 0.1  # share of the initial batch statistics in the final ones that is worth a warning
 GROUND_TRUTH = "ground_truth"
 
 

@@ -88,8 +88,8 @@ class SegmentationSamples:
         if (highest := label[label != IGNORE].max(initial=0)) > len(self.dataset.classes):
             cure = "give the masks of this one" if self.paths else "restore it and run `wsss index` again"
             raise WsssError(
-                f"label map of image '{image_id}' has class {highest}, and the data set ends at "
-                f"{len(self.dataset.classes)}: it is of another one; {cure}"
+                f"label map of image '{image_id}' has class {highest}, but the last class of this data set is "
+                f"{len(self.dataset.classes)}: it is of another data set; {cure}"
             )
         pixels, labels = self.view(image, label, rng)
         return {"id": image_id, "image": pixels, "label": labels}

@@ -3,12 +3,12 @@
 B batch, K classes with background, H W crop size, h w size of logits. Labels: 0 background, c + 1 class, 255 ignore.
 
 Departures of the released trainings from their papers (the defaults are those of the releases):
-D1  seam: the backbone's ``train()`` never runs. So no part of it is frozen, and its batch norms follow the batches
+D1  seam: the backbone's ``train()``, which freezes parts of it, never runs. So none is frozen, and batch norms follow
 D7  seam: two GPUs with 5 images each have batch statistics of their own, so here a step has two micro-batches
     (``deeplab.train.accumulate``: 2; 1: statistics of all 10). The running statistics follow both, in the release one
     of them.
 D8  seam: images are resized without antialiasing, as OpenCV does: as uint8 in training, as normalised pixels at test.
-    A resized label is that of the pixel at its place, whose coordinates are rounded down
+    Labels are resized by nearest neighbour, with the coordinates in the original rounded down
     (``deeplab.train.antialias``, ``predict.antialias``; true: as for all other networks).
 D3  aeft: at test the further scales are of the image, not of the pass (``predict.multi_scale: image``)
 Departures of these files from the releases:

@@ -52,7 +52,7 @@ def _hue(values: list[float]) -> list[float]:
 
 
 def _known_to_timm(name: str) -> str:
-    """Refuse a network that timm lacks. Else the first training would, or a DeepLab after days."""
+    """Refuse a network that timm lacks. Otherwise the training that uses it would, which may be days later."""
     family, _, variant = name.partition(":")
     if variant and variant.partition(".")[0] not in timm_networks():
         raise ValueError(f"no network of {family}")

@@ -67,7 +67,9 @@ class Loop(Section):
     start: File | None
     epochs: PositiveInt
     steps: PositiveInt | None
-    batch_size: PositiveInt | Annotated[dict[NonNegativeInt, PositiveInt], rule("a mapping from epochs to them")]
+    batch_size: (
+        PositiveInt | Annotated[dict[NonNegativeInt, PositiveInt], rule("a mapping from epochs to such numbers")]
+    )
     drop_last: bool
     accumulate: PositiveInt
     precision: Precision

@@ -60,7 +60,7 @@ class Look:
         return height, width
 
     def heat(self, score: Tensor) -> Picture:
-        """Put a map of the first image, of any resolution, over the picture as heat."""
+        """Put a map of the image, of any resolution, over the picture as heat."""
         height, width = self.image.shape[:2]
         whole = resize(score[:1, :1], (height, width))
         return heat(whole[0, 0].numpy(), self.image)
