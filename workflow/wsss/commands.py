@@ -31,7 +31,7 @@ SHARD = Argument(
     "--shard", "i/n: the i-th of n equal parts of these images, counted from 0", default="0/1", required=False
 )
 DEVICE = Argument("--device", "auto, cpu or cuda", default="auto", required=False)
-DEVICES = Argument("--device", "auto, cpu, cuda, or cuda:<number of GPUs>", default="auto", required=False)
+DEVICES = Argument("--device", "auto, cpu, cuda, or cuda:N for N GPUs", default="auto", required=False)
 WORKERS = Argument("--workers", "processes for work on the CPU", default="1", required=False)
 LOADERS = Argument("--loaders", "processes that load images for a network", default="0", required=False)
 BATCH = Argument(
@@ -200,77 +200,6 @@ def _measure(args: Namespace) -> None:
     measure(given, args.stage, args.images, args.out)
 
 
-# ---- official weights
-
-
-@command("export-weights", CONFIG, DATA, MODEL, FILE)
-def _export_weights(args: Namespace) -> None:
-    """Write a trained classifier, AffinityNet or IRNet as a file that its authors' code loads."""
-    from wsss.backbones import export_weights
-    from wsss.cam import load_method
-    from wsss.data.index import Dataset
-    from wsss.refine import affinity_net, irn_net
-
-    config = _with_official_weights(args)
-    network: Any
-    if config["stage"] == "irn_train":
-        network = irn_net.load(config["irn_train"], args.model)
-    elif config["stage"] == "affinity":
-        network = affinity_net.load(config, args.model)
-    else:
-        classes = Dataset.load(args.data).classes
-        network = load_method(config, len(classes), args.model).complete()
-    kind = getattr(network, "weights_kind", None)
-    if kind is None:
-        raise WsssError(
-            f"{args.config}: the authors of this network published no weights, so there is no format to write"
-        )
-    export_weights(network, kind, args.out)
-
-
-@command(
-    "import-weights",
-    CONFIG,
-    Argument("--data", "folder of the data set's index; a classifier needs it", IN, required=False),
-    Argument("--weights", "the authors' file of trained weights", IN),
-    FOLDER,
-)
-def _import_weights(args: Namespace) -> None:
-    """Read the authors' trained classifier, AffinityNet or IRNet in place of a training, and list what did not fit."""
-    from wsss import methods
-    from wsss.backbones import without_weights
-    from wsss.data.index import Dataset
-    from wsss.refine import affinity_net, irn_net
-    from wsss.train import adopt
-
-    config = without_weights(_with_official_weights(args))
-    network: Any
-    if config["stage"] == "irn_train":
-        network = irn_net.build(config["irn_train"])
-    elif config["stage"] == "affinity":
-        network = affinity_net.build(config, initial=False)
-    elif args.data:
-        classes = Dataset.load(args.data).classes
-        network = methods.build(config, len(classes))
-    else:
-        raise WsssError("--data is missing: a classifier has its number of classes from the data set's index")
-    out = Path(args.out)
-    adopt(network, args.weights, out)
-    report = read_json(out / "training.json")
-    for kind in ("missing", "unexpected"):
-        for name in report[kind]:
-            print(f"{kind}: {name}")
-
-
-def _with_official_weights(args: Namespace) -> Any:
-    """Read the settings of a stage whose authors publish weights; the stage decides the kind of weight file."""
-    config = read_yaml(args.config)
-    known = [name for name in TRAINED if name != "deeplab"]
-    if not isinstance(config, dict) or config.get("stage") not in known:
-        raise WsssError(f"{args.config}: give the config.yaml of one of these stages: {', '.join(known)}")
-    return checked(args.config, config)
-
-
 # ---- reporting
 
 
@@ -340,6 +269,77 @@ def inputs_found(name: str, args: Namespace, config: dict[str, Any] | None) -> l
 
         return files_read(_outline(args.config, args.dataset))
     return []
+
+
+# ---- official weights
+
+
+@command("export-weights", CONFIG, DATA, MODEL, FILE)
+def _export_weights(args: Namespace) -> None:
+    """Write a trained classifier, AffinityNet or IRNet as a file that its authors' code loads."""
+    from wsss.backbones import export_weights
+    from wsss.cam import load_method
+    from wsss.data.index import Dataset
+    from wsss.refine import affinity_net, irn_net
+
+    config = _with_official_weights(args)
+    network: Any
+    if config["stage"] == "irn_train":
+        network = irn_net.load(config["irn_train"], args.model)
+    elif config["stage"] == "affinity":
+        network = affinity_net.load(config, args.model)
+    else:
+        classes = Dataset.load(args.data).classes
+        network = load_method(config, len(classes), args.model).complete()
+    kind = getattr(network, "weights_kind", None)
+    if kind is None:
+        raise WsssError(
+            f"{args.config}: the authors of this network published no weights, so there is no format to write"
+        )
+    export_weights(network, kind, args.out)
+
+
+@command(
+    "import-weights",
+    CONFIG,
+    Argument("--data", "folder of the data set's index; a classifier needs it", IN, required=False),
+    Argument("--weights", "the authors' file of trained weights", IN),
+    FOLDER,
+)
+def _import_weights(args: Namespace) -> None:
+    """Read the authors' trained classifier, AffinityNet or IRNet in place of a training, and list what did not fit."""
+    from wsss import methods
+    from wsss.backbones import without_weights
+    from wsss.data.index import Dataset
+    from wsss.refine import affinity_net, irn_net
+    from wsss.train import adopt
+
+    config = without_weights(_with_official_weights(args))
+    network: Any
+    if config["stage"] == "irn_train":
+        network = irn_net.build(config["irn_train"])
+    elif config["stage"] == "affinity":
+        network = affinity_net.build(config, initial=False)
+    elif args.data:
+        classes = Dataset.load(args.data).classes
+        network = methods.build(config, len(classes))
+    else:
+        raise WsssError("--data is missing: a classifier has its number of classes from the data set's index")
+    out = Path(args.out)
+    adopt(network, args.weights, out)
+    report = read_json(out / "training.json")
+    for kind in ("missing", "unexpected"):
+        for name in report[kind]:
+            print(f"{kind}: {name}")
+
+
+def _with_official_weights(args: Namespace) -> Any:
+    """Read the settings of a stage whose authors publish weights; the stage decides the kind of weight file."""
+    config = read_yaml(args.config)
+    known = [name for name in TRAINED if name != "deeplab"]
+    if not isinstance(config, dict) or config.get("stage") not in known:
+        raise WsssError(f"{args.config}: give the config.yaml of one of these stages: {', '.join(known)}")
+    return checked(args.config, config)
 
 
 # ---- arguments

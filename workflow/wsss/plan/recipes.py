@@ -48,9 +48,11 @@ In the column `shown`, the stage is followed by the images on which its result i
 images that are compared with masks, `val` the validation images, `test` those of the server. `coco` stands for the data
 set that takes COCO's place beside the table's own (`companions` in `config.yaml`).
 
-A departure is a numbered difference: of a release from its paper, or of this project from the release. Either the line
-above a list or the departure itself says which. It may end with its source in brackets: a file, a commit, `release`, or
-`ours` for what this project does on its own. Behind an arrow stands the setting that follows the paper instead.
+A departure is a numbered difference of a release from its paper or from what one would expect, a difference of this
+project from the release, or a choice that the paper leaves open. Either the line above a list or the departure itself
+says which. It may end with its source in brackets: a file, a commit, `release`, or `ours` for what this project does on
+its own. Behind an arrow stands the setting that follows the paper instead. The text that was used is a plain copy of a
+paper, a poster or slides, in which some things are lost.
 """
 
 

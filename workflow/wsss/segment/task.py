@@ -3,14 +3,15 @@
 B batch, K classes with background, H W crop size, h w size of logits. Labels: 0 background, c + 1 class, 255 ignore.
 
 Departures of the released trainings from their papers (the defaults are those of the releases):
-D1  seam: the backbone's ``train()``, which freezes parts of it, never runs. So none is frozen, and batch norms follow
+D1  seam: the backbone's ``train()``, which freezes parts of it, never runs. So none is frozen, and its batch
+    norms use the statistics of batches and follow them
 D7  seam: two GPUs with 5 images each have batch statistics of their own, so here a step has two micro-batches
     (``deeplab.train.accumulate``: 2; 1: statistics of all 10). The running statistics follow both, in the release one
     of them.
 D8  seam: images are resized without antialiasing, as OpenCV does: as uint8 in training, as normalised pixels at test.
     Labels are resized by nearest neighbour, with the coordinates in the original rounded down
     (``deeplab.train.antialias``, ``predict.antialias``; true: as for all other networks).
-D3  aeft: at test the further scales are of the image, not of the pass (``predict.multi_scale: image``)
+D3  aeft: at test the further scales are factors of the image's size, not of the pass's (``predict.multi_scale: image``)
 Departures of these files from the releases:
 D2  seam: its HSV jitter is replaced by brightness, saturation and hue jitter of about the same strength
 D4  eader and deeplab_v2: random sizes are drawn from an interval where the releases have a list of factors
@@ -18,8 +19,9 @@ D5  eader: the decoder has one separable convolution after fusion where TensorFl
 D9  aeft, occse: nothing of the training but its data and loss is published. Epochs, batch size and rate are those that
     the group's own infer_dl.py has as arguments. Its authors also point to MCTformer's training (preset ``mctformer``).
 D6  at test logits are upsampled to the image at once, not first to the size of the pass and then to the image
-D10 seam: colours are jittered after resizing, in the release before; the rate would be 0 at step 20,000, in the release
-    one step later; the CRF sees the image itself, in the release the normalised one turned back and rounded down
+D10 seam: colours are jittered after resizing, in the release before. The learning rate reaches 0 at step 20,000, just
+    after the last one made, in the release a step later. The CRF sees the image itself, in the release the normalised
+    one turned back and rounded down.
 """
 
 from __future__ import annotations
