@@ -124,7 +124,7 @@ def _audit(args: Namespace) -> None:
 
 @command("sign", Argument("target", RESULT), Argument("--key", "private key, as ssh-keygen makes it"))
 def _sign(args: Namespace) -> None:
-    """Audit a result in full and sign its digests."""
+    """Audit a result, with every file read again, and sign its digests."""
     from wsss.provenance.commands import run_sign
 
     sys.exit(run_sign(args.target, args.key))
@@ -199,7 +199,7 @@ def _schema(args: Namespace) -> None:
 
 @command("recipes")
 def _recipes(args: Namespace) -> None:
-    """Print which release and settings each row of the papers' tables follows, and its departures (docs/recipes.md)."""
+    """Print the recipes: what each row of the tables follows, and where release, paper and project differ."""
     from wsss.plan.configuration import load_plan
     from wsss.plan.recipes import page
 
