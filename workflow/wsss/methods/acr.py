@@ -35,13 +35,14 @@ D9  features of a backbone whose taps differ in resolution are joined at the fin
 D10 the poster's "ACR + ViT" names no network, taps or settings, and nothing of it is released. Our guess: DeiT-S
     (backbone ``vit``) for both networks, its tokens after 6, 9 and 12 of 12 blocks as conv4, conv5 and conv6 at stride
     16, the rest as on ResNet38d.                                                                            ours
-D11 a step whose loss is no number is left out, as in the release. Here such steps are also counted and reported, and
-    the training ends if they are more than a thousandth of all (``train.may_skip``; 0: the first one does).
+D11 a step whose loss is NaN or infinite is left out, as in the release. Here such steps are also counted and reported,
+    and the training ends if they are more than a thousandth of all (``train.may_skip``; with 0 the first such step ends
+    it).
 D12 pseudo masks: the poster says "CRF, random walking, etc.", the README of the release names RIB's IRNet. The runs of
     the tables take IRNet (sections ``irn_*``). AffinityNet is the option: stage ``walk``, ``deeplab.labels: walk``.
 D13 the release scores maps on masks of the training images after every epoch, names the best epoch and keeps all. Its
-    inference takes the last of 100; we guess that the poster's values are of the best. The runs on ``voc12`` keep the
-    best of every eighth epoch (``train.select``, ``select_every``); others keep the last.
+    inference takes the last of 100; we guess that the poster's values are of the best. The runs on ``voc12`` measure
+    every eighth epoch and keep the best of these (``train.select``, ``select_every``); others keep the last.
 D14 AffinityNet has PSA's dropout (.3/.5) and frozen parts, as it has in the file that the release ships for it; ACR's
     classifier has other dropout, and nothing is frozen but the batch norms (``affinity.backbone``).
 D15 nothing is released of AffinityNet's walk over these maps. The walk has the values of AEFT, the only one that the

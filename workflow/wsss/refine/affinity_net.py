@@ -10,9 +10,9 @@ D5  AEFT's release first validates at step 1600, which ends dropout for good (``
 Departures of this file from the releases:
 D3  on maps no larger than twice the radius the radius shrinks, in training, too (SEAM: at inference; PSA: never)
 D4  other backbones: heads of the same widths, features coarser than conv4 are upsampled to its stride
-D6  PSA's README has a learning rate of 0.1 for both networks. Its author says of the classifier that this is VGG16's
-    alone (psa issue 8); SEAM's and AEFT's scripts have 0.01 for ResNet38, and so have both trainings of PSA's ResNet38
-    runs here. Run ``psa/vgg16`` has 0.1 for both.
+D6  PSA's README has a learning rate of 0.1 for the classifier and for AffinityNet. Its author says of the classifier
+    that this is VGG16's alone (psa issue 8); SEAM's and AEFT's scripts have 0.01 for ResNet38, and so have both
+    trainings of PSA's ResNet38 runs here. Run ``psa/vgg16`` has 0.1 for both trainings.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ B batch, K classes with background, H W crop size, h w size of logits. Labels: 0
 Departures of the released trainings from their papers (the defaults are those of the releases):
 D1  seam: the backbone's ``train()``, which freezes parts of it, never runs. So none is frozen, and its batch
     norms use the statistics of batches and follow them
-D7  seam: two GPUs with 5 images each have batch statistics of their own, so here a step has two micro-batches
-    (``deeplab.train.accumulate``: 2; 1: statistics of all 10). The running statistics follow both, in the release one
-    of them.
+D7  seam: the release trains on two GPUs with 5 images each, which have batch statistics of their own. So here a step
+    has two micro-batches (``deeplab.train.accumulate``: 2; 1: statistics of all 10). Here the running statistics follow
+    both, in the release those of one GPU.
 D8  seam: images are resized without antialiasing, as OpenCV does: as uint8 in training, as normalised pixels at test.
     Labels are resized by nearest neighbour, with the coordinates in the original rounded down
     (``deeplab.train.antialias``, ``predict.antialias``; true: as for all other networks).
