@@ -26,8 +26,9 @@ D6  (ours) Grad-CAM without its backward pass: before GAP and a linear head, the
     the normalisation removes the h w. ``gcam_backward`` differentiates as the release does; equal up to rounding.
 D7  the released evaluation never leaves training mode, so each image is normalised by its own statistics:
     ``cam.norm: image``; ``running`` (default) uses the trained ones. Which made the published table is unknown.
-D8  alpha = 0 in the table may mean F without influence (``alpha: 0``) or no F at all (``adversary: null``): then all
-    steps train G with L_loc alone, where the release adds beta L_reg (1e-5 times the maps' mean).
+D8  alpha = 0 in the table may mean F without influence (``alpha: 0``) or no F at all (``adversary: null``). In the
+    second case all steps here train G with L_loc alone, whereas the release still adds beta L_reg (1e-5 times the maps'
+    mean).
 D9  EADER inside PSA (slides, integrability) has no released code: ``method.head: psa`` with PSA's backbone, head,
     parameter groups and optimizer, and F at ``adversary.lr_scale`` times its rate, is our reading.
 D10 the release takes the classes of an image from its mask. Here no classifier takes its labels from masks: the classes

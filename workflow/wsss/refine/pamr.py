@@ -16,7 +16,8 @@ Departures from the release (visinf/1-stage-wseg@d905fca):
 D1  planes keep the size of the image; the release refines its network's masks at a quarter of the size, in training
 D2  the background is the score (1 - max)^alpha of PSA; the release's is a plane of the network's softmax
 D3  planes of absent classes are left out; the release refines them, too, and sets them to 0
-D4  one pass over differences from the pixel itself yields the standard deviation; this changes its rounding only
+D4  the standard deviation comes from one pass over the differences between neighbours and pixel; only its rounding
+    differs from the release's
 """
 
 from __future__ import annotations
