@@ -21,8 +21,8 @@ D3  new layers learn at the rate of the backbone; PSA's fc8 at ten times that (`
 D4  the release keeps, and never uses, gradients of the OC's weights; here they are not computed. Same gradient of A.
 D5  masking inside the OC (``method.masking_depth`` > 0) and other OC backbones (supplement, A and B) are not released.
     Here the map is resized to the feature at that depth, then divided by its maximum there.
-D6  an OC whose input is normalised otherwise than CGNet's (VGG16) gets the same image, converted. What is erased has
-    the mean colour of the OC's own normalisation.
+D6  an OC (here VGG16) whose input is normalised otherwise than CGNet's gets the same image, converted. What is erased
+    has the mean colour of the OC's own normalisation.
 D7  the authors keep the epoch whose maps score best on masks of the training images, measured after every epoch. So do
     the runs on ``voc12``, with every third epoch (``train.select``, ``select_every``); others keep the last.
 D8  nothing is released of AffinityNet's walk. It has the values of AEFT (``walk.alpha`` 19, ``walk.crf`` true), the
