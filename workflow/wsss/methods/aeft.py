@@ -41,8 +41,8 @@ D10 the authors keep the epoch of the classifier, and of AffinityNet, whose resu
 D11 AffinityNet has PSA's dropout (.3/.5) and frozen parts, not the classifier's dropout (``affinity.backbone``).
 D12 AffinityNet trains without dropout from step 1600 of 10,576 on: the release's validation during training leaves the
     network in evaluation mode (``affinity.dropout_until``; null: dropout to the end).
-D13 an image without any class counts in L_cls, adds 0 to L_attract (but its BCE to ``rigid``), and may be drawn in
-    L_repel as the partner of any image, even of itself.                                                            ours
+D13 an image without any class counts in L_cls, adds 0 to L_attract (with ``method.attract: rigid``, its BCE), and may
+    be drawn in L_repel as the partner of any image, even of itself.                                                ours
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ D8  alpha = 0 in the table may mean F without influence (``alpha: 0``) or no F a
     second case all steps here train G with L_loc alone, whereas the release still adds beta L_reg (1e-5 times the maps'
     mean).
 D9  EADER inside PSA (slides, integrability) has no released code: ``method.head: psa`` with PSA's backbone, head,
-    parameter groups and optimizer, and F at ``adversary.lr_scale`` times its rate, is our reading.
+    parameter groups and optimizer, and F at ``adversary.lr_scale`` times the localizer's rate, is our reading.
 D10 the release takes the classes of an image from its mask. Here no classifier takes its labels from masks: the classes
     are the data set's image-level labels, for VOC those of the annotations, or of any file that the data set's
     ``labels`` names.

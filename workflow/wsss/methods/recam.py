@@ -16,8 +16,8 @@ L        L_bce + lambda L_sce, "lambda" = ``method.loss_weights.sce``
 ReCAM    localize            |  B C h w   (w w') F, the product taken channel by channel
 Departures of the release zhaozhengChen/ReCAM@2bdbcd2, the default, from IRN or from what one would expect
 D1  class maps are (w w') F in the scripts of VOC. In the scripts of COCO they are w F, the class maps of the first head
-    alone, though the training is the same. w' F is written, but never called (``method.shown``: product, classifier or
-    predictor).
+    alone, though the training is the same. The release has code for w' F, but nothing calls it (``method.shown``:
+    product, classifier or predictor).
 D2  nothing is detached: L_sce reaches w through M and through its maximum.
 D3  f_c is a mean over all cells, not over those of the mask: a small object has faint features.
 D4  an image without any class counts in the mean of L_sce, with a loss of 0.

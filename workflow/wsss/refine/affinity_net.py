@@ -8,7 +8,8 @@ D1  heads read BN-ReLU inputs of later stages, and the backbone is trained along
 D2  the momentum is the weight decay, as in all of PSA's training (section ``affinity.train``)  tool/torchutils.py
 D5  AEFT's release first validates at step 1600, which ends dropout for good (``affinity.dropout_until``)  train_aff.py
 Departures of this file from the releases:
-D3  on maps no larger than twice the radius the radius shrinks, in training, too (SEAM: at inference; PSA: never)
+D3  the radius shrinks on maps no larger than twice the radius, in training as well (SEAM: only at inference; PSA:
+    never)
 D4  other backbones: heads of the same widths, features coarser than conv4 are upsampled to its stride
 D6  PSA's README has a learning rate of 0.1 for the classifier and for AffinityNet. Its author says of the classifier
     that this is VGG16's alone (psa issue 8); SEAM's and AEFT's scripts have 0.01 for ResNet38, and so have both
