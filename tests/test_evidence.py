@@ -212,6 +212,14 @@ def test_the_tables_of_a_data_set_follow_from_the_records_that_are_kept(dataset,
     assert "not the numbers that were recorded" not in describe(found)
 
 
+def test_the_overview_of_photographs_is_the_table_that_is_kept(tmp_path):
+    unpack("photographs", tmp_path)
+    table = (tmp_path / "results/photographs/tables/overview_methods/table.md").read_text(encoding="utf-8")
+    rows = "\n".join(line for line in table.splitlines() if line.startswith("|"))
+    assert rows.count("| SEAM") == 1
+    assert rows in (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
+
+
 def test_a_walk_has_the_exponent_that_is_like_the_best_threshold_of_its_class_maps(tmp_path):
     """The rule of docs/data.md, on the results that are kept."""
     unpack("proof", tmp_path)
