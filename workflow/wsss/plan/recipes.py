@@ -77,7 +77,7 @@ def _paper(name: str, spec: Raw) -> Iterator[str]:
     """Yield a paper: its runs, and for each table the runs and stages of its rows."""
     note = spec.get("note", "")
     yield from (f"## {spec['title']}", "", note, "")
-    yield "| run | method | settings of its own | not released, or our reading |"
+    yield "| run | method | settings of its own | note |"
     yield "| --- | --- | --- | --- |"
     for run, said in spec["runs"].items():
         yield _run(f"{name}/{run}", said)

@@ -7,7 +7,7 @@ D1  seam: the backbone's ``train()``, which freezes parts of it, never runs. So 
     norms use the statistics of batches and follow them
 D7  seam: the release trains on two GPUs with 5 images each, which have batch statistics of their own. So here a step
     has two micro-batches (``deeplab.train.accumulate``: 2; 1: statistics of all 10). Here the running statistics follow
-    both, in the release those of one GPU.
+    both micro-batches; in the release they follow the batches of one GPU.
 D8  seam: images are resized without antialiasing, as OpenCV does: as uint8 in training, as normalised pixels at test.
     Labels are resized by nearest neighbour, with the coordinates in the original rounded down
     (``deeplab.train.antialias``, ``predict.antialias``; true: as for all other networks).
@@ -19,9 +19,9 @@ D5  eader: the decoder has one separable convolution after fusion where TensorFl
 D9  aeft, occse: nothing of the training but its data and loss is published. Epochs, batch size and rate are those that
     the group's own infer_dl.py has as arguments. Its authors also point to MCTformer's training (preset ``mctformer``).
 D6  at test logits are upsampled to the image at once, not first to the size of the pass and then to the image
-D10 seam: colours are jittered after resizing, in the release before. The learning rate reaches 0 at step 20,000, just
-    after the last one made, in the release a step later. The CRF sees the image itself, in the release the normalised
-    one turned back and rounded down.
+D10 seam: colours are jittered after resizing; the release does it before. The learning rate reaches 0 at step 20,000,
+    just after the last step made; in the release it does so one step later. The CRF sees the image itself; in the
+    release it sees the normalised image, converted back to pixel values and rounded down.
 """
 
 from __future__ import annotations
