@@ -21,9 +21,7 @@ from wsss.provenance import ledger
 PR_SET_PDEATHSIG = 1  # sys/prctl.h
 LOOK_EVERY = 0.05  # seconds between two looks; a child that dies before the first look is never known
 SOON = 2.0  # seconds within which a child that broke a connection is dead
-PATIENCE = (
-    20.0  # seconds in which a parent may end by itself after the death of a child; it may hang, waiting for that child
-)
+PATIENCE = 20.0  # seconds in which a parent may end by itself after a child died; it may hang, waiting for it
 
 
 def start_child(parent: int) -> None:

@@ -155,7 +155,7 @@ def _told_to_stop() -> Iterator[None]:
     try:
         yield
     finally:
-        came = signal.getsignal(signal.SIGTERM) is not stop  # here, or in a training; or the record is written
+        came = signal.getsignal(signal.SIGTERM) is not stop  # also in a training, or as the record is written
         signal.signal(signal.SIGTERM, signal.SIG_IGN if came else before)  # also while Python ends
 
 

@@ -70,11 +70,8 @@ def node() -> str:
 
 def _lacking(device: str, asked: int, visible: int) -> WsssError:
     """Return the error of a job without its GPU, and note the node, so that the next attempt goes elsewhere."""
-    seen = (
-        "no CUDA device is visible"
-        if not visible
-        else f"only {visible} CUDA device{'s are' if visible != 1 else ' is'} visible"
-    )
+    few = {0: "no CUDA device is visible", 1: "only 1 CUDA device is visible"}
+    seen = few.get(visible, f"only {visible} CUDA devices are visible")
     if not asked:
         return WsssError(
             f"device '{device}': {seen}; use cpu (--device cpu, or snakemake --config device=cpu), "

@@ -56,7 +56,7 @@ class Found:
     suffixes: Collection[str] = SUFFIXES
 
     def absence(self, image_id: str, folder: Path, what: str = "listed image") -> str:
-        """Return the finding for an image that is not there, or not under a known suffix. ``what`` names the latter."""
+        """Return the finding for a listed image that is not there, or for a file (``what``) of another suffix."""
         if image_id in self.others:
             name = Path(self.others[image_id]).name
             suffixes = ", ".join(self.suffixes)

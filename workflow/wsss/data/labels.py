@@ -134,10 +134,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
         and columns[0] in INDEX
         and [cells[0].strip() for _, cells in rows] == [str(i) for i in range(len(rows))]
     ):
-        columns, rows = (
-            columns[1:],
-            [(number, cells[1:]) for number, cells in rows],
-        )  # the column in which pandas writes its index
+        columns, rows = columns[1:], [(number, cells[1:]) for number, cells in rows]  # without pandas' own index
     if "id" not in columns or len(columns) < 2:
         raise WsssError(
             f"{path}: its first line names {', '.join(map(repr, columns)) or 'nothing'}; it must name a column "

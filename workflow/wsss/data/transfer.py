@@ -68,7 +68,7 @@ def matches(path: Path, checksum: str) -> bool:
 
 
 def _persist(url: str, part: Path, size: int | None) -> None:
-    """Attempt the transfer until it is complete; give up ``ATTEMPTS`` attempts after the last one before new bytes."""
+    """Attempt the transfer until it is complete. New bytes begin the count of ``ATTEMPTS`` that fail again, at one."""
     failures, furthest = 0, 0
     while True:
         try:

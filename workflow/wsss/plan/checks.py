@@ -227,9 +227,7 @@ def _measured(cell: Raw, place: Place, said: dict[str, Keys]) -> None:
     place.one_of(metric, METRICS, "metric", said["metric"])
     of_objects = stage == "irn_instances"
     if of_objects != (metric == "map"):
-        message = (
-            f"stage {stage} has no metric '{metric}': map is irn_instances' only metric, and no other stage has it"
-        )
+        message = f"stage {stage} has no metric '{metric}': irn_instances has only map, and no other stage has it"
         raise place.wrong(message, *said["metric"])
     if metric == "iou" and "class" not in cell:
         raise place.wrong("metric iou needs a class: add 'class'", *said["metric"])
