@@ -198,7 +198,7 @@ def test_the_last_epochs_are_shared_where_no_epoch_is_chosen(plan):
 
 def test_a_table_says_of_which_rows_the_epoch_was_chosen_on_masks(plan):
     drawing = drawings.table(plan, "voc12", "acr", "strategy")
-    (line,) = [line for line in notes(drawing, Grid([], [], [], []), Reasons(), worded=True) if "epoch" in line]
+    (line,) = [line for line in notes(drawing, Grid([], [], [], []), Reasons(), worded=True) if "out of epochs" in line]
     assert line.startswith("Baseline, Pre-trained")
     assert line.endswith("on the masks of the measured images, out of epochs 8, 16, 24, 32, 40 of 40.")
 
