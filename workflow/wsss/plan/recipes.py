@@ -52,7 +52,7 @@ A departure is a numbered difference of a release from its paper or from what on
 project from the release, or a choice that the paper leaves open. Either the line above a list or the departure itself
 says which. It may end with its source in brackets: a file, a commit, `release`, or `ours` for what this project does on
 its own. Behind an arrow stands the setting that follows the paper instead. The text that was used is a plain copy of a
-paper, a poster or slides, in which some things are lost.
+paper, a poster or slides, in which some things are lost. In the tables, `-` stands for an empty cell.
 """
 
 
