@@ -27,7 +27,8 @@ D7  the authors keep the epoch whose maps score best on masks of the training im
     the runs on ``voc12``, with every third epoch (``train.select``, ``select_every``); others keep the last.
 D8  nothing is released of AffinityNet's walk. It has the values of AEFT (``walk.alpha`` 19, ``walk.crf`` true), the
     only walk that the group released, over maps that are normalised alike; SEAM's alpha of 6 is for SEAM's own maps.
-D9  an image without any class has no map to erase: L_erase sees it whole, and only L_cls trains by it.        ours
+D9  an image without any class has no map to erase. The OC sees it whole, so L_erase has no gradient there, and the
+    network learns from L_cls alone.  ours
 """
 
 from __future__ import annotations
