@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -126,6 +127,23 @@ def test_localize_gives_one_map_per_class_and_leaves_no_trace(method):
     assert torch.equal(maps, again)
     assert torch.equal(images, before[0])
     assert all(torch.equal(value, before[1][name]) for name, value in method.state_dict().items())
+
+
+def test_classify_gives_the_logits_that_the_loss_sees(method, monkeypatch):
+    method.eval()  # no dropout
+    seen = []
+
+    def spy(logits, labels, *others):
+        seen.append(logits.detach())
+        return base.multilabel_soft_margin(logits, labels, *others)
+
+    monkeypatch.setattr(sys.modules[type(method).__module__], "multilabel_soft_margin", spy)
+    start = EVERYWHERE[0]
+    for phase in method.active_phases(start):
+        method.losses(batch(), phase, start)
+    with torch.no_grad():
+        logits = method.classify(batch()["image"])
+    assert any(torch.allclose(logits[: len(given)], given, rtol=1e-4, atol=1e-5) for given in seen)
 
 
 def test_images_of_a_batch_are_localized_as_one_by_one(method):

@@ -313,5 +313,9 @@ class Aeft(Method):
             terms |= triplet_losses(anchor, images, labels, partner, self, self.settings)
         return terms
 
+    def classify(self, images: Tensor) -> Tensor:
+        logits: Tensor = self(images).logits
+        return logits
+
     def localize(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.fc9(F.relu(self.fc8(self.backbone(images)["conv6"])))

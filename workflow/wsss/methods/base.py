@@ -56,6 +56,10 @@ class Method(nn.Module):
         """Return itself with all networks that the authors' weight files hold, also those it was trained without."""
         return self
 
+    def classify(self, images: Tensor) -> Tensor:
+        """Compute logits ``B×C`` of images ``B×3×H×W``, as the loss sees them; here the means of the class maps."""
+        return self.localize(images, images.new_ones(len(images), self.n_classes)).mean((2, 3))
+
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
         """Compute class maps ``B×C×h×w`` of any resolution, before normalisation, and mostly before the ReLU.
 

@@ -107,6 +107,9 @@ class Cam(Method):
         maps: Tensor = self.fc8(features)
         return maps if self.power == 1 else F.relu(maps) ** self.power
 
+    def classify(self, images: Tensor) -> Tensor:
+        return self.logits(self.backbone(images)["conv6"])
+
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
         if self.shown["attention"] == "cam":
             return self.class_maps(self.backbone(images)["conv6"])

@@ -226,6 +226,9 @@ class Eader(Method):
         """Compute x~ = x (1 - M), ``P×3×H×W``: the mean colour where the attention is high."""
         return images[image] * (1 - soft_mask(attention, self.settings["omega"], self.settings["sigma"]))
 
+    def classify(self, images: Tensor) -> Tensor:
+        return self._logits(self._features(images))
+
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
         with image_statistics(self.backbone) if self.image_norm else nullcontext():
             parts = images.split(1) if self.image_norm else [images]

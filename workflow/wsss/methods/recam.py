@@ -118,6 +118,9 @@ class ReCam(Method):
             "sce": weights["sce"] * single_label_loss(own, labels, self.predictor.weight.flatten(1)),
         }
 
+    def classify(self, images: Tensor) -> Tensor:
+        return self.fc8(self.backbone(images)["conv6"]).mean((2, 3))
+
     def localize(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return F.conv2d(self.backbone(images)["conv6"], self.shown_weight())
 

@@ -282,11 +282,15 @@ class Seam(Method):
         """
         cam, revised = self.maps(images)
         size = images.shape[2:]
-        pooled = cam.mean((2, 3)) if "D2" in self.settings["as_paper"] else mean_of_resized(cam, size)
         maps = {"cam": cam} if revised is None else {"cam": cam, "revised": revised}
         index = shown[:, :, None, None].expand(-1, -1, *cam.shape[2:])
         large = {name: resize(low.gather(1, index), size, align_corners=True) for name, low in maps.items()}
-        return {"logits": pooled[:, 1:], **large}
+        return {"logits": self.logits(cam, size), **large}
+
+    def logits(self, cam: Tensor, size: Sequence[int]) -> Tensor:
+        """Compute class scores ``B×C`` of a raw CAM ``B×K×h×w``: the mean of it resized to ``size`` (D2)."""
+        pooled = cam.mean((2, 3)) if "D2" in self.settings["as_paper"] else mean_of_resized(cam, size)
+        return pooled[:, 1:]
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Compute raw CAM ``B×K×h×w`` and, with PCM, the revised CAM ``B×K×h×w``."""
@@ -313,6 +317,9 @@ class Seam(Method):
         size = taps["conv6"].shape[2:]
         low = [F.relu(conv(taps[tap].detach())) for conv, tap in ((self.f8_3, "conv4"), (self.f8_4, "conv5"))]
         return torch.cat([resize(maps, size, align_corners=True) for maps in (images, *low)], 1)
+
+    def classify(self, images: Tensor) -> Tensor:
+        return self.logits(self.maps(images)[0], images.shape[2:])
 
     def localize(self, images: Tensor, labels: Tensor) -> Tensor:
         """Compute revised CAM at image size (the release upsamples it in two steps); without PCM the CAM."""
