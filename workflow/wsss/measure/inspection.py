@@ -149,6 +149,6 @@ def describe(found: Inspection) -> str:
         f"area: pixels covered over true ones. It and the first IoU (%) are at threshold {THRESHOLDS[best]:.2f},",
         "the best one for all classes together. own threshold: the best one for this class alone, with its IoU.",
         f"mIoU with background: {of_maps[best]:.1f} %.",
-        f"A disc in the middle of each image: {of_disc[widest]:.1f} % (its best radius: {RADII[widest]:.2f} of the sides).",
+        f"A disc in the middle of each image: {of_disc[widest]:.1f} %; its radius is {RADII[widest]:.2f} of the sides.",
     ]
     return "\n".join(lines)
