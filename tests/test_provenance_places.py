@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from provenance_chain import TABLE, make_chain, working_in
+from provenance_chain import DATA, TABLE, index, make_chain, working_in
 from provenance_files import rewrite
 
 from wsss.provenance.audit import audit
@@ -79,6 +79,21 @@ def test_results_of_another_folder_have_the_same_content_digest(finished, tmp_pa
 def test_results_behind_a_link_are_audited(chain, tmp_path):
     (tmp_path / "link").symlink_to(chain.folder / "results")
     assert not audit(tmp_path / "link/toy/tables/seam_table2/table.csv", cold=True, code=False).findings
+
+
+def test_images_in_a_folder_that_is_a_link_are_compared(tmp_path, tmp_path_factory):
+    with working_in(tmp_path):
+        index()
+    outside = tmp_path_factory.mktemp("disk")
+    images = tmp_path / DATA / "VOC/JPEGImages"
+    shutil.move(images, outside)
+    images.symlink_to(outside / images.name)
+    chain = make_chain(tmp_path)
+    assert images.is_symlink()
+    assert chain.kinds() == set()
+    harmed = next((outside / images.name).iterdir())
+    harmed.write_bytes(harmed.read_bytes() + b" ")
+    assert {kind for kind, _ in chain.kinds()} == {"modified"}
 
 
 def test_a_link_out_of_the_results_is_not_followed(chain, tmp_path_factory):

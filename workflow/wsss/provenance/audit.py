@@ -96,7 +96,8 @@ def audit(
     for name in (file for file in chain.makers if file.endswith("index.csv")):
         link = chain.links[chain.makers[name]]
         lists = images.beside(link.content, link.key)
-        number, findings = images.check(place, name, hasher, Path(images_folder) if images_folder else None, lists)
+        folder = Path(images_folder) if images_folder else None
+        number, findings = images.check(place, name, hasher, folder, lists, link.content["roots"])
         found.images += number
         found.findings += [_with_consequences(chain, name, finding) for finding in findings]
     _recompute(found)

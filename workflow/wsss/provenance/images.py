@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from wsss.files import read_json
@@ -57,7 +57,12 @@ def beside(content: Content, record: str) -> dict[str, str]:
 
 
 def check(
-    place: Place, key: str, hasher: Hasher, images: Path | None, lists: Mapping[str, str] | None = None
+    place: Place,
+    key: str,
+    hasher: Hasher,
+    images: Path | None,
+    lists: Mapping[str, str] | None = None,
+    linked: Iterable[str] = (),
 ) -> tuple[int, list[Finding]]:
     """Compare every image and mask of an index with its digest, and the lists beside them with theirs.
 
@@ -67,6 +72,7 @@ def check(
         hasher: reads the files. The folder of the images becomes one of its roots.
         images: the folder of the images, if it is not where the index says.
         lists: digests of files ``beside`` the images.
+        linked: real folders of those images that links put outside the folder of the images, by the index's record.
 
     Returns:
         The number of files, and the findings.
@@ -81,7 +87,9 @@ def check(
     if expected and not root.is_dir():
         text = f"the folder of the images of {key} is not here; name it with --images"
         return 0, [Finding("missing", str(root), text)]
-    hasher.declare(root)
+    for folder in (root, *linked):
+        if os.path.realpath(folder) != "/":
+            hasher.declare(folder)
     paths = {os.path.join(root, name): (digest, key) for name, digest in expected.items()}
     for name, digest in (lists or {}).items():
         file = place.path(name)
