@@ -87,7 +87,8 @@ def check(
     if expected and not root.is_dir():
         text = f"the folder of the images of {key} is not here; name it with --images"
         return 0, [Finding("missing", str(root), text)]
-    for folder in (root, *linked):
+    hasher.declare(root)
+    for folder in linked:
         if os.path.realpath(folder) != "/":
             hasher.declare(folder)
     paths = {os.path.join(root, name): (digest, key) for name, digest in expected.items()}
