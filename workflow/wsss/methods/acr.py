@@ -16,15 +16,15 @@ e_t e_nt judged_maps           |  B 1 H W       where the classifier's reconstru
 RU       reconstructor_loss    |  features are fed outside u (outside v), the error counts inside u (inside v)
 CU       classifier_loss       |  features are fed inside c_t (outside c_t), the error counts where c_t = 0 (inside c_t)
 
-Departures of the release sangrockEG/ACR@443dff9, the default, from the poster; of this file from the release (ours)
+How the release sangrockEG/ACR@443dff9 (the default) departs from the poster; (ours): how we depart from the release
 D1  L1 errors are means over all pixels of the image, not over the judged area.                            release
 D2  e_t is hard ([c_t = 0]), e_nt soft (c_t) and only where t wins among all classes, present or not.      release
 D3  R_full sees detached features: reconstruction of the whole image trains the decoder alone.             release
 D4  the factors .3 and .5 of RU are constants in the release; here they are ``method.reconstructor.t`` and ``.nt``.
 D5  100 epochs are run on a schedule of 40; the last 60 have learning rate 6e-7. Here ``train.epochs`` is 40
     (for all 100: ``train.epochs`` 100, ``train.optimizer.poly_epochs`` 40).                                  release
-D6  transposed convolutions alone learn at 10 times the learning rate; the classification layers at that of the backbone
-    (``method.new_lr``), in PSA at ten times that. The momentum is 5e-4.                                         release
+D6  only transposed convolutions learn at 10 times the backbone's rate. The classification layers learn at its rate
+    itself (``method.new_lr``); in PSA they learn at 10 times it. The momentum is 5e-4.                          release
 D7  the release's classifier also owns heads and a decoder that it never uses; they are not built here.
 D8  the "pre-trained" strategy and "no SRF" are rows of the poster without a switch in the release. Our reading of the
     first: three trainings of full length, each on the one before (``train.start``): the classifier alone, the

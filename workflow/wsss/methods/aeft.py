@@ -13,7 +13,7 @@ L_cls      BCE(z, y)        |  over the first 8 images of the batch
 L_attract  attract_soft     |  mean |P(G(x)) y - P(G(x+)) y|, P = GAP(ReLU(.))
 L_repel    repel            |  hinge on the distance of anchor and negative in normalised G
 L          W_cls L_cls + W_attract L_attract + W_repel L_repel; before epoch T only the first (T: ``triplet_from``)
-Departures of the release KAIST-vilab/AEFT@dc81899, the default, from the paper or from what one would expect
+How the release KAIST-vilab/AEFT@dc81899 (the default) departs from the paper or from what one would expect
 D1  L_cls sees the first 8 images of a batch: all of them before epoch T (phase 1), and still 8 when batches then have
     32 (phase 2; ``method.cls_images``). On several GPUs the release counts them in the whole batch; here each GPU
     counts its own.

@@ -19,8 +19,8 @@ D4  PSA and its heirs have no bias in the head and put Dropout2d before it; IRN 
     torch does, not as Xavier (``method.dropout`` 0, ``method.head_init`` torch).                          irn@a2ece00
 D5  IRN makes two kinds of maps: at stride 4 for the walk and, for labels, maps whose sides are rounded up to multiples
     of 16. The latter are resized to that larger size and then cut to the image, so they are a little stretched
-    (``cam.round_up`` 16). Here only they are stored, and the former are made of them. IRN also rounds training sizes in
-    another way (``train.by_factor``).                                                                       irn@a2ece00
+    (``cam.round_up`` 16). Here only the maps for labels are stored; those at stride 4 are resampled from them. IRN also
+    rounds training sizes in another way (``train.by_factor``).                                              irn@a2ece00
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ L_reg     localizer_loss     |  mean a_ic
 L_G       their sum          |  L_loc + alpha L_am + beta L_reg
 L_adv     adversary_loss     |  BCE(q_ic, y_i)
 
-Departures of the release ErikStammes/EADER@9d81e40, the default, from paper and slides, and of this file from it (ours)
+How the release ErikStammes/EADER@9d81e40 (the default) departs from paper and slides; (ours): how we depart from it
 D1  L_am and L_reg are means over pairs; the slides divide an image's sums over its classes by C: ``method.average``.
 D2  L_adv asks for all labels of the image, the erased class included.                                      release
 D3  200 steps train G, the next 200 F, and so on (``method.alternate_steps``); the slides leave the order open.

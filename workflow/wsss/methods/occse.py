@@ -13,7 +13,7 @@ z'       erased_logits     |  B C       OC(x (1 - m))
 L_cls    BCE(z, y)
 L_erase  erasing_loss      |  BCE(z', y without t)
 L        L_cls + w_e L_erase, w_e = cc_init + cc_slope * epoch
-Departures of the release KAIST-vilab/OC-CSE@a833aea, the default, from the paper or from what one would expect
+How the release KAIST-vilab/OC-CSE@a833aea (the default) departs from the paper or from what one would expect
 D1  m is divided by the maximum over the whole batch, so faint maps erase little (``method.maximum``: batch or image).
     On several GPUs, here each GPU takes the maximum over its own images.
 D2  nothing is detached: the gradient reaches A through m, and through the maximum.

@@ -14,7 +14,7 @@ L_bce    BCE(z, y)
 L_sce    single_label_loss   |  cross entropy of softmax(w' f_c) with c, mean over the classes of an image, then images
 L        L_bce + lambda L_sce, "lambda" = ``method.loss_weights.sce``
 ReCAM    localize            |  B C h w   (w w') F, the product taken channel by channel
-Departures of the release zhaozhengChen/ReCAM@2bdbcd2, the default, from IRN or from what one would expect
+How the release zhaozhengChen/ReCAM@2bdbcd2 (the default) departs from IRN or from what one would expect
 D1  class maps are (w w') F in the scripts of VOC. In the scripts of COCO they are w F, the class maps of the first head
     alone, though the training is the same. The release has code for w' F, but nothing calls it (``method.shown``:
     product, classifier or predictor).

@@ -8,7 +8,7 @@ Eq. 9   L_ER    er_loss               |  Compared maps are max-normalised, absen
 Eq. 10  L_ECR   ecr_loss
 Eq. 11          with_background, keep_strongest
 Eq. 12  L       seam_losses
-Departures of the release, SEAM@3212261 and the default here, from the paper ("->": how to follow the paper)
+How the release SEAM@3212261 (the default) departs from the paper ("->": how to follow the paper)
 D1  a further term L_rvmin makes revised maps small on the least active quarter of pixels -> method.loss_weights.rvmin 0
 D2  class scores are means of the CAM upsampled to the image (align_corners), not of the CAM    -> method.as_paper: [D2]
 D3  L_ER is a mean over all C channels: n present classes count n / C (nothing undoes this exactly, since n differs from

@@ -45,14 +45,15 @@ without source is that of the release above its table; under Defaults it is what
 project's own.
 
 In the column `shown`, the stage is followed by the images on which its result is measured: `measured` are the training
-images that are compared with masks, `val` the validation images, `test` those of the server. `coco` stands for the data
-set that takes COCO's place beside the table's own (`companions` in `config.yaml`).
+images that are compared with masks, `val` the validation images, `test` those of the server. `coco` is the data set of
+a table's COCO column: COCO 2014 beside VOC, drawn images beside drawn ones (`companions` in `config.yaml`). The column
+`made by` lists the stages that lead to the result.
 
 A departure is a numbered difference of a release from its paper or from what one would expect, a difference of this
 project from the release, or a choice that the paper leaves open. Either the line above a list or the departure itself
 says which. It may end with its source in brackets: a file, a commit, `release`, or `ours` for what this project does on
-its own. Behind an arrow stands the setting that follows the paper instead. The text that was used is a plain copy of a
-paper, a poster or slides, in which some things are lost. In the tables, `-` stands for an empty cell.
+its own. After `->` comes the setting that follows the paper instead. Notes on tables speak of "the text that was used":
+a plain copy of a paper, a poster or slides, in which some things are lost. In the tables, `-` stands for an empty cell.
 """
 
 
@@ -131,10 +132,13 @@ def _table(name: str, spec: Raw, table: str) -> Iterator[str]:
     title = about["title"]
     yield from (f"### `{name}_{table}`: {title}", "", about["caption"], "")
     lines: list[str] = []
+    remarks: list[str] = []
     quoted = 0
     for row, cells in papers.rows(spec, table):
         shown = _shown(cells)
         label = _label(row, about)
+        if shown and row.get("note"):
+            remarks += [f"{label}: {row['note']}", ""]
         for (run, stage), images in shown.items():
             line = _result(label, name, run, stage, images)
             lines.append(line)
@@ -145,6 +149,7 @@ def _table(name: str, spec: Raw, table: str) -> Iterator[str]:
         yield "| --- | --- | --- | --- | --- |"
         yield from lines
     yield ""
+    yield from remarks
     if quoted:
         yield from (f"Quoted, not computed: {quoted} rows.", "")
     if about.get("note"):
@@ -284,6 +289,7 @@ def _networks() -> Iterator[str]:
     """Yield the presets of segmentation networks: the release of each, and its settings with their sources."""
     path = PACKAGE / "segment" / "presets.yaml"
     yield from ("## Segmentation networks", "")
+    yield from (f"Numbers such as D1 are those of the departures of `{BEHIND['deeplab']}`, above.", "")
     for preset in read(path):
         lines = commented.settings(path, (preset,))
         yield from (f"### Preset `{preset}`", "", commented.above(path, preset), "", *lines, "")

@@ -3,11 +3,11 @@
 B batch, D feature channels, H W pixels, h w cells at the stride of the tap conv4, P pairs of a source cell, h' w'
 source cells (see ``labels``). Names of layers are those of the released weights (jiwoon-ahn/psa, YudeWang/SEAM).
 
-Departures of the releases from the paper; the default is the release:
+How the releases (the default) depart from the paper:
 D1  heads read BN-ReLU inputs of later stages, and the backbone is trained along with them     network/resnet38_aff.py
 D2  the momentum is the weight decay, as in all of PSA's training (section ``affinity.train``)  tool/torchutils.py
 D5  AEFT's release first validates at step 1600, which ends dropout for good (``affinity.dropout_until``)  train_aff.py
-Departures of this file from the releases:
+How we depart from the releases:
 D3  the radius shrinks on maps no larger than twice the radius, in training as well (SEAM: only at inference; PSA:
     never)
 D4  other backbones: heads of the same widths, features coarser than conv4 are upsampled to its stride

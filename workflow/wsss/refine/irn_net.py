@@ -2,10 +2,10 @@
 
 B batch, H W image pixels, h w = ceil(H / 4), ceil(W / 4) cells of the boundary map and the displacement field.
 
-Departures of the release jiwoon-ahn/irn@a2ece00 from the paper; the default is the release:
+How the release jiwoon-ahn/irn@a2ece00 (the default) departs from the paper:
 D1  the mean displacement of the images is measured after training and subtracted at inference   step/train_irn.py
 D2  boundaries average the logits of the image and its mirror image, displacements do not        net/resnet50_irn.py
-Departures of this file from the release:
+How we depart from the release:
 D3  images larger than the training crop are padded to the network's stride; the release cuts them to 512 pixels
 D4  other backbones: taps finer than stride 4 are max-pooled to it, coarser ones upsampled by their own factor
 D5  the mean displacement (D1) is that of all images of the split ``measured``; the release drops the last, incomplete

@@ -2,7 +2,7 @@
 
 B batch, K classes with background, H W crop size, h w size of logits. Labels: 0 background, c + 1 class, 255 ignore.
 
-Departures of the released trainings from their papers (the defaults are those of the releases):
+How the released trainings (the defaults) depart from their papers:
 D1  seam: the backbone's ``train()``, which freezes parts of it, never runs. So none is frozen, and its batch
     norms use the statistics of batches and follow them
 D7  seam: the release trains on two GPUs with 5 images each, which have batch statistics of their own. So here a step
@@ -12,7 +12,7 @@ D8  seam: images are resized without antialiasing, as OpenCV does: as uint8 in t
     Labels are resized by nearest neighbour, with the coordinates in the original rounded down
     (``deeplab.train.antialias``, ``predict.antialias``; true: as for all other networks).
 D3  aeft: at test the further scales are factors of the image's size, not of the pass's (``predict.multi_scale: image``)
-Departures of these files from the releases:
+How we depart from the releases:
 D2  seam: its HSV jitter is replaced by brightness, saturation and hue jitter of about the same strength
 D4  eader and deeplab_v2: random sizes are drawn from an interval where the releases have a list of factors
 D5  eader: the decoder has one separable convolution after fusion where TensorFlow's has two
