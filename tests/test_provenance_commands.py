@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +26,7 @@ from provenance_chain import (
 )
 from provenance_files import flip, read, rewrite
 
+import wsss
 from wsss.arguments import COMMANDS
 from wsss.cli import parser
 from wsss.errors import WsssError
@@ -317,3 +320,13 @@ def test_settings_of_today_that_differ_in_their_digest_of_code_alone_are_no_othe
         today[key] = {**content["config"], "code": "0" * 64}
     assert len(today) == 6
     assert not chain.audit(settings=today.get).findings
+
+
+def test_a_target_s_name_without_the_clone_asks_for_its_folder(tmp_path):
+    shutil.copytree(Path(wsss.__file__).parent, tmp_path / "wsss")
+    command = [sys.executable, "-m", "wsss.cli", "audit", "seam_stages"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "name a result's folder" in result.stderr

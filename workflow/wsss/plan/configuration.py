@@ -77,7 +77,16 @@ def of_results(config: Raw) -> Raw:
 
 
 def load_plan(config_path: str | Path | None = None) -> Plan:
-    """Return the plan of a configuration file on top of the project's own, checked as the workflow checks it."""
+    """Return the plan of a configuration file on top of the project's own, checked as the workflow checks it.
+
+    Raises:
+        WsssError: a file is wrong or missing; the project's own is, where the package is installed without its clone.
+    """
+    if not OWN.is_file():
+        raise WsssError(
+            "this wsss is installed without the project's config.yaml, in which targets are looked up: "
+            "name a result's folder instead, or take the wsss of a clone (make env)"
+        )
     config = read(OWN)
     files = [OWN]
     if config_path:
