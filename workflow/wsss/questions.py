@@ -154,10 +154,10 @@ def _diff(args: Namespace) -> None:
 @command(
     "inspect",
     Argument("maps", "folder of a run's class maps, such as results/shapes/seam/seam/seed0/cam"),
-    Argument("--part", "images to look at, by their role; they need masks", default="measured", required=False),
+    Argument("--part", "images to look at: measured, rest or val; they need masks", default="measured", required=False),
 )
 def _inspect(args: Namespace) -> None:
-    """Say how well each class was learned: by the classifier, by its class maps, and beside a disc in the middle."""
+    """Say how well each class was learned, by classifier and class maps, and what a disc in the middle would have."""
     from wsss.measure.inspection import describe, inspect
 
     print(describe(inspect(args.maps, args.part)))

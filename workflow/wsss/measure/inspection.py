@@ -53,7 +53,7 @@ def inspect(folder: str | Path, part: str = "measured") -> Inspection:
 
     Args:
         folder: the folder ``cam`` of a run.
-        part: the role of the images.
+        part: the images: ``measured``, ``rest`` or ``val``.
 
     Raises:
         WsssError: there are no such class maps, their model or an image is missing, or an image has no mask.

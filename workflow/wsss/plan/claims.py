@@ -23,7 +23,8 @@ CAPTION = (
 )
 COLUMN = {"key": "difference", "label": "difference"}
 SHARED = ("stage", "metric", "class", "at", "images")  # keys of a claim that all its sides have
-IN_ORDER = {"above", "at_least", "equal", "rising"}  # directions whose first side is the first, or the later, run
+# Their differences are first minus other, or later minus earlier. Those of all other directions are the reverse.
+IN_ORDER = {"above", "at_least", "equal", "rising"}
 
 
 def about(plan: Plan, paper: str) -> Raw:

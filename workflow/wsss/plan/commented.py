@@ -41,8 +41,8 @@ def settings(path: Path, below: Keys) -> list[str]:
     """Return a Markdown table of the settings in a YAML file below some keys, with the comment of each line.
 
     A mapping that repeats an earlier one is not written out; its row names the keys of the earlier one. What
-    ``<<: *name`` merges in is written out only if the earlier one has no keys of its own, since it was named in a merge
-    (``<<: &name``).
+    ``<<: *name`` merges in is written out only if the anchor stands behind another merge (``<<: &name``): then there
+    is no key by which a row could name it.
     """
     reader = _Reader(path.read_text(encoding="utf-8"))
     depth = len(below)

@@ -66,7 +66,7 @@ class Plan:
         return self.runs.resolve(run)
 
     def departures(self, run: Run) -> list[str]:
-        """List the settings that a data set, beyond those of its method, or the command line change in a run."""
+        """List the settings that the data set's entry or the command line change in a run, as dotted keys."""
         return self.runs.departures(run)
 
     def stage_config(self, run: Run, seed: int | str, stage: str) -> Raw:
@@ -99,7 +99,7 @@ class Plan:
         }
 
     def _seed_beside(self, other: Run, seed: int) -> int:
-        """Return the seed of another run that a run reads: its own, except that all read the pretraining's first."""
+        """Return the seed with which a run reads another one: the same, or the pretraining's first seed."""
         return int(self.dataset(other.dataset)["seeds"][0]) if other.is_pretraining else seed
 
     def _sections_of(self, run: Run, stage: str) -> Raw:

@@ -1,7 +1,8 @@
 """Set aside what does not match its record, so that the next ``snakemake TARGET`` makes exactly that again.
 
-Snakemake makes nothing again below a file that is there. So everything that rests on a wrong file is set aside with it,
-up to the target. Settings are written again as the record has them, if that gives the very bytes that the job read.
+Snakemake does not make a missing file again while what was made from it is there and up to date. So everything that
+rests on a wrong file is set aside with it, up to the target. Settings are written again as the record has them, if that
+gives the very bytes that the job read.
 """
 
 from __future__ import annotations

@@ -195,7 +195,10 @@ def _may_differ(link: Link, made: Path) -> str | None:
 
 
 def _closeness(link: Link, recorded: Path, made: Path) -> str | None:
-    """Say how close a new file is to the recorded one, if close enough for another kind of machine; else None."""
+    """Return a note if a new file may pass although its bytes differ; else None.
+
+    Metrics are compared in value. What a stage with a network made passes without being compared.
+    """
     if link.command != "measure":
         return "other bytes" if link.command in STAGES and STAGES[link.command].network else None
     then, now = (json.loads(path.read_bytes())["points"] for path in (recorded, made))
