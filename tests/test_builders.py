@@ -10,11 +10,13 @@ import pytest
 from pycocotools import mask as coco_masks
 from toys import label_of, photograph, write_csv
 
-from wsss.data import build
+from wsss.data import BUILDERS, build
 from wsss.data.coco import covered, paint
 from wsss.data.index import Dataset
 from wsss.errors import Problems, WsssError
-from wsss.provenance.sources import sources
+from wsss.plan.configuration import SCHEMA
+from wsss.plan.written import read
+from wsss.provenance.sources import FINDERS, sources
 from wsss.stores import png_bytes
 
 
@@ -87,6 +89,12 @@ def test_test_images_of_a_folder_need_no_labels(tmp_path, change):
         build({**settings, "lists": {"train": "test.txt"}, "masks": None}, tmp_path / "out")
     with pytest.raises(WsssError, match="without labels there are no names of classes; give 'classes' in the options"):
         build({**settings, "lists": {"test": "test.txt"}, "labels": None, "classes": None}, tmp_path / "out")
+
+
+def test_every_builder_can_be_named_and_says_what_it_reads():
+    """Otherwise a changed list or table of labels would make nothing stale."""
+    of_schema = read(SCHEMA)["properties"]["datasets"]["additionalProperties"]["properties"]["builder"]["enum"]
+    assert set(BUILDERS) == set(of_schema) == set(FINDERS)
 
 
 def test_images_to_learn_from_need_a_table_of_labels(tmp_path):

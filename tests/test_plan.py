@@ -300,7 +300,11 @@ def test_a_value_of_the_wrong_kind_in_a_data_set_is_named(tmp_path, says, messag
 
 @pytest.mark.parametrize(
     ("key", "place"),
-    [("seeds", "datasets: {NAME: {seeds: ...}}"), ("train", "overrides: {train: ...}")],
+    [
+        ("seeds", "datasets: {NAME: {seeds: ...}}"),
+        ("masks", "datasets: {NAME: {options: {masks: ...}}}"),
+        ("train", "overrides: {train: ...}"),
+    ],
 )
 def test_a_key_at_the_wrong_place_is_told_its_own(tmp_path, key, place):
     config = {**read(configuration.OWN), key: 1}

@@ -46,15 +46,26 @@ def check(config: Raw, files: Iterable[str | Path]) -> None:
 
 
 def _refuse_misplaced(config: Any, schema: Raw, source: str | Path) -> None:
-    """Refuse what stands at the top and belongs to a data set's entry, or is a section of a run's settings."""
-    keys = schema["properties"]
-    of_data_set = keys["datasets"]["additionalProperties"]["properties"]
+    """Refuse what stands at the top and belongs elsewhere: to a data set's entry or options, or to a run's settings."""
+    places = _places(schema)
     for key in config if isinstance(config, dict) else ():
-        if key in keys or not (key in of_data_set or key in SECTIONS):
+        place = places.get(key)
+        if key in schema["properties"] or place is None:
             continue
-        place = f"datasets: {{NAME: {{{key}: ...}}}}" if key in of_data_set else f"overrides: {{{key}: ...}}"
         line = f" (line {line_of(source, [key])})" if Path(source).is_file() else ""
         raise WsssError(f"{source}: '{key}' is no key of the top level: write {place} in a file for --configfile{line}")
+
+
+def _places(schema: Raw) -> dict[str, str]:
+    """Return where a key is written that stands below the top level."""
+    found: dict[str, str] = {}
+    for key in SECTIONS:
+        found[key] = f"overrides: {{{key}: ...}}"
+    for key in schema["$defs"]["options"]["properties"]:
+        found[key] = f"datasets: {{NAME: {{options: {{{key}: ...}}}}}}"
+    for key in schema["properties"]["datasets"]["additionalProperties"]["properties"]:
+        found[key] = f"datasets: {{NAME: {{{key}: ...}}}}"
+    return found
 
 
 def _without_required(value: Any) -> Any:

@@ -70,4 +70,14 @@ def _coco(config: dict[str, Any]) -> Iterable[Path]:
     return [Path(config["root"]) / "annotations" / f"instances_{name}.json" for name in sets.values()]
 
 
-FINDERS: dict[str, Callable[[dict[str, Any]], Iterable[Path]]] = {"voc": _voc, "folder": _folder, "coco": _coco}
+def _none(config: dict[str, Any]) -> Iterable[Path]:
+    return ()
+
+
+# one for each builder: without it, an index would stay as it is when its lists or labels change
+FINDERS: dict[str, Callable[[dict[str, Any]], Iterable[Path]]] = {
+    "voc": _voc,
+    "folder": _folder,
+    "coco": _coco,
+    "shapes": _none,  # drawn from a seed
+}
