@@ -31,7 +31,6 @@ CELL_KEYS = (
     "images",
     "companion",
     "scale",
-    "note",
     "literature",
     "missing",
 )
