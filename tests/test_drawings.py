@@ -127,8 +127,20 @@ def test_a_network_is_listed_with_the_runs_that_are_made_with_it(config):
     started_from = "results/shapes/pretraining/classifier/seed0/train"
     assert next(iter(baseline["networks"].items())) == (
         started_from,
-        {"stage": "train", "method": "cam", "backbone": "tiny", "own": False},
+        {"stage": "train", "method": "cam", "backbone": "tiny", "own": False, "seeds": 1},
     )
+
+
+def test_all_seeds_of_a_run_start_from_one_pretrained_classifier(config):
+    shapes = {**config["datasets"]["shapes"], "seeds": [3, 4, 5]}
+    plan = Plan({**config, "datasets": {**config["datasets"], "shapes": shapes}}, FOLDER)
+    (entry,) = [e for e in state.entries(plan, "shapes") if e["name"] == "seam_table2"]
+    (baseline,) = [run for run in entry["runs"] if run["run"] == "seam/baseline"]
+    seeds = {folder: network["seeds"] for folder, network in baseline["networks"].items()}
+    assert seeds == {
+        "results/shapes/pretraining/classifier/seed3/train": 1,
+        "results/shapes/seam/baseline/seed3/train": 3,
+    }
 
 
 def test_a_companion_stands_beside_its_data_set(plan):

@@ -223,8 +223,8 @@ def page_of_a_chain(tmp_path, monkeypatch):
     chain = make_chain(tmp_path)
     monkeypatch.chdir(tmp_path)
     folder, run = "results/toy/tables/seam_table2", "results/toy/seam/seam/seed0"
-    network = {"stage": "train", "method": "seam", "backbone": "tiny", "own": True}
-    about = {"run": "seam/seam", "dataset": "toy", "method": "seam", "backbone": "tiny", "seeds": [0]}
+    network = {"stage": "train", "method": "seam", "backbone": "tiny", "own": True, "seeds": 1}
+    about = {"run": "seam/seam", "dataset": "toy", "method": "seam", "backbone": "tiny"}
     runs = [{**about, "networks": {f"{run}/train": network}, "logs": []}]
     words_of = {"name": "seam_table2", "kind": "tables", "paper": "seam", "title": "Table 2", "caption": "Of a toy."}
     entry = {**words_of, "folder": folder, "log": "results/logs/none.log", "state": "made", "runs": runs}

@@ -40,9 +40,9 @@ def above(path: Path, key: str) -> str:
 def settings(path: Path, below: Keys) -> list[str]:
     """Return a Markdown table of the settings in a YAML file below some keys, with the comment of each line.
 
-    A mapping that repeats an earlier one is not written out; its row names the keys of the earlier one. What
-    ``<<: *name`` merges in is written out only if the anchor stands behind another merge (``<<: &name``): then there
-    is no key by which a row could name it.
+    A mapping that repeats an earlier one is not written out; its row names the keys of the earlier one. So does the row
+    of ``<<: *name``. There is one exception: if the anchor itself stands at a merge (``<<: &name``), the earlier
+    mapping has no key that a row could name, and its settings are written out.
     """
     reader = _Reader(path.read_text(encoding="utf-8"))
     depth = len(below)

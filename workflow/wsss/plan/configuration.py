@@ -18,7 +18,7 @@ SCHEMA = PACKAGE.parent / "schemas" / "config.schema.yaml"
 OWN = PACKAGE.parent.parent / "config.yaml"
 SECTIONS = tuple(read(PACKAGE / "defaults.yaml"))  # of a run's settings
 IN_A_FILE = "--config key={...} is read as text throughout: write it into a file and say --configfile my.yaml"
-# keys that change no result, or only its last bits
+# keys that make nothing stale; config.yaml says which of them may change a result a little
 EXECUTION = (
     *("device", "threads", "workers", "loaders", "gpus", "shards", "shard_images", "checkpoint_minutes"),
     *("batch", "deterministic", "compile", "temporary"),
@@ -91,7 +91,8 @@ def load_plan(config_path: str | Path | None = None) -> Plan:
     """Return the plan of a configuration file on top of the project's own, checked as the workflow checks it.
 
     Raises:
-        WsssError: a file is wrong or missing; the project's own is, where the package is installed without its clone.
+        WsssError: a file is wrong or missing. The project's own is missing if the package is installed without its
+            clone.
     """
     if not OWN.is_file():
         raise WsssError(

@@ -239,7 +239,7 @@ def _files_of_column(
 
 
 def entries(drawn: Raw) -> list[Raw]:
-    """Return the cells of a table or of a figure's rows, the sides of claims, the curves, the columns of pictures."""
+    """Return the cells of rows, the sides of claims, the curves, and the columns; a table's columns have no files."""
     found: list[Raw] = []
     for row in drawn.get("rows", []):
         found += row["cells"]
@@ -247,7 +247,7 @@ def entries(drawn: Raw) -> list[Raw]:
 
 
 def shown(figure: Raw) -> list[Raw]:
-    """Return the curves and the columns of pictures of a figure."""
+    """Return the curves and the columns of a figure; those of pictures have files."""
     curves = figure.get("series", [])
     pictures = figure.get("columns", [])
     return [*curves, *pictures]

@@ -18,7 +18,9 @@ from wsss.errors import WsssError
 
 Raw = dict[str, Any]  # a mapping as YAML has it
 Keys = Sequence[str | int]
-AS_TEXT = "YAML reads 2e-3 as text: write 2.0e-3; Snakemake reads numbers inside of --config as text: use --configfile"
+AS_TEXT = (
+    "YAML reads 2e-3 as text: write 2.0e-3; Snakemake reads numbers inside --config key={...} as text: use --configfile"
+)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ __all__ = ["PAPERS", "Plan", "Run"]
 
 PAPERS = PACKAGE.parent / "papers"
 OLD_FOLDERS = ("seed", "metrics", "segment", "irnet", "irn", "irn_labels")  # of stages, before these had their names
-# stage -> its own sections, which alone decide it; what it reads counts by its content
+# stage -> the only sections in its folder's config.yaml; other settings show in the files that the stage reads
 STAGE_ALONE = {"measure": ["measure"], "submission": []}
 
 

@@ -127,7 +127,7 @@ def _text(value: Any) -> str:
 
 
 def _table(name: str, spec: Raw, table: str) -> Iterator[str]:
-    """Yield one line for each row of a table that is computed, and the number of those that are quoted."""
+    """Yield one line for each computed result of a table's rows, and the number of rows that are quoted."""
     about = spec["tables"][table]
     title = about["title"]
     yield from (f"### `{name}_{table}`: {title}", "", about["caption"], "")

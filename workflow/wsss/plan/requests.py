@@ -100,8 +100,8 @@ def minutes(
 ) -> int:
     """Return the minutes to ask for: those of the rule's row plus those for its images, times the attempt.
 
-    For a training, the attempt does not count: it resumes from its checkpoint. On drawn data (``shapes``), a training
-    asks for twice its row from the first attempt on.
+    For a training, the attempt does not count: it resumes from its checkpoint. On drawn data (``shapes``), images do
+    not count, and a row counts for ``SMALL_MINUTES`` at most. A training there asks for twice as much.
 
     Args:
         plan: the plan.

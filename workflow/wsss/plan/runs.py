@@ -14,7 +14,8 @@ from wsss.plan.references import REFERENCE, replace_references
 from wsss.plan.resolve import method_of, paper_layer, resolve
 from wsss.stages import STAGES
 
-PRETRAINING = ("pretraining", "classifier")  # in place of paper and run: where trainings on a data set may start
+# paper and run of a data set's own classifier, from which its other trainings may start
+PRETRAINING = ("pretraining", "classifier")
 
 
 class Run(NamedTuple):

@@ -69,7 +69,7 @@ def _now(outlook: Outlook, dataset: str, target: Target) -> Raw:
 
 
 def _place(plan: Plan, target: Target) -> tuple[int, int, int]:
-    """Order a target by its paper, the table it shows (figures of pictures come last), table before figure.
+    """Order a target by its paper, the table it shows (figures without a table come last), table before figure.
 
     Claims come first: those of all papers before everything, those of a paper before its tables.
     """
@@ -213,7 +213,7 @@ def _name(job: Job, dataset: str) -> str:
 
 
 def _runs(outlook: Outlook, drawing: Raw) -> list[Raw]:
-    """List the runs of a drawing: name, data set, method, seeds, folders of logs and, of the first seed, networks.
+    """List the runs of a drawing: name, data set, method, folders of logs and, of the first seed, networks.
 
     Networks are keyed by their folders. Those that a run's own network starts or learns from come first.
     """
@@ -247,7 +247,6 @@ def _run(plan: Plan, run: Run) -> Raw:
         "dataset": run.dataset,
         "method": config["method"]["name"],
         "backbone": config["backbone"]["name"],
-        "seeds": seeds,
         "networks": {},
         "logs": folders,
     }
@@ -270,9 +269,11 @@ def _network(plan: Plan, job: Job, run: Run) -> Raw:
     """Describe a trained network, and tell whether it is that of ``run`` itself."""
     config = plan.resolve(job.of_run)
     owner = plan.owner(run, job.stage)
+    seeds = plan.dataset(job.of_run.dataset)["seeds"]
     return {
         "stage": job.stage,
         "method": config["method"]["name"],
         "backbone": config["backbone"]["name"],
         "own": owner == job.of_run,
+        "seeds": 1 if job.of_run.is_pretraining else len(seeds),
     }

@@ -71,7 +71,10 @@ def paper_of(word: str) -> str:
 
 
 def words(plan: Plan, dataset: str) -> dict[str, list[str]]:
-    """Return the words that a person may type (a target, a paper for all of its, ``everything``) and their meanings."""
+    """Return the words that a person may type, each with the targets that it means.
+
+    A word is a target, a paper (all its targets), or ``everything``.
+    """
     known = list(available(plan, dataset))
     found: dict[str, list[str]] = {}
     for word in known:

@@ -25,9 +25,9 @@ COLUMNS = (
     "longest_minutes",
     "asked_minutes",
     "peak_mb",
-    "child_mb",
+    "child_mb",  # of the largest child process
     "asked_mb",
-)  # child: the largest one
+)
 
 
 def gpu_hours(work: Work) -> str:

@@ -12,7 +12,7 @@ from wsss.files import read_json
 from wsss.report.drawing import CellSpec
 
 Raw = dict[str, Any]  # a mapping as YAML or JSON has it
-# The rule behind the verdict, in points of a percentage: stated once, printed under every table.
+# The rule behind the verdict, in points of a percentage: stated once, printed under every table that has a verdict.
 CLOSE, NEAR, SIGMAS = 1.0, 3.0, 2.0
 MARKS = {"reproduced": "✓", "partly": "≈", "not": "✗"}  # verdict -> its mark
 EPS = 1e-9  # a difference of exactly 1 point is within 1 point, whatever its last bit

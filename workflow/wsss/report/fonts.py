@@ -1,4 +1,4 @@
-"""Fonts for names in any script: installed ones have the letters that the usual one lacks."""
+"""Fonts for names in many scripts: some that systems have hold the letters that the usual one lacks."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from matplotlib.ft2font import FT2Font
 from wsss.errors import some
 
 USUAL = "DejaVu Sans"  # which matplotlib brings
-WIDE = (  # fonts with the letters of Chinese, Japanese and Korean, as systems have them
+WIDE = (  # fonts of systems: for Chinese, Japanese and Korean, and last one for nearly all scripts
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK TC", "Noto Sans CJK KR", "Source Han Sans", "IPAexGothic",
     "IPAGothic", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Arial Unicode MS", "Unifont",
 )  # fmt: skip
 
 
 def families() -> list[str]:
-    """List the fonts to write with: the usual one, then those that are installed."""
+    """List the fonts to write with: the usual one, then those of ``WIDE`` that are installed."""
     there = set(font_manager.fontManager.get_font_names())
     wide = [name for name in WIDE if name in there]
     return [USUAL, *wide]
 
 
 def unwritable(names: Iterable[str]) -> list[str]:
-    """List the names with a letter that no font at hand has."""
+    """List the names with a letter that none of ``families`` has."""
     letters: set[str] = set()
     for family in families():
         path = font_manager.findfont(family)
@@ -40,6 +40,7 @@ def say_unwritable(names: Iterable[str]) -> None:
     found = unwritable(names)
     if found:
         line = (
-            f"figures show boxes in place of letters of {some(found)}: install a font that has them, such as {WIDE[0]}"
+            f"figures show boxes in place of letters of {some(found)}: install the font {WIDE[0]}, "
+            f"or for scripts that it lacks {WIDE[-1]}"
         )
         print(line, file=sys.stderr)

@@ -247,7 +247,7 @@ class _Row:
 def _verdict(claim: JudgedClaim, limits: tuple[float, float]) -> str:
     """Write the verdict by mark and word, and in brackets what the marks do not show.
 
-    In brackets stand the number of comparisons with this verdict (if there are several and the claim does not hold),
+    In brackets stand the number of comparisons with this verdict (if there are several and the verdict is not *holds*),
     and a difference beyond the axis.
     """
     details = []

@@ -69,7 +69,7 @@ class Grid:
 
     @property
     def worded(self) -> bool:
-        """Tell whether verdicts are words, for which there is room if one column alone has them, and not marks."""
+        """Tell whether verdicts are words. If more than one column has verdicts, there is room for marks alone."""
         return self.kinds.count("compared") == 1
 
     def _kind(self, j: int) -> str:

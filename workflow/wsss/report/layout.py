@@ -44,8 +44,8 @@ class View:
         heads: the text of each head and how many columns are below it.
         subheads: one per value column.
         lines: the rows.
-        notes: sentences below, with those that explain marks and letters.
-        plain_notes: sentences below where verdicts are words.
+        notes: sentences below the table in Markdown and LaTeX, with those that explain marks and letters.
+        plain_notes: sentences below the table in HTML, where verdicts are words.
         reasons: the letter of each reason for a missing verdict.
     """
 

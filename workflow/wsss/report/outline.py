@@ -13,12 +13,21 @@ Links = dict[str, str]  # short name of a file -> its address, relative to the p
 
 
 class Network(TypedDict):
-    """A trained network. ``own`` says that it is that of the run itself, not of one it starts from."""
+    """A trained network.
+
+    Args:
+        stage: the stage that trains it.
+        method: the method of the run that trains it.
+        backbone: the backbone of the classifier of that run.
+        own: it is that of the run itself, not of one it starts from.
+        seeds: with how many random seeds it is trained.
+    """
 
     stage: str
     method: str
     backbone: str
     own: bool
+    seeds: int
 
 
 class Run(TypedDict):
@@ -29,7 +38,6 @@ class Run(TypedDict):
         dataset: its data set.
         method: its method.
         backbone: the classifier's backbone.
-        seeds: its random seeds.
         networks: its networks of the first seed, by their folders.
         logs: the folders of its logs, one per seed.
     """
@@ -38,7 +46,6 @@ class Run(TypedDict):
     dataset: str
     method: str
     backbone: str
-    seeds: list[int]
     networks: dict[str, Network]
     logs: list[str]
 

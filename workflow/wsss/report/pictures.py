@@ -65,8 +65,9 @@ class Sheet:
 def draw_grid(drawing: FigureDrawing) -> Figure:
     """Draw one row per image and one column per entry of ``columns``; few columns are set in blocks side by side.
 
-    A column is ``{kind: image}``, ``{kind: truth}``, a stage of a run (scores as heat over the image, masks in VOC
-    colours), or what a run's model makes of the image (``insides``). ``count`` images are shown, see ``pick``.
+    A column is ``{kind: image}``, ``{kind: truth}``, a stage of a run (class maps as heat over the
+    image, all else as masks in VOC's colours), or what a run's model makes of the image (``insides``). ``count`` images
+    are shown, see ``pick``.
     """
     dataset = Dataset.load(drawing["data"]).split(drawing["images_of"])
     columns = drawing["columns"]

@@ -1,4 +1,8 @@
-"""The files that the report page reads: its record lists all that the page holds."""
+"""The files that the report page reads and its record lists.
+
+The chain of a number is read from records below it. The page's record does not list these: each listed record holds the
+digests of those that it rests on.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def files_read(outline: Raw) -> list[str]:
-    """Return the files whose contents are part of the page.
+    """Return the files whose contents are part of the page, without the records behind the chains of numbers.
 
     They are tables, pictures, their records, loss logs, ends of logs, and the metrics that the claims are judged by.
 

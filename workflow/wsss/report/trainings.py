@@ -36,7 +36,6 @@ class Training:
         network: its stage, method and backbone.
         what: words for it.
         dataset: its data set.
-        seeds: the random seeds with which it was trained.
         runs: the runs that it belongs to, with the folders of their logs.
         anchors: those runs whose names on the page lead to it.
         name: ``paper/run`` of the folder.
@@ -51,7 +50,6 @@ class Training:
     network: Network
     what: str
     dataset: str
-    seeds: list[int]
     runs: dict[str, list[str]] = field(default_factory=dict)
     anchors: list[str] = field(default_factory=list)
     name: str = ""
@@ -98,7 +96,6 @@ def _add_networks(
                 network=network,
                 what=stage_words[network["stage"]],
                 dataset=run["dataset"],
-                seeds=run["seeds"],
             )
         if network["own"]:
             training = found[folder]

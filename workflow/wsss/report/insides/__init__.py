@@ -1,7 +1,7 @@
 """Pictures of what a trained model does with an image: what it erases, what its pixels attend to, what it paints.
 
-Each method has a module with its kinds of pictures. H W image size, h w cells of a feature map. A picture is ``H×W×3``
-uint8.
+A method in ``KINDS`` has a module with its kinds of pictures. H W image size, h w cells of a feature map. A picture is
+``H×W×3`` uint8.
 """
 
 from __future__ import annotations
