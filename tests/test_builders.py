@@ -97,6 +97,17 @@ def test_every_builder_can_be_named_and_says_what_it_reads():
     assert set(BUILDERS) == set(of_schema) == set(FINDERS)
 
 
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_the_schema_knows_the_options_of_a_builder(builder, tmp_path):
+    """So an unknown option is named with its file and line, before any job."""
+    with pytest.raises(WsssError, match="unknown option 'x': choose one of ") as found:
+        build({"name": "mine", "builder": builder, "x": 1}, tmp_path)
+    _, _, choice = str(found.value).partition("choose one of ")
+    of_schema = read(SCHEMA)["$defs"]
+    assert {*of_schema[builder]["properties"], "builder", "name", "splits"} == set(choice.split(", "))
+    assert set(of_schema[builder]["properties"]) <= set(of_schema["options"]["properties"])
+
+
 def test_images_to_learn_from_need_a_table_of_labels(tmp_path):
     """One line, and not one for each image."""
     _, settings = own_folder(tmp_path)

@@ -179,35 +179,35 @@ def test_a_data_set_has_the_last_word_on_a_run_but_for_the_command_line(make_pla
         (
             "stand_ins",
             {"resnet38": {}},
-            r"unknown name in datasets\.shapes\.stand_ins 'resnet38': choose one of .*resnet38d",
+            r"datasets\.shapes: 'stand_ins\.resnet38' is an unknown name: choose one of .*resnet38d",
         ),
         (
             "stand_ins",
             {"vgg16": {"dropuot": 0}},
-            r"datasets\.shapes\.stand_ins\.vgg16\.dropuot is an unknown key: choose one of .*dropout",
+            r"datasets\.shapes: 'stand_ins\.vgg16\.dropuot' is an unknown key: choose one of .*dropout",
         ),
         (
             "stand_ins",
             {"vgg16": {"name": "tinny"}},
-            r"datasets\.shapes\.stand_ins\.vgg16\.name is 'tinny': give one of .*tiny, vit, timm:<name>",
+            r"datasets\.shapes: 'stand_ins\.vgg16\.name' is 'tinny': give one of .*tiny, vit, timm:<name>",
         ),
         (
             "stand_ins",
             {"vgg16": {"name": "timm:convnext_tinny"}},
-            r"vgg16\.name is 'timm:convnext_tinny': give one of .*timm:<name>, vit:<name>, with a name that timm knows",
+            r"name' is 'timm:convnext_tinny': give one of .*timm:<name>, vit:<name>, with a name that timm knows",
         ),
         (
             "stand_ins",
             {"vgg16": {"name": "tiny", "dropout": "none"}},
-            r"datasets\.shapes\.stand_ins\.vgg16\.dropout is 'none': give a number",
+            r"datasets\.shapes: 'stand_ins\.vgg16\.dropout' is 'none': give a number",
         ),
         (
             "overrides",
             {"backbone": {"name": "tinny"}},
             r"configuration, datasets\.shapes\.overrides: 'backbone\.name' is 'tinny': give one of ",
         ),
-        ("methods", {"semm": {}}, r"unknown name in datasets\.shapes\.methods 'semm': choose one of .*seam"),
-        ("runs", {"a/frist": {}}, r"unknown name in datasets\.shapes\.runs 'a/frist': choose one of a/first"),
+        ("methods", {"semm": {}}, r"datasets\.shapes: 'methods\.semm' is an unknown name: choose one of .*seam"),
+        ("runs", {"a/frist": {}}, r"datasets\.shapes: 'runs\.a/frist' is an unknown name: choose one of a/first"),
     ],
 )
 def test_a_name_that_nothing_is_called_is_no_setting(make_plan, key, entry, message):
@@ -289,6 +289,13 @@ def test_two_settings_may_be_equal(make_plan):
         ("mine: {options: {masks: true}}", r"options\.masks: True is not of type 'string', 'null'"),
         ("mine: {options: {unannotated: val}}", r"options\.unannotated: 'val' is not of type 'array'"),
         ("mine: {test: {lists: test}}", r"test\.lists: 'test' is not of type 'object'"),
+        ("mine: {options: {labls: auto}}", r"options: 'labls' is an unknown key: choose one of .* \(line 1\)"),
+        ("mine: {options: {megapixels: big}}", r"options\.megapixels: 'big' is not of type 'number' \(line 1\)"),
+        (
+            "mine: {builder: voc, options: {sets: {}}}",
+            r"options: 'sets' is an unknown key: choose one of root, lists, ",
+        ),
+        ("mine: {builder: coco, test: {lists: {}}}", r"test: 'lists' is an unknown key: choose one of root, sets, "),
     ],
 )
 def test_a_value_of_the_wrong_kind_in_a_data_set_is_named(tmp_path, says, message):
@@ -316,10 +323,27 @@ def test_a_key_at_the_wrong_place_is_told_its_own(tmp_path, key, place):
         configuration.check(config, [mine])
 
 
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        ("stand_ins: {vgg16: {name: tinny}}", r"'stand_ins\.vgg16\.name' is 'tinny': give one of .*"),
+        ("methods: {semm: {}}", r"'methods\.semm' is an unknown name: choose one of .*"),
+        ("splits: {val: vla}", r"'splits\.val' is 'vla', which is no split: choose one of .*"),
+    ],
+)
+def test_a_wrong_name_in_a_data_set_is_named_with_its_line(tmp_path, says, message):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"datasets:\n  shapes:\n    {says}\n")
+    plan = configuration.load_plan(mine)
+    with pytest.raises(WsssError, match=rf"configuration, datasets\.shapes: {message} \(mine\.yaml, line 3\)"):
+        plan.check("shapes")
+
+
 def test_the_images_of_every_role_are_in_a_list(make_plan):
     plan = make_plan(datasets=shapes(splits={"train": "train", "measured": "train", "val": "vla"}))
     with pytest.raises(
-        WsssError, match=r"split in datasets\.shapes\.splits\.val 'vla': choose one of icons, measured, train, val"
+        WsssError,
+        match=r"datasets\.shapes: 'splits\.val' is 'vla', which is no split: choose one of icons, measured, train, val",
     ):
         plan.check("shapes")
 
@@ -543,7 +567,7 @@ def test_pretraining_has_images_of_its_own(make_plan):
     assert plan.stage_config(Run("shapes", *PRETRAINING), 0, "train")["dataset"]["splits"]["train"] == "icons"
     assert plan.stage_config(Run("shapes", "a", "first"), 0, "train")["dataset"]["splits"]["train"] == "train"
     plan.config["datasets"]["shapes"]["pretraining"]["images"] = "icnos"
-    with pytest.raises(WsssError, match=r"split in datasets\.shapes\.pretraining\.images 'icnos'"):
+    with pytest.raises(WsssError, match=r"datasets\.shapes: 'pretraining\.images' is 'icnos', which is no split"):
         plan.check("shapes")
 
 

@@ -179,7 +179,8 @@ def test_a_model_of_ours_fills_the_backbone(outer, tmp_path):
     ({"name": "timm"}, ["backbone.name", "timm:<name>"]),
     ({"name": "timm:nothing"}, ["backbone.name", "timm:nothing", "no network of timm"]),
     ({"name": "timm:vit_tiny_patch16_224", "output_stride": 32}, ["timm:vit_tiny_patch16_224", "any size"]),
-    ({"name": "timm:swin_tiny_patch4_window7_224", "output_stride": 32}, ["any size", "convolutional"]),
+    ({"name": "timm:swin_tiny_patch4_window7_224", "output_stride": 32}, ["any size", "choose another network"]),
+    ({"name": "timm:selecsls42", "output_stride": 32}, ["timm:selecsls42", "any size"]),  # lists of maps
     ({"name": "timm:densenet121"}, ["backbone.output_stride", "densenet121", "16", "32"]),
     ({"name": SMALL, "output_stride": 12}, ["backbone.output_stride", "12"]),
     ({"name": SMALL, "dropout": 2.0}, ["backbone.dropout", "2.0"]),

@@ -134,7 +134,8 @@ class TimmEncoder(Backbone):
         taps: dict[str, Tensor] = {}
 
         def visit(tap: str, maps: Tensor) -> Tensor:
-            taps[tap] = maps
+            if isinstance(maps, Tensor):  # a few networks have lists of maps
+                taps[tap] = maps
             return maps
 
         try:
@@ -150,7 +151,8 @@ class TimmEncoder(Backbone):
             stride = height // size[0] if len(size) == 2 and size[0] else 0
             if not stride or [height, width] != [stride * cells for cells in size]:
                 raise WsssError(
-                    f"backbone.name: 'timm:{variant}' has no maps of images of any size; choose a convolutional one"
+                    f"backbone.name: 'timm:{variant}' has no maps of images of any size in which each cell stands for "
+                    "the same number of pixels; choose another network, such as timm:resnet18"
                 )
             self.channels[tap], self.strides[tap] = channels, stride
 

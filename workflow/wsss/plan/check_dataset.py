@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from wsss.errors import WsssError, choose
 from wsss.plan import resolve
-from wsss.plan.layers import Raw
+from wsss.plan.layers import Layer, Raw
 from wsss.segment import presets
 from wsss.settings.base import Backbone
 from wsss.settings.check import check
@@ -20,6 +20,7 @@ def check_dataset(
     spec: Raw,
     overrides: Raw,
     specs: dict[str, Raw],
+    files: Sequence[Path] = (),
 ) -> None:
     """Check the names of methods, runs, networks and splits in a data set's entry.
 
@@ -28,12 +29,12 @@ def check_dataset(
         spec: its entry.
         overrides: settings of every run.
         specs: all paper files, also those that are not configured.
+        files: the files that the configuration comes from.
 
     Raises:
-        WsssError: the first name that is unknown.
+        WsssError: the first name that is unknown, with file and line if a file has it.
     """
-    where = f"datasets.{name}"
-    stand_ins = spec.get("stand_ins", {})
+    entry = Layer(f"configuration, datasets.{name}", spec, tuple(files), ("datasets", name))
     methods = resolve.methods()
     runs = _runs(specs)
     settings = [
@@ -44,11 +45,11 @@ def check_dataset(
         *_own(spec),
     ]
     networks = _networks(settings)
-    _check_names(stand_ins, _names(networks), f"{where}.stand_ins")
-    _check_names(spec.get("methods", {}), methods, f"{where}.methods")
-    _check_names(spec.get("runs", {}), runs, f"{where}.runs")
-    _check_splits(spec, where)
-    _check_networks(stand_ins, f"{where}.stand_ins")
+    _check_names(entry, "stand_ins", _names(networks))
+    _check_names(entry, "methods", methods)
+    _check_names(entry, "runs", runs)
+    _check_splits(entry, spec)
+    _check_networks(entry, spec.get("stand_ins", {}))
 
 
 def _names(networks: Iterable[Raw]) -> list[str]:
@@ -56,31 +57,34 @@ def _names(networks: Iterable[Raw]) -> list[str]:
     return [network["name"] for network in networks if network.get("name")]
 
 
-def _check_names(entries: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Check that what an entry names is known."""
-    choices = dict.fromkeys(known)
-    for entry in entries:
-        choose(choices, entry, f"name in {where}")
+def _check_names(entry: Layer, key: str, known: Iterable[str]) -> None:
+    """Check that what the data set's entry names under a key is known."""
+    choices = set(known)
+    said: Raw = entry.says or {}
+    for name in said.get(key, {}):
+        if name not in choices:
+            raise entry.wrong((key, name), f"is an unknown name: choose one of {', '.join(sorted(choices))}")
 
 
-def _check_splits(spec: Raw, where: str) -> None:
+def _check_splits(entry: Layer, spec: Raw) -> None:
     """Check that every split which is named has a list of images."""
-    lists = _lists(spec)
-    for role, split in spec["splits"].items():
-        choose(lists, split, f"split in {where}.splits.{role}")
+    named = {("splits", role): split for role, split in spec["splits"].items()}
     own = spec.get("pretraining", {})
     if "images" in own:
-        choose(lists, own["images"], f"split in {where}.pretraining.images")
+        named["pretraining", "images"] = own["images"]
+    lists = sorted(_lists(spec))
+    for place, split in named.items():
+        if split not in lists:
+            raise entry.wrong(place, f"is '{split}', which is no split: choose one of {', '.join(lists)}")
 
 
-def _check_networks(stand_ins: Raw, where: str) -> None:
+def _check_networks(entry: Layer, stand_ins: Raw) -> None:
     """Check the settings of networks that take the place of others. What an entry leaves out is not looked at."""
-    for replaced, entry in stand_ins.items():
-        network = {**dict.fromkeys(Backbone.__annotations__), "name": replaced, **entry}
+    for replaced, said in stand_ins.items():
+        network = {**dict.fromkeys(Backbone.__annotations__), "name": replaced, **said}
         for finding in check({"backbone": network}):
             _, *keys = finding.path
-            place = ".".join([where, replaced, *keys])
-            raise WsssError(f"{place} {finding.message}")
+            raise entry.wrong(("stand_ins", replaced, *keys), finding.message)
 
 
 def _runs(specs: dict[str, Raw]) -> Raw:

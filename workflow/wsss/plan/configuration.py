@@ -59,17 +59,20 @@ def _refuse_misplaced(config: Any, schema: Raw, source: str | Path) -> None:
 def _places(schema: Raw) -> dict[str, str]:
     """Return where a key is written that stands below the top level."""
     found: dict[str, str] = {}
-    for key in SECTIONS:
-        found[key] = f"overrides: {{{key}: ...}}"
     for key in schema["$defs"]["options"]["properties"]:
         found[key] = f"datasets: {{NAME: {{options: {{{key}: ...}}}}}}"
     for key in schema["properties"]["datasets"]["additionalProperties"]["properties"]:
         found[key] = f"datasets: {{NAME: {{{key}: ...}}}}"
+    for key in SECTIONS:
+        found[key] = f"overrides: {{{key}: ...}}"
     return found
 
 
 def _without_required(value: Any) -> Any:
-    """Make a schema for a part of the configuration: a file need not say everything."""
+    """Make a schema for a part of the configuration: a file need not say everything.
+
+    The conditions of ``allOf``, a list, stay: they ask whether the part names a builder.
+    """
     if not isinstance(value, dict):
         return value
     found = {}

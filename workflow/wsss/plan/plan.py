@@ -126,7 +126,7 @@ class Plan:
         companions = self.dataset(dataset).get("companions", {})
         for name in (dataset, *companions.values()):
             spec = self.dataset(name)
-            check_dataset(name, spec, overrides, specs)
+            check_dataset(name, spec, overrides, specs, self.runs.files)
             for run in self.runs.on(name):
                 self.runs.resolve(run)
                 self.runs.refuse_circle(run)
