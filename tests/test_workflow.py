@@ -253,12 +253,16 @@ def test_without_test_images_a_submission_says_what_to_do(workflow):
         (["--config", 'papers=["nobody"]'], "unknown paper 'nobody': choose one of acr, aeft,"),
         (["seam_tabel2"], "no table, figure, claims or paper is called 'seam_tabel2': did you mean seam_table2?"),
         (["--configfile", "lacking.yaml", "--", "seam_table2"], "weights are missing: nowhere/resnet38d.params; see"),
+        # keys that config.yaml has, too: the place is that of the wrong value
+        (["--configfile", "steps.yaml"], "or null (steps.yaml, line 3)"),
+        (["--config", "datasets={shapes: {splits: {val: x}}}"], "choose one of icons, measured, train, val\n"),
     ],
 )
 def test_a_wrong_word_is_named(workflow, arguments, message):
     (workflow.folder / "wrong.yaml").write_text("datasets: {shapes: {pixel: 0.5}}")
     weights = "{resnet38d: {weights: nowhere/resnet38d.params}}"
     (workflow.folder / "lacking.yaml").write_text(f"dataset: voc12\ndatasets: {{voc12: {{stand_ins: {weights}}}}}")
+    (workflow.folder / "steps.yaml").write_text("datasets:\n  shapes:\n    overrides: {train: {steps: -3}}\n")
     result = workflow("-n", *arguments, check=False)
     assert result.returncode != 0
     assert message in result.stdout + result.stderr

@@ -100,8 +100,8 @@ from wsss.stages import (
 )
 
 try:
-    configuration.check(config, CONFIG_FILES)
-    plan = Plan(config, files=CONFIG_FILES)
+    configuration.check(config, config_files())
+    plan = Plan(config, files=config_files())
     plan.check(config["dataset"])
     MADE_BY_DEFAULT = targets.default(plan, config["dataset"])
 except WsssError as error:

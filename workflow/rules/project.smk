@@ -56,4 +56,12 @@ OWN_CONFIG = f"{PROJECT}/config.yaml"
 known_as = (
     workflow.modifier.modify_rulename
 )  # the name of a rule in the workflow around this one
-CONFIG_FILES = [OWN_CONFIG] if IS_MODULE else workflow.configfiles
+
+
+def config_files():
+    """List the files of the configuration, the weakest first. Those of the command line win, and Snakemake has them first."""
+    if IS_MODULE:
+        return [OWN_CONFIG]
+    given = workflow.overwrite_configfiles
+    named = [file for file in workflow.configfiles if file not in given]
+    return [*named, *given]

@@ -18,6 +18,7 @@ from wsss.errors import WsssError
 
 Raw = dict[str, Any]  # a mapping as YAML has it
 Keys = Sequence[str | int]
+NOTHING = object()  # in place of a value that is not there
 AS_TEXT = (
     "YAML reads 2e-3 as text: write 2.0e-3; Snakemake reads numbers inside --config key={...} as text: use --configfile"
 )
@@ -30,7 +31,7 @@ class Layer:
     Args:
         name: what the place is called in errors.
         says: the mapping of settings; None for nothing.
-        files: YAML files that may hold it. The last that does is named.
+        files: YAML files that may hold it, the stronger ones later. The last that gives the setting its value is named.
         keys: where in the file the mapping stands.
     """
 
@@ -55,11 +56,12 @@ class Layer:
         return WsssError(f"{self.name}: '{key}' {message}{place}")
 
     def _line(self, path: Keys) -> str:
-        """Say in which file and line a setting stands; nothing where that is not known."""
+        """Say in which file and line a setting stands; nothing where that is not known, as on the command line."""
         keys = [*self.keys, *path]
+        said = _at(self.says, path)
         for file in reversed(self.files):
             line = line_of(file, keys, exactly=True)
-            if line:
+            if line and _may_be(said, _at(yaml.safe_load(file.read_text(encoding="utf-8")), keys)):
                 return f" ({file.name}, line {line})"
         return ""
 
@@ -164,6 +166,21 @@ def line_of(path: str | Path, keys: Keys, exactly: bool = False) -> int:
             return 0 if exactly else line + 1
         line, node = found
     return line + 1
+
+
+def _at(value: Any, path: Keys) -> Any:
+    """Return what stands at ``path`` in nested mappings and lists; ``NOTHING`` if nothing does."""
+    for key in path:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            return NOTHING
+    return value
+
+
+def _may_be(said: Any, of_file: Any) -> bool:
+    """Tell whether a setting can be that of a file; a mapping may be put together from several files."""
+    return said is NOTHING or isinstance(said, dict) or said == of_file
 
 
 def _entry(node: Any, key: str | int) -> tuple[int, Any] | None:
