@@ -15,6 +15,8 @@ import pytest
 import yaml
 from packaging.markers import Marker
 
+from wsss.cli import parser
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -98,6 +100,26 @@ def test_snakemake_takes_every_command_of_the_guides(line: str):
 
 def test_the_readme_has_commands_of_snakemake():
     assert len(snakemake_commands(ROOT / "README.md")) > 6
+
+
+def wsss_commands(guide: Path) -> set[str]:
+    """Find the commands of the package in a guide, in blocks and in sentences; those without arguments are names."""
+    text = guide.read_text(encoding="utf-8")
+    found = re.findall(r"^wsss [^#|\n]*", text, re.M) + re.findall(r"`(wsss [^`\n]*)`", text)
+    return {re.sub(r"<[^>]*>", "it", command).partition(" > ")[0].strip() for command in found}
+
+
+@pytest.mark.parametrize("line", sorted(set.union(*map(wsss_commands, GUIDES))))
+def test_wsss_takes_every_command_of_the_guides(line: str, capsys):
+    _, name, *arguments = shlex.split(line)
+    if name == "--help":
+        return
+    try:
+        parser().parse_args([name, *arguments])
+    except SystemExit:
+        said = capsys.readouterr().err
+        assert "arguments are required" in said or "expected one argument" in said, said
+        assert not arguments or arguments[-1].startswith("--"), said  # a sentence may name a command or an option
 
 
 def test_ci_calls_the_readmes_test_command_and_nothing_else():
